@@ -1,0 +1,70 @@
+"""What went wrong, where, and what to do about it: operating errors are values, not tracebacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Who has to act on a diagnostic; decides the exit code."""
+
+    SPEC = "spec"  # a spec file is wrong: exit 4
+    WORLD = "world"  # a host, a file or a command failed: exit 1
+    REFUSED = "refused"  # a safety rule or a missing consent: exit 3
+    NOTE = "note"  # worth telling, no failure
+
+
+_EXIT_CODES = {Kind.SPEC: 4, Kind.WORLD: 1, Kind.REFUSED: 3, Kind.NOTE: 0}
+_SEVERITY = (1, 4, 3, 0)  # several at once: 1 before 4 before 3 before 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A place in a file: 1-based line and column (in characters), with the text of that line."""
+
+    path: str
+    line: int = 1
+    column: int = 1
+    text: str = ""
+    length: int = 1  # characters to underline
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnostic:
+    """One problem. `summary` is fixed and short, `detail` a full sentence, `hint` something to copy or do."""
+
+    kind: Kind
+    summary: str
+    detail: str = ""
+    hint: str | None = None
+    address: str | None = None
+    source: Source | None = None
+    transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
+
+
+class ReconcilerError(Exception):
+    """Carries diagnostics up to the one place that prints them and chooses the exit code."""
+
+    def __init__(self, *diagnostics: Diagnostic) -> None:
+        super().__init__("; ".join(d.detail or d.summary for d in diagnostics))
+        self.diagnostics = diagnostics
+
+
+def world_error(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
+    """A failure of a host, file or command (exit 1)."""
+    return ReconcilerError(Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, address=address))
+
+
+def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
+    """A refusal by a safety rule (exit 3)."""
+    return ReconcilerError(Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint, address=address))
+
+
+def exit_code(diagnostics: tuple[Diagnostic, ...] | list[Diagnostic]) -> int:
+    """The exit code of a run that met these diagnostics: 1 before 4 before 3 before 0."""
+    codes = {_EXIT_CODES[d.kind] for d in diagnostics}
+    return next((code for code in _SEVERITY if code in codes), 0)

@@ -1,0 +1,226 @@
+"""Steps: what to do, one by one. A closed union, dispatched by `match` with `assert_never`.
+
+A step says everything its executor needs, so a plan can be stored and followed later without computing anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.core.state import Disk, Domain, Image, Ready, Vif
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageImage:
+    """Copy a kernel or ramdisk to its place under kernel_dir, by content; there already: nothing to do."""
+
+    domain: str
+    image: Image
+    kind: Literal["stage_image"] = "stage_image"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateDisk:
+    """Create a file or LVM disk that does not exist; an existing one is an error."""
+
+    domain: str
+    disk: Disk
+    kind: Literal["create_disk"] = "create_disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowDisk:
+    """Grow a disk to `disk.size_bytes`; `attached` makes the running guest see it."""
+
+    domain: str
+    disk: Disk
+    attached: bool
+    kind: Literal["grow_disk"] = "grow_disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteDisk:
+    """Delete a disk that asked for it (on_delete = "delete"); gone already is success."""
+
+    domain: str
+    disk: Disk
+    kind: Literal["delete_disk"] = "delete_disk"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteConfig:
+    """Write the xl.cfg with our mark. `candidate`: beside the proven one, until PromoteConfig."""
+
+    definition: Domain
+    candidate: bool = False
+    adopt: bool = False  # a file that is not ours may be replaced, since the user said so
+    kind: Literal["write_config"] = "write_config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromoteConfig:
+    """Make the candidate, which has proven itself, the config file; the old one is kept as the previous one."""
+
+    domain: str
+    kind: Literal["promote_config"] = "promote_config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveConfig:
+    """Remove our config file, candidate and previous one: the domain is no longer ours."""
+
+    domain: str
+    kind: Literal["remove_config"] = "remove_config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepImages:
+    """Remove this domain's staged images except `keep`."""
+
+    domain: str
+    keep: tuple[str, ...] = ()
+    kind: Literal["sweep_images"] = "sweep_images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetAutostart:
+    """Have the dom0 start the domain at boot, in this order; None: no longer."""
+
+    domain: str
+    order: int | None
+    kind: Literal["set_autostart"] = "set_autostart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """`xl create` from the config file or the candidate; waits until the memory it needs is free."""
+
+    definition: Domain
+    candidate: bool = False
+    kind: Literal["start"] = "start"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitReady:
+    """Wait until the started domain is ready."""
+
+    domain: str
+    uuid: str
+    ready: Ready
+    kind: Literal["await_ready"] = "await_ready"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shutdown:
+    """Shut down gracefully and wait until the name, the memory and the disks are free.
+
+    A crashed or already shut-down domain is cleared away. After the timeout: fail, or destroy if the spec says so.
+    """
+
+    domain: str
+    uuid: str
+    timeout_seconds: float
+    on_timeout: Literal["fail", "destroy"]
+    kind: Literal["shutdown"] = "shutdown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMemory:
+    """Balloon a running domain to `memory_kib` and wait until it is really there."""
+
+    domain: str
+    uuid: str
+    before_kib: int
+    memory_kib: int
+    kind: Literal["set_memory"] = "set_memory"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetVcpus:
+    domain: str
+    uuid: str
+    vcpus: int
+    kind: Literal["set_vcpus"] = "set_vcpus"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetScheduler:
+    """cpu weight and cap of the running domain (xl's defaults are 256 and 0)."""
+
+    domain: str
+    uuid: str
+    cpu_weight: int
+    cap: int
+    kind: Literal["set_scheduler"] = "set_scheduler"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachVif:
+    domain: str
+    uuid: str
+    vif: Vif
+    kind: Literal["attach_vif"] = "attach_vif"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetachVif:
+    domain: str
+    uuid: str
+    vif: Vif
+    kind: Literal["detach_vif"] = "detach_vif"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachDisk:
+    domain: str
+    uuid: str
+    disk: Disk
+    kind: Literal["attach_disk"] = "attach_disk"
+
+
+Step = (
+    StageImage
+    | CreateDisk
+    | GrowDisk
+    | DeleteDisk
+    | WriteConfig
+    | PromoteConfig
+    | RemoveConfig
+    | SweepImages
+    | SetAutostart
+    | Start
+    | AwaitReady
+    | Shutdown
+    | SetMemory
+    | SetVcpus
+    | SetScheduler
+    | AttachVif
+    | DetachVif
+    | AttachDisk
+)
+
+
+def domain_of(step: Step) -> str:
+    """The name of the domain a step works on."""
+    match step:
+        case WriteConfig() | Start():
+            return step.definition.name
+        case _:
+            return step.domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStep:
+    """A step in its place: what must be done before it, and what it changes in promised memory (KiB, signed)."""
+
+    id: str
+    host: str
+    step: Step
+    needs: tuple[str, ...] = ()
+    memory_kib: int = 0
+    wave: int = 0
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}/{domain_of(self.step)}"

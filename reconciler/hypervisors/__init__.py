@@ -1,0 +1,1 @@
+"""Hosts: what can be seen on them and done to them."""

@@ -1,0 +1,65 @@
+"""The two faces of a host. `plan` is handed only the first, which cannot change anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.core.state import Host, Power
+from reconciler.core.steps import Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What to look at besides what every pass reads.
+
+    `files` are disk targets and disk sources (absolute paths); `images` absolute kernel and ramdisk sources.
+    """
+
+    files: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One domain, seen just now. `boot` tells one start from the next (a domid); `devices` None: has none."""
+
+    power: Power
+    uuid: str | None = None
+    boot: str = ""
+    devices_connected: bool | None = None
+    actual_kib: int = 0
+    console: str | None = None  # the end of its console, where the host keeps one
+
+
+class Observer(Protocol):
+    """Reads a host. Raises ReconcilerError (world) when the host cannot be observed."""
+
+    name: str
+
+    async def observe(self, question: Question) -> Host: ...
+
+    async def close(self) -> None: ...
+
+
+class Executor(Protocol):
+    """Changes a host. Every method raises ReconcilerError when the effect is not confirmed by looking."""
+
+    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
+        """Carry out one step (AwaitReady is answered by `health.await_ready`, through `look`)."""
+
+    async def look(self, domain: str) -> Look: ...
+
+    async def probe_tcp(self, address: str) -> bool:
+        """Whether "address:port" accepts a connection, tried from the dom0."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, by the host's own clock (a simulated one costs no real time)."""
+
+    def now(self) -> float:
+        """Seconds on the host's clock, from any origin."""
+
+    def lock(self) -> AbstractAsyncContextManager[None]:
+        """One apply a host: raises ReconcilerError (refused) when someone else holds it."""
