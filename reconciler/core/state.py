@@ -43,7 +43,8 @@ class Disk:
     target: str  # what xl is given: file path, /dev/<vg>/<lv>, or device
     format: str = "raw"
     access: Literal["rw", "ro"] = "rw"
-    size_bytes: int | None = None  # desired: None leaves it open; observed: None is "not there or unknown"
+    # what the spec asks for (None leaves it open); what is there is in Host.files, not in a definition
+    size_bytes: int | None = field(default=None, compare=False)
     on_delete: Literal["keep", "delete"] = "keep"
     source: str | None = field(default=None, compare=False)  # cloned once, at creation
     allocate: Literal["sparse", "full"] = field(default="sparse", compare=False)
@@ -161,8 +162,10 @@ class Guest:
     config: Domain | None = None
     candidate: Domain | None = None
     running: Domain | None = None
+    unproven: bool = False  # runs from the candidate
     power: Power = Power.ABSENT
-    actual_kib: int = 0  # memory it holds now, which a balloon may move towards running.memory_kib
+    # memory it holds now, which a balloon may move towards running.memory_kib
+    actual_kib: int = field(default=0, compare=False)
     autostart: int | None = None
     config_exists: bool = False  # a config file of that name is there, whoever wrote it, readable or not
     edited: bool = False  # the body of our file was changed by hand

@@ -1,0 +1,187 @@
+"""The meaning of a step. The plan's proof, the simulated host and the property tests all use this one definition."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import assert_never
+
+from reconciler.core.memory import promised_kib
+from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, Owner, Power
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+    domain_of,
+)
+
+
+def apply_step(host: Host, step: Step) -> Host:
+    """The host after the step was carried out. Raises ValueError for a step that makes no sense there."""
+    replay = Replay(host)
+    replay.apply(step)
+    return replay.host()
+
+
+class Replay:
+    """A host that steps are applied to, one after the other, without copying it each time."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.guests = dict(host.guests)
+        self.images = dict(host.images)
+        self.files = dict(host.files)
+        self.free_kib = host.free_kib
+
+    def host(self) -> Host:
+        return replace(self._host, guests=self.guests, images=self.images, files=self.files, free_kib=self.free_kib)
+
+    def apply(self, step: Step) -> None:
+        match step:
+            case StageImage():
+                self.images[step.image.path] = step.image.sha256
+            case SweepImages():
+                self._sweep(step)
+            case CreateDisk():
+                if step.disk.target in self.files:
+                    raise ValueError(f"{step.disk.target} exists already, and creation never overwrites")
+                self.files[step.disk.target] = _fact(step.disk)
+            case GrowDisk():
+                there = self.files.get(step.disk.target)
+                if there is None:
+                    raise ValueError(f"{step.disk.target} is not there to be grown")
+                self.files[step.disk.target] = replace(there, size_bytes=step.disk.size_bytes or there.size_bytes)
+            case DeleteDisk():
+                self.files.pop(step.disk.target, None)
+            case _:
+                self._apply_to_guest(domain_of(step), step)
+
+    def _apply_to_guest(self, name: str, step: Step) -> None:
+        before = self.guests.get(name)
+        after = guest_after(before, step)
+        self.free_kib += (promised_kib(before) if before else 0) - (promised_kib(after) if after else 0)
+        if after is None:
+            self.guests.pop(name, None)
+        else:
+            self.guests[name] = after
+
+    def _sweep(self, step: SweepImages) -> None:
+        for path in [path for path in self.images if path.split("/")[-2:-1] == [step.domain]]:
+            if path not in step.keep:
+                del self.images[path]
+
+
+def guest_after(guest: Guest | None, step: Step) -> Guest | None:
+    """One guest after a step on it; None: nothing of that name is left."""
+    match step:
+        case WriteConfig():
+            return _with_config(guest or Guest(name=step.definition.name, owner=Owner.OURS), step)
+        case Start():
+            base = guest or Guest(name=step.definition.name, owner=Owner.OURS)
+            if base.exists:
+                raise ValueError(f"{base.name} runs already")
+            running = replace(step.definition, autostart=base.autostart)
+            return replace(
+                base,
+                running=running,
+                unproven=step.candidate,
+                power=Power.RUNNING,
+                actual_kib=running.memory_kib,
+            )
+        case _:
+            if guest is None:
+                raise ValueError(f"there is no domain {domain_of(step)} to {step.kind.replace('_', ' ')}")
+            return _known_guest_after(guest, step)
+
+
+def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
+    match step:
+        case PromoteConfig():
+            if guest.candidate is None:
+                raise ValueError(f"{guest.name} has no candidate to promote")
+            return replace(
+                guest, config=guest.candidate, candidate=None, config_exists=True, edited=False, unproven=False
+            )
+        case RemoveConfig():
+            if not guest.exists:
+                return None
+            return replace(guest, owner=Owner.UNMANAGED, config=None, candidate=None, config_exists=False)
+        case SetAutostart():
+            return _with_autostart(guest, step.order)
+        case AwaitReady():
+            return guest
+        case Shutdown():
+            return replace(guest, running=None, unproven=False, power=Power.ABSENT, actual_kib=0)
+        case SetMemory():
+            running = replace(_running(guest), memory_kib=step.memory_kib)
+            return replace(guest, running=running, actual_kib=step.memory_kib)
+        case SetVcpus():
+            return replace(guest, running=replace(_running(guest), vcpus=step.vcpus))
+        case SetScheduler():
+            return replace(guest, running=replace(_running(guest), cpu_weight=step.cpu_weight, cap=step.cap))
+        case AttachVif():
+            running = _running(guest)
+            return replace(guest, running=replace(running, vifs=(*running.vifs, step.vif)))
+        case DetachVif():
+            running = _running(guest)
+            kept = tuple(vif for vif in running.vifs if vif.devid != step.vif.devid)
+            return replace(guest, running=replace(running, vifs=kept))
+        case AttachDisk():
+            running = _running(guest)
+            return replace(guest, running=replace(running, disks=(*running.disks, step.disk)))
+        case WriteConfig() | Start() | StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages():
+            raise AssertionError(step.kind)  # answered before by guest_after and Replay.apply
+        case _:
+            assert_never(step)
+
+
+def _with_config(guest: Guest, step: WriteConfig) -> Guest:
+    definition = replace(step.definition, autostart=guest.autostart)
+    if step.candidate:
+        return replace(guest, candidate=definition)
+    return replace(
+        guest, owner=Owner.OURS, config=definition, candidate=None, config_exists=True, edited=False, unproven=False
+    )
+
+
+def _with_autostart(guest: Guest, order: int | None) -> Guest:
+    def place(definition: Domain | None) -> Domain | None:
+        return None if definition is None else replace(definition, autostart=order)
+
+    return replace(
+        guest,
+        autostart=order,
+        config=place(guest.config),
+        candidate=place(guest.candidate),
+        running=place(guest.running),
+    )
+
+
+def _running(guest: Guest) -> Domain:
+    if guest.running is None:
+        raise ValueError(f"{guest.name} does not run")
+    return guest.running
+
+
+def _fact(disk: Disk) -> FileFact:
+    return FileFact(
+        kind="file" if disk.kind == "file" else "block",
+        size_bytes=disk.size_bytes or 0,
+        key=disk.target,
+        real_path=disk.target,
+    )
