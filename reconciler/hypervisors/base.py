@@ -15,11 +15,13 @@ from reconciler.core.steps import Step
 class Question:
     """What to look at besides what every pass reads.
 
-    `files` are disk targets and disk sources (absolute paths); `images` absolute kernel and ramdisk sources.
+    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are disk sources;
+    `images` absolute kernel and ramdisk sources.
     """
 
     files: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()  # a simulated host has every source that nobody made, but no such disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,192 @@
+"""How the guests of a simulated host behave over time: values in, values out.
+
+The simulated host stores an `Instance` a domain and asks here what has become of it by now. Nothing runs in between:
+boot, crash, reboot and balloon are functions of the kernel's bytes and of the host's virtual clock (seconds).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reconciler.core.state import Domain, Power
+
+KERNEL_MARK = b"#!simulated-kernel"
+SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024
+SHUTDOWN_SECONDS = 1.0  # what a guest that obeys takes to go down
+_SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never end
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behaviour:
+    """What the bytes of a kernel make its guest do; a file without the mark boots and obeys."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    boot_seconds: float = 1.0
+    boot: Literal["ok", "panic", "hang", "reboot-loop"] = "ok"
+    shutdown: Literal["ok", "ignore"] = "ok"
+    balloon: Literal["ok", "refuse", "slow"] = "ok"
+    console: str = ""
+
+    def __post_init__(self) -> None:
+        if self.boot_seconds < 0:
+            raise ValueError("boot_seconds is negative")
+
+
+BEHAVIOUR_KEYS = ("boot", "boot_seconds", "shutdown", "balloon", "console")
+_BEHAVIOUR = TypeAdapter(Behaviour)
+
+
+def read_behaviour(kernel: bytes) -> Behaviour:
+    """The behaviour that a kernel's bytes ask for. Raises ValueError with a sentence when they cannot be understood."""
+    first_line, _, rest = kernel.partition(b"\n")
+    if first_line.strip() != KERNEL_MARK:
+        return Behaviour()
+    try:
+        return behaviour_of(tomllib.loads(rest.decode()))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"what follows the line {KERNEL_MARK.decode()} is not TOML: {error}") from None
+
+
+def behaviour_of(values: dict[str, object]) -> Behaviour:
+    """A checked Behaviour. Raises ValueError naming each key that is unknown or has a wrong value."""
+    try:
+        return _BEHAVIOUR.validate_python(values)
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, e['loc'])) or 'the table'}: {e['msg']}" for e in error.errors()]
+        raise ValueError(f"{'; '.join(problems)} (the keys are {', '.join(BEHAVIOUR_KEYS)})") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """One domain that was started. Gone ones stay with power ABSENT, as a host keeps the log of their console."""
+
+    definition: Domain  # what it runs with; memory_kib is the balloon's target
+    behaviour: Behaviour
+    domid: int
+    boots: int = 0  # reboots of its own since it was created
+    booted_at: float
+    power: Power = Power.RUNNING
+    balloon_from_kib: int  # what it held when the target was last set
+    balloon_at: float
+    earlier_console: str = ""  # what the boot before this one printed
+    last_words: str = ""
+
+    @property
+    def exists(self) -> bool:
+        return self.power is not Power.ABSENT
+
+    @property
+    def boot_id(self) -> str:
+        return f"{self.domid}.{self.boots}"
+
+
+def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) -> Instance:
+    """A domain just created."""
+    return Instance(
+        definition=definition,
+        behaviour=behaviour,
+        domid=domid,
+        booted_at=now,
+        balloon_from_kib=definition.memory_kib,
+        balloon_at=now,
+    )
+
+
+def settle(instance: Instance, now: float) -> Instance:
+    """What has become of a domain by `now`."""
+    if instance.power is not Power.RUNNING or instance.behaviour.boot in ("ok", "hang"):
+        return instance
+    ended_boots = int((now - instance.booted_at) // _doomed_boot_seconds(instance.behaviour))
+    if ended_boots < 1:
+        return instance
+    if instance.behaviour.boot == "panic":
+        words = "Kernel panic - not syncing: simulated panic"
+        return _after(instance, instance.definition.on_crash, words, Power.CRASHED, ended_boots, now)
+    words = "reboot: Restarting system"
+    return _after(instance, instance.definition.on_reboot, words, Power.SHUTDOWN, ended_boots, now)
+
+
+def crash(instance: Instance, now: float) -> Instance:
+    """The domain after its kernel crashed just now; its on_crash decides whether it stays, goes or starts anew."""
+    words = "Kernel panic - not syncing: crashed by hand"
+    return _after(instance, instance.definition.on_crash, words, Power.CRASHED, 1, now)
+
+
+def _doomed_boot_seconds(behaviour: Behaviour) -> float:
+    """How long each boot of a kernel lasts that panics or reboots."""
+    return max(behaviour.boot_seconds, _SHORTEST_DOOMED_BOOT_SECONDS)
+
+
+def _after(instance: Instance, action: str, words: str, kept: Power, ended_boots: int, now: float) -> Instance:
+    """Act on what on_crash or on_reboot says, as xl does; `kept` is the state of a domain that is preserved."""
+    ended = replace(instance, last_words=words)
+    if not (action.endswith("restart") or action == "soft-reset"):
+        return replace(ended, power=kept if action == "preserve" else Power.ABSENT)
+    doomed = instance.behaviour.boot in ("panic", "reboot-loop")
+    last_boot_at = instance.booted_at + ended_boots * _doomed_boot_seconds(instance.behaviour) if doomed else now
+    return replace(
+        instance,
+        boots=instance.boots + ended_boots,
+        booted_at=last_boot_at,
+        balloon_from_kib=instance.definition.memory_kib,
+        balloon_at=now,
+        earlier_console=console(replace(ended, earlier_console=""), now),
+        last_words="",
+    )
+
+
+def is_booted(instance: Instance, now: float) -> bool:
+    """Whether its kernel has come as far as it ever will."""
+    return now - instance.booted_at >= instance.behaviour.boot_seconds
+
+
+def actual_kib(instance: Instance, now: float) -> int:
+    """The memory that a domain holds: its target, unless its balloon refuses or is still on the way."""
+    target = instance.definition.memory_kib
+    if not instance.exists:
+        return 0
+    match instance.behaviour.balloon:
+        case "ok":
+            return target
+        case "refuse":
+            return instance.balloon_from_kib
+        case "slow":
+            moved = int((now - instance.balloon_at) * SLOW_BALLOON_KIB_PER_SECOND)
+            gap = target - instance.balloon_from_kib
+            return target if moved >= abs(gap) else instance.balloon_from_kib + (moved if gap > 0 else -moved)
+
+
+def set_target(instance: Instance, memory_kib: int, now: float) -> Instance:
+    """The domain with a new balloon target; it moves there from what it holds now."""
+    return replace(
+        instance,
+        definition=replace(instance.definition, memory_kib=memory_kib),
+        balloon_from_kib=actual_kib(instance, now),
+        balloon_at=now,
+    )
+
+
+def devices_connected(instance: Instance, now: float) -> bool | None:
+    """Whether its front ends are connected; None: it has no devices and its kernel is up.
+
+    A kernel that is not up says False even without devices, so that a hang is seen for what it is.
+    """
+    if instance.behaviour.boot != "ok" or not is_booted(instance, now):
+        return False
+    return True if instance.definition.disks or instance.definition.vifs else None
+
+
+def console(instance: Instance, now: float) -> str:
+    """What its console shows: the boot before, and this one as far as it has come."""
+    kernel = instance.definition.kernel
+    lines = [instance.earlier_console, f"Booting {kernel.path or kernel.source if kernel else 'from disk'}"]
+    if is_booted(instance, now):
+        default = f"{instance.definition.name} login:" if instance.behaviour.boot == "ok" else ""
+        lines.append(instance.behaviour.console.rstrip("\n") or default)
+    lines.append(instance.last_words)
+    return "\n".join(line for line in lines if line) + "\n"

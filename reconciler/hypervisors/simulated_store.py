@@ -1,0 +1,239 @@
+"""Where a simulated host lives: `<state dir>/hosts/<name>/`. Used by the simulated host and by `reconciler sim`.
+
+`state.json` says which domains run and which files there are; `blobs/` holds the bytes of files by their sha256.
+Every change reads, changes and replaces the whole of `state.json` under a lock, so that two processes lose nothing
+and a kill at any instant leaves the old state or the new one. The clock and the pending faults are files of their own:
+they are the simulation's, not the host's, and reading a host never touches `state.json`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.core.diagnostics import ReconcilerError, refused, world_error
+from reconciler.hypervisors.simulated_guest import Instance
+
+Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"]
+FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """A file or volume. `sha256` None: it holds nothing but zeros (a new disk)."""
+
+    sha256: str | None
+    size_bytes: int
+    kind: Literal["file", "block"] = "file"
+
+
+@dataclass(slots=True, kw_only=True)
+class StoredHost:
+    """All that a simulated host has. Mutable: a draft inside `Store.change`, thrown away elsewhere."""
+
+    format: Literal[1] = 1
+    next_domid: int = 1
+    instances: dict[str, Instance] = field(default_factory=dict)
+    autostart: dict[str, int] = field(default_factory=dict)
+    files: dict[str, StoredFile] = field(default_factory=dict)
+
+
+_STORED_HOST = TypeAdapter(StoredHost)
+_FAULT_COUNTS = TypeAdapter(dict[Fault, int])
+
+
+class Store:
+    """The durable side of one simulated host. Nothing is created on disk before the first change."""
+
+    def __init__(self, state_dir: Path, host: str) -> None:
+        self.host = host
+        self.folder = state_dir / "hosts" / host
+        self._state_file = self.folder / "state.json"
+        self._clock_file = self.folder / "clock"
+        self._faults_file = self.folder / "faults.json"
+        self._blobs = self.folder / "blobs"
+
+    def read(self) -> StoredHost:
+        """The host as last stored; one that was never changed is empty."""
+        try:
+            text = self._state_file.read_bytes()
+        except FileNotFoundError:
+            return StoredHost()
+        except OSError as error:
+            raise self._broken(self._state_file, str(error)) from None
+        try:
+            return _STORED_HOST.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise self._broken(self._state_file, f"{where}: {first['msg']}" if where else first["msg"]) from None
+
+    @contextmanager
+    def change(self) -> Iterator[StoredHost]:
+        """A draft of the host that is stored when the block ends, and forgotten when it raises."""
+        with self._locked():
+            draft = self.read()
+            before = _blobs_of(draft)
+            yield draft
+            _replace_file(self._state_file, _STORED_HOST.dump_json(draft))
+            for unused in before - _blobs_of(draft):
+                (self._blobs / unused).unlink(missing_ok=True)
+
+    def put(self, draft: StoredHost, path: str, content: bytes) -> None:
+        """Make `path` a file with this content, in a draft of `change`."""
+        sha256 = hashlib.sha256(content).hexdigest()
+        blob = self._blobs / sha256
+        if not blob.exists():
+            self._blobs.mkdir(exist_ok=True)
+            _replace_file(blob, content)
+        draft.files[path] = StoredFile(sha256=sha256, size_bytes=len(content))
+
+    def content(self, host: StoredHost, path: str) -> bytes:
+        """What a path holds; one that nobody put there holds its own name. A disk's zeros are left out."""
+        stored = host.files.get(path)
+        if stored is None:
+            return path.encode()
+        if stored.sha256 is None:
+            return b""
+        try:
+            return (self._blobs / stored.sha256).read_bytes()
+        except OSError as error:
+            raise self._broken(self._blobs / stored.sha256, str(error)) from None
+
+    def digest(self, host: StoredHost, path: str) -> str:
+        """The sha256 of what a path holds."""
+        stored = host.files.get(path)
+        if stored is not None and stored.sha256 is not None:
+            return stored.sha256
+        return hashlib.sha256(self.content(host, path)).hexdigest()
+
+    def read_clock(self) -> float:
+        """Seconds on the host's clock when it was last written."""
+        try:
+            return float(self._clock_file.read_text())
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError) as error:
+            raise self._broken(self._clock_file, str(error)) from None
+
+    def write_clock(self, seconds: float) -> None:
+        """Remember the clock. Not synced to the disk: losing some seconds of a virtual clock harms nobody."""
+        with self._writing():
+            temporary = self.folder / f"clock.{os.getpid()}.tmp"
+            temporary.write_text(repr(seconds))
+            temporary.replace(self._clock_file)
+
+    def read_faults(self) -> dict[Fault, int]:
+        """The faults that are still to come, each with how many times."""
+        try:
+            return _FAULT_COUNTS.validate_json(self._faults_file.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise self._broken(self._faults_file, str(error).splitlines()[0]) from None
+
+    def set_fault(self, fault: Fault, times: int) -> None:
+        """Have the next `times` commands that can meet this fault meet it; 0 takes it away."""
+        with self._locked():
+            counts = {**self.read_faults(), fault: times}
+            pending = {kind: count for kind, count in counts.items() if count > 0}
+            _replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending))
+
+    def take_fault(self, fault: Fault) -> bool:
+        """Whether the command at hand meets this fault; if so, one is used up."""
+        if fault not in self.read_faults():
+            return False
+        with self._locked():
+            counts = self.read_faults()
+            left = counts.pop(fault, 0)
+            if left > 1:
+                counts[fault] = left - 1
+            _replace_file(self._faults_file, _FAULT_COUNTS.dump_json(counts))
+            return left > 0
+
+    @contextmanager
+    def apply_lock(self) -> Iterator[None]:
+        """The lock of one apply at a time. The kernel releases it when its holder dies."""
+        with self._writing():
+            file = (self.folder / "apply.lock").open("a")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._held(file.name) from None
+            file.truncate(0)
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            file.write(json.dumps({"pid": os.getpid(), "since": since}))
+            file.flush()
+            yield
+
+    def _held(self, lock_file: str) -> ReconcilerError:
+        try:
+            holder = json.loads(Path(lock_file).read_text())
+            who = f"process {holder['pid']} since {holder['since']}"
+        except (OSError, ValueError, KeyError, TypeError):
+            who = "a process that has only just begun"
+        return refused(
+            "host is locked",
+            f"Another apply works on {self.host}: {who}.",
+            hint="Wait until it has ended, then run the command again.",
+            address=self.host,
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._writing(), (self.folder / "store.lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The host's folder is there; what hinders writing in it becomes a clear error."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            yield
+        except OSError as error:
+            raise world_error(
+                "simulated host cannot be stored",
+                f"The simulated host {self.host} cannot be stored under {self.folder}: {error}.",
+                hint="Name a folder that can be written with --state-dir or RECONCILER_STATE_DIR.",
+                address=self.host,
+            ) from None
+
+    def _broken(self, file: Path, problem: str) -> ReconcilerError:
+        return world_error(
+            "simulated host cannot be read",
+            f"The stored state of the simulated host {self.host} is broken: {file}: {problem}.",
+            hint=f"To begin again with an empty host, remove its folder: rm -r {shlex.quote(str(self.folder))}",
+            address=self.host,
+        )
+
+
+def _blobs_of(host: StoredHost) -> set[str]:
+    return {stored.sha256 for stored in host.files.values() if stored.sha256 is not None}
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a kill at any instant, sees the old bytes or the new ones."""
+    temporary = path.with_name(f"{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
