@@ -27,6 +27,7 @@ class Image:
     sha256: str  # 64 hex; "" while unknown (an absolute source before the host was asked)
     path: str = field(default="", compare=False)
     source: str = field(default="", compare=False)
+    pin: str = field(default="", compare=False)  # sha256 that an absolute source must have, "" for any
 
     @property
     def short(self) -> str:
@@ -271,6 +272,14 @@ class Brake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GitTrust:
+    """Which commits `watch` accepts: any, or only those whose head is signed by one of `allowed_signers` (a file)."""
+
+    require_signed: Literal["none", "head"] = "none"
+    allowed_signers: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredHost:
     settings: HostSettings
     domains: Mapping[str, Domain]
@@ -287,6 +296,7 @@ class Desired:
     fleet: str
     hosts: Mapping[str, DesiredHost]
     brake: Brake = Brake()
+    git: GitTrust = GitTrust()
     frozen: frozenset[str] = frozenset()
     prune: bool = True
     commit: str | None = None

@@ -40,7 +40,8 @@ KNOWN = {
 
 NONSENSE = [
     "", "xvd", "xvd1", "xvda0", "xvda01", "xvda256", "xvdA", "XVDA", "xvda ", " xvda", "xvda\n", "hde", "hda64",
-    "hda01", "sdq", "sda16", "08", "-1", "+1", "0x", "0xg", "1_000", "2147483648", "d1048576p0", "d0p256", "d0", "dp1", "d0p",
+    "hda01", "sdq", "sda16", "08", "-1", "+1", "0x", "0xg", "1_000", "2147483648", "d1048576p0",
+    "d0p256", "d0", "dp1", "d0p",
     "vda", "xvda;reboot", "٣", "9" * 5000, "xvd" + "a" * 5000,
 ]  # fmt: skip
 
