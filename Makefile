@@ -1,0 +1,54 @@
+# Needs python3 (3.11 or newer) with venv, and make. Everything else is installed into .venv.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STATE  := .run-state
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-xen lint clean
+
+help:
+	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
+	@echo "make test      the tests that need no hypervisor"
+	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
+	@echo "make lint      style, types, and which module may import which"
+	@echo "make clean     remove what make made"
+
+run: $(VENV)/.installed
+	@rm -rf $(STATE)
+	$(BIN)/reconciler --state-dir $(STATE) plan specs
+	$(BIN)/reconciler --state-dir $(STATE) apply specs --yes
+	$(BIN)/reconciler --state-dir $(STATE) plan specs --detailed-exitcode
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest -n 2 -m "not xen"
+
+test-xen: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.xen.lab build
+	$(BIN)/pytest tests/xen -m xen -x --timeout 600 --durations 10
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf $(VENV) $(STATE) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp is newer than pyproject.toml as long as what it stands for is installed.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: reconciler needs Python 3.11 or newer. Name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "error: $(PYTHON) cannot make a virtual environment. On Debian: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
