@@ -1,0 +1,115 @@
+"""Sizes, durations and shares as people write them in specs: `"1GiB"`, `"90s"`, `"20%"`. Called by the spec models.
+
+Every function takes whatever TOML gave and raises `Unfit`, whose sentence says what is wrong and whose hint what to
+write instead.
+"""
+
+from __future__ import annotations
+
+import re
+
+_KIB_OF_UNIT = {"KiB": 1, "MiB": 1 << 10, "GiB": 1 << 20, "TiB": 1 << 30}
+_SECONDS_OF_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+_KIB_PER_MIB = 1024
+SIZE_MAX_KIB = 1 << 40  # 1 PiB: far above any host, and far below where 64-bit sums would end
+DURATION_MAX_SECONDS = 24 * 3600
+
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>[KMGT]iB)", re.ASCII)
+_NEARLY_A_SIZE = re.compile(r"\s*(?P<number>[0-9]{1,15})\s*(?P<unit>[kmgt])(i?b)?\s*", re.ASCII | re.IGNORECASE)
+_DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h)", re.ASCII)
+_NEARLY_A_DURATION = re.compile(r"\s*(?P<number>[0-9]{1,9})\s*(?P<unit>[smh]).*", re.ASCII | re.IGNORECASE)
+_PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%", re.ASCII)
+
+SIZE_FORMS = 'an integer number of MiB, or a string such as "512MiB" or "2GiB"'
+DURATION_FORMS = 'a string such as "90s", "2m", "1h" or "500ms"'
+
+
+class Unfit(ValueError):
+    """A value that cannot be used: `str()` ends the sentence "KEY …", `hint` can be copied."""
+
+    def __init__(self, sentence: str, hint: str | None = None) -> None:
+        super().__init__(sentence)
+        self.hint = hint
+
+
+def size_kib(value: object) -> int:
+    """KiB of a memory or disk size: an integer counts MiB, as in xl.cfg. Not negative and whole MiB."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        kib = value * _KIB_PER_MIB
+    elif isinstance(value, str):
+        kib = _kib_of_text(value)
+    else:
+        raise Unfit(f"must be {SIZE_FORMS}, not {kind_of(value)}")
+    if kib < 0:
+        raise Unfit("must not be negative")
+    if kib > SIZE_MAX_KIB:
+        raise Unfit("is larger than 1024TiB")
+    if kib % _KIB_PER_MIB:
+        raise Unfit("must be a whole number of MiB", f'Write "{kib // _KIB_PER_MIB + 1}MiB".')
+    return kib
+
+
+def _kib_of_text(text: str) -> int:
+    if text == "0":  # zero needs no unit
+        return 0
+    if match := _SIZE.fullmatch(text):
+        return int(match["number"]) * _KIB_OF_UNIT[match["unit"]]
+    hint = None
+    if match := _NEARLY_A_SIZE.fullmatch(text):
+        hint = f'Write "{match["number"]}{match["unit"].upper()}iB".'
+    elif text.isascii() and text.isdigit():
+        hint = f"Write {text[:20]} without quotes for MiB."
+    raise Unfit(f"must be {SIZE_FORMS}, not {quoted(text)}", hint)
+
+
+def duration_seconds(value: object) -> float:
+    """Seconds of a duration such as "90s"; at most a day."""
+    if not isinstance(value, str):
+        hint = f'Write "{value}s".' if isinstance(value, int) and not isinstance(value, bool) else None
+        raise Unfit(f"must be {DURATION_FORMS}, not {kind_of(value)}", hint)
+    match = _DURATION.fullmatch(value)
+    if match is None:
+        near = _NEARLY_A_DURATION.fullmatch(value)
+        hint = f'Write "{near["number"]}{near["unit"].lower()}".' if near else None
+        raise Unfit(f"must be {DURATION_FORMS}, not {quoted(value)}", hint)
+    seconds = int(match["number"]) * _SECONDS_OF_UNIT[match["unit"]]
+    if seconds > DURATION_MAX_SECONDS:
+        raise Unfit("is longer than a day")
+    return seconds
+
+
+def count_or_share(value: object) -> int | float:
+    """A count (5) or a share ("20%", returned as 0.2)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise Unfit("must not be negative")
+        return value
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and int(match["number"]) <= 100:
+        return int(match["number"]) / 100
+    raise Unfit(f'must be a count or a share such as "20%", not {kind_of(value)}')
+
+
+def kind_of(value: object) -> str:
+    """What a person calls a TOML value."""
+    match value:
+        case bool():
+            return "a boolean"
+        case int():
+            return "an integer"
+        case float():
+            return "a decimal number"
+        case str():
+            return quoted(value)
+        case list() | tuple():
+            return "an array"
+        case dict():
+            return "a table"
+        case _:
+            return "a date or time"
+
+
+def quoted(text: str) -> str:
+    """A string as a message shows it: cut to a readable length, control characters escaped."""
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'
