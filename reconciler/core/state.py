@@ -142,6 +142,18 @@ class Power(StrEnum):
     ABSENT = "absent"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One domain, seen just now. `boot` tells one start from the next (a domid); `devices` None: has none."""
+
+    power: Power
+    uuid: str | None = None
+    boot: str = ""
+    devices_connected: bool | None = None
+    actual_kib: int = 0
+    console: str | None = None  # the end of its console, where the host keeps one
+
+
 class Owner(StrEnum):
     """Who may change a domain or config file. Only OURS are ever touched."""
 

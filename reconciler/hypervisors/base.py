@@ -7,8 +7,10 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.core.state import Host, Power
+from reconciler.core.state import Host, Look
 from reconciler.core.steps import Step
+
+__all__ = ["Executor", "Look", "Observer", "Question"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,18 +24,6 @@ class Question:
     files: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()  # a simulated host has every source that nobody made, but no such disk
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One domain, seen just now. `boot` tells one start from the next (a domid); `devices` None: has none."""
-
-    power: Power
-    uuid: str | None = None
-    boot: str = ""
-    devices_connected: bool | None = None
-    actual_kib: int = 0
-    console: str | None = None  # the end of its console, where the host keeps one
 
 
 class Observer(Protocol):

@@ -1,0 +1,135 @@
+"""The ready gate: whether a domain that was started has come up.
+
+Called by the executors of real and simulated hosts for the step AwaitReady; it sees a host only through `Watched`,
+so both are judged by the same rules. A guest is ready when it runs, its devices are connected on both ends for
+`min_seconds`, and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.state import Look, Power
+from reconciler.core.steps import AwaitReady
+
+POLL_SECONDS = 1.0
+_CONSOLE_LINES = 12
+_NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
+
+
+class Watched(Protocol):
+    """What the gate needs of a host; every Executor has it."""
+
+    async def look(self, domain: str) -> Look: ...
+
+    async def probe_tcp(self, address: str) -> bool: ...
+
+    async def sleep(self, seconds: float) -> None: ...
+
+    def now(self) -> float: ...
+
+
+@dataclass(slots=True)
+class _Signs:
+    """What has been seen of one start so far. Times are on the host's clock; None: not yet."""
+
+    boot: str | None = None
+    connected_since: float | None = None
+    tcp_answered: bool = False
+    console_matched: bool = False
+
+
+async def await_ready(host: Watched, step: AwaitReady) -> None:
+    """Return when the domain is ready. Raises ReconcilerError (world) naming the sign that failed or is missing."""
+    ready = step.ready
+    started = host.now()
+    signs = _Signs(tcp_answered=ready.tcp is None, console_matched=ready.console is None)
+    look = Look(power=Power.ABSENT)
+    while True:
+        try:
+            look = await host.look(step.domain)
+        except ReconcilerError as error:
+            # A network that blinks says nothing about the guest, and must not cost it a second restart.
+            if host.now() - started >= ready.timeout_seconds or not all(d.transient for d in error.diagnostics):
+                raise
+        else:
+            _refuse_what_cannot_get_ready(step, look, signs)
+            await _note(host, step, look, signs)
+        elapsed = host.now() - started
+        missing = _missing(step, signs, host.now())
+        if missing is None:
+            return
+        if elapsed >= ready.timeout_seconds:
+            raise _not_ready(step, look, f"after {ready.timeout_seconds:g} s {missing}")
+        await host.sleep(POLL_SECONDS)
+
+
+def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -> None:
+    """Raise for signs that no waiting will mend."""
+    match look.power:
+        case Power.ABSENT:
+            raise _not_ready(step, look, "it is gone")
+        case Power.DYING:
+            raise _not_ready(step, look, "it is being destroyed")
+        case Power.CRASHED:
+            raise _not_ready(step, look, "it crashed")
+        case Power.SHUTDOWN:
+            raise _not_ready(step, look, "it shut itself down")
+        case Power.REBOOTING:
+            raise _not_ready(step, look, "it reboots instead of coming up")
+        case Power.SUSPENDED:
+            raise _not_ready(step, look, "it was suspended")
+        case Power.RUNNING | Power.PAUSED:
+            pass
+        case _:
+            assert_never(look.power)
+    if look.uuid is not None and look.uuid != step.uuid:
+        raise _not_ready(step, look, "it is gone, and another domain has its name")
+    if signs.boot is not None and look.boot != signs.boot:
+        raise _not_ready(step, look, "it is in a boot loop (it was started again meanwhile)")
+
+
+async def _note(host: Watched, step: AwaitReady, look: Look, signs: _Signs) -> None:
+    signs.boot = look.boot
+    if look.power is not Power.RUNNING or look.devices_connected is False:
+        signs.connected_since = None
+        return
+    if signs.connected_since is None:
+        signs.connected_since = host.now()
+    if not signs.tcp_answered and step.ready.tcp is not None:
+        signs.tcp_answered = await host.probe_tcp(step.ready.tcp)
+    if not signs.console_matched and step.ready.console is not None and look.console is not None:
+        signs.console_matched = re.search(step.ready.console, look.console, re.MULTILINE) is not None
+
+
+def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:
+    """The first sign that is still missing, as the end of a sentence; None: ready."""
+    if signs.connected_since is None:
+        return "its disks and interfaces are not connected"
+    if not signs.tcp_answered:
+        return f"{step.ready.tcp} does not answer"
+    if not signs.console_matched:
+        return f"its console has not shown {step.ready.console!r}"
+    if now - signs.connected_since < step.ready.min_seconds:
+        return f"its devices have not stayed connected for {step.ready.min_seconds:g} s"
+    return None
+
+
+def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
+    if look.console is None:
+        ending = " The host keeps no log of its console."
+        hint = "To see guests' consoles, let xenconsoled log them: XENCONSOLED_ARGS=--log=guest in its defaults file."
+    else:
+        lines = [line for line in _printable(look.console).splitlines() if line.strip()][-_CONSOLE_LINES:]
+        ending = " Its console's last lines:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        ending = ending or " Its console shows nothing."
+        hint = None
+    return world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint)
+
+
+def _printable(text: str) -> str:
+    """A guest writes what it likes to its console; escape sequences of its must not reach a terminal."""
+    return "\n".join(_NOT_PRINTABLE.sub("", line) for line in text.replace("\r", "\n").split("\n"))

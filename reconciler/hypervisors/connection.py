@@ -1,0 +1,268 @@
+"""The one door to a host: run sh scripts there and move bytes, on this machine or through the system's ssh.
+
+Used by everything below `hypervisors` that touches a real host. ssh is the system's own, so ssh_config, known_hosts,
+agents and jump hosts count as they do by hand; nothing here weakens its checks. One master connection carries all
+commands (ControlMaster), which makes a command cost a round trip instead of a handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.hypervisors.ssh_errors import explain
+
+MAX_OUTPUT_BYTES = 64 * 1024 * 1024
+_CHUNK_BYTES = 64 * 1024
+_DRAIN_SECONDS = 2.0  # how long output may still come once a command has ended
+_SSH_FAILED = 255
+
+# xl lives in sbin (in /usr/pkg/sbin on NetBSD), which a non-interactive login does not always have on its PATH.
+_PROLOGUE = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"; umask 022'
+
+_CONNECT = re.compile(
+    r"ssh://(?:(?P<user>[^@/:\s-][^@/:\s]*)@)?(?P<name>\[[0-9a-fA-F:.]+\]|[^@/:\s\[-][^@/:\s]*)"
+    r"(?::(?P<port>[0-9]{1,5}))?/?"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a command left behind: its exit code (128 + n when signal n ended it) and its output."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return self.stdout.decode(errors="replace")
+
+    @property
+    def errors(self) -> str:
+        return self.stderr.decode(errors="replace").strip()
+
+
+class Connection:
+    """Runs commands on one host, as `connect` in its host.toml says: `local` or `ssh://[user@]name[:port]`."""
+
+    def __init__(self, host: str, connect: str = "local") -> None:
+        self.host = host
+        self.connect = connect
+        self._ssh_target: list[str] = [] if connect == "local" else _ssh_target(host, connect)
+        self._control_dir: str | None = None
+        self._first_command = asyncio.Lock()
+        self._opened = self.is_local
+
+    @property
+    def is_local(self) -> bool:
+        return not self._ssh_target
+
+    async def run(self, argv: Sequence[str], *, input: bytes | None = None, timeout_seconds: float = 60) -> Result:
+        """Run one command; its arguments arrive as they are, whatever the login shell over there is."""
+        return await self.script(
+            shlex.join(argv), input=None if input is None else [input], timeout_seconds=timeout_seconds
+        )
+
+    async def script(self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60) -> Result:
+        """Run a POSIX sh script. `input` is streamed to its stdin; without it stdin is /dev/null.
+
+        Raises ReconcilerError when the host cannot be reached or the time is over; an exit code is the caller's to
+        judge (255 is passed on as 254, since ssh uses it for its own failures).
+        """
+        async with self._one_opens_the_connection():
+            async with self.process(text, takes_input=input is not None) as process:
+                feed = [_as_main(text, "</dev/null").encode()] if input is None else input
+                result = await self._converse(process, feed, timeout_seconds)
+            if result.exit_code == _SSH_FAILED and not self.is_local:
+                raise ReconcilerError(self._explain(result.errors))
+            self._opened = True
+            return result
+
+    async def upload(self, content: bytes | Path, remote_path: str, *, timeout_seconds: float = 600) -> None:
+        """Write a remote file in place. Meant for temporary names: the caller verifies and renames."""
+        chunks = [content] if isinstance(content, bytes) else _chunks_of(content)
+        result = await self.script(f"cat > {shlex.quote(remote_path)}", input=chunks, timeout_seconds=timeout_seconds)
+        if result.exit_code != 0:
+            raise world_error(
+                "upload failed", f"{remote_path} could not be written on {self.host}: {result.errors}", None, self.host
+            )
+
+    @asynccontextmanager
+    async def process(self, text: str, *, takes_input: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A running sh, for what outlives a single answer; killed when the block is left.
+
+        With `takes_input` the script is an argument and stdin is the caller's, else the caller writes it to stdin.
+        """
+        argv = self._argv(_as_main(text, "") if takes_input else None)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # so that Ctrl-C reaches us alone and a step can be finished properly
+            )
+        except FileNotFoundError:
+            raise world_error(
+                f"{argv[0]} is missing",
+                f"{self.host} cannot be reached, since there is no `{argv[0]}` on this machine's PATH.",
+                "Install OpenSSH's client (Debian: `apt install openssh-client`).",
+                self.host,
+            ) from None
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                with suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+
+    async def close(self) -> None:
+        """End the master connection; harmless when there is none."""
+        if self._control_dir is None:
+            return
+        control_dir, self._control_dir = self._control_dir, None
+        process = await asyncio.create_subprocess_exec(
+            *("ssh", "-o", f"ControlPath={control_dir}/%C", "-O", "exit", *self._ssh_target),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        await process.wait()
+        shutil.rmtree(control_dir, ignore_errors=True)
+        self._opened = False
+
+    def _argv(self, script: str | None) -> list[str]:
+        if self.is_local:
+            return ["/bin/sh"] if script is None else ["/bin/sh", "-c", script]
+        return [*self._ssh_command(), "/bin/sh" if script is None else _for_any_login_shell(script)]
+
+    def _ssh_command(self) -> list[str]:
+        if self._control_dir is None:
+            # A socket's path may have about 100 bytes, which the temporary folders of some systems use up alone.
+            self._control_dir = tempfile.mkdtemp(prefix="reconciler-", dir="/tmp")
+        options = {
+            "BatchMode": "yes",
+            "ConnectTimeout": "15",
+            "ServerAliveInterval": "10",
+            "ServerAliveCountMax": "3",
+            "ControlMaster": "auto",
+            "ControlPersist": "60",
+            "ControlPath": f"{self._control_dir}/%C",
+        }
+        return ["ssh", "-T", *(f"-o{name}={value}" for name, value in options.items()), *self._ssh_target]
+
+    @asynccontextmanager
+    async def _one_opens_the_connection(self) -> AsyncIterator[None]:
+        """The first command goes alone, so that it becomes the master which all others share."""
+        if self._opened:
+            yield
+            return
+        async with self._first_command:
+            yield
+
+    async def _converse(
+        self, process: asyncio.subprocess.Process, feed: Iterable[bytes], timeout_seconds: float
+    ) -> Result:
+        assert process.stdin and process.stdout and process.stderr
+        stdout, stderr = bytearray(), bytearray()
+        pump = asyncio.gather(_write(process.stdin, feed), _read(process.stdout, stdout), _read(process.stderr, stderr))
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                ends: list[asyncio.Future[Any]] = [pump, asyncio.ensure_future(process.wait())]
+                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+                if pump.done():
+                    await pump  # raises what went wrong with the output
+                await process.wait()
+        except TimeoutError:
+            raise self._too_slow(timeout_seconds, stderr) from None
+        # A daemon that the command left behind may hold its output open for ever.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(pump, _DRAIN_SECONDS)
+        code = process.returncode or 0
+        return Result(exit_code=code if code >= 0 else 128 - code, stdout=bytes(stdout), stderr=bytes(stderr))
+
+    def _too_slow(self, timeout_seconds: float, stderr: bytearray) -> ReconcilerError:
+        said = stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return ReconcilerError(
+            Diagnostic(
+                kind=Kind.WORLD,
+                summary="command timed out",
+                detail=f"A command on {self.host} was not done after {timeout_seconds:g} s."
+                + (f" Its last words: {said}" if said else ""),
+                address=self.host,
+                transient=True,
+            )
+        )
+
+    def _explain(self, stderr: str) -> Diagnostic:
+        return explain(self.host, self.connect, shlex.join(["ssh", *self._ssh_target, "true"]), stderr)
+
+
+def _ssh_target(host: str, connect: str) -> list[str]:
+    parts = _CONNECT.fullmatch(connect)
+    if parts is None:
+        raise ReconcilerError(
+            Diagnostic(
+                kind=Kind.SPEC,
+                summary="connect is not understood",
+                detail=f"`connect` of {host} is {connect!r}, which is neither `local` nor an ssh address.",
+                hint='Write connect = "local" or connect = "ssh://[user@]name[:port]".',
+                address=host,
+            )
+        )
+    user, name, port = parts["user"], parts["name"].strip("[]"), parts["port"]
+    return [*(["-p", port] if port else []), *(["-l", user] if user else []), name]
+
+
+def _as_main(text: str, stdin: str) -> str:
+    """The script as one compound command, which sh reads to its end before it runs it.
+
+    So no command in it can eat the rest of the script from stdin, and a script that was cut short does nothing.
+    """
+    return (
+        f"{_PROLOGUE}\nmain() (\n{text}\n)\nmain {stdin}\n"
+        f'status=$?; [ "$status" -ne {_SSH_FAILED} ] || status={_SSH_FAILED - 1}; exit "$status"\n'
+    )
+
+
+def _for_any_login_shell(script: str) -> str:
+    """A command line that means the same to sh, csh and fish: the script goes as octal digits.
+
+    (csh expands `!` even between single quotes, fish takes backslashes there.)
+    """
+    octal = "".join(f"\\0{byte:03o}" for byte in script.encode())
+    return f"""/bin/sh -c 'eval "$(printf %b "$1")"' sh '{octal}'"""
+
+
+def _chunks_of(path: Path) -> Iterable[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+async def _write(stream: asyncio.StreamWriter, chunks: Iterable[bytes]) -> None:
+    # A command may end before it has read everything; its exit code then says why.
+    with suppress(BrokenPipeError, ConnectionResetError):
+        for chunk in chunks:
+            stream.write(chunk)
+            await stream.drain()
+    stream.close()
+
+
+async def _read(stream: asyncio.StreamReader, into: bytearray) -> None:
+    while chunk := await stream.read(_CHUNK_BYTES):
+        into += chunk
+        if len(into) > MAX_OUTPUT_BYTES:
+            raise world_error("too much output", f"A command printed more than {MAX_OUTPUT_BYTES >> 20} MiB.")
