@@ -1,0 +1,182 @@
+"""Follow the plan: each step when what it needs is done, as many at once as the host allows, each confirmed.
+
+Computes nothing anew. A failed step takes along only what depends on it; the first failed restart also stops the
+restarts that have not begun (the next ones would likely fail the same way).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from reconciler.core.diagnostics import Diagnostic, ReconcilerError
+from reconciler.core.order import expected_seconds
+from reconciler.core.plan import Plan
+from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start
+from reconciler.health import await_ready
+from reconciler.hypervisors.base import Executor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How one step ended. `seconds` by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
+
+    step: PlannedStep
+    seconds: float = 0
+    problem: Diagnostic | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    done: tuple[StepResult, ...] = ()
+    failed: tuple[StepResult, ...] = ()
+    skipped: tuple[StepResult, ...] = ()
+
+
+class Progress(Protocol):
+    """Told of every step as it happens."""
+
+    def started(self, step: PlannedStep) -> None: ...
+
+    def noted(self, step: PlannedStep, text: str) -> None: ...
+
+    def finished(self, result: StepResult) -> None: ...
+
+
+async def apply_plan(
+    plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
+) -> ApplyResult:
+    """Carry out all steps of a plan. Failures are in the result, never raised."""
+    return await _Run(plan, executors, parallel, progress).run()
+
+
+class _Run:
+    def __init__(
+        self, plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
+    ) -> None:
+        self._steps = {step.id: step for step in plan.steps}
+        self._executors = executors
+        self._progress = progress
+        self._slots = dict(parallel)
+        self._waiting = {step.id: set(step.needs) for step in plan.steps}
+        self._followers: dict[str, list[str]] = defaultdict(list)
+        for step in plan.steps:
+            for need in step.needs:
+                self._followers[need].append(step.id)
+        self._length = _critical_lengths(plan.steps, self._followers)
+        self._restarting = {change.address for change in plan.changes if change.restarts}
+        self._begun: set[str] = set()  # addresses
+        self._results: dict[str, StepResult] = {}
+        self._done: set[str] = set()
+
+    async def run(self) -> ApplyResult:
+        running: dict[asyncio.Task[StepResult], PlannedStep] = {}
+        try:
+            while True:
+                for step in self._ready():
+                    self._begin(step)
+                    running[asyncio.create_task(self._carry_out(step))] = step
+                if not running:
+                    break
+                finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in finished:
+                    self._end(running.pop(task), task.result())
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        for step_id in self._waiting:  # only what nobody could reach any more
+            self._results.setdefault(
+                step_id, StepResult(step=self._steps[step_id], reason="what it needs was not done")
+            )
+        return self._result()
+
+    def _ready(self) -> list[PlannedStep]:
+        """Steps that may begin now: those that bring a domain back first, then the longest way to go."""
+        ids = [step_id for step_id, needs in self._waiting.items() if not needs and step_id not in self._results]
+        ids.sort(key=lambda step_id: (not self._brings_back(step_id), -self._length[step_id]))
+        chosen = []
+        free = dict(self._slots)
+        for step_id in ids:
+            step = self._steps[step_id]
+            if free[step.host] > 0:
+                free[step.host] -= 1
+                chosen.append(step)
+        return chosen
+
+    def _brings_back(self, step_id: str) -> bool:
+        step = self._steps[step_id]
+        return step.address in self._begun and step.address in self._restarting
+
+    def _begin(self, step: PlannedStep) -> None:
+        del self._waiting[step.id]
+        self._slots[step.host] -= 1
+        self._begun.add(step.address)
+        self._progress.started(step)
+
+    async def _carry_out(self, planned: PlannedStep) -> StepResult:
+        executor = self._executors[planned.host]
+        began = executor.now()
+        try:
+            if isinstance(planned.step, AwaitReady):
+                await await_ready(executor, planned.step)
+            else:
+                await executor.execute(planned.step, lambda text: self._progress.noted(planned, text))
+        except ReconcilerError as error:
+            return StepResult(step=planned, seconds=executor.now() - began, problem=error.diagnostics[0])
+        return StepResult(step=planned, seconds=executor.now() - began)
+
+    def _end(self, step: PlannedStep, result: StepResult) -> None:
+        self._slots[step.host] += 1
+        self._results[step.id] = result
+        self._progress.finished(result)
+        if result.problem is None:
+            for follower in self._followers[step.id]:
+                if follower in self._waiting:
+                    self._waiting[follower].discard(step.id)
+            return
+        self._skip_followers(step, f"{step.address} failed before it")
+        if step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady):
+            self._skip_restarts(step)
+
+    def _skip_followers(self, step: PlannedStep, reason: str) -> None:
+        for follower in self._followers[step.id]:
+            self._skip(follower, reason)
+
+    def _skip_restarts(self, failed: PlannedStep) -> None:
+        """Restarts that have not taken their domain down yet are not begun after one went wrong."""
+        down = {step.address for step_id in self._results if isinstance((step := self._steps[step_id]).step, Shutdown)}
+        for step_id in list(self._waiting):
+            step = self._steps[step_id]
+            if isinstance(step.step, Shutdown) and step.address in self._restarting and step.address not in down:
+                self._skip(step_id, f"not begun, since the restart of {failed.address} failed")
+
+    def _skip(self, step_id: str, reason: str) -> None:
+        if step_id not in self._waiting:
+            return
+        del self._waiting[step_id]
+        result = StepResult(step=self._steps[step_id], reason=reason)
+        self._results[step_id] = result
+        self._progress.finished(result)
+        self._skip_followers(result.step, reason)
+
+    def _result(self) -> ApplyResult:
+        results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
+        return ApplyResult(
+            done=tuple(result for result in results if result.problem is None and result.reason is None),
+            failed=tuple(result for result in results if result.problem is not None),
+            skipped=tuple(result for result in results if result.reason is not None),
+        )
+
+
+def _critical_lengths(steps: tuple[PlannedStep, ...], followers: Mapping[str, list[str]]) -> dict[str, float]:
+    """Expected seconds from the beginning of each step to the end of all that follows it."""
+    lengths: dict[str, float] = {}
+    for step in reversed(steps):  # plan order is topological
+        rest = max((lengths[follower] for follower in followers[step.id]), default=0.0)
+        lengths[step.id] = expected_seconds(step.step) + rest
+    return lengths

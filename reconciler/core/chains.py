@@ -1,0 +1,270 @@
+"""A change as a chain of steps, each needing the one before. What has to wait for other domains is added in `order`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.memory import promised_kib
+from reconciler.core.simulate import guest_after
+from reconciler.core.state import Disk, Domain, Host
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A step of a chain with what it changes in promised memory (KiB, signed)."""
+
+    step: Step
+    memory_kib: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """All steps of one change, in order."""
+
+    change: Change
+    links: tuple[Link, ...]
+
+    @property
+    def memory_kib(self) -> int:
+        """What the whole chain changes in promised memory."""
+        return sum(link.memory_kib for link in self.links)
+
+    @property
+    def wave(self) -> int:
+        target = self.change.target
+        return target.policy.wave if target is not None else 0
+
+    def first(self, *kinds: type[Step]) -> int | None:
+        """Index of the first step of these kinds."""
+        return next((index for index, link in enumerate(self.links) if isinstance(link.step, kinds)), None)
+
+    @property
+    def memory_gate(self) -> int | None:
+        """Index of the first step that moves memory: where a chain that needs more has to wait."""
+        return next((index for index, link in enumerate(self.links) if link.memory_kib), None)
+
+    @property
+    def memory_done(self) -> int | None:
+        """Index of the last step that moves memory: when what a chain gives back is free."""
+        return next((index for index in reversed(range(len(self.links))) if self.links[index].memory_kib), None)
+
+
+def chain_of(change: Change, host: Host, named_disks: frozenset[str]) -> Chain:
+    """The steps of a change. `named_disks` are disk targets that any spec or config names, which are never deleted."""
+    links = []
+    guest = change.guest
+    for step in _steps(change, host, named_disks):
+        after = guest_after(guest, step) if _moves_guest(step) else guest
+        delta = (promised_kib(after) if after else 0) - (promised_kib(guest) if guest else 0)
+        links.append(Link(step=step, memory_kib=delta))
+        guest = after
+    return Chain(change=change, links=tuple(links))
+
+
+def _moves_guest(step: Step) -> bool:
+    return not isinstance(step, StageImage | SweepImages | CreateDisk | GrowDisk | DeleteDisk)
+
+
+def _steps(change: Change, host: Host, named_disks: frozenset[str]) -> Iterator[Step]:
+    match change.action:
+        case Action.BLOCKED | Action.NO_OP | Action.MIGRATE:
+            return
+        case Action.DESTROY:
+            yield from _destroy(change, named_disks)
+        case Action.CREATE | Action.START:
+            yield from _bring_up(change, host)
+        case Action.RESTART:
+            yield from _bring_up(change, host)
+        case Action.STOP:
+            yield _shutdown(change)
+            yield from _settle(change, host)
+        case Action.UPDATE | Action.ADOPT:
+            if change.guest is not None and change.guest.exists:
+                yield from _update_live(change, host)
+            elif change.action is Action.ADOPT and _target(change).state == "running":
+                yield from _bring_up(change, host)
+            else:
+                yield from _settle(change, host)
+        case _:
+            assert_never(change.action)
+
+
+def _bring_up(change: Change, host: Host) -> Iterator[Step]:
+    """Create, start or restart: prepare while the old one still runs, keep the time down short."""
+    target, guest = _target(change), change.guest
+    proven = guest is not None and guest.config is not None and change.action is not Action.ADOPT
+    candidate = proven and change.writes_config
+    yield from _stage(target, host)
+    yield from _create_disks(target, host)
+    if guest is not None and guest.exists:
+        yield _shutdown(change)
+    yield from _grow_disks(target, host, attached=())
+    if change.writes_config and (candidate or target.state == "stopped" or not proven):
+        yield WriteConfig(definition=target, candidate=candidate, adopt=change.action is Action.ADOPT)
+    if target.state == "running":
+        yield Start(definition=target, candidate=candidate)
+        yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
+    if candidate:
+        yield PromoteConfig(domain=target.name)
+    yield from _autostart(change)
+    yield from _sweep(change)
+
+
+def _settle(change: Change, host: Host) -> Iterator[Step]:
+    """Bring a domain that stays down to its definition."""
+    target = _target(change)
+    yield from _stage(target, host)
+    yield from _create_disks(target, host)
+    yield from _grow_disks(target, host, attached=())
+    if change.writes_config:
+        yield WriteConfig(definition=target, adopt=change.action is Action.ADOPT)
+    yield from _autostart(change)
+    yield from _sweep(change)
+
+
+def _update_live(change: Change, host: Host) -> Iterator[Step]:
+    """Change a running domain without touching its run. Memory comes last: a balloon may refuse."""
+    target, guest = _target(change), change.guest
+    assert guest is not None
+    assert guest.running is not None
+    running = guest.running
+    yield from _stage(target, host)
+    yield from _create_disks(target, host)
+    yield from _grow_disks(target, host, attached=tuple(disk.devid for disk in running.disks))
+    if guest.unproven:
+        yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
+        if guest.candidate is not None:
+            yield PromoteConfig(domain=target.name)
+    yield from _devices(running, target)
+    if running.vcpus != target.vcpus:
+        yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)
+    wanted = (target.cpu_weight or 256, target.cap or 0)
+    if (running.cpu_weight or 256, running.cap or 0) != wanted:
+        yield SetScheduler(domain=target.name, uuid=running.uuid, cpu_weight=wanted[0], cap=wanted[1])
+    if running.memory_kib != target.memory_kib:
+        yield SetMemory(
+            domain=target.name, uuid=running.uuid, before_kib=running.memory_kib, memory_kib=target.memory_kib
+        )
+    if change.writes_config:
+        yield WriteConfig(definition=target, adopt=change.action is Action.ADOPT)
+    yield from _autostart(change)
+
+
+def _devices(running: Domain, target: Domain) -> Iterator[Step]:
+    there = {disk.devid for disk in running.disks}
+    for disk in target.disks:
+        if disk.devid not in there:
+            yield AttachDisk(domain=target.name, uuid=running.uuid, disk=disk)
+    wanted_vifs = {vif.devid for vif in target.vifs}
+    present_vifs = {vif.devid for vif in running.vifs}
+    for vif in running.vifs:
+        if vif.devid not in wanted_vifs:
+            yield DetachVif(domain=target.name, uuid=running.uuid, vif=vif)
+    for vif in target.vifs:
+        if vif.devid not in present_vifs:
+            yield AttachVif(domain=target.name, uuid=running.uuid, vif=vif)
+
+
+def _destroy(change: Change, named_disks: frozenset[str]) -> Iterator[Step]:
+    """The config file, which says that the domain is ours, goes last: a cut-short destroy is taken up again."""
+    guest = change.guest
+    assert guest is not None
+    definition = guest.config or guest.running
+    assert definition is not None
+    if guest.exists:
+        yield _shutdown(change)
+    if guest.autostart is not None:
+        yield SetAutostart(domain=guest.name, order=None)
+    yield SweepImages(domain=guest.name)
+    for disk in definition.disks:
+        if disk.on_delete == "delete" and disk.target not in named_disks:
+            yield DeleteDisk(domain=guest.name, disk=disk)
+    yield RemoveConfig(domain=guest.name)
+
+
+def _shutdown(change: Change) -> Shutdown:
+    """How long a guest may take is what is kept with it on the host, unless the spec says otherwise now."""
+    guest = change.guest
+    assert guest is not None
+    definition = change.target or guest.config or guest.running
+    uuid = guest.running.uuid if guest.running is not None else (guest.config.uuid if guest.config else "")
+    return Shutdown(
+        domain=guest.name,
+        uuid=uuid,
+        timeout_seconds=definition.shutdown_timeout_seconds if definition else 90,
+        on_timeout=definition.on_shutdown_timeout if definition else "fail",
+    )
+
+
+def _stage(target: Domain, host: Host) -> Iterator[Step]:
+    for image in target.images:
+        if image.source and image.path and host.images.get(image.path) != image.sha256:
+            yield StageImage(domain=target.name, image=image)
+
+
+def _create_disks(target: Domain, host: Host) -> Iterator[Step]:
+    for disk in target.disks:
+        if disk.kind != "device" and disk.target not in host.files:
+            yield CreateDisk(domain=target.name, disk=disk)
+
+
+def _grow_disks(target: Domain, host: Host, attached: tuple[int, ...]) -> Iterator[Step]:
+    for disk in target.disks:
+        if _is_smaller(disk, host):
+            yield GrowDisk(domain=target.name, disk=disk, attached=disk.devid in attached)
+
+
+def _is_smaller(disk: Disk, host: Host) -> bool:
+    fact = host.files.get(disk.target)
+    return (
+        fact is not None
+        and disk.format == "raw"
+        and disk.size_bytes is not None
+        and disk.kind != "device"
+        and fact.size_bytes < disk.size_bytes
+    )
+
+
+def _autostart(change: Change) -> Iterator[Step]:
+    target = _target(change)
+    before = change.guest.autostart if change.guest is not None else None
+    if before != target.autostart:
+        yield SetAutostart(domain=target.name, order=target.autostart)
+
+
+def _sweep(change: Change) -> Iterator[Step]:
+    """Staged images that neither the new definition nor the one before it names are no longer needed."""
+    target, guest = _target(change), change.guest
+    if guest is None or guest.config is None or set(guest.config.images) == set(target.images):
+        return
+    keep = {image.path for image in (*target.images, *guest.config.images)}
+    yield SweepImages(domain=target.name, keep=tuple(sorted(keep)))
+
+
+def _target(change: Change) -> Domain:
+    assert change.target is not None, change.address
+    return change.target

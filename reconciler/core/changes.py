@@ -1,0 +1,349 @@
+"""What happens to each domain of a host: the decision, without the order.
+
+`decide_host` looks at one host's guests and desired domains and gives one `Change` for every declared or managed
+domain. `plan` orders the steps that carry the changes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
+from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
+from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+
+
+class Action(StrEnum):
+    """What a change does, in Terraform's and xl's words."""
+
+    CREATE = "create"
+    UPDATE = "update"
+    RESTART = "restart"
+    DESTROY = "destroy"
+    START = "start"
+    STOP = "stop"
+    ADOPT = "adopt"
+    MIGRATE = "migrate"
+    BLOCKED = "blocked"
+    NO_OP = "no-op"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consent:
+    """What the user allowed for this run, by address."""
+
+    adopt: frozenset[str] = frozenset()
+    restart: frozenset[str] = frozenset()
+    retry: frozenset[str] = frozenset()
+    allow_destroy: int | None = None
+    allow_restart: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What differs for one domain, why, and what will be done about it.
+
+    `target` is the definition the steps lead to (the desired one, less what has to wait); None after a destroy.
+    """
+
+    host: str
+    domain: str
+    action: Action
+    reason: str
+    fields: tuple[FieldChange, ...] = ()
+    blocked: str | None = None
+    hint: str | None = None
+    pending: tuple[str, ...] = ()
+    waits_for: tuple[str, ...] = ()
+    downtime_seconds: float | None = 0
+    guest: Guest | None = field(default=None, repr=False)
+    target: Domain | None = field(default=None, repr=False)
+    writes_config: bool = False
+
+    @property
+    def address(self) -> str:
+        return address_of(self.host, self.domain)
+
+    @property
+    def restarts(self) -> bool:
+        """Whether a running domain goes down and comes back."""
+        return self.action is Action.RESTART
+
+    @property
+    def acts(self) -> bool:
+        return self.action not in (Action.BLOCKED, Action.NO_OP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """What a decision about one host has to know of the others: where else names are declared or held."""
+
+    declared: Mapping[str, str]  # domain name -> host whose specs declare it
+    managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
+    unseen: Mapping[str, str] = field(default_factory=dict)  # domain name -> unobserved host it was last seen on
+    prune: bool = True
+    any_specs: bool = True
+
+
+def decide_host(
+    host: Host,
+    settings: HostSettings,
+    desired: Mapping[str, Domain],
+    frozen: frozenset[str],
+    fleet: Fleet,
+    consent: Consent,
+) -> tuple[Change, ...]:
+    """One change for every declared or managed domain of a host, sorted by name."""
+    index = HostIndex.of(host, desired)
+    names = set(desired) | {name for name, guest in host.guests.items() if guest.owner is Owner.OURS}
+    changes = []
+    for name in sorted(names):
+        guest, wanted = host.guests.get(name), desired.get(name)
+        if address_of(host.name, name) in frozen:
+            change = _change(host, name, Action.NO_OP, "its spec file has errors, so it is left alone", guest=guest)
+        elif wanted is None:
+            assert guest is not None
+            change = _decide_unwanted(host, guest, fleet)
+        else:
+            change = _decide_wanted(host, settings, guest, wanted, index, fleet, consent)
+        if change.acts and not (settings.reconcile and (wanted is None or wanted.policy.reconcile)):
+            change = _hold(change, settings)
+        changes.append(change)
+    return tuple(changes)
+
+
+def _decide_unwanted(host: Host, guest: Guest, fleet: Fleet) -> Change:
+    """A domain of ours that no spec of this host names."""
+    elsewhere = fleet.declared.get(guest.name)
+    if elsewhere is not None:
+        return _blocked(host, guest.name, _moved(guest.name, host.name, elsewhere), guest)
+    if not fleet.prune:
+        reason = "no spec names it, but some specs cannot be read, so nothing is destroyed"
+        return _change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=("specs that can be read",))
+    forbidden = block_destroy(host, guest, any_specs=fleet.any_specs)
+    if forbidden is not None:
+        return _blocked(host, guest.name, forbidden, guest)
+    return _change(host, guest.name, Action.DESTROY, "no spec names it any more", guest=guest, downtime_seconds=None)
+
+
+def _decide_wanted(
+    host: Host,
+    settings: HostSettings,
+    guest: Guest | None,
+    desired: Domain,
+    index: HostIndex,
+    fleet: Fleet,
+    consent: Consent,
+) -> Change:
+    others = [name for name in fleet.managed.get(desired.name, ()) if name != host.name]
+    if others and (guest is None or guest.owner is not Owner.OURS):
+        return _blocked(host, desired.name, _moved(desired.name, others[0], host.name), guest)
+    unseen = fleet.unseen.get(desired.name)
+    if unseen is not None and unseen != host.name and (guest is None or guest.owner is not Owner.OURS):
+        away = Block(f"it was last seen on {unseen}, which cannot be observed now", "wait until that host answers")
+        return _blocked(host, desired.name, away, guest)
+    if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not guest.exists):
+        change = _create(host, guest, desired)
+    elif guest.owner is not Owner.OURS:
+        change = _adopt(host, guest, desired, consent)
+    else:
+        change = _reconcile_ours(host, guest, desired, consent)
+    if not change.acts:
+        return change
+    block = block_change(host, settings, guest, change.target or desired, index, change.fields)
+    return change if block is None else _blocked(host, desired.name, block, guest, change.fields)
+
+
+def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:
+    return _change(
+        host,
+        desired.name,
+        Action.CREATE,
+        "it does not exist yet",
+        fields=fields_of_new(desired, host),
+        guest=guest,
+        target=desired,
+        writes_config=True,
+    )
+
+
+def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
+    if guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
+        reason = f"it is {guest.power.value}, which is no state to act on"
+        return _change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(f"{guest.power.value} to end",))
+    if guest.exists and guest.running is None:
+        why = guest.problem or "xl does not tell its configuration"
+        return _blocked(host, guest.name, Block(f"it runs, but {why}", "look at `xl list -l` on the host"), guest)
+    live = guest.power in (Power.RUNNING, Power.PAUSED)
+    current = guest.running if live else guest.config
+    assert current is not None
+    target = align_vifs(desired, current)
+    fields = compare(current, target, host, running=live and desired.state == "running")
+    if desired.state == "stopped":
+        return _towards_stopped(host, guest, target, fields)
+    if not live:
+        reason = "it does not run" if not guest.exists else f"it is {guest.power.value}"
+        return _acting(host, guest, Action.START, reason, target, fields)
+    return _update(host, guest, target, fields, consent)
+
+
+def _towards_stopped(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...]) -> Change:
+    if guest.exists:
+        change = _acting(host, guest, Action.STOP, 'the spec says state = "stopped"', target, fields)
+        return replace(change, downtime_seconds=None)
+    return _acting(host, guest, Action.UPDATE, _why(guest, target), target, fields)
+
+
+def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...], consent: Consent) -> Change:
+    """A running domain of ours: live changes, a restart, or changes that wait for one."""
+    assert guest.running is not None
+    costly = [change for change in fields if change.effect is Effect.RESTART and not change.waits]
+    lowered = tuple(f"{change.path} is lowered at the next start" for change in fields if change.waits)
+    reason = _why(guest, target)
+    defers = target.policy.restart == "defer" and address_of(host.name, guest.name) not in consent.restart
+    if costly and not defers:
+        restarted = _acting(host, guest, Action.RESTART, reason, target, fields)
+        return replace(restarted, downtime_seconds=None)
+    pending = (*lowered, *(f"{change.path} needs a restart" for change in costly))
+    if costly:
+        target = without_restart(target, guest.running)
+        fields = tuple(change for change in fields if change.effect is Effect.LIVE or change.waits)
+        reason = f"{reason}; what needs a restart is deferred"
+    live = tuple(change for change in fields if not change.waits)
+    return replace(_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending)
+
+
+def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
+    address = address_of(host.name, guest.name)
+    if address not in consent.adopt:
+        owner = "another fleet's" if guest.owner is Owner.FOREIGN else "not managed by reconciler"
+        what = "a domain" if guest.exists else "a config file"
+        block = Block(f"{what} of this name is there and is {owner}", f"reconciler apply --adopt {address}")
+        return _blocked(host, guest.name, block, guest)
+    if guest.exists and guest.running is None:
+        why = guest.problem or "xl does not tell its configuration"
+        return _blocked(host, guest.name, Block(f"it cannot be adopted: {why}", None), guest)
+    current = guest.running or guest.config
+    if current is None:
+        return replace(_create(host, guest, desired), action=Action.ADOPT)
+    if guest.exists and current.uuid != desired.uuid:
+        block = Block("it runs with another uuid than the spec's", f'put uuid = "{current.uuid}" into the spec')
+        return _blocked(host, guest.name, block, guest)
+    target = align_vifs(desired, current)
+    fields = compare(current, target, host, running=guest.exists)
+    costly = tuple(change for change in fields if change.effect is Effect.RESTART)
+    if guest.exists and costly:
+        target = without_restart(target, current)
+        fields = tuple(change for change in fields if change.effect is Effect.LIVE)
+    pending = tuple(f"{change.path} needs a restart" for change in costly) if guest.exists else ()
+    change = _change(host, guest.name, Action.ADOPT, "taken over as --adopt asked", fields=fields, guest=guest)
+    return replace(change, target=target, pending=pending, writes_config=True)
+
+
+def without_restart(target: Domain, running: Domain) -> Domain:
+    """The target less all that needs a restart: what can be applied to the running domain as it is."""
+    kept_disks = {disk.devid: disk for disk in running.disks}
+    wanted = {disk.devid: disk for disk in target.disks}
+    disks = [
+        replace(disk, on_delete=wanted[disk.devid].on_delete) if disk.devid in wanted else disk
+        for disk in running.disks
+    ]
+    vifs = {vif.devid: vif for vif in running.vifs}
+    return replace(
+        running,
+        memory_kib=min(target.memory_kib, running.maxmem_kib),
+        vcpus=min(target.vcpus, running.maxvcpus),
+        cpu_weight=target.cpu_weight,
+        cap=target.cap,
+        disks=(*disks, *(disk for devid, disk in wanted.items() if devid not in kept_disks)),
+        vifs=tuple(vifs.get(vif.devid, vif) for vif in target.vifs),
+        state=target.state,
+        autostart=target.autostart,
+        prevent_destroy=target.prevent_destroy,
+        shutdown_timeout_seconds=target.shutdown_timeout_seconds,
+        on_shutdown_timeout=target.on_shutdown_timeout,
+        depends_on=target.depends_on,
+        policy=target.policy,
+    )
+
+
+def _acting(
+    host: Host, guest: Guest, action: Action, reason: str, target: Domain, fields: tuple[FieldChange, ...]
+) -> Change:
+    """The change, or a no-op when there is nothing to do for an update."""
+    written = guest.candidate if guest.unproven else guest.config
+    writes = written is None or guest.edited or _as_config(written) != _as_config(target)
+    unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
+    if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
+        return _change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)
+    if action is Action.UPDATE and unstaged and not fields:
+        reason = "a staged kernel or ramdisk is missing on the host"
+    return _change(host, guest.name, action, reason, fields=fields, guest=guest, target=target, writes_config=writes)
+
+
+def _as_config(definition: Domain) -> Domain:
+    """A definition as far as a config file carries it (autostart is the dom0's)."""
+    return replace(definition, autostart=None)
+
+
+def _why(guest: Guest, target: Domain) -> str:
+    if guest.unproven:
+        return "it runs a new definition that has not proven itself yet"
+    if guest.edited:
+        return "its config file was edited by hand"
+    if guest.config is not None and _as_config(guest.config) == _as_config(target):
+        return "drifted from the spec"
+    return "spec changed"
+
+
+def _hold(change: Change, settings: HostSettings) -> Change:
+    where = "its spec" if settings.reconcile else "host.toml"
+    return replace(
+        change,
+        action=Action.NO_OP,
+        reason=f"held: {where} says reconcile = false",
+        waits_for=("reconcile = true",),
+        target=None,
+        downtime_seconds=0,
+    )
+
+
+def _moved(name: str, source: str, destination: str) -> Block:
+    return Block(
+        f"it moved from {source} to {destination} in the specs, and moving a domain is not supported yet",
+        f"move {name}.toml back to {source}/, or destroy the domain there first",
+    )
+
+
+def _change(
+    host: Host,
+    name: str,
+    action: Action,
+    reason: str,
+    *,
+    fields: tuple[FieldChange, ...] = (),
+    guest: Guest | None = None,
+    target: Domain | None = None,
+    waits_for: tuple[str, ...] = (),
+    downtime_seconds: float | None = 0,
+    writes_config: bool = False,
+) -> Change:
+    return Change(
+        host=host.name,
+        domain=name,
+        action=action,
+        reason=reason,
+        fields=fields,
+        guest=guest,
+        target=target,
+        waits_for=waits_for,
+        downtime_seconds=downtime_seconds,
+        writes_config=writes_config,
+    )
+
+
+def _blocked(host: Host, name: str, block: Block, guest: Guest | None, fields: tuple[FieldChange, ...] = ()) -> Change:
+    change = _change(host, name, Action.BLOCKED, block.reason, fields=fields, guest=guest)
+    return replace(change, blocked=block.reason, hint=block.hint)

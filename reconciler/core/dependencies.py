@@ -1,0 +1,119 @@
+"""What depends_on asks of changes: who goes down with whom, and what may not stop or start at all. Called by `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.state import Desired, Owner, address_of
+
+
+def close_dependencies(changes: list[Change], desired: Desired) -> list[Change]:
+    """Draw in or block what depends_on asks for, until nothing changes any more.
+
+    A restart of a domain takes the running ones that depend on it down as well; a stop or destroy under them, and a
+    start on top of one that cannot run, are blocked.
+    """
+    by_address = {change.address: change for change in changes}
+    dependents = _dependents(by_address)
+    while True:
+        updates: dict[str, Change] = {}
+        for change in by_address.values():
+            updates |= _dependency_updates(change, by_address, dependents, desired)
+        if not updates:
+            break
+        by_address |= updates
+    hosts = {change.host for change in by_address.values()}
+    groups = {host: restart_groups([change for change in by_address.values() if change.host == host]) for host in hosts}
+    return [_check_group(change, groups, desired) for change in by_address.values()]
+
+
+def _dependents(by_address: Mapping[str, Change]) -> dict[str, list[str]]:
+    """Address -> addresses that depend on it."""
+    found: dict[str, list[str]] = {}
+    for change in by_address.values():
+        for name in _depends_on(change):
+            found.setdefault(address_of(change.host, name), []).append(change.address)
+    return found
+
+
+def _depends_on(change: Change) -> tuple[str, ...]:
+    definition = change.target or (change.guest.definition if change.guest is not None else None)
+    return definition.depends_on if definition is not None else ()
+
+
+def _dependency_updates(
+    change: Change, by_address: Mapping[str, Change], dependents: Mapping[str, list[str]], desired: Desired
+) -> dict[str, Change]:
+    goes_up = change.action in (Action.CREATE, Action.START, Action.RESTART)
+    if goes_up and change.target is not None and change.target.state == "running":
+        for name in change.target.depends_on:
+            base = by_address.get(address_of(change.host, name))
+            if base is not None and not _will_run(base):
+                return {change.address: block(change, f"it depends on {name}, which does not run: {base.reason}")}
+    if change.action not in (Action.RESTART, Action.STOP, Action.DESTROY):
+        return {}
+    for address in dependents.get(change.address, ()):
+        other = by_address[address]
+        stays_up = other.guest is not None and other.guest.exists and not _goes_down(other)
+        if not stays_up:
+            continue
+        if change.action is not Action.RESTART:
+            return {change.address: block(change, f"{other.domain} depends on it and runs")}
+        bounced = _bounce(other, change)
+        if bounced is None:
+            return {change.address: block(change, f"{other.domain} depends on it and is held: {other.reason}")}
+        return {address: bounced}
+    return {}
+
+
+def _will_run(change: Change) -> bool:
+    if change.action in (Action.CREATE, Action.START, Action.RESTART):
+        return change.target is None or change.target.state == "running"
+    return change.guest is not None and change.guest.exists and change.action not in (Action.STOP, Action.DESTROY)
+
+
+def _goes_down(change: Change) -> bool:
+    return change.action in (Action.RESTART, Action.STOP, Action.DESTROY)
+
+
+def _bounce(change: Change, cause: Change) -> Change | None:
+    """The same domain going down and up because what it depends on restarts; None when it may not be touched."""
+    guest = change.guest
+    if guest is None or guest.owner is not Owner.OURS or change.target is None or change.action is Action.BLOCKED:
+        return None
+    reason = f"{cause.domain}, which it depends on, restarts"
+    if change.action is not Action.NO_OP:
+        reason = f"{change.reason}; {reason}"
+    return replace(change, action=Action.RESTART, reason=reason, downtime_seconds=None)
+
+
+def _check_group(change: Change, groups: Mapping[str, list[list[str]]], desired: Desired) -> Change:
+    """Domains that go down together must all be within max_unavailable."""
+    if not change.restarts:
+        return change
+    group = next(group for group in groups[change.host] if change.domain in group)
+    limit = desired.hosts[change.host].settings.max_unavailable
+    if len(group) <= limit:
+        return change
+    names = ", ".join(group)
+    blocked = block(change, f"{names} go down together, {len(group)} domains, and max_unavailable is {limit}")
+    return replace(blocked, hint=f"set max_unavailable = {len(group)} in {change.host}/host.toml")
+
+
+def block(change: Change, reason: str) -> Change:
+    return replace(change, action=Action.BLOCKED, blocked=reason, reason=reason, downtime_seconds=0)
+
+
+def restart_groups(changes: Sequence[Change]) -> list[list[str]]:
+    """Names of one host's domains that restart, grouped by those that are down together: one depends on the other."""
+    restarting = {change.domain: change for change in changes if change.restarts}
+    group_of = {name: [name] for name in restarting}
+    for name, change in restarting.items():
+        for other in change.target.depends_on if change.target else ():
+            if other in group_of and group_of[other] is not group_of[name]:
+                merged = sorted({*group_of[name], *group_of[other]})
+                for member in merged:
+                    group_of[member] = merged
+    return [group for name, group in sorted(group_of.items()) if group[0] == name]

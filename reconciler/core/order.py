@@ -1,0 +1,269 @@
+"""The order of steps: what each chain has to wait for, so that every moment between start and end is allowed.
+
+On one host, all that lowers promised memory goes before what raises it, as far as the raise needs it; so if the start
+fits and the end fits, every moment between fits, in any interleaving that the edges allow. Called by `plan`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
+
+from reconciler.core.chains import Chain
+from reconciler.core.dependencies import restart_groups
+from reconciler.core.policy import disk_key
+from reconciler.core.state import Host
+from reconciler.core.steps import AttachDisk, AwaitReady, PlannedStep, Shutdown, Start, Step
+
+Node = tuple[int, int]
+"""A step before it has a name: (index of its chain, index within the chain)."""
+
+_EXPECTED_SECONDS: Mapping[str, float] = {
+    "start": 10,
+    "await_ready": 15,
+    "shutdown": 15,
+    "set_memory": 5,
+    "create_disk": 5,
+}
+_OTHER_SECONDS = 1.0
+
+
+def expected_seconds(step: Step) -> float:
+    """A rough guess, only good for beginning the longest work first."""
+    return _EXPECTED_SECONDS.get(step.kind, _OTHER_SECONDS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """What a host has left: capacity less what is promised (KiB), and how many domains may be down for a restart."""
+
+    free_kib: int
+    max_unavailable: int
+
+
+@dataclass(slots=True)
+class Edges:
+    """Which node needs which, and why a chain waits, in words."""
+
+    needs: dict[Node, set[Node]] = field(default_factory=lambda: defaultdict(set))
+    waits_for: dict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, later: Node, earlier: Node, why: str) -> None:
+        self.needs[later].add(earlier)
+        self.waits_for[later[0]][why] = None
+
+
+class OrderError(Exception):
+    """No order satisfies all constraints; carries the addresses that wait for each other in a circle."""
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        super().__init__(" → ".join(addresses))
+        self.addresses = addresses
+
+
+def order_chains(
+    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
+) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]]]:
+    """All steps of all chains in one order that is safe, and what each address waits for.
+
+    Raises OrderError when memory, depends_on, waves and swapped disks ask for a circle.
+    """
+    edges = Edges()
+    by_host: dict[str, list[int]] = defaultdict(list)
+    for index, chain in enumerate(chains):
+        by_host[chain.change.host].append(index)
+        for position in range(1, len(chain.links)):
+            edges.needs[index, position].add((index, position - 1))
+    for host_name, members in sorted(by_host.items()):
+        _order_dependencies(chains, members, edges)
+        _order_disks(chains, members, hosts[host_name], edges)
+        _order_memory(chains, members, rooms[host_name], edges)
+        _order_restarts(chains, members, rooms[host_name], edges)
+    _order_waves(chains, edges)
+    waits = {chains[index].change.address: tuple(why) for index, why in edges.waits_for.items()}
+    return _linearize(chains, edges), waits
+
+
+def _order_dependencies(chains: Sequence[Chain], members: Sequence[int], edges: Edges) -> None:
+    """A domain starts after those it depends on are ready, and stops before they do."""
+    by_name = {chains[index].change.domain: index for index in members}
+    for index in members:
+        chain = chains[index]
+        definition = chain.change.target or (chain.change.guest.definition if chain.change.guest else None)
+        for name in definition.depends_on if definition else ():
+            other = by_name.get(name)
+            if other is None:
+                continue
+            up, ready = chain.first(Start), chains[other].first(AwaitReady)
+            if up is not None and ready is not None:
+                edges.add((index, up), (other, ready), f"{chains[other].change.address} to be ready")
+            down, other_down = chain.first(Shutdown), chains[other].first(Shutdown)
+            if down is not None and other_down is not None:
+                edges.add((other, other_down), (index, down), f"{chain.change.address} to be down")
+
+
+def _order_disks(chains: Sequence[Chain], members: Sequence[int], host: Host, edges: Edges) -> None:
+    """A disk that one domain gives up is attached elsewhere only after that domain is down."""
+    releases: dict[str, tuple[int, int]] = {}
+    for index in members:
+        guest, down = chains[index].change.guest, chains[index].first(Shutdown)
+        if guest is not None and guest.running is not None and down is not None:
+            for disk in guest.running.disks:
+                releases[disk_key(host, disk.target)] = (index, down)
+    for index in members:
+        chain = chains[index]
+        taken = chain.first(Start, AttachDisk)
+        if taken is None or chain.change.target is None:
+            continue
+        for disk in chain.change.target.disks:
+            release = releases.get(disk_key(host, disk.target))
+            if release is not None and release[0] != index:
+                why = f"{chains[release[0]].change.address} to let go of {disk.target}"
+                edges.add((index, taken), release, why)
+
+
+def _order_memory(chains: Sequence[Chain], members: Sequence[int], room: Room, edges: Edges) -> None:
+    """What raises promised memory waits for just as many fallers as it takes to fit.
+
+    The fallers a riser waits for include those of all risers before it, so whichever subset has begun, the sum fits.
+    """
+    fallers = [index for index in members if chains[index].memory_kib < 0]
+    risers = [index for index in members if chains[index].memory_kib > 0]
+    fallers.sort(key=lambda index: (chains[index].wave, chains[index].change.restarts, chains[index].memory_kib))
+    risers.sort(key=lambda index: (chains[index].wave, chains[index].memory_kib, chains[index].change.address))
+    free, waited = room.free_kib, 0
+    for index in risers:
+        gate = chains[index].memory_gate if not chains[index].change.restarts else chains[index].first(Shutdown)
+        assert gate is not None
+        free -= chains[index].memory_kib
+        while free < 0 and waited < len(fallers):
+            free -= chains[fallers[waited]].memory_kib
+            waited += 1
+        for faller in fallers[:waited]:
+            done = chains[faller].memory_done
+            assert done is not None
+            edges.add((index, gate), (faller, done), f"memory of {chains[faller].change.address}")
+
+
+def _order_restarts(chains: Sequence[Chain], members: Sequence[int], room: Room, edges: Edges) -> None:
+    """At most `max_unavailable` domains are down for a restart: that many slots, each held by one domain at a time.
+
+    Domains that go down together (one depends on the other) take their slots together.
+    """
+    groups = restart_groups([chains[index].change for index in members])
+    position = {chains[index].change.domain: index for index in members}
+    ordered = sorted(
+        ([position[name] for name in group] for group in groups),
+        key=lambda group: (
+            max(chains[index].wave for index in group),
+            sum(chains[index].memory_kib for index in group) > 0,
+            min(chains[index].change.address for index in group),
+        ),
+    )
+    slots: list[int | None] = [None] * room.max_unavailable
+    for group in ordered:
+        for holder in {holder for holder in slots[: len(group)] if holder is not None}:
+            ready = _last_ready(chains[holder])
+            for index in group:
+                down = chains[index].first(Shutdown)
+                assert down is not None
+                why = f"{chains[holder].change.address} to be ready (max_unavailable = {room.max_unavailable})"
+                edges.add((index, down), (holder, ready), why)
+        slots = [*slots[len(group) :], *group]
+
+
+def _last_ready(chain: Chain) -> int:
+    ready = chain.first(AwaitReady)
+    assert ready is not None
+    return ready
+
+
+def _order_waves(chains: Sequence[Chain], edges: Edges) -> None:
+    """All domains of a wave are done before any change of the next wave begins."""
+    waves: dict[int, list[int]] = defaultdict(list)
+    for index, chain in enumerate(chains):
+        if chain.links:
+            waves[chain.wave].append(index)
+    implied = {  # done, since another domain of its wave waits for it already
+        earlier[0]
+        for later, before in edges.needs.items()
+        for earlier in before
+        if earlier[0] != later[0]
+        and chains[earlier[0]].wave == chains[later[0]].wave
+        and earlier[1] >= (chains[earlier[0]].first(AwaitReady) or 0)
+    }
+    for before, after in zip(sorted(waves), sorted(waves)[1:], strict=False):
+        last = [(index, len(chains[index].links) - 1) for index in waves[before] if index not in implied]
+        for index in waves[after]:
+            for node in last:
+                edges.add((index, 0), node, f"wave {before}")
+
+
+def _linearize(chains: Sequence[Chain], edges: Edges) -> tuple[PlannedStep, ...]:
+    """One deterministic order along the edges. A domain that went down is brought up before anything else begins."""
+    waiting = {node: len(edges.needs.get(node, ())) for node in _nodes(chains)}
+    followers: dict[Node, list[Node]] = defaultdict(list)
+    for node, earlier in edges.needs.items():
+        for before in earlier:
+            followers[before].append(node)
+    heap = [(_rank(chains, node), node) for node, count in waiting.items() if count == 0]
+    heapq.heapify(heap)
+    names: dict[Node, str] = {}
+    ordered: list[PlannedStep] = []
+    current: Node | None = None
+    while heap or current is not None:
+        node = current if current is not None else heapq.heappop(heap)[1]
+        current = None
+        names[node] = f"s{len(ordered) + 1}"
+        ordered.append(_planned(chains, node, edges, names))
+        for follower in sorted(followers[node]):
+            waiting[follower] -= 1
+            if waiting[follower]:
+                continue
+            if follower == (node[0], node[1] + 1):
+                current = follower
+            else:
+                heapq.heappush(heap, (_rank(chains, follower), follower))
+    if len(ordered) < len(waiting):
+        raise OrderError(_circle(chains, edges, set(waiting) - set(names)))
+    return tuple(ordered)
+
+
+def _nodes(chains: Sequence[Chain]) -> list[Node]:
+    return [(index, position) for index, chain in enumerate(chains) for position in range(len(chain.links))]
+
+
+def _rank(chains: Sequence[Chain], node: Node) -> tuple[int, int, float, str]:
+    """Lower waves, then what frees memory, then the longest work, then by name."""
+    chain = chains[node[0]]
+    length = sum(expected_seconds(link.step) for link in chain.links[node[1] :])
+    sign = (chain.memory_kib > 0) - (chain.memory_kib < 0)
+    return (chain.wave, sign, -length, chain.change.address)
+
+
+def _planned(chains: Sequence[Chain], node: Node, edges: Edges, names: Mapping[Node, str]) -> PlannedStep:
+    chain = chains[node[0]]
+    link = chain.links[node[1]]
+    needs = sorted((names[before] for before in edges.needs.get(node, ())), key=lambda name: int(name[1:]))
+    return PlannedStep(
+        id=names[node],
+        host=chain.change.host,
+        step=link.step,
+        needs=tuple(needs),
+        memory_kib=link.memory_kib,
+        wave=chain.wave,
+    )
+
+
+def _circle(chains: Sequence[Chain], edges: Edges, left: set[Node]) -> tuple[str, ...]:
+    graph = {node: [before for before in edges.needs.get(node, ()) if before in left] for node in sorted(left)}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        nodes: list[Node] = error.args[1]
+        addresses = [chains[node[0]].change.address for node in nodes]
+        return tuple(address for at, address in enumerate(addresses) if at == 0 or address != addresses[at - 1])
+    raise AssertionError("steps are left without a circle")

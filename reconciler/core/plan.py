@@ -1,0 +1,302 @@
+"""The plan: changes, the ordered steps that carry them out, and the memory ledger.
+
+`build_plan` is the whole pipeline: decide, block, refuse, chain, order. It is pure, and the same input gives the same
+bytes. `verify` replays the result before anybody sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+from reconciler.core.chains import Chain, chain_of
+from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
+from reconciler.core.dependencies import block, close_dependencies
+from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.memory import capacity_kib, used_kib
+from reconciler.core.order import OrderError, Room, order_chains
+from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
+from reconciler.core.steps import PlannedStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSummary:
+    """The memory of a host at the start of a plan (KiB); all 0 when it could not be observed."""
+
+    observed: bool
+    memory_kib: int = 0
+    capacity_kib: int = 0
+    used_kib: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """What is promised on a host after a step, against what there is (KiB)."""
+
+    host: str
+    step: str
+    used_kib: int
+    capacity_kib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What apply will do, and nothing else."""
+
+    commit: str | None
+    hosts: Mapping[str, HostSummary]
+    changes: tuple[Change, ...]
+    steps: tuple[PlannedStep, ...]
+    ledger: tuple[LedgerEntry, ...]
+    unmanaged: tuple[str, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    base: Mapping[str, str]  # host -> fingerprint of what was observed
+    tree_digest: str = ""
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what was observed, what is asked for and what will be done."""
+        body = {
+            "base": dict(self.base),
+            "tree": self.tree_digest,
+            "steps": [[step.id, step.host, asdict(step.step), step.needs] for step in self.steps],
+        }
+        return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def build_plan(
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    consent: Consent,
+    *,
+    targets: frozenset[str] = frozenset(),
+    unseen: Mapping[str, str] | None = None,
+    diagnostics: Sequence[Diagnostic] = (),
+) -> Plan:
+    """Decide what happens to every domain and in which order.
+
+    `hosts` are those that could be observed; `targets`, if any, are the only addresses that are changed;
+    `unseen` are domain names last seen on hosts that could not be observed.
+    """
+    problems = list(diagnostics)
+    changes = _decide(desired, hosts, consent, unseen or {})
+    if targets:
+        changes = [change for change in changes if change.address in targets or change.host in targets]
+    changes = close_dependencies(changes, desired)
+    changes, braked = _brake(changes, desired, hosts, consent)
+    problems += braked
+    chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
+    refusals = [_misfit(host, chains, rooms[host]) for host in sorted(hosts)]
+    problems += [refusal for refusal in refusals if refusal is not None]
+    misfits = {host for host, refusal in zip(sorted(hosts), refusals, strict=True) if refusal is not None}
+    changes = [_refuse(change, "the domains of its host do not fit into its memory", misfits) for change in changes]
+    chains = [chain for chain in chains if chain.change.host not in misfits]
+    steps, waits, circles = _order(chains, hosts, rooms)
+    problems += circles
+    if circles:
+        changes = [_refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
+    changes = [replace(change, waits_for=(*change.waits_for, *waits.get(change.address, ()))) for change in changes]
+    problems += [_blocked_diagnostic(change) for change in changes if change.action is Action.BLOCKED]
+    return Plan(
+        commit=desired.commit,
+        hosts=_summaries(desired, hosts),
+        changes=tuple(sorted(changes, key=lambda change: change.address)),
+        steps=steps,
+        ledger=_ledger(steps, desired, hosts),
+        unmanaged=_unmanaged(desired, hosts),
+        diagnostics=tuple(problems),
+        base={name: base_of(host) for name, host in sorted(hosts.items())},
+        tree_digest=desired.tree_digest,
+    )
+
+
+def base_of(host: Host) -> str:
+    """The fingerprint of an observed host that a plan is bound to: what exists and how it is defined."""
+    facts = {
+        "guests": {name: fingerprint(guest) for name, guest in host.guests.items()},
+        "images": dict(host.images),
+        "digests": dict(host.digests),
+        "files": {path: [fact.kind, fact.key] for path, fact in host.files.items()},
+        "total": host.total_kib,
+    }
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+
+
+def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Mapping[str, str]) -> list[Change]:
+    managed: dict[str, tuple[str, ...]] = {}
+    for host in hosts.values():
+        for guest in host.guests.values():
+            if guest.owner is Owner.OURS:
+                managed[guest.name] = (*managed.get(guest.name, ()), host.name)
+    fleet = Fleet(
+        declared={name: host for host, part in desired.hosts.items() for name in part.domains},
+        managed=managed,
+        unseen=unseen,
+        prune=desired.prune,
+        any_specs=any(part.domains for part in desired.hosts.values()) or bool(desired.frozen),
+    )
+    changes: list[Change] = []
+    for name, host in sorted(hosts.items()):
+        part = desired.hosts[name]
+        changes += decide_host(host, part.settings, part.domains, desired.frozen, fleet, consent)
+    return changes
+
+
+def _refuse(change: Change, reason: str, hosts: set[str]) -> Change:
+    return block(change, reason) if change.acts and change.host in hosts else change
+
+
+def _brake(
+    changes: list[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
+) -> tuple[list[Change], list[Diagnostic]]:
+    """Refuse the whole run when it would destroy or restart more than the brake allows."""
+    ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
+    problems = []
+    for action, limit, allowed in (
+        (Action.DESTROY, _limit(desired.brake.max_destroy, ours), consent.allow_destroy),
+        (Action.RESTART, _limit(desired.brake.max_restart, ours), consent.allow_restart),
+    ):
+        addresses = [change.address for change in changes if change.action is action]
+        if limit is None or len(addresses) <= max(limit, allowed or 0):
+            continue
+        problems.append(
+            Diagnostic(
+                kind=Kind.REFUSED,
+                summary=f"the brake holds: {len(addresses)} to {action.value}",
+                detail=f"This run would {action.value} {len(addresses)} of {ours} domains and [brake] allows {limit}: "
+                + ", ".join(addresses),
+                hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
+            )
+        )
+    if problems:
+        changes = [_refuse(change, "the brake holds this run", set(hosts)) for change in changes]
+    return changes, problems
+
+
+def _limit(limit: int | float | None, ours: int) -> int | None:
+    """A count as it is; a share of our domains rounded down, but at least 1."""
+    if isinstance(limit, float):
+        return max(1, int(limit * ours))
+    return limit
+
+
+def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:
+    chains = []
+    for change in changes:
+        if change.acts:
+            host = hosts[change.host]
+            destroys = change.action is Action.DESTROY
+            others = _named_by_others(change.domain, desired, host) if destroys else frozenset()
+            chains.append(chain_of(change, host, others))
+    return chains
+
+
+def _named_by_others(domain: str, desired: Desired, host: Host) -> frozenset[str]:
+    """Disk targets that a spec, or another domain's config or run, names: never deleted with this domain."""
+    definitions = list(desired.hosts[host.name].domains.values())
+    for guest in host.guests.values():
+        if guest.name != domain:
+            definitions += [definition for definition in (guest.config, guest.running) if definition is not None]
+    return frozenset(disk.target for definition in definitions for disk in definition.disks)
+
+
+def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
+    rooms = {}
+    for name, host in hosts.items():
+        settings = desired.hosts[name].settings
+        free = capacity_kib(host, settings.keep_free_kib) - used_kib(host)
+        rooms[name] = Room(free_kib=free, max_unavailable=settings.max_unavailable)
+    return rooms
+
+
+def _misfit(host: str, chains: Sequence[Chain], room: Room) -> Diagnostic | None:
+    """None when the end fits; else a refusal that names the smallest set of domains that do not fit together."""
+    members = [chain for chain in chains if chain.change.host == host]
+    free_at_end = room.free_kib - sum(chain.memory_kib for chain in members)
+    risers = sorted(
+        (chain for chain in members if chain.memory_kib > 0), key=lambda c: (-c.memory_kib, c.change.address)
+    )
+    if free_at_end >= 0 or not risers:
+        return None
+    room_for_risers = free_at_end + sum(chain.memory_kib for chain in risers)
+    chosen, total = [], 0
+    for chain in risers:
+        chosen.append(chain)
+        total += chain.memory_kib
+        if total > room_for_risers:
+            break
+    wanted = ", ".join(f"{chain.change.address} {chain.memory_kib // 1024} MiB more" for chain in chosen)
+    return Diagnostic(
+        kind=Kind.REFUSED,
+        summary=f"{host} has not enough memory",
+        detail=f"These do not fit together: {wanted}. Room for growth is {max(0, room_for_risers) // 1024} MiB, "
+        f"{(total - room_for_risers + 1023) // 1024} MiB too little (overhead and keep_free counted).",
+        hint="lower memory in one of these specs, or stop or move a domain",
+        address=host,
+    )
+
+
+def _order(
+    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
+) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
+    try:
+        steps, waits = order_chains(chains, hosts, rooms)
+    except OrderError as error:
+        circle = Diagnostic(
+            kind=Kind.REFUSED,
+            summary="the steps wait for each other in a circle",
+            detail="Memory, depends_on, wave or swapped disks ask for this order: " + " before ".join(error.addresses),
+            hint="stop one of these domains first, or raise max_unavailable",
+        )
+        return (), {}, [circle]
+    return steps, waits, []
+
+
+def _blocked_diagnostic(change: Change) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.REFUSED,
+        summary=f"{change.address} is blocked",
+        detail=change.blocked or change.reason,
+        hint=change.hint,
+        address=change.address,
+    )
+
+
+def _summaries(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, HostSummary]:
+    summaries = {}
+    for name, part in sorted(desired.hosts.items()):
+        host = hosts.get(name)
+        if host is None:
+            summaries[name] = HostSummary(observed=False)
+            continue
+        capacity = capacity_kib(host, part.settings.keep_free_kib)
+        summaries[name] = HostSummary(
+            observed=True, memory_kib=host.total_kib, capacity_kib=capacity, used_kib=used_kib(host)
+        )
+    return summaries
+
+
+def _ledger(steps: Sequence[PlannedStep], desired: Desired, hosts: Mapping[str, Host]) -> tuple[LedgerEntry, ...]:
+    used = {name: used_kib(host) for name, host in hosts.items()}
+    capacity = {name: capacity_kib(host, desired.hosts[name].settings.keep_free_kib) for name, host in hosts.items()}
+    entries = []
+    for step in steps:
+        used[step.host] += step.memory_kib
+        entries.append(
+            LedgerEntry(host=step.host, step=step.id, used_kib=used[step.host], capacity_kib=capacity[step.host])
+        )
+    return tuple(entries)
+
+
+def _unmanaged(desired: Desired, hosts: Mapping[str, Host]) -> tuple[str, ...]:
+    return tuple(
+        address_of(host.name, guest.name)
+        for _, host in sorted(hosts.items())
+        for guest in sorted(host.guests.values(), key=_name)
+        if guest.owner is not Owner.OURS
+    )
+
+
+def _name(guest: Guest) -> str:
+    return guest.name

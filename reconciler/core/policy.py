@@ -1,0 +1,179 @@
+"""What may never happen: the safety rules that block a change, each with what to do about it.
+
+Called by `changes` for one domain at a time. Rules over the whole plan (brake, memory, max_unavailable) are in `plan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler.core.diff import FieldChange
+from reconciler.core.state import Disk, Domain, Guest, Host, HostSettings, Owner, Vif
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a change may not begin, and what the user can do."""
+
+    reason: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class HostIndex:
+    """Who holds which disk and which mac on a host, beside the domains that the specs declare there."""
+
+    disks: Mapping[str, tuple[tuple[str, str], ...]]  # disk key -> (domain, access)
+    macs: Mapping[str, str]  # mac -> unmanaged domain
+
+    @staticmethod
+    def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
+        disks: dict[str, list[tuple[str, str]]] = {}
+        macs: dict[str, str] = {}
+        for guest in host.guests.values():
+            if guest.owner is Owner.OURS:
+                continue
+            for definition in filter(None, (guest.running, guest.config)):
+                for disk in definition.disks:
+                    disks.setdefault(disk_key(host, disk.target), []).append((guest.name, disk.access))
+                macs.update({vif.mac: guest.name for vif in definition.vifs if vif.mac})
+        for domain in desired.values():
+            for disk in domain.disks:
+                disks.setdefault(disk_key(host, disk.target), []).append((domain.name, disk.access))
+        return HostIndex({key: tuple(holders) for key, holders in disks.items()}, macs)
+
+
+def disk_key(host: Host, target: str) -> str:
+    """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
+    fact = host.files.get(target)
+    return (fact.key or fact.real_path or target) if fact is not None else target
+
+
+def block_destroy(host: Host, guest: Guest, *, any_specs: bool) -> Block | None:
+    """Why a domain that no spec names may not be destroyed; None if it may."""
+    if not any_specs:
+        return Block(
+            "the spec tree names no domain at all, and an empty tree never destroys anything",
+            "check that the path of the spec tree is right",
+        )
+    if guest.definition is None:
+        return Block("its config file cannot be read, so nobody knows what must be kept", guest.problem)
+    if guest.definition.prevent_destroy or (guest.config is not None and guest.config.prevent_destroy):
+        return Block(
+            "prevent_destroy is kept with the domain on the host",
+            f"restore {host.name}/{guest.name}.toml with prevent_destroy = false, apply, then remove the file",
+        )
+    return None
+
+
+def block_change(
+    host: Host,
+    settings: HostSettings,
+    guest: Guest | None,
+    target: Domain,
+    index: HostIndex,
+    fields: tuple[FieldChange, ...],
+) -> Block | None:
+    """The first rule that stands against bringing this domain to its target; None if none does."""
+    current = guest.definition if guest is not None else None
+    reasons = (
+        _block_image(target),
+        _block_uuid(guest, target),
+        _block_vcpus(host, settings, target),
+        _block_bridges(host, target.vifs),
+        _block_unnamed_vifs(current, target, fields),
+        _block_macs(index, target),
+        *(_block_disk(host, index, current, target, disk) for disk in target.disks),
+    )
+    return next((block for block in reasons if block is not None), None)
+
+
+def _block_image(target: Domain) -> Block | None:
+    missing = next((image for image in target.images if not image.sha256 and not image.path), None)
+    if missing is None:
+        return None
+    return Block(f"{missing.source} is not there on the host", "put the file there, or correct its path in the spec")
+
+
+def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:
+    if guest is None or not guest.exists or guest.running is None or guest.running.uuid == target.uuid:
+        return None
+    return Block(
+        "its uuid cannot change while it runs",
+        f'put uuid = "{guest.running.uuid}" into the spec, or stop the domain first (state = "stopped")',
+    )
+
+
+def _block_vcpus(host: Host, settings: HostSettings, target: Domain) -> Block | None:
+    if settings.overcommit_vcpus or target.vcpus <= host.cpus:
+        return None
+    return Block(
+        f"it asks for {target.vcpus} vcpus and the host has {host.cpus} cpus",
+        f"lower vcpus to {host.cpus}, or set overcommit_vcpus = true in host.toml",
+    )
+
+
+def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
+    if host.bridges is None:
+        return None
+    missing = next((vif.bridge for vif in vifs if vif.bridge is not None and vif.bridge not in host.bridges), None)
+    if missing is None:
+        return None
+    there = ", ".join(sorted(host.bridges)) or "none"
+    return Block(f"bridge {missing} does not exist on the host", f"create it, or use one that is there: {there}")
+
+
+def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:
+    """With unnamed interfaces only the index tells them apart, so one taken out of the middle looks like another."""
+    if current is None or len(target.vifs) >= len(current.vifs) or any(vif.named for vif in target.vifs):
+        return None
+    if not any(change.path.startswith("vif[") and "." in change.path for change in fields):
+        return None
+    return Block(
+        "an interface was removed from the middle of unnamed ones, so it is unclear which one is meant",
+        "give each vif of this domain its mac, as `xl network-list` shows it",
+    )
+
+
+def _block_macs(index: HostIndex, target: Domain) -> Block | None:
+    taken = next((vif.mac for vif in target.vifs if vif.mac in index.macs and index.macs[vif.mac] != target.name), None)
+    if taken is None:
+        return None
+    return Block(f"mac {taken} is in use by the unmanaged domain {index.macs[taken]}", "choose another mac")
+
+
+def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Domain, disk: Disk) -> Block | None:
+    for name, access in index.disks.get(disk_key(host, disk.target), ()):
+        if name != target.name and "rw" in (access, disk.access):
+            return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
+    fact = host.files.get(disk.target)
+    if fact is None:
+        return _block_absent_disk(current, disk)
+    if fact.kind not in ("file", "block"):
+        return Block(f"{disk.target} is a {fact.kind}, not a disk", None)
+    if disk.size_bytes is not None and fact.size_bytes > disk.size_bytes and disk.format == "raw":
+        return Block(
+            f"{disk.target} has {fact.size_bytes} bytes and the spec asks for {disk.size_bytes}: disks never shrink",
+            f"raise the size of disk {disk.vdev} in the spec",
+        )
+    return None
+
+
+def _block_absent_disk(current: Domain | None, disk: Disk) -> Block | None:
+    before = next((old for old in current.disks if old.devid == disk.devid), None) if current is not None else None
+    if before is not None and before.target == disk.target:
+        return Block(
+            f"{disk.target} was a disk of it and is gone, and an empty one in its place would hide the loss",
+            "restore the disk on the host, or remove the domain and create it anew",
+        )
+    if before is not None and disk.source is None:
+        return Block(
+            f"disk {disk.vdev} changes to {disk.target}, which does not exist, so its contents would be lost",
+            f"copy {before.target} there first, or name a source",
+        )
+    if disk.kind == "device":
+        return Block(f"device {disk.target} does not exist on the host", None)
+    if disk.size_bytes is None and disk.source is None:
+        return Block(f"{disk.target} does not exist, and the spec gives neither its size nor a source", "add a size")
+    return None

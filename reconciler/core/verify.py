@@ -1,0 +1,157 @@
+"""The proof: every plan is replayed on the observed state before it is shown or applied.
+
+A plan that over-commits memory, touches what is not ours, stops a domain under another that depends on it, takes more
+domains down than allowed, or does not arrive at the desired state is a bug of ours: it is reported, never a plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.memory import capacity_kib, promised_kib, used_kib
+from reconciler.core.plan import Plan
+from reconciler.core.simulate import Replay
+from reconciler.core.state import Desired, Domain, Host, Owner, address_of
+from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start, WriteConfig
+
+
+class PlanError(ReconcilerError):
+    """The plan broke a rule when it was replayed. Never the user's fault."""
+
+    def __init__(self, rule: str, address: str) -> None:
+        super().__init__(
+            Diagnostic(
+                kind=Kind.WORLD,
+                summary="internal error: the plan does not prove itself",
+                detail=f"{address}: {rule}. Nothing was shown or done.",
+                hint="please report this, with the spec tree and the output of `reconciler status --json`",
+                address=address,
+            )
+        )
+
+
+def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
+    """Replay the plan step by step; raises PlanError at the first broken rule."""
+    changes = {change.address: change for change in plan.changes}
+    replays = {name: _HostReplay(host, desired, changes) for name, host in hosts.items()}
+    done: set[str] = set()
+    for planned in plan.steps:
+        if not done.issuperset(planned.needs):
+            raise PlanError(f"step {planned.id} comes before a step that it needs", planned.address)
+        done.add(planned.id)
+        replays[planned.host].apply(planned)
+    for name, replay in replays.items():
+        _check_end(replay.host(), desired, plan, name)
+
+
+class _HostReplay:
+    """One host on the way through the plan."""
+
+    def __init__(self, host: Host, desired: Desired, changes: Mapping[str, Change]) -> None:
+        settings = desired.hosts[host.name].settings
+        self._name = host.name
+        self._replay = Replay(host)
+        self._changes = changes
+        self._used_kib = used_kib(host)
+        self._capacity_kib = capacity_kib(host, settings.keep_free_kib)
+        self._max_unavailable = settings.max_unavailable
+        self._down: set[str] = set()
+        self._dependents = _dependents(host, desired.hosts[host.name].domains)
+
+    def host(self) -> Host:
+        return self._replay.host()
+
+    def apply(self, planned: PlannedStep) -> None:
+        name = planned.address.split("/", 1)[1]
+        change = self._changes.get(planned.address)
+        if change is None or not change.acts:
+            raise PlanError(f"step {planned.id} works on a domain that is not to be changed", planned.address)
+        self._check_ownership(planned, name)
+        before = self._replay.guests.get(name)
+        try:
+            self._replay.apply(planned.step)
+        except ValueError as error:
+            raise PlanError(f"step {planned.id} is impossible: {error}", planned.address) from error
+        after = self._replay.guests.get(name)
+        delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
+        self._check_memory(planned, delta)
+        self._check_availability(planned, name, change)
+
+    def _check_ownership(self, planned: PlannedStep, name: str) -> None:
+        guest = self._replay.guests.get(name)
+        adopts = isinstance(planned.step, WriteConfig) and planned.step.adopt
+        if guest is None or guest.owner is Owner.OURS or adopts:
+            return
+        if self._changes[planned.address].action is not Action.ADOPT:
+            raise PlanError(f"step {planned.id} would change a domain that is not ours", planned.address)
+
+    def _check_memory(self, planned: PlannedStep, delta_kib: int) -> None:
+        if delta_kib != planned.memory_kib:
+            raise PlanError(
+                f"step {planned.id} changes promised memory by {delta_kib} KiB, not {planned.memory_kib}",
+                planned.address,
+            )
+        self._used_kib += delta_kib
+        if delta_kib > 0 and self._used_kib > self._capacity_kib:
+            raise PlanError(
+                f"after step {planned.id} {self._used_kib} KiB are promised of {self._capacity_kib}", planned.address
+            )
+
+    def _check_availability(self, planned: PlannedStep, name: str, change: Change) -> None:
+        match planned.step:
+            case Shutdown():
+                up = [
+                    other
+                    for other in self._dependents.get(name, ())
+                    if (guest := self._replay.guests.get(other)) is not None and guest.exists
+                ]
+                if up:
+                    raise PlanError(
+                        f"step {planned.id} stops it while {up[0]}, which depends on it, runs", planned.address
+                    )
+                if change.restarts:
+                    self._down.add(name)
+                    if len(self._down) > self._max_unavailable:
+                        raise PlanError(
+                            f"step {planned.id} takes {len(self._down)} domains down at once", planned.address
+                        )
+            case AwaitReady():
+                self._down.discard(name)
+            case Start():
+                for base in planned.step.definition.depends_on:
+                    guest = self._replay.guests.get(base)
+                    if guest is None or not guest.exists or base in self._down:
+                        raise PlanError(f"step {planned.id} starts it before {base} is ready", planned.address)
+            case _:
+                pass
+
+
+def _dependents(host: Host, domains: Mapping[str, Domain]) -> dict[str, list[str]]:
+    """Name -> names of domains that depend on it, by their specs, else by what is kept on the host."""
+    found: dict[str, list[str]] = {}
+    definitions = {guest.name: guest.definition for guest in host.guests.values() if guest.owner is Owner.OURS}
+    for name, definition in {**definitions, **domains}.items():
+        for base in definition.depends_on if definition is not None else ():
+            found.setdefault(base, []).append(name)
+    return found
+
+
+def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
+    """Deciding anew on the replayed host must find nothing to do for what the plan set out to change."""
+    part = desired.hosts[name]
+    wanted = {change.domain: change for change in plan.changes if change.host == name and change.acts}
+    fleet = Fleet(
+        declared={domain: owner for owner, other in desired.hosts.items() for domain in other.domains},
+        managed={},
+        prune=desired.prune,
+    )
+    for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
+        if change.domain not in wanted or change.action is Action.NO_OP:
+            continue
+        if wanted[change.domain].action is not Action.ADOPT:  # what an adopted domain lacks waits for the next plan
+            raise PlanError(f"the plan ends with it still to {change.action.value}: {change.reason}", change.address)
+    for domain in sorted(set(wanted) - set(part.domains)):
+        if domain in host.guests and host.guests[domain].owner is Owner.OURS:
+            raise PlanError("the plan ends with it still there", address_of(name, domain))
