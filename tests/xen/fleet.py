@@ -1,0 +1,96 @@
+"""A spec tree for the lab, and the `reconciler` command run on it as a user would: a process and its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.xen.lab import Lab
+
+HOST_TOML = """
+toolstack = "xl"
+connect = "ssh://root@lab"
+kernel_roots = ["/boot/guest"]
+disk_roots = ["/srv", "vg0"]
+"""
+REFUSED = 3
+
+
+class Fleet:
+    """One host, `lab`; its domains are the files that a test writes."""
+
+    def __init__(self, lab: Lab, folder: Path) -> None:
+        self.lab = lab
+        self.folder = folder
+        self.specs = folder / "specs"
+        (self.specs / "lab").mkdir(parents=True)
+        (self.specs / "lab" / "host.toml").write_text(HOST_TOML)
+        (self.specs / "reconciler.toml").write_text("[brake]\nmax_destroy = 1\n")
+
+    def write(self, domain: str, text: str) -> None:
+        (self.specs / "lab" / f"{domain}.toml").write_text(text)
+
+    def edit(self, domain: str, before: str, after: str) -> None:
+        """Replace a piece of a spec that is there exactly once."""
+        file = self.specs / "lab" / f"{domain}.toml"
+        text = file.read_text()
+        assert text.count(before) == 1, f"{before!r} in {file.name}"
+        file.write_text(text.replace(before, after))
+
+    def remove(self, domain: str) -> None:
+        (self.specs / "lab" / f"{domain}.toml").unlink()
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command, begun and not waited for."""
+        path = f"{self.lab.ssh_folder}:{os.environ['PATH']}"
+        return subprocess.Popen(
+            [Path(sys.executable).with_name("reconciler"), "--state-dir", self.folder / "state", *arguments],
+            env={**os.environ, "PATH": path, "RECONCILER_SPECS": str(self.specs), "NO_COLOR": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        """The command, waited for; fails with all that it said when it exits otherwise than expected."""
+        process = self.start(*arguments)
+        try:
+            out, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        said = f"reconciler {' '.join(arguments)}: exit code {process.returncode}\n{out}{err}"
+        assert process.returncode == exit_code, said
+        assert "Traceback" not in err, said
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def apply(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
+        return self.run("apply", "--yes", *arguments, exit_code=exit_code)
+
+    def plan(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.run("plan", "--json").stdout)
+        return document
+
+    def actions(self) -> dict[str, str]:
+        """What a plan would do to each of our domains."""
+        return {change["address"].removeprefix("lab/"): change["action"] for change in self.plan()["changes"]}
+
+    def assert_nothing_to_do(self) -> None:
+        self.run("plan", "--detailed-exitcode", exit_code=0)
+
+    def tear_down(self) -> None:
+        """Rid the lab of our domains by plain xl, whatever state a failed test has left them in."""
+        names = " ".join({file.stem for file in (self.specs / "lab").glob("*.toml")} - {"host"} | self._staged())
+        remove = "rm -rf /etc/xen/$name.cfg /etc/xen/auto/*$name.cfg /var/lib/xen/kernels/$name /srv/$name*.img"
+        self.lab.ssh(
+            f"for name in {names}; do xl destroy $name; {remove} /var/log/xen/console/guest-$name.log; "
+            "lvremove -y vg0/$name; done",
+            check=False,
+        )
+
+    def _staged(self) -> set[str]:
+        return set(self.lab.ssh("ls /var/lib/xen/kernels", check=False).stdout.split())
