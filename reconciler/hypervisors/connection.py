@@ -8,15 +8,15 @@ commands (ControlMaster), which makes a command cost a round trip instead of a h
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
-import shutil
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.hypervisors.ssh_errors import explain
@@ -59,7 +59,7 @@ class Connection:
         self.host = host
         self.connect = connect
         self._ssh_target: list[str] = [] if connect == "local" else _ssh_target(host, connect)
-        self._control_dir: str | None = None
+        self._control_dir: tempfile.TemporaryDirectory[str] | None = None
         self._first_command = asyncio.Lock()
         self._opened = self.is_local
 
@@ -124,7 +124,7 @@ class Connection:
         finally:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
-                    process.kill()
+                    os.killpg(process.pid, signal.SIGKILL)  # it leads the session that was made for it
                 await process.wait()
 
     async def close(self) -> None:
@@ -133,14 +133,14 @@ class Connection:
             return
         control_dir, self._control_dir = self._control_dir, None
         process = await asyncio.create_subprocess_exec(
-            *("ssh", "-o", f"ControlPath={control_dir}/%C", "-O", "exit", *self._ssh_target),
+            *("ssh", "-o", f"ControlPath={control_dir.name}/%C", "-O", "exit", *self._ssh_target),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
         await process.wait()
-        shutil.rmtree(control_dir, ignore_errors=True)
+        control_dir.cleanup()
         self._opened = False
 
     def _argv(self, script: str | None) -> list[str]:
@@ -151,7 +151,7 @@ class Connection:
     def _ssh_command(self) -> list[str]:
         if self._control_dir is None:
             # A socket's path may have about 100 bytes, which the temporary folders of some systems use up alone.
-            self._control_dir = tempfile.mkdtemp(prefix="reconciler-", dir="/tmp")
+            self._control_dir = tempfile.TemporaryDirectory(prefix="reconciler-", dir="/tmp")
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "15",
@@ -159,7 +159,7 @@ class Connection:
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",
             "ControlPersist": "60",
-            "ControlPath": f"{self._control_dir}/%C",
+            "ControlPath": f"{self._control_dir.name}/%C",
         }
         return ["ssh", "-T", *(f"-o{name}={value}" for name, value in options.items()), *self._ssh_target]
 
@@ -177,19 +177,29 @@ class Connection:
     ) -> Result:
         assert process.stdin and process.stdout and process.stderr
         stdout, stderr = bytearray(), bytearray()
-        pump = asyncio.gather(_write(process.stdin, feed), _read(process.stdout, stdout), _read(process.stderr, stderr))
+        pumps = {
+            asyncio.create_task(_write(process.stdin, feed)),
+            asyncio.create_task(_read(process.stdout, stdout)),
+            asyncio.create_task(_read(process.stderr, stderr)),
+        }
         try:
             async with asyncio.timeout(timeout_seconds):
-                ends: list[asyncio.Future[Any]] = [pump, asyncio.ensure_future(process.wait())]
-                await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-                if pump.done():
-                    await pump  # raises what went wrong with the output
-                await process.wait()
+                pending, ended = pumps, False
+                # A daemon left behind may hold the output open for ever, so the end of the command counts as well.
+                while pending and not ended:
+                    ended = process.returncode is not None
+                    done, pending = await asyncio.wait(
+                        pending, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_EXCEPTION
+                    )
+                    for pump in done:
+                        pump.result()  # raises what went wrong with the output
+                if not pending:
+                    await process.wait()
         except TimeoutError:
             raise self._too_slow(timeout_seconds, stderr) from None
-        # A daemon that the command left behind may hold its output open for ever.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(pump, _DRAIN_SECONDS)
+        finally:
+            for pump in pumps:
+                pump.cancel()
         code = process.returncode or 0
         return Result(exit_code=code if code >= 0 else 128 - code, stdout=bytes(stdout), stderr=bytes(stderr))
 
