@@ -1,0 +1,250 @@
+"""What a host holds, domain by domain: config files, candidates and live domains, put together under their names.
+
+Called by every observer, of a real host and of the simulated one, so that "whose is this?" has one answer. A domain is
+ours when a file with our fleet's mark, written for this very name and UUID, says so; everything else is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from reconciler.core.state import Domain, Guest, Owner, Power
+from reconciler.hypervisors.xl_cfg import ConfigFile, read_file
+from reconciler.hypervisors.xl_live import overlay
+from reconciler.hypervisors.xl_output import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A domain that the hypervisor holds now. `name` None: what is left of one that has no name any more.
+
+    What it runs with is either `config` (of `xl list -l`) or, on a simulated host, `definition`; with neither, the
+    host could not tell.
+    """
+
+    name: str | None
+    uuid: str  # "" where the listing has none
+    power: Power
+    actual_kib: int
+    config: Mapping[str, Any] | None = None
+    definition: Domain | None = None
+
+
+def instances_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> tuple[Instance, ...]:
+    """The rows of `xl list -v` with their entries of `xl list -l`, matched by domid and UUID; Domain-0 left out.
+
+    Between the two commands a domain can reboot and another can get its domid: then the entry is not the row's.
+    """
+    instances = []
+    for row in rows:
+        if row.domid == 0:
+            continue
+        config = long.get(row.domid)
+        created = config.get("c_info") if config is not None else None
+        uuid = created.get("uuid") if isinstance(created, dict) else None
+        if row.uuid and uuid != row.uuid:
+            config = None
+        instances.append(
+            Instance(
+                name=row.name, uuid=row.uuid or uuid or "", power=row.power, actual_kib=row.memory_kib, config=config
+            )
+        )
+    return tuple(instances)
+
+
+def assemble_guests(
+    *,
+    fleet: str,
+    configs: Mapping[str, str],
+    candidates: Mapping[str, str],
+    instances: Sequence[Instance],
+    images: Mapping[str, str],
+    autostart: Mapping[str, int],
+) -> tuple[dict[str, Guest], int]:
+    """All guests of a host by name, and the memory in KiB that nameless remains of domains still hold.
+
+    `configs` and `candidates` are file texts by domain name, `images` the sha256 of staged files by path, `autostart`
+    the order of the domains that the dom0 starts at boot.
+    """
+    live, remains_kib = _by_name(instances)
+    guests = {
+        name: _guest(
+            _Evidence(
+                name=name,
+                fleet=fleet,
+                config=read_file(configs[name], images) if name in configs else None,
+                candidate=read_file(candidates[name], images) if name in candidates else None,
+                instance=live.get(name),
+                images=images,
+                autostart=autostart.get(name),
+            )
+        )
+        for name in sorted({*configs, *candidates, *live})
+    }
+    return {name: guest for name, guest in guests.items() if guest is not None}, remains_kib
+
+
+def _by_name(instances: Sequence[Instance]) -> tuple[dict[str, Instance], int]:
+    """Instances by name. Of two with one name the dying one is on its way out, and only its memory counts."""
+    live: dict[str, Instance] = {}
+    remains_kib = 0
+    for instance in sorted(instances, key=lambda instance: instance.power is Power.DYING):
+        if instance.name is None or instance.name in live:
+            remains_kib += instance.actual_kib
+        else:
+            live[instance.name] = instance
+    return live, remains_kib
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """All that was found under one name."""
+
+    name: str
+    fleet: str
+    config: ConfigFile | None
+    candidate: ConfigFile | None
+    instance: Instance | None
+    images: Mapping[str, str]
+    autostart: int | None
+
+
+def _guest(found: _Evidence) -> Guest | None:
+    """The guest of this evidence; None when all there is is a leftover candidate that cannot be ours."""
+    owner, problems = _owner(found)
+    candidate = found.candidate if owner is Owner.OURS and _is_ours(found, found.candidate) else None
+    if found.config is None and candidate is None and found.instance is None:
+        return None
+    started_from, running = _running(found, candidate, problems)
+    return Guest(
+        name=found.name,
+        owner=owner,
+        config=_placed(found.config.domain if found.config else None, found),
+        candidate=_placed(candidate.domain if candidate else None, found),
+        running=_placed(running, found),
+        unproven=candidate is not None and started_from is candidate,
+        power=found.instance.power if found.instance else Power.ABSENT,
+        actual_kib=found.instance.actual_kib if found.instance else 0,
+        autostart=found.autostart,
+        config_exists=found.config is not None,
+        edited=owner is Owner.OURS and found.config is not None and not found.config.intact,
+        problem=" ".join(problems) or None,
+        commit=_commit(owner, found.config or candidate),
+    )
+
+
+def _commit(owner: Owner, file: ConfigFile | None) -> str | None:
+    return file.mark.commit if owner is Owner.OURS and file is not None and file.mark is not None else None
+
+
+def _placed(domain: Domain | None, found: _Evidence) -> Domain | None:
+    return None if domain is None else replace(domain, autostart=found.autostart)
+
+
+def _is_ours(found: _Evidence, file: ConfigFile | None) -> bool:
+    """Whether the file was written by our fleet for this name; a copy under another name was not."""
+    mark = file.mark if file is not None else None
+    return mark is not None and mark.fleet == found.fleet and mark.name == found.name
+
+
+def _owner(found: _Evidence) -> tuple[Owner, list[str]]:
+    """Whose the name is on this host, and sentences about what is wrong with it."""
+    problems = []
+    if found.name.isdecimal():
+        problems.append("Its name is a number, which xl takes for a domid.")
+    if found.config is not None and found.config.problem:
+        problems.append(found.config.problem)
+    decisive = found.config if found.config is not None else found.candidate
+    mark = decisive.mark if decisive is not None else None
+    if mark is None:
+        return Owner.UNMANAGED, problems
+    if mark.fleet != found.fleet:
+        return Owner.FOREIGN, problems
+    if mark.name != found.name:
+        problems.append(f"Its config file is a copy of the one of {mark.name}.")
+        return Owner.UNMANAGED, problems
+    known = {file.mark.uuid for file in (found.config, found.candidate) if file and file.mark and _is_ours(found, file)}
+    if found.instance is not None and found.instance.uuid not in known:
+        problems.append(
+            f"A domain of this name with the UUID {found.instance.uuid or '(unknown)'} runs,"
+            f" which is not the one that our config file defines ({mark.uuid})."
+        )
+        return Owner.UNMANAGED, problems
+    return Owner.OURS, problems
+
+
+def _running(
+    found: _Evidence, candidate: ConfigFile | None, problems: list[str]
+) -> tuple[ConfigFile | None, Domain | None]:
+    """The file that the live domain was started from, as far as can be told, and what the domain runs with."""
+    instance = found.instance
+    if instance is None:
+        return None, None
+    files = [file for file in (found.config, candidate) if file is not None and _defines(file, instance)]
+    try:
+        choices = [(file, _live_definition(instance, file.domain, found.images)) for file in files]
+        if not choices:
+            return None, _live_definition(instance, None, found.images)
+    except ValueError as error:
+        problems.append(f"What it runs with cannot be read: {error}")
+        return None, None
+    if choices[0][1] is None:
+        problems.append("`xl list -l` does not tell what it runs with.")
+        return None, None
+    # the first of equally good ones, so a tie goes to the config, which has proven itself
+    return min(choices, key=lambda choice: _differences(choice[1], choice[0].domain))
+
+
+def _defines(file: ConfigFile, instance: Instance) -> bool:
+    """Whether the domain can have been started from this file; one without a UUID can be the origin of any."""
+    if file.domain is None:
+        return False
+    written_for = file.mark.uuid if file.mark is not None else file.domain.uuid
+    return instance.uuid in (written_for, file.domain.uuid) or not file.domain.uuid
+
+
+def _live_definition(instance: Instance, base: Domain | None, images: Mapping[str, str]) -> Domain | None:
+    if instance.config is not None:
+        return overlay(instance.config, base, images)
+    if instance.definition is None or base is None:
+        return instance.definition
+    # what the hypervisor does not know counts as the file says it now, as it does for a real domain
+    on_delete = {(disk.devid, disk.target): disk.on_delete for disk in base.disks}
+    disks = (
+        replace(disk, on_delete=on_delete.get((disk.devid, disk.target), "keep")) for disk in instance.definition.disks
+    )
+    return replace(
+        instance.definition,
+        disks=tuple(disks),
+        state=base.state,
+        prevent_destroy=base.prevent_destroy,
+        shutdown_timeout_seconds=base.shutdown_timeout_seconds,
+        on_shutdown_timeout=base.on_shutdown_timeout,
+        depends_on=base.depends_on,
+    )
+
+
+def _differences(running: Domain | None, base: Domain | None) -> int:
+    """In how many of the things that a start settles the two differ; what xl changes live is no evidence."""
+    if running is None or base is None:
+        return 0
+    return sum(left != right for left, right in zip(_settled(running), _settled(base), strict=True))
+
+
+def _settled(domain: Domain) -> tuple[object, ...]:
+    return (
+        domain.type,
+        *(image.path if image is not None else None for image in (domain.kernel, domain.ramdisk)),
+        domain.cmdline,
+        (domain.bootloader, domain.bootloader_args, domain.firmware),
+        domain.maxmem_kib,
+        domain.maxvcpus,
+        domain.cpus,
+        {(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks},
+        {vif.devid: vif for vif in domain.vifs},
+        domain.pci,
+        (domain.on_poweroff, domain.on_reboot, domain.on_crash, domain.on_watchdog),
+        domain.xl,
+    )

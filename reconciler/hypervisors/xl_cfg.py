@@ -1,0 +1,260 @@
+"""Config files of our domains: rendered with our mark at the head, and read back, whoever wrote them.
+
+The file is a plain xl.cfg that works without us (`xl create FILE`). The mark is one comment line of JSON; it says whose
+the file is, and carries what xl has no key for. Called by the hosts to write, and by `guests` and import to read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+from reconciler.core.state import Disk, Domain, Image, Vif, XlValue, canonical_json, fingerprint
+from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
+from reconciler.hypervisors.xl_grammar import XlCfgError, parse_cfg, quote
+from reconciler.hypervisors.xl_reader import EVENTS, OWN_KEYS, read_values
+
+MARK_PREFIX = "# reconciler-mark: "
+_HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
+_MARK_MAX = 64 * 1024  # characters
+_KEY = re.compile(r"[a-z][._0-9a-z]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """What a file of ours says about itself, besides the domain's definition."""
+
+    fleet: str
+    name: str
+    uuid: str  # name and uuid again, so that a body edited to nonsense does not disown the domain
+    spec: str  # fingerprint of the definition
+    body: str  # sha256 of the body's text
+    commit: str | None = None
+    kernel: str = ""  # sha256
+    ramdisk: str = ""
+    state: Literal["running", "stopped"] = "running"
+    prevent_destroy: bool = False
+    shutdown_timeout_seconds: float = 90
+    on_shutdown_timeout: Literal["fail", "destroy"] = "fail"
+    depends_on: tuple[str, ...] = ()
+    on_delete: tuple[tuple[int, Literal["keep", "delete"]], ...] = ()  # by devid
+    kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile:
+    """What was read. `domain` is None when xl would refuse the file, and `problem` says why."""
+
+    domain: Domain | None = None
+    mark: Mark | None = None
+    intact: bool = False  # the body is the one that the mark was written for
+    problem: str | None = None
+    ignored: tuple[str, ...] = ()  # sentences: what the file says that a domain spec cannot
+    disks: tuple[Disk, ...] = ()  # those that could be read, also without a domain
+    vifs: tuple[Vif, ...] = ()
+
+
+def render_file(domain: Domain, fleet: str, commit: str | None) -> str:
+    """The config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
+    body = render_body(domain)
+    mark = canonical_json(asdict(_mark_of(domain, fleet, commit, body)))
+    return f"{_HEADLINE}\n{MARK_PREFIX}{mark}\n{body}"
+
+
+def render_body(domain: Domain) -> str:
+    """The plain xl.cfg. Raises ValueError with a sentence for what xl.cfg cannot express."""
+    lines = [f"name = {quote(domain.name)}", f"uuid = {quote(domain.uuid)}", f"type = {quote(domain.type)}"]
+    strings = {
+        "kernel": _staged(domain.kernel),
+        "ramdisk": _staged(domain.ramdisk),
+        "cmdline": domain.cmdline,
+        "bootloader": domain.bootloader,
+        "firmware": domain.firmware,
+        "cpus": domain.cpus,
+    }
+    numbers = {
+        "memory": _mib(domain.memory_kib),
+        "maxmem": _mib(domain.maxmem_kib),
+        "vcpus": domain.vcpus,
+        "maxvcpus": domain.maxvcpus,
+        "cpu_weight": domain.cpu_weight,
+        "cap": domain.cap,
+    }
+    lists = {
+        "bootloader_args": domain.bootloader_args,
+        "disk": tuple(disk_spec(disk) for disk in domain.disks),
+        "vif": tuple(vif_spec(vif) for vif in domain.vifs),
+        "pci": domain.pci,
+    }
+    lines += [_line(key, text) for key, text in strings.items() if text is not None]
+    lines += [_line(key, number) for key, number in numbers.items() if number is not None]
+    lines += [_line(key, items) for key, items in lists.items() if items]
+    lines += [_line(event, getattr(domain, event)) for event in EVENTS]
+    for key, value in domain.xl:
+        if key in OWN_KEYS or not _KEY.fullmatch(key):
+            raise ValueError(f'"{key}" cannot stand in [xl]: it is a key of the spec itself, or none that xl can read.')
+        lines.append(_line(key, value))
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: XlValue) -> str:
+    if isinstance(value, tuple):
+        return f"{key} = [\n" + "".join(f"    {_atom(key, item)},\n" for item in value) + "]"
+    return f"{key} = {_atom(key, value)}"
+
+
+def _atom(key: str, value: str | int) -> str:
+    if isinstance(value, str):
+        return quote(value)
+    if value < 0:
+        raise ValueError(f'{key} = {value}: xl.cfg has no negative numbers; write it as a string, "{value}".')
+    return str(int(value))
+
+
+def _staged(image: Image | None) -> str | None:
+    if image is not None and not image.path:
+        raise ValueError(f'The image "{image.source}" is not staged, so a config file cannot name it.')
+    return None if image is None else image.path
+
+
+def _mib(kib: int) -> int:
+    if kib % 1024:
+        raise ValueError(f"{kib} KiB is not a whole number of MiB, in which xl.cfg counts memory.")
+    return kib // 1024
+
+
+def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
+    return Mark(
+        fleet=fleet,
+        name=domain.name,
+        uuid=domain.uuid,
+        spec=fingerprint(domain),
+        body=_digest(body),
+        commit=commit,
+        kernel=domain.kernel.sha256 if domain.kernel else "",
+        ramdisk=domain.ramdisk.sha256 if domain.ramdisk else "",
+        state=domain.state,
+        prevent_destroy=domain.prevent_destroy,
+        shutdown_timeout_seconds=domain.shutdown_timeout_seconds,
+        on_shutdown_timeout=domain.on_shutdown_timeout,
+        depends_on=domain.depends_on,
+        on_delete=tuple((disk.devid, disk.on_delete) for disk in domain.disks),
+        kinds=tuple((disk.devid, disk.kind) for disk in domain.disks),
+    )
+
+
+def _digest(body: str) -> str:
+    return hashlib.sha256(body.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
+    """A config file, ours or not. `images` has the sha256 of staged files by path."""
+    mark, body = split_mark(text)
+    intact = mark is not None and mark.body == _digest(body)
+    try:
+        values = parse_cfg(text)
+    except XlCfgError as error:
+        return ConfigFile(mark=mark, problem=f"xl cannot read the file: {error}")
+    reading = read_values(values, images)
+    domain = reading.domain
+    if domain is not None and mark is not None:
+        domain = _with_mark(domain, mark, intact)
+    return ConfigFile(
+        domain=domain,
+        mark=mark,
+        intact=intact,
+        problem=reading.problem,
+        ignored=reading.ignored,
+        disks=domain.disks if domain else reading.disks,
+        vifs=reading.vifs,
+    )
+
+
+def split_mark(text: str) -> tuple[Mark | None, str]:
+    """The mark in the comments at the head of a file, and the body behind it; without a mark all is body."""
+    at = 0
+    while text.startswith("#", at):
+        end = text.find("\n", at)
+        line = text[at:] if end < 0 else text[at:end]
+        if line.startswith(MARK_PREFIX):
+            return _read_mark(line.removeprefix(MARK_PREFIX)), "" if end < 0 else text[end + 1 :]
+        if end < 0:
+            break
+        at = end + 1
+    return None, text
+
+
+def _read_mark(text: str) -> Mark | None:
+    """None for what is no whole mark of ours: people can edit it, and then the file is theirs."""
+    if len(text) > _MARK_MAX:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict):
+        return None
+    known = {f.name for f in fields(Mark)}
+    try:
+        mark = Mark(**{key: _frozen(value) for key, value in found.items() if key in known})
+    except TypeError:  # a key is missing
+        return None
+    return mark if _is_sound(mark) else None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _is_sound(mark: Mark) -> bool:
+    """Whether the types are as declared, since JSON can hold anything."""
+    texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.kernel, mark.ramdisk)
+    seconds = mark.shutdown_timeout_seconds
+    return (
+        all(isinstance(text, str) for text in texts)
+        and isinstance(mark.commit, str | None)
+        and mark.state in ("running", "stopped")
+        and isinstance(mark.prevent_destroy, bool)
+        and isinstance(seconds, int | float)
+        and math.isfinite(seconds)
+        and mark.on_shutdown_timeout in ("fail", "destroy")
+        and isinstance(mark.depends_on, tuple)
+        and all(isinstance(name, str) for name in mark.depends_on)
+        and _are_pairs(mark.on_delete, ("keep", "delete"))
+        and _are_pairs(mark.kinds, ("file", "lv", "device"))
+    )
+
+
+def _are_pairs(value: object, allowed: tuple[str, ...]) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] in allowed for pair in value
+    )
+
+
+def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
+    """The domain with what only the mark knows. What depends on the body is believed only of an unedited one."""
+    domain = replace(
+        domain,
+        state=mark.state,
+        prevent_destroy=mark.prevent_destroy,
+        shutdown_timeout_seconds=mark.shutdown_timeout_seconds,
+        on_shutdown_timeout=mark.on_shutdown_timeout,
+        depends_on=mark.depends_on,
+    )
+    if not intact:
+        return domain
+    on_delete, kinds = dict(mark.on_delete), dict(mark.kinds)
+    return replace(
+        domain,
+        kernel=domain.kernel and replace(domain.kernel, sha256=mark.kernel),
+        ramdisk=domain.ramdisk and replace(domain.ramdisk, sha256=mark.ramdisk),
+        disks=tuple(
+            replace(disk, on_delete=on_delete.get(disk.devid, "keep"), kind=kinds.get(disk.devid, disk.kind))
+            for disk in domain.disks
+        ),
+    )

@@ -1,0 +1,316 @@
+"""Device specs inside xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`, read and written.
+
+Called by `xl_cfg` for files, by `xl_output` to compare rates and addresses, and by the xl host for hotplug arguments.
+Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to 4.21).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from reconciler.core.state import Disk, Vif
+from reconciler.core.vdev import devid_of
+from reconciler.hypervisors.xl_grammar import number_of
+
+_FORMATS = ("raw", "qcow", "qcow2", "vhd", "empty", "qed")
+_BACKENDS = ("phy", "tap", "qdisk", "standalone")
+_ACCESS: dict[str, Literal["rw", "ro"]] = {"r": "ro", "ro": "ro", "w": "rw", "rw": "rw", "": "rw"}
+_DISK_FLAG = re.compile(r"direct-io-safe|(no-)?discard|(no-)?colo|(un)?trusted|grant_usage=[01]")
+_DISK_KEY = re.compile(
+    r"format|devtype|access|vdev|script|backend|backendtype|specification|colo-(host|port|export)|active-disk|hidden-disk"
+)
+_DISK_PREFIX = re.compile(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
+_UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
+_UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
+_VIF_FIELDS = {"bridge": "bridge", "ip": "ip", "script": "script", "model": "model", "vifname": "vifname"}
+_VIF_OTHERS = ("netdev", "gatewaydev", "backend", "accel", "mtu", "vlan", "forwarddev", "colo_")
+_RATE = re.compile(r"([0-9]+)([GMK]?)([Bb])/s")
+_INTERVAL = re.compile(r"([0-9]+)([mu]?)s?")
+_BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])(?=$|[@,])")
+
+
+class PciAddress(NamedTuple):
+    """A physical function of a PCI device in dom0; printed in full, as `xl pci-assignable-list` does."""
+
+    domain: int
+    bus: int
+    device: int
+    function: int
+
+    def __str__(self) -> str:
+        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function:x}"
+
+
+@dataclass(slots=True)
+class _DiskParts:
+    """What has been read of one disk spec; None is "not said yet", as xl's scanner keeps it."""
+
+    target: str | None = None
+    vdev: str | None = None
+    format: str | None = None
+    access: Literal["rw", "ro"] = "rw"
+    cdrom: bool = False
+    script: str | None = None
+    had_prefix: bool = False  # after file: or phy: the position of the format is skipped
+    access_given: bool = False
+    others: list[str] = field(default_factory=list)  # what a domain spec has no word for
+
+
+def parse_disk(spec: str) -> Disk:
+    """One disk spec, old or new form; raises ValueError with a sentence for what xl refuses."""
+    return read_disk(spec)[0]
+
+
+def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
+    """The disk, and those parts of its spec that a `Disk` has no field for (`script=…`, `cdrom`)."""
+    parts = _DiskParts()
+    rest = spec
+    while rest := rest.lstrip(" \t\n"):
+        rest = _read_disk_part(parts, rest, spec)
+    if parts.cdrom:
+        parts.access = "ro"
+        parts.others.append("devtype=cdrom")
+        if not parts.target:
+            parts.target, parts.format = "", "empty"
+    if parts.vdev is None:
+        raise ValueError(f'The disk "{spec}" has no vdev.')
+    if parts.target is None:
+        raise ValueError(f'The disk "{spec}" has no target.')
+    target = parts.target if parts.script else device_path(parts.target)
+    disk = Disk(
+        vdev=parts.vdev,
+        devid=devid_of(parts.vdev),
+        kind=kind_of(target),
+        target=target,
+        format=parts.format or "raw",
+        access=parts.access,
+    )
+    return disk, tuple(parts.others)
+
+
+def _read_disk_part(parts: _DiskParts, rest: str, spec: str) -> str:
+    """Take one part off the front of `rest`, in the order of xl's scanner rules; returns what is left."""
+    if rest.startswith("target="):
+        value = rest.removeprefix("target=").removesuffix(",")
+        _refuse("\n" in value, spec, "has a line break in its target")
+        _refuse(bool(parts.target), spec, "names its target twice")
+        parts.target = value
+        return ""
+    if match := _DISK_PREFIX.match(rest):
+        _take_prefix(parts, match[1], spec)
+        return rest[match.end() :]
+    _refuse(
+        _UNKNOWN_PREFIX.match(rest) is not None, spec, f'begins "{rest.partition(":")[0]}:", which xl does not know'
+    )
+    word = rest.partition(",")[0]
+    key, equals, value = word.partition("=")
+    if word == "cdrom":
+        parts.cdrom = True
+    elif _DISK_FLAG.fullmatch(word):
+        parts.others.append(word)
+    elif equals and _DISK_KEY.fullmatch(key):
+        _take_key(parts, key, value, spec)
+    else:
+        _refuse(bool(equals), spec, f'has "{word}", which xl does not understand')
+        _take_position(parts, word, spec)
+    return rest[len(word) + 1 :]
+
+
+def _take_prefix(parts: _DiskParts, prefix: str, spec: str) -> None:
+    parts.had_prefix = True
+    if prefix in _FORMATS:
+        _set_format(parts, prefix, spec)
+    elif prefix in ("iscsi", "nbd", "enbd", "drbd"):
+        _take_key(parts, "script", f"block-{prefix}", spec)
+
+
+def _take_key(parts: _DiskParts, key: str, value: str, spec: str) -> None:
+    match key:
+        case "format":
+            _set_format(parts, value, spec)
+        case "access":
+            parts.access = _access(value, spec)
+        case "vdev":
+            _refuse(bool(parts.vdev), spec, "names its vdev twice")
+            parts.vdev = value
+        case "devtype":
+            _refuse(value not in ("cdrom", "disk"), spec, f'has the devtype "{value}", which xl does not know')
+            parts.cdrom = value == "cdrom"
+        case "script":
+            _refuse(bool(parts.script), spec, "names two scripts")
+            parts.script = value
+            parts.others.append(f"script={value}")
+        case _:
+            _refuse(
+                key == "backendtype" and value not in _BACKENDS, spec, f'has the backendtype "{value}", unknown to xl'
+            )
+            parts.others.append(f"{key}={value}")
+
+
+def _take_position(parts: _DiskParts, value: str, spec: str) -> None:
+    if parts.target is None:
+        parts.target = value
+    elif not parts.had_prefix and parts.format is None:
+        if not parts.target and ":" in value:
+            parts.format = "empty"
+            _set_vdev(parts, value, spec)
+        else:
+            _set_format(parts, value, spec)
+    elif parts.vdev is None:
+        _set_vdev(parts, value, spec)
+    elif not parts.access_given:
+        parts.access_given = True
+        parts.access = _access(value, spec)
+    else:
+        raise ValueError(f'The disk "{spec}" has more parts than target, format, vdev and access.')
+
+
+def _set_vdev(parts: _DiskParts, value: str, spec: str) -> None:
+    """`hdc:cdrom` is a vdev with a device type behind it."""
+    vdev, colon, devtype = value.rpartition(":")
+    if not colon:
+        parts.vdev = value
+        return
+    _refuse(devtype not in ("cdrom", "disk"), spec, f'has the device type "{devtype}", which xl does not know')
+    parts.vdev = vdev
+    parts.cdrom = devtype == "cdrom"
+
+
+def _set_format(parts: _DiskParts, value: str, spec: str) -> None:
+    value = value or "raw"
+    _refuse(value not in _FORMATS, spec, f'has the format "{value}", which xl does not know')
+    _refuse(parts.format not in (None, value), spec, "names two formats")
+    parts.format = value
+
+
+def _access(value: str, spec: str) -> Literal["rw", "ro"]:
+    _refuse(value not in _ACCESS, spec, f'has the access "{value}"; xl knows r and w')
+    return _ACCESS[value]
+
+
+def _refuse(wrong: bool, spec: str, what: str) -> None:
+    if wrong:
+        raise ValueError(f'The disk "{spec}" {what}.')
+
+
+def device_path(target: str) -> str:
+    """The path that xl's block script opens: a relative one is looked for under /dev (`phy:vg0/web`)."""
+    return f"/dev/{target}" if target and not target.startswith("/") else target
+
+
+def kind_of(target: str) -> Literal["file", "lv", "device"]:
+    """What a target most likely is, by its path alone: /dev/<volume group>/<volume> is a logical volume."""
+    if not target.startswith("/dev/"):
+        return "file"
+    folder, slash, name = target.removeprefix("/dev/").partition("/")
+    return "lv" if slash and name and "/" not in name and not _UDEV_FOLDER.fullmatch(folder) else "device"
+
+
+def disk_spec(disk: Disk) -> str:
+    """A disk as xl is told of it; the target comes last, since `target=` swallows the rest, commas and all."""
+    if disk.target.endswith(",") or disk.target != disk.target.strip("\n"):
+        raise ValueError(f'The disk target "{disk.target}" ends with a comma or a line break, which xl drops.')
+    if "," in disk.vdev + disk.format:
+        raise ValueError(f"The disk {disk.vdev} has a comma in its vdev or format.")
+    return f"format={disk.format},vdev={disk.vdev},access={disk.access},target={disk.target}"
+
+
+def parse_vif(spec: str, index: int) -> Vif:
+    """One vif spec at its place in the list; raises ValueError for what `xl network-attach` refuses.
+
+    A mac that is not given is "".
+    """
+    vif, others = read_vif(spec, index)
+    for part in others:
+        if not part.startswith(_VIF_OTHERS) and part not in ("trusted", "untrusted"):
+            raise ValueError(f'The vif "{spec}" has "{part}", which xl does not understand.')
+    return vif
+
+
+def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
+    """The vif, and those parts of its spec that a `Vif` has no field for; `xl create` only warns of unknown ones."""
+    found: dict[str, str] = {}
+    others: list[str] = []
+    devid = index
+    for part in filter(None, (part.lstrip(" ") for part in spec.split(","))):
+        key, _, value = part.partition("=")
+        if key in _VIF_FIELDS and "=" in part:
+            found[_VIF_FIELDS[key]] = value
+        elif key == "mac" and (mac := _mac(value)):
+            found["mac"] = mac
+        elif key == "rate":
+            rate_of(value)
+            found["rate"] = value
+        elif part in ("type=vif", "type=ioemu"):
+            found["type"] = value
+        elif key == "devid":
+            if not re.match(r"[ \t]*\+?[0-9]{1,9}", value):
+                raise ValueError(f'The vif "{spec}" has the devid "{value}", which is no number.')
+            devid = int(re.split(r"[^0-9]", value.strip(" \t+"), maxsplit=1)[0])
+        else:
+            others.append(part)
+    vif = Vif(
+        devid=devid,
+        mac=found.get("mac", ""),
+        bridge=found.get("bridge"),
+        ip=found.get("ip"),
+        script=found.get("script"),
+        rate=found.get("rate"),
+        model=found.get("model"),
+        type=found.get("type"),
+        vifname=found.get("vifname"),
+    )
+    return vif, tuple(others)
+
+
+def _mac(text: str) -> str | None:
+    """xl reads six hexadecimal numbers with any one character between them."""
+    match = re.match(r"([0-9a-fA-F]{1,2})" + r".([0-9a-fA-F]{1,2})" * 5, text)
+    return ":".join(f"{int(octet, 16):02x}" for octet in match.groups()) if match else None
+
+
+def vif_spec(vif: Vif) -> str:
+    """A vif as xl is told of it: mac and devid always, so that neither is left to chance or to the order."""
+    parts = [f"mac={vif.mac}", f"devid={vif.devid}"]
+    for key in ("bridge", "ip", "script", "rate", "model", "type", "vifname"):
+        value = getattr(vif, key)
+        if value is not None:
+            parts.append(f"{key}={value}")
+    for part in parts:
+        if "," in part:
+            raise ValueError(f'The vif with mac {vif.mac} has "{part}": a comma would begin another key for xl.')
+    return ",".join(parts)
+
+
+def rate_of(rate: str) -> tuple[int, int]:
+    """What xl makes of a rate such as "10Mb/s@50ms": bytes an interval, and the interval in microseconds."""
+    speed_text, at, interval_text = rate.partition("@")
+    speed = _RATE.fullmatch(speed_text)
+    interval = _INTERVAL.fullmatch(interval_text) if at else _INTERVAL.fullmatch("50ms")
+    if speed is None or interval is None:
+        raise ValueError(f'The rate "{rate}" is not one that xl reads, such as "10Mb/s" or "1MB/s@20ms".')
+    amount, length = number_of(speed[1]), number_of(interval[1])
+    if not amount or not length or max(amount, length) > 0xFFFFFFFF:
+        raise ValueError(f'The rate "{rate}" is zero or too large for xl.')
+    bytes_a_second = amount * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[speed[2]]
+    if speed[3] == "b":
+        bytes_a_second //= 8
+    microseconds = length * {"u": 1, "m": 10**3, "": 10**6}[interval[2]]
+    if microseconds > 0xFFFFFFFF or bytes_a_second * microseconds > 0xFFFFFFFFFFFFFFFF:
+        raise ValueError(f'The rate "{rate}" is too large for xl.')
+    return bytes_a_second * microseconds // 10**6, microseconds
+
+
+def rate_text(bytes_per_interval: int, interval_microseconds: int) -> str:
+    """A rate that xl turns into these numbers (to within a byte)."""
+    return f"{-(-bytes_per_interval * 10**6 // max(interval_microseconds, 1))}B/s@{interval_microseconds}us"
+
+
+def pci_address(spec: str) -> PciAddress | None:
+    """Where a pci spec points; None where it names no device that way."""
+    match = _BDF.match(spec)
+    if match is None:
+        return None
+    return PciAddress(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4], 16))

@@ -1,0 +1,143 @@
+"""What `xl info`, `xl list -v` and `xl list -l` print, as values. Called by the observer of xl hosts and by `guests`.
+
+Facts come from Xen 4.17's sources and from recorded output; where xl's text leaves doubt an error is raised rather than
+a domain lost: whatever is missing here would be taken for absent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from reconciler.core.state import Power
+
+_ROW = re.compile(
+    r"(?P<name>.*\S)[ \t]+(?P<domid>[0-9]+)[ \t]+(?P<mib>[0-9]+)[ \t]+(?P<vcpus>[0-9]+)[ \t]+"
+    r"(?P<state>[r-][b-][p-][s-][a-zA-Z?-][d-])[ \t]+[0-9.]+"
+    r"(?:[ \t]+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:[ \t].*)?)?[ \t]*"
+)
+_NAMELESS = "(null)"
+
+
+class XlOutputError(ValueError):
+    """xl printed something that is not understood; the message is a sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """The parts of `xl info` that matter here. Free memory has the outstanding claims subtracted already."""
+
+    total_kib: int
+    free_kib: int
+    outstanding_claims_kib: int
+    cpus: int
+    xen_version: str
+    scheduler: str
+    dom0_mem: bool  # given on Xen's command line, which turns `autoballoon = "auto"` off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of `xl list`. `name` is None for what is left of a domain that has no name any more."""
+
+    name: str | None
+    domid: int
+    memory_kib: int
+    vcpus: int
+    power: Power
+    uuid: str  # "" in the output of a plain `xl list`
+
+
+def parse_info(text: str) -> Info:
+    """What `xl info` says of the host; raises XlOutputError when a needed line is missing."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(key.strip(), value.strip())
+    return Info(
+        total_kib=_info_number(found, "total_memory") * 1024,
+        free_kib=_info_number(found, "free_memory") * 1024,
+        outstanding_claims_kib=_info_number(found, "outstanding_claims", default=0) * 1024,
+        cpus=_info_number(found, "nr_cpus"),
+        xen_version=found.get("xen_version", ""),
+        scheduler=found.get("xen_scheduler", ""),
+        dom0_mem=re.search(r"(^| )dom0_mem=", found.get("xen_commandline", "")) is not None,
+    )
+
+
+def _info_number(found: Mapping[str, str], key: str, default: int | None = None) -> int:
+    text = found.get(key, "")
+    if re.fullmatch("[0-9]{1,15}", text):
+        return int(text)
+    if default is None:
+        raise XlOutputError(f"`xl info` does not tell {key}.")
+    return default
+
+
+def parse_list(text: str) -> tuple[Row, ...]:
+    """The domains in `xl list -v` or plain `xl list`; raises XlOutputError for a line that is not understood."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not lines or not lines[0].startswith("Name"):
+        raise XlOutputError("`xl list` printed no table of domains.")
+    return tuple(_row(line) for line in lines[1:])
+
+
+def _row(line: str) -> Row:
+    # the name takes all that the columns leave, since it can be long, and a foreign toolstack's can hold blanks
+    match = _ROW.fullmatch(line)
+    if match is None:
+        raise XlOutputError(f'`xl list` printed the line "{line[:200]}", which is no row of its table.')
+    return Row(
+        name=None if match["name"] == _NAMELESS else match["name"],
+        domid=int(match["domid"]),
+        memory_kib=int(match["mib"]) * 1024,
+        vcpus=int(match["vcpus"]),
+        power=power_of(match["state"]),
+        uuid=match["uuid"] or "",
+    )
+
+
+def power_of(state: str) -> Power:
+    """The six letters of `xl list`: r b p s, the reason of a shutdown, d. No letter at all is a live domain, too."""
+    if state[5] == "d":
+        return Power.DYING
+    if state[3] == "s" or state[4] == "c":
+        match state[4]:
+            case "c" | "w":  # crashed, or stopped by its watchdog
+                return Power.CRASHED
+            case "r" | "S":  # rebooting, also by a soft reset: it comes back
+                return Power.REBOOTING
+            case "s":
+                return Power.SUSPENDED
+            case _:
+                return Power.SHUTDOWN
+    if state[2] == "p" and state[:2] == "--":  # beside r or b, the p is spurious
+        return Power.PAUSED
+    return Power.RUNNING
+
+
+def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
+    """Domid and configuration of each domain in `xl list -l`; raises XlOutputError for what is no such JSON.
+
+    A domain that is missing here may exist all the same: xl leaves out what it cannot read.
+    """
+    if not text.strip():
+        return ()
+    if text.lstrip().startswith("("):
+        raise XlOutputError('`xl list -l` printed SXP: set output_format = "json" in the host\'s xl.conf.')
+    try:
+        found, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+    except (ValueError, RecursionError) as error:
+        raise XlOutputError(f"`xl list -l` printed no JSON: {str(error)[:200]}.") from error
+    entries = found if isinstance(found, list) else [found]
+    domains: list[tuple[int, dict[str, Any]]] = []
+    for entry in entries:
+        domid = entry.get("domid") if isinstance(entry, dict) else None
+        if not isinstance(domid, int) or not isinstance(entry.get("config"), dict):
+            raise XlOutputError("`xl list -l` printed an entry without domid or config.")
+        domains.append((domid, entry["config"]))
+    return tuple(domains)

@@ -1,0 +1,245 @@
+"""The values of a config file as a `Domain`, by xl's own rules and defaults (tools/xl/xl_parse.c).
+
+Called by `xl_cfg` for files of ours and of anybody else. What xl refuses is a problem; what xl only warns about, and
+what a domain spec has no word for, is noted and left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.hypervisors.xl_devices import pci_address, read_disk, read_vif
+from reconciler.hypervisors.xl_grammar import Number, Value, number_of
+
+MEMORY_DEFAULT_KIB = 32 * 1024  # what libxl gives a domain whose file names neither memory nor maxmem
+_EVENTS = "on_poweroff on_reboot on_crash on_watchdog"
+_KEYS = (
+    "name uuid type builder kernel ramdisk cmdline root extra bootloader bootloader_args firmware memory maxmem vcpus"
+    " maxvcpus cpus cpu_weight cap disk vif pci"
+)
+EVENTS = tuple(_EVENTS.split())
+OWN_KEYS = frozenset(f"{_KEYS} {_EVENTS}".split())
+"""Keys that a domain spec has itself, so that they never stand in its `[xl]` table."""
+
+_ACTION = re.compile("destroy|restart|rename-restart|preserve|coredump-destroy|coredump-restart|soft-reset")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What the values say. `domain` is None when xl would refuse them, and `problem` says why."""
+
+    domain: Domain | None
+    problem: str | None
+    ignored: tuple[str, ...]  # sentences
+    disks: tuple[Disk, ...]  # those that could be read, also without a domain
+    vifs: tuple[Vif, ...]
+
+
+def read_values(values: Mapping[str, Value], images: Mapping[str, str]) -> Reading:
+    """The domain that these values define. `images` has the sha256 of staged files by path."""
+    reader = _Reader(values, images)
+    domain = reader.domain()
+    return Reading(
+        domain=domain if reader.problem is None else None,
+        problem=reader.problem,
+        ignored=tuple(reader.ignored),
+        disks=domain.disks,
+        vifs=domain.vifs,
+    )
+
+
+class _Reader:
+    """One pass over the values, collecting the first problem and all that was left out."""
+
+    def __init__(self, values: Mapping[str, Value], images: Mapping[str, str]) -> None:
+        self._values = values
+        self._images = images
+        self.problem: str | None = None
+        self.ignored: list[str] = []
+
+    def domain(self) -> Domain:
+        kind = self._type()
+        memory, maxmem, vcpus = self._kib("memory"), self._kib("maxmem"), max(self._number("vcpus") or 1, 1)
+        return Domain(
+            name=self._name(),
+            uuid=self._uuid(),
+            type=kind,
+            kernel=self._kernel(kind),
+            ramdisk=self._image("ramdisk"),
+            cmdline=self._cmdline(),
+            bootloader=self._string("bootloader"),
+            bootloader_args=self._bootloader_args(),
+            firmware=self._string("firmware"),
+            memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
+            maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
+            vcpus=vcpus,
+            maxvcpus=self._maxvcpus(vcpus),
+            cpus=self._string("cpus"),
+            cpu_weight=self._number("cpu_weight"),
+            cap=self._number("cap"),
+            disks=self._disks(),
+            vifs=self._vifs(),
+            pci=self._pci(),
+            on_poweroff=self._action("on_poweroff", "destroy"),
+            on_reboot=self._action("on_reboot", "restart"),
+            on_crash=self._action("on_crash", "destroy"),
+            on_watchdog=self._action("on_watchdog", "destroy"),
+            xl=self._other_keys(),
+        )
+
+    def _refuse(self, problem: str) -> None:
+        self.problem = self.problem or problem
+
+    def _string(self, key: str) -> str | None:
+        value = self._values.get(key)
+        if isinstance(value, tuple):
+            self.ignored.append(f"{key} is a list where a domain spec has one value.")
+            return None
+        return None if value is None else str(value)
+
+    def _strings(self, key: str) -> tuple[str, ...]:
+        value = self._values.get(key, ())
+        if isinstance(value, str):
+            self.ignored.append(f"{key} is one value where xl expects a list, so xl leaves it out.")
+            return ()
+        items: list[str] = []
+        for item in value:
+            if isinstance(item, tuple):  # xl stops reading there, too
+                self.ignored.append(f"{key} has a list inside the list, where xl stops reading it.")
+                break
+            items.append(str(item))
+        return tuple(items)
+
+    def _number(self, key: str) -> int | None:
+        text = self._string(key)
+        number = None if text is None else number_of(text)
+        if text is not None and number is None:
+            self.ignored.append(f'{key} is "{text[:40]}", no number, so xl leaves it out.')
+        if number is not None and number < 0:
+            self._refuse(f"{key} is negative.")
+        return number
+
+    def _kib(self, key: str) -> int | None:
+        mib = self._number(key)
+        return None if mib is None else mib * 1024
+
+    def _maxvcpus(self, vcpus: int) -> int:
+        maxvcpus = self._number("maxvcpus") or vcpus
+        if maxvcpus < vcpus:
+            self._refuse(f"maxvcpus ({maxvcpus}) is less than vcpus ({vcpus}).")
+        return maxvcpus
+
+    def _name(self) -> str:
+        name = self._string("name")
+        if name is None:
+            self._refuse("It gives the domain no name (`name = …`).")
+        return name or ""
+
+    def _uuid(self) -> str:
+        uuid = (self._string("uuid") or "").lower()
+        if uuid and not _UUID.fullmatch(uuid):
+            self._refuse(f'uuid is "{uuid[:60]}", which is no UUID.')
+        return uuid
+
+    def _type(self) -> Literal["pv", "pvh", "hvm"]:
+        """xl takes any beginning of a type's name, even the empty one."""
+        asked, builder = self._string("type"), self._string("builder")
+        kind = None if asked is None else next((k for k in ("hvm", "pv", "pvh") if k.startswith(asked)), "")
+        older = None
+        if builder is not None:
+            older = "hvm" if "hvm".startswith(builder) else "pv" if "generic".startswith(builder) else ""
+        if kind == "" or older == "":
+            self._refuse(f'type is "{asked if kind == "" else builder}"; xl knows pv, pvh and hvm.')
+        if kind and older and kind != older:
+            self._refuse(f'type is "{kind}" but builder is "{builder}": xl refuses the contradiction.')
+        match kind or older:
+            case "hvm":
+                return "hvm"
+            case "pvh":
+                return "pvh"
+            case _:
+                return "pv"
+
+    def _kernel(self, kind: str) -> Image | None:
+        image = self._image("kernel")
+        if kind == "hvm" and image is not None and image.path.rpartition("/")[2] == "hvmloader":
+            self.ignored.append("kernel names hvmloader, which xl uses anyway.")
+            return None
+        return image
+
+    def _image(self, key: str) -> Image | None:
+        path = self._string(key)
+        return None if path is None else Image(sha256=self._images.get(path, ""), path=path)
+
+    def _cmdline(self) -> str | None:
+        cmdline, root, extra = self._string("cmdline"), self._string("root"), self._string("extra")
+        if cmdline is not None or root is None:
+            return cmdline if cmdline is not None else extra
+        return f"root={root}" if extra is None else f"root={root} {extra}"
+
+    def _bootloader_args(self) -> tuple[str, ...]:
+        value = self._values.get("bootloader_args", ())
+        return tuple(value.split()) if isinstance(value, str) else self._strings("bootloader_args")
+
+    def _action(self, event: str, default: str) -> str:
+        action = self._string(event) or default
+        if not _ACTION.fullmatch(action):
+            self._refuse(f'{event} is "{action[:40]}"; xl knows {_ACTION.pattern.replace("|", ", ")}.')
+        return action
+
+    def _disks(self) -> tuple[Disk, ...]:
+        disks = []
+        for spec in self._strings("disk"):
+            try:
+                disk, others = read_disk(spec)
+            except ValueError as error:
+                self._refuse(str(error))
+                continue
+            disks.append(disk)
+            self.ignored += [f"disk {disk.vdev} has {part}, which a domain spec cannot say." for part in others]
+        return tuple(disks)
+
+    def _vifs(self) -> tuple[Vif, ...]:
+        vifs = []
+        for index, spec in enumerate(self._strings("vif")):
+            try:
+                vif, others = read_vif(spec, index)
+            except ValueError as error:
+                self._refuse(str(error))
+                continue
+            vifs.append(vif)
+            self.ignored += [f"vif {index} has {part}, which a domain spec cannot say." for part in others]
+        return tuple(vifs)
+
+    def _pci(self) -> tuple[str, ...]:
+        devices = self._strings("pci")
+        for device in devices:
+            if pci_address(device) is None:
+                self._refuse(f'pci has "{device[:60]}", which names no device such as 01:00.0.')
+        return devices
+
+    def _other_keys(self) -> tuple[tuple[str, XlValue], ...]:
+        """Everything else, as it stands, for the `[xl]` table."""
+        found: list[tuple[str, XlValue]] = []
+        for key, value in sorted(self._values.items()):
+            if key in OWN_KEYS:
+                continue
+            if isinstance(value, str):
+                found.append((key, _atom(value)))
+                continue
+            items = [item for item in value if isinstance(item, str)]
+            if len(items) == len(value):
+                found.append((key, tuple(_atom(item) for item in items)))
+            else:
+                self.ignored.append(f"{key} is a list of lists, which a domain spec cannot say.")
+        return tuple(found)
+
+
+def _atom(value: str) -> str | int:
+    number = number_of(value) if isinstance(value, Number) else None
+    return str(value) if number is None else number
