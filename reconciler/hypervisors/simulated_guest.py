@@ -176,9 +176,14 @@ def devices_connected(instance: Instance, now: float) -> bool | None:
 
     A kernel that is not up says False even without devices, so that a hang is seen for what it is.
     """
-    if instance.behaviour.boot != "ok" or not is_booted(instance, now):
+    if not is_up(instance, now):
         return False
     return True if instance.definition.disks or instance.definition.vifs else None
+
+
+def is_up(instance: Instance, now: float) -> bool:
+    """Whether its kernel booted and serves."""
+    return instance.power is Power.RUNNING and instance.behaviour.boot == "ok" and is_booted(instance, now)
 
 
 def console(instance: Instance, now: float) -> str:

@@ -82,11 +82,13 @@ class Store:
     @contextmanager
     def change(self) -> Iterator[StoredHost]:
         """A draft of the host that is stored when the block ends, and forgotten when it raises."""
-        with self._locked():
+        with self._locked("state"):
             draft = self.read()
-            before = _blobs_of(draft)
+            before, text_before = _blobs_of(draft), _STORED_HOST.dump_json(draft)
             yield draft
-            _replace_file(self._state_file, _STORED_HOST.dump_json(draft))
+            text = _STORED_HOST.dump_json(draft)
+            if text != text_before:
+                _replace_file(self._state_file, text)
             for unused in before - _blobs_of(draft):
                 (self._blobs / unused).unlink(missing_ok=True)
 
@@ -145,7 +147,7 @@ class Store:
 
     def set_fault(self, fault: Fault, times: int) -> None:
         """Have the next `times` commands that can meet this fault meet it; 0 takes it away."""
-        with self._locked():
+        with self._locked("faults"):
             counts = {**self.read_faults(), fault: times}
             pending = {kind: count for kind, count in counts.items() if count > 0}
             _replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending))
@@ -154,7 +156,7 @@ class Store:
         """Whether the command at hand meets this fault; if so, one is used up."""
         if fault not in self.read_faults():
             return False
-        with self._locked():
+        with self._locked("faults"):
             counts = self.read_faults()
             left = counts.pop(fault, 0)
             if left > 1:
@@ -192,8 +194,9 @@ class Store:
         )
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with self._writing(), (self.folder / "store.lock").open("a") as file:
+    def _locked(self, what: Literal["state", "faults"]) -> Iterator[None]:
+        """One lock a file, since a command that changes the state may use up a fault on the way."""
+        with self._writing(), (self.folder / f"{what}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 

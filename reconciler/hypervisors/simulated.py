@@ -1,0 +1,194 @@
+"""The simulated host: what a real one would show and do, kept in a folder. Chosen by `toolstack = "simulated"`.
+
+An observer is handed to `plan`, an executor to `apply`, as for a real host. What a step means for a guest is said by
+`core.simulate`; here it is made durable, takes time, and fails as a real host would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
+from pathlib import Path
+from typing import assert_never
+
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.state import Host, HostSettings, Power, address_of
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+    domain_of,
+)
+from reconciler.health import await_ready
+from reconciler.hypervisors.base import Look, Question
+from reconciler.hypervisors.simulated_clock import VirtualClock
+from reconciler.hypervisors.simulated_domains import DomainSteps
+from reconciler.hypervisors.simulated_draft import Draft, changing
+from reconciler.hypervisors.simulated_files import change_files
+from reconciler.hypervisors.simulated_guest import actual_kib, console, devices_connected, is_up, settle
+from reconciler.hypervisors.simulated_store import Store
+from reconciler.hypervisors.simulated_view import View
+
+_SLOW_FAULT_SECONDS = 30.0
+
+
+class SimulatedObserver:
+    """Reads a simulated host; cannot change it. (An `unreachable` fault is used up by the attempt to read.)"""
+
+    def __init__(self, settings: HostSettings, fleet: str, state_dir: Path) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._fleet = fleet
+        self._store = Store(state_dir, settings.name)
+
+    async def observe(self, question: Question) -> Host:
+        await asyncio.sleep(self._settings.simulated.latency_seconds)
+        if self._store.take_fault("unreachable"):
+            raise _unreachable(self.name)
+        now = self._store.read_clock()
+        return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+class SimulatedExecutor:
+    """Changes a simulated host, one step at a time or several at once."""
+
+    def __init__(
+        self, settings: HostSettings, fleet: str, commit: str | None, spec_root: Path, state_dir: Path
+    ) -> None:
+        self.name = settings.name
+        self._settings = settings
+        self._fleet = fleet
+        self._commit = commit
+        self._spec_root = spec_root
+        self._store = Store(state_dir, settings.name)
+        self._clock = VirtualClock(self._store)
+        self._domains = DomainSteps(change=self._change, now=self.now, sleep=self.sleep)
+
+    def now(self) -> float:
+        return self._clock.now()
+
+    async def sleep(self, seconds: float) -> None:
+        await self._clock.sleep(seconds)
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[None]:
+        with self._store.apply_lock():
+            yield
+
+    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
+        if isinstance(step, AwaitReady):
+            await await_ready(self, step)
+            return
+        await self._reach()
+        if self._store.take_fault("slow"):
+            report(f"{self.name} answers slowly")
+            await self.sleep(_SLOW_FAULT_SECONDS)
+        await self._carry_out(step, report)
+        if self._store.take_fault("lost-reply"):
+            raise _lost_reply(address_of(self.name, domain_of(step)))
+
+    async def look(self, domain: str) -> Look:
+        await self._reach()
+        now = self.now()
+        stored = self._store.read().instances.get(domain)
+        if stored is None:
+            return Look(power=Power.ABSENT)
+        instance = settle(stored, now)
+        if not instance.exists:
+            return Look(power=Power.ABSENT, console=console(instance, now))
+        return Look(
+            power=instance.power,
+            uuid=instance.definition.uuid,
+            boot=instance.boot_id,
+            devices_connected=devices_connected(instance, now),
+            actual_kib=actual_kib(instance, now),
+            console=console(instance, now),
+        )
+
+    async def probe_tcp(self, address: str) -> bool:
+        """An address that a guest's `ip` names answers while that guest is up; any other one always answers."""
+        await self._reach()
+        ip, now = address.rpartition(":")[0], self.now()
+        instances = [settle(instance, now) for instance in self._store.read().instances.values()]
+        named = [one for one in instances if any(vif.ip == ip for vif in one.definition.vifs)]
+        return not named or any(is_up(instance, now) for instance in named)
+
+    async def _reach(self) -> None:
+        """What every command goes through: the way to the host, and whether the host is there at all."""
+        latency_seconds = self._settings.simulated.latency_seconds
+        if latency_seconds:
+            await asyncio.sleep(latency_seconds)
+            await self.sleep(latency_seconds)
+        if self._store.take_fault("unreachable"):
+            raise _unreachable(self.name)
+
+    def _change(self) -> AbstractContextManager[Draft]:
+        return changing(self._settings, self._fleet, self._store)
+
+    async def _carry_out(self, step: Step, report: Callable[[str], None]) -> None:
+        match step:
+            case StageImage() | SweepImages() | CreateDisk() | GrowDisk() | DeleteDisk():
+                with self._change() as draft:
+                    change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
+            case WriteConfig() | PromoteConfig() | RemoveConfig() | SetAutostart():
+                with self._change() as draft:
+                    change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
+            case Start():
+                await self._domains.start(step, report)
+            case Shutdown():
+                await self._domains.shut_down(step, report)
+            case SetMemory():
+                await self._domains.set_memory(step, report)
+            case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk():
+                self._domains.change_live(step)
+            case AwaitReady():
+                raise AssertionError("answered by execute")
+            case _:
+                assert_never(step)
+
+
+def _unreachable(host: str) -> ReconcilerError:
+    return ReconcilerError(
+        Diagnostic(
+            kind=Kind.WORLD,
+            summary="host unreachable",
+            detail=f"The simulated host {host} does not answer.",
+            hint=f"The fault was asked for; it ends by itself, or at once with: "
+            f"reconciler sim {host} fault unreachable --times 0",
+            address=host,
+            transient=True,
+        )
+    )
+
+
+def _lost_reply(address: str) -> ReconcilerError:
+    return ReconcilerError(
+        Diagnostic(
+            kind=Kind.WORLD,
+            summary="reply lost",
+            detail="The host did not answer; the command may have taken effect.",
+            hint="Run the command again: it looks at the host first and goes on from there.",
+            address=address,
+            transient=True,
+        )
+    )

@@ -1,0 +1,251 @@
+"""Steps on the running domains of a simulated host. Called by its executor, which lends them its clock.
+
+Those that take time look again and again, as a real executor does, so that what another process does meanwhile
+(`reconciler sim HOST crash web`) is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+from reconciler.core.diagnostics import ReconcilerError
+from reconciler.core.memory import needed_kib
+from reconciler.core.state import Domain, Power
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    DetachVif,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    Start,
+    domain_of,
+)
+from reconciler.hypervisors.simulated_draft import Draft
+from reconciler.hypervisors.simulated_guest import (
+    SHUTDOWN_SECONDS,
+    Behaviour,
+    Instance,
+    actual_kib,
+    boot,
+    read_behaviour,
+    set_target,
+)
+
+MEMORY_WAIT_SECONDS = 60.0  # how long a start or a balloon waits for memory
+_POLL_SECONDS = 1.0
+
+LiveStep = SetVcpus | SetScheduler | AttachVif | DetachVif | AttachDisk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSteps:
+    """The steps, with what they need: a draft to change the host in, and its clock to wait by."""
+
+    change: Callable[[], AbstractContextManager[Draft]]
+    now: Callable[[], float]
+    sleep: Callable[[float], Awaitable[None]]
+
+    async def start(self, step: Start, report: Callable[[str], None]) -> None:
+        """`xl create`: waits for the memory; a domain that is there already with this uuid is success."""
+        deadline = self.now() + MEMORY_WAIT_SECONDS
+        while True:
+            with self.change() as draft:
+                if _runs_already(draft, step.definition):
+                    return
+                definition = _definition_to_start(draft, step)
+                short_kib = needed_kib(definition, definition.memory_kib) - draft.view().free_kib()
+                if short_kib <= 0:
+                    _create(draft, step, definition)
+                    return
+                if self.now() >= deadline:
+                    raise _not_enough(draft, definition.name, short_kib)
+            report(f"{definition.name} waits for {_mib(short_kib)} MiB of memory")
+            await self.sleep(_POLL_SECONDS)
+
+    async def shut_down(self, step: Shutdown, report: Callable[[str], None]) -> None:
+        """`xl shutdown`, then wait until the domain is gone; after the timeout fail or destroy, as the step says."""
+        asked_at = self.now()
+        while True:
+            with self.change() as draft:
+                instance = draft.our_instance(step.domain, step.uuid)
+                if instance is None:
+                    return
+                waited_seconds = draft.now - asked_at
+                late = waited_seconds >= step.timeout_seconds
+                if _goes_down(instance, waited_seconds) or (late and step.on_timeout == "destroy"):
+                    gone = replace(instance, power=Power.ABSENT, last_words="reboot: Power down")
+                    draft.stored.instances[step.domain] = gone
+                    return
+                if late:
+                    raise draft.failed(
+                        step.domain,
+                        "did not shut down",
+                        f"{step.domain} is still {instance.power} {step.timeout_seconds:g} s after it was asked to "
+                        "shut down. It was left as it is.",
+                        hint='Shut it down from inside, or allow pulling the plug: on_shutdown_timeout = "destroy".',
+                    )
+            report(f"{step.domain} is shutting down")
+            await self.sleep(min(_POLL_SECONDS, step.timeout_seconds - waited_seconds))
+
+    async def set_memory(self, step: SetMemory, report: Callable[[str], None]) -> None:
+        """`xl mem-set`: waits for the memory to grow into, sets the target, waits until the balloon is there."""
+        deadline = self.now() + MEMORY_WAIT_SECONDS
+        while not self._set_target(step, is_last_try=self.now() >= deadline):
+            report(f"{step.domain} waits for memory to grow into")
+            await self.sleep(_POLL_SECONDS)
+        deadline = self.now() + MEMORY_WAIT_SECONDS
+        while True:
+            with self.change() as draft:
+                instance = _running(draft, step.domain, step.uuid)
+                reached_kib = actual_kib(instance, draft.now)
+                if reached_kib == step.memory_kib:
+                    return
+                if draft.now >= deadline:
+                    raise draft.failed(
+                        step.domain,
+                        "balloon did not get there",
+                        f"{step.domain} was asked for {_mib(step.memory_kib)} MiB and has {_mib(reached_kib)} MiB "
+                        f"after {MEMORY_WAIT_SECONDS:g} s.",
+                        hint="Its guest may lack a balloon driver or need the memory; what it reached is kept.",
+                    )
+            report(f"{step.domain} has {_mib(reached_kib)} of {_mib(step.memory_kib)} MiB")
+            await self.sleep(_POLL_SECONDS)
+
+    def _set_target(self, step: SetMemory, *, is_last_try: bool) -> bool:
+        """Set the balloon's target if the host has the memory; False: not yet."""
+        with self.change() as draft:
+            instance = _running(draft, step.domain, step.uuid)
+            definition = instance.definition
+            if step.memory_kib > definition.maxmem_kib:
+                problem = f"{step.domain} cannot have more than its maxmem of {_mib(definition.maxmem_kib)} MiB."
+                raise draft.failed(step.domain, "above maxmem", problem)
+            growth_kib = needed_kib(definition, step.memory_kib) - needed_kib(
+                definition, actual_kib(instance, draft.now)
+            )
+            short_kib = growth_kib - draft.view().free_kib()
+            if growth_kib > 0 and short_kib > 0:
+                if is_last_try:
+                    raise _not_enough(draft, step.domain, short_kib)
+                return False
+            draft.stored.instances[step.domain] = set_target(instance, step.memory_kib, draft.now)
+            return True
+
+    def change_live(self, step: LiveStep) -> None:
+        """A change that takes no time: the running definition becomes what the step means."""
+        with self.change() as draft:
+            instance = _running(draft, step.domain, step.uuid)
+            _check_live(draft, instance.definition, step)
+            after = draft.after(step)
+            if after is not None and after.running is not None:
+                draft.stored.instances[step.domain] = replace(instance, definition=after.running)
+
+
+def _runs_already(draft: Draft, definition: Domain) -> bool:
+    """Whether somebody (the dom0 at boot) was quicker; a remnant that holds the name is an error."""
+    instance = draft.our_instance(definition.name, definition.uuid)
+    if instance is None:
+        return False
+    if instance.power is Power.RUNNING:
+        return True
+    problem = f"A domain {definition.name} is still there, {instance.power}, and holds the name."
+    raise draft.failed(definition.name, "name taken", problem)
+
+
+def _definition_to_start(draft: Draft, step: Start) -> Domain:
+    """What the file says that the domain is started from; a person may have edited it since the plan."""
+    name = step.definition.name
+    guest = draft.guest(name)
+    draft.refuse_foreign(name, guest)
+    definition = None if guest is None else guest.candidate if step.candidate else guest.config
+    if definition is None:
+        path = draft.paths.candidate(name) if step.candidate else draft.paths.config(name)
+        raise draft.failed(name, "no config file", f"There is no {path} on {draft.settings.name} to start {name} from.")
+    return definition
+
+
+def _create(draft: Draft, step: Start, definition: Domain) -> None:
+    if draft.store.take_fault("create-fails"):
+        raise draft.failed(
+            definition.name,
+            "xl create failed",
+            f"xl create of {definition.name} failed: libxl: error: domain creation failed (a fault was asked for).",
+        )
+    for disk in definition.disks:
+        draft.check_disk(definition.name, disk)
+    after = draft.after(replace(step, definition=definition))
+    assert after is not None and after.running is not None, "a started domain runs"
+    start_instance(draft, after.running)
+
+
+def start_instance(draft: Draft, definition: Domain) -> None:
+    """Have the host hold this domain, booting from the bytes that its kernel's path holds now."""
+    domid = draft.stored.next_domid
+    draft.stored.next_domid += 1
+    behaviour = _behaviour(draft, definition)
+    draft.stored.instances[definition.name] = boot(definition, behaviour, domid=domid, now=draft.now)
+
+
+def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
+    for image in definition.images:
+        if image.path.startswith(f"{draft.paths.kernel_dir}/") and image.path not in draft.stored.files:
+            raise draft.failed(definition.name, "no such file", f"{image.path} is not staged on {draft.settings.name}.")
+    if definition.kernel is None:
+        return Behaviour()
+    try:
+        return read_behaviour(draft.store.content(draft.stored, definition.kernel.path))
+    except ValueError as error:
+        source = definition.kernel.source or definition.kernel.path
+        raise draft.failed(definition.name, "kernel cannot boot", f"The simulated kernel {source}: {error}.") from None
+
+
+def _goes_down(instance: Instance, waited_seconds: float) -> bool:
+    """Whether a domain that was asked to shut down so long ago is gone, or only a remnant to be cleared away."""
+    match instance.power:
+        case Power.CRASHED | Power.SHUTDOWN:
+            return True
+        case Power.RUNNING:
+            return instance.behaviour.shutdown == "ok" and waited_seconds >= SHUTDOWN_SECONDS
+        case _:
+            return False
+
+
+def _running(draft: Draft, name: str, uuid: str) -> Instance:
+    instance = draft.our_instance(name, uuid)
+    if instance is None:
+        raise draft.failed(name, "does not run", f"{name} does not run on {draft.settings.name} any more.")
+    return instance
+
+
+def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
+    """What xl would refuse."""
+    name = domain_of(step)
+    match step:
+        case SetVcpus() if step.vcpus > definition.maxvcpus:
+            problem = f"{name} cannot have {step.vcpus} vcpus: its maxvcpus is {definition.maxvcpus}."
+            raise draft.failed(name, "above maxvcpus", problem)
+        case AttachVif() if any(vif.devid == step.vif.devid for vif in definition.vifs):
+            raise draft.failed(name, "device exists already", f"{name} has a vif {step.vif.devid} already.")
+        case AttachDisk():
+            if any(disk.devid == step.disk.devid for disk in definition.disks):
+                raise draft.failed(name, "device exists already", f"{name} has a disk {step.disk.vdev} already.")
+            draft.check_disk(name, step.disk)
+        case _:
+            pass
+
+
+def _not_enough(draft: Draft, name: str, short_kib: int) -> ReconcilerError:
+    return draft.failed(
+        name,
+        "not enough memory",
+        f"{draft.settings.name} lacks {_mib(short_kib)} MiB for {name}, and none came free in "
+        f"{MEMORY_WAIT_SECONDS:g} s.",
+        hint="Somebody else may have taken it: run plan again.",
+    )
+
+
+def _mib(kib: int) -> int:
+    return kib // 1024

@@ -1,0 +1,94 @@
+"""One change of a simulated host in the making: what is stored, seen at one moment. Shared by all its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.simulate import guest_after
+from reconciler.core.state import Disk, Domain, Guest, HostSettings, Owner, address_of
+from reconciler.core.steps import Step, domain_of
+from reconciler.hypervisors.simulated_guest import Instance, settle
+from reconciler.hypervisors.simulated_store import Store, StoredHost
+from reconciler.hypervisors.simulated_view import HostPaths, View, new_disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What is stored of a host, to be changed, with all that a change needs to know."""
+
+    settings: HostSettings
+    fleet: str
+    store: Store
+    stored: StoredHost
+    now: float
+
+    @property
+    def paths(self) -> HostPaths:
+        return HostPaths(self.settings)
+
+    def view(self) -> View:
+        return View(self.settings, self.fleet, self.store, self.stored, self.now)
+
+    def guest(self, name: str) -> Guest | None:
+        return self.view().guest(name)
+
+    def instance(self, name: str) -> Instance | None:
+        """The domain that the host holds under this name now; None: it holds none."""
+        stored = self.stored.instances.get(name)
+        settled = settle(stored, self.now) if stored is not None else None
+        return settled if settled is not None and settled.exists else None
+
+    def our_instance(self, name: str, uuid: str) -> Instance | None:
+        """The domain of this name; an error when it is another one than was meant."""
+        instance = self.instance(name)
+        if instance is not None and instance.definition.uuid != uuid:
+            raise self.failed(
+                name,
+                "another domain of that name",
+                f"The domain {name} that runs has the uuid {instance.definition.uuid}, not {uuid}: it is left alone.",
+            )
+        return instance
+
+    def after(self, step: Step) -> Guest | None:
+        """What the step makes of its guest, by the one definition of what steps mean."""
+        name = domain_of(step)
+        try:
+            return guest_after(self.guest(name), step)
+        except ValueError as error:
+            raise self.failed(name, "step makes no sense here", f"{error}.") from None
+
+    def refuse_foreign(self, name: str, guest: Guest | None) -> None:
+        """Nothing of a domain that is not ours is changed."""
+        if guest is not None and guest.owner is not Owner.OURS:
+            raise self.failed(
+                name,
+                "not ours",
+                f"The domain {name} or its config file on {self.settings.name} is not ours, so it is left alone.",
+                hint=f"To take it over: reconciler apply --adopt {self.settings.name}/{name}",
+            )
+
+    def check_disk(self, name: str, disk: Disk) -> None:
+        """As the hotplug scripts do: the disk is there, and nobody else writes to it."""
+        if disk.target not in self.stored.files:
+            raise self.failed(name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.")
+        for user, other in self.view().disk_users(disk.target).items():
+            if user != name and "rw" in (disk.access, other.access):
+                raise self.failed(name, "disk in use", f"{disk.target} is in use by the domain {user}.")
+
+    def bring_disks(self, definition: Domain) -> None:
+        """A domain that a person made brings the disks it names."""
+        for disk in definition.disks:
+            self.stored.files.setdefault(disk.target, new_disk(disk))
+
+    def failed(self, name: str, summary: str, detail: str, hint: str | None = None) -> ReconcilerError:
+        return world_error(summary, detail, hint, address_of(self.settings.name, name))
+
+
+@contextmanager
+def changing(settings: HostSettings, fleet: str, store: Store) -> Iterator[Draft]:
+    """A draft that is stored when the block ends, and forgotten when it raises."""
+    with store.change() as stored:
+        yield Draft(settings=settings, fleet=fleet, store=store, stored=stored, now=store.read_clock())

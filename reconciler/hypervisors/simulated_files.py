@@ -1,0 +1,184 @@
+"""Steps on the files of a simulated host: staged images, disks, config files. Called by its executor."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import assert_never
+
+from reconciler.core.state import Image, Owner
+from reconciler.core.steps import (
+    CreateDisk,
+    DeleteDisk,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    StageImage,
+    SweepImages,
+    WriteConfig,
+    domain_of,
+)
+from reconciler.hypervisors.simulated_draft import Draft
+from reconciler.hypervisors.simulated_store import StoredFile
+from reconciler.hypervisors.simulated_view import new_disk
+from reconciler.hypervisors.xl_cfg import render_file
+
+FileStep = (
+    StageImage
+    | CreateDisk
+    | GrowDisk
+    | DeleteDisk
+    | WriteConfig
+    | PromoteConfig
+    | RemoveConfig
+    | SweepImages
+    | SetAutostart
+)
+
+
+def change_files(draft: Draft, step: FileStep, *, commit: str | None, spec_root: Path) -> None:
+    """Carry out a step that touches files only. Raises ReconcilerError and leaves the draft unfit to be stored."""
+    _check_room(draft, step)
+    match step:
+        case StageImage():
+            _stage_image(draft, step, spec_root)
+        case CreateDisk():
+            _create_disk(draft, step)
+        case GrowDisk():
+            _grow_disk(draft, step)
+        case DeleteDisk():
+            _delete_disk(draft, step)
+        case WriteConfig():
+            _write_config(draft, step, commit)
+        case PromoteConfig():
+            _promote_config(draft, step)
+        case RemoveConfig():
+            _remove_config(draft, step)
+        case SweepImages():
+            _sweep_images(draft, step)
+        case SetAutostart():
+            _set_autostart(draft, step)
+        case _:
+            assert_never(step)
+
+
+def _check_room(draft: Draft, step: FileStep) -> None:
+    needs_room = isinstance(step, StageImage | CreateDisk | GrowDisk | WriteConfig)
+    if needs_room and draft.store.take_fault("disk-full"):
+        raise draft.failed(domain_of(step), "no space left", f"No space left on device on {draft.settings.name}.")
+
+
+def _stage_image(draft: Draft, step: StageImage, spec_root: Path) -> None:
+    image = step.image
+    content = _image_bytes(draft, step.domain, image, spec_root)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != image.sha256:
+        raise draft.failed(
+            step.domain,
+            "image changed since the plan",
+            f"{image.source} has the sha256 {digest}, but the plan was made for {image.sha256}.",
+            hint="Run plan and apply again.",
+        )
+    draft.store.put(draft.stored, image.path, content)
+
+
+def _image_bytes(draft: Draft, domain: str, image: Image, spec_root: Path) -> bytes:
+    if image.path in draft.stored.files and draft.store.digest(draft.stored, image.path) == image.sha256:
+        return draft.store.content(draft.stored, image.path)  # staged already: its source may be gone by now
+    if image.source.startswith("/"):
+        return draft.store.content(draft.stored, image.source)
+    try:
+        return (spec_root / image.source).read_bytes()
+    except OSError as error:
+        problem = f"The image {image.source} of the spec tree cannot be read: {error.strerror}."
+        raise draft.failed(domain, "image cannot be read", problem) from None
+
+
+def _create_disk(draft: Draft, step: CreateDisk) -> None:
+    disk, files = step.disk, draft.stored.files
+    if disk.target in files:
+        problem = f"{disk.target} exists already on {draft.settings.name}, and creation never overwrites."
+        raise draft.failed(step.domain, "disk exists already", problem)
+    if disk.source is None:
+        files[disk.target] = new_disk(disk)
+        return
+    draft.store.put(draft.stored, disk.target, draft.store.content(draft.stored, disk.source))
+    cloned = files[disk.target]
+    blank = new_disk(disk)
+    files[disk.target] = StoredFile(
+        sha256=cloned.sha256, size_bytes=max(cloned.size_bytes, blank.size_bytes), kind=blank.kind
+    )
+
+
+def _grow_disk(draft: Draft, step: GrowDisk) -> None:
+    target, wanted_bytes = step.disk.target, step.disk.size_bytes or 0
+    there = draft.stored.files.get(target)
+    if there is None:
+        raise draft.failed(step.domain, "no such disk", f"{target} does not exist on {draft.settings.name}.")
+    if wanted_bytes < there.size_bytes:
+        problem = f"{target} has {there.size_bytes} bytes and is never shrunk, so not to {wanted_bytes} bytes."
+        raise draft.failed(step.domain, "disk would shrink", problem)
+    draft.stored.files[target] = StoredFile(sha256=there.sha256, size_bytes=wanted_bytes, kind=there.kind)
+
+
+def _delete_disk(draft: Draft, step: DeleteDisk) -> None:
+    users = draft.view().disk_users(step.disk.target)
+    if users:
+        problem = f"{step.disk.target} is in use by {', '.join(sorted(users))}, so it is not deleted."
+        raise draft.failed(step.domain, "disk in use", problem)
+    draft.stored.files.pop(step.disk.target, None)
+
+
+def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
+    definition, paths = step.definition, draft.paths
+    guest = draft.guest(definition.name)
+    if not step.adopt:
+        draft.refuse_foreign(definition.name, guest)
+    elif guest is not None and guest.definition is not None and guest.owner is not Owner.OURS:
+        draft.bring_disks(guest.definition)
+    try:
+        text = render_file(definition, draft.fleet, commit)
+    except ValueError as error:
+        raise draft.failed(definition.name, "cannot be written as an xl.cfg", f"{error}.") from None
+    if step.candidate:
+        draft.store.put(draft.stored, paths.candidate(definition.name), text.encode())
+        return
+    draft.store.put(draft.stored, paths.config(definition.name), text.encode())
+    draft.stored.files.pop(paths.candidate(definition.name), None)
+
+
+def _promote_config(draft: Draft, step: PromoteConfig) -> None:
+    paths, files = draft.paths, draft.stored.files
+    draft.after(step)  # an error when there is nothing to promote
+    draft.refuse_foreign(step.domain, draft.guest(step.domain))
+    proven = files.get(paths.config(step.domain))
+    if proven is not None:
+        files[paths.previous(step.domain)] = proven
+    files[paths.config(step.domain)] = files.pop(paths.candidate(step.domain))
+
+
+def _remove_config(draft: Draft, step: RemoveConfig) -> None:
+    draft.refuse_foreign(step.domain, draft.guest(step.domain))
+    paths = draft.paths
+    for path in (paths.config(step.domain), paths.candidate(step.domain), paths.previous(step.domain)):
+        draft.stored.files.pop(path, None)
+    if draft.instance(step.domain) is None:
+        draft.stored.instances.pop(step.domain, None)
+
+
+def _sweep_images(draft: Draft, step: SweepImages) -> None:
+    guest = draft.guest(step.domain)
+    definitions = (guest.config, guest.candidate, guest.running) if guest is not None else ()
+    in_use = {image.path for definition in definitions if definition is not None for image in definition.images}
+    for path in draft.paths.images(draft.stored):
+        if path.split("/")[-2] == step.domain and path not in {*step.keep, *in_use}:
+            del draft.stored.files[path]
+
+
+def _set_autostart(draft: Draft, step: SetAutostart) -> None:
+    draft.refuse_foreign(step.domain, draft.guest(step.domain))
+    if step.order is None:
+        draft.stored.autostart.pop(step.domain, None)
+    else:
+        draft.stored.autostart[step.domain] = step.order

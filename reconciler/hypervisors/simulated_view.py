@@ -1,0 +1,171 @@
+"""What an observer sees of a stored simulated host: `StoredHost` in, `Host` out. Changes nothing.
+
+Config files are real text under the paths of a Debian dom0, so they are read by the code that reads a real host's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from reconciler.core.memory import needed_kib
+from reconciler.core.state import Disk, FileFact, Guest, Host, HostSettings, Owner
+from reconciler.hypervisors.base import Question
+from reconciler.hypervisors.guests import Instance as SeenInstance
+from reconciler.hypervisors.guests import assemble_guests
+from reconciler.hypervisors.simulated_guest import actual_kib, settle
+from reconciler.hypervisors.simulated_store import Store, StoredFile, StoredHost
+
+XEN_AND_DOM0_KIB = 128 * 1024
+_VOLUME_GROUP_BYTES = 1 << 40
+_STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
+
+
+class HostPaths:
+    """Where a host keeps what is ours."""
+
+    def __init__(self, settings: HostSettings) -> None:
+        self.config_dir = (settings.config_dir or "/etc/xen").rstrip("/")
+        self.kernel_dir = settings.kernel_dir.rstrip("/")
+
+    def config(self, domain: str) -> str:
+        return f"{self.config_dir}/{domain}.cfg"
+
+    def candidate(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/candidate.cfg"
+
+    def previous(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/previous.cfg"
+
+    def config_names(self, stored: StoredHost) -> list[str]:
+        """The domains that have a config file."""
+        paths = (PurePosixPath(path) for path in stored.files)
+        return [path.stem for path in paths if path.suffix == ".cfg" and str(path.parent) == self.config_dir]
+
+    def images(self, stored: StoredHost) -> dict[str, str]:
+        """Every staged kernel and ramdisk, with its sha256."""
+        return {
+            path: file.sha256 or ""
+            for path, file in stored.files.items()
+            if path.startswith(f"{self.kernel_dir}/") and _STAGED_NAME.search(path)
+        }
+
+
+class View:
+    """A stored host as seen at one moment of its clock."""
+
+    def __init__(self, settings: HostSettings, fleet: str, store: Store, stored: StoredHost, now: float) -> None:
+        self._settings = settings
+        self._fleet = fleet
+        self._store = store
+        self._stored = stored
+        self._instances = {name: settle(instance, now) for name, instance in stored.instances.items()}
+        self._now = now
+        self._paths = HostPaths(settings)
+
+    def host(self, question: Question) -> Host:
+        """The whole host."""
+        guests = self._guests(self._names())
+        return Host(
+            name=self._settings.name,
+            total_kib=self._settings.simulated.memory_kib,
+            free_kib=self.free_kib(),
+            cpus=self._settings.simulated.cpus,
+            xen_version="simulated",
+            guests=guests,
+            images=self._paths.images(self._stored),
+            digests={path: self._store.digest(self._stored, path) for path in question.images},
+            files=self._files(question, guests.values()),
+            vg_free_bytes=self._vg_free_bytes(),
+        )
+
+    def guest(self, name: str) -> Guest | None:
+        """One guest; None: the host holds nothing of that name."""
+        return self._guests([name]).get(name)
+
+    def free_kib(self) -> int:
+        """What could be given to domains now: all but Xen's and dom0's share and what domains hold."""
+        held = sum(
+            needed_kib(instance.definition, actual_kib(instance, self._now))
+            for instance in self._instances.values()
+            if instance.exists
+        )
+        return self._settings.simulated.memory_kib - XEN_AND_DOM0_KIB - held
+
+    def disk_users(self, target: str) -> dict[str, Disk]:
+        """The domains that hold this disk now, each with how."""
+        return {
+            name: disk
+            for name, instance in self._instances.items()
+            if instance.exists
+            for disk in instance.definition.disks
+            if disk.target == target
+        }
+
+    def _names(self) -> list[str]:
+        live = (name for name, instance in self._instances.items() if instance.exists)
+        candidates = (
+            path.split("/")[-2]
+            for path in self._stored.files
+            if path.startswith(f"{self._paths.kernel_dir}/") and path.endswith("/candidate.cfg")
+        )
+        return sorted({*live, *candidates, *self._paths.config_names(self._stored), *self._stored.autostart})
+
+    def _guests(self, names: list[str]) -> dict[str, Guest]:
+        def texts(paths: dict[str, str]) -> dict[str, str]:
+            return {
+                name: self._store.content(self._stored, path).decode(errors="replace")
+                for name, path in paths.items()
+                if path in self._stored.files
+            }
+
+        live = {name: self._instances[name] for name in names if name in self._instances}
+        guests, _ = assemble_guests(
+            fleet=self._fleet,
+            configs=texts({name: self._paths.config(name) for name in names}),
+            candidates=texts({name: self._paths.candidate(name) for name in names}),
+            instances=[
+                SeenInstance(
+                    name=name,
+                    uuid=instance.definition.uuid,
+                    power=instance.power,
+                    actual_kib=actual_kib(instance, self._now),
+                    definition=instance.definition,
+                )
+                for name, instance in live.items()
+                if instance.exists
+            ],
+            images=self._paths.images(self._stored),
+            autostart={name: order for name, order in self._stored.autostart.items() if name in names},
+        )
+        return guests
+
+    def _files(self, question: Question, guests: Iterable[Guest]) -> dict[str, FileFact]:
+        """Disk targets and sources that are there. What a person's config names is there too, of unknown size."""
+        there = {path: StoredFile(sha256=None, size_bytes=len(path.encode())) for path in question.sources}
+        asked = [*question.files, *question.sources]
+        for guest in guests:
+            for definition in (guest.config, guest.candidate, guest.running):
+                for disk in definition.disks if definition is not None else ():
+                    asked.append(disk.target)
+                    if guest.owner is not Owner.OURS:
+                        there[disk.target] = new_disk(disk)
+        there.update({path: self._stored.files[path] for path in asked if path in self._stored.files})
+        return {
+            path: FileFact(kind=file.kind, size_bytes=file.size_bytes, key=path, real_path=path)
+            for path, file in there.items()
+        }
+
+    def _vg_free_bytes(self) -> dict[str, int]:
+        """Each volume group among the disk roots; a simulated one is 1 TiB."""
+        roots = (root.removeprefix("/dev/") for root in self._settings.disk_roots)
+        return {vg: _VOLUME_GROUP_BYTES - self._used_bytes(f"/dev/{vg}/") for vg in roots if vg and "/" not in vg}
+
+    def _used_bytes(self, folder: str) -> int:
+        return sum(file.size_bytes for path, file in self._stored.files.items() if path.startswith(folder))
+
+
+def new_disk(disk: Disk) -> StoredFile:
+    """A disk full of zeros."""
+    return StoredFile(sha256=None, size_bytes=disk.size_bytes or 0, kind="file" if disk.kind == "file" else "block")
