@@ -1,0 +1,93 @@
+"""What a dom0 starts by itself at boot, and how that is written. Pure.
+
+Debian's xendomains takes the links in /etc/xen/auto in the order of their names: ours are NNN-NAME. NetBSD's takes the
+list `xendomains="foo bar"` of rc.conf in the order written; a comment behind it keeps the numbers, which the list
+itself has no place for. Only our own links and names are ever touched.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+
+from reconciler.hypervisors.dom0 import Dom0
+
+UNNUMBERED = 1000
+"""The order of what was not numbered by us: behind all that was (numbers go to 999)."""
+
+_LINK = re.compile(r"(?P<order>[0-9]{1,3})-.*")
+_LIST = re.compile(
+    r"""xendomains=(?:"(?P<double>[\w. \t-]*)"|'(?P<single>[\w. \t-]*)'|(?P<bare>[\w.-]*))[ \t]*"""
+    r"(?:#(?P<comment>.*))?",
+    re.ASCII,
+)
+_MENTION = re.compile(r"[ \t]*(?:export[ \t]+)?xendomains[+]?=")
+_MARK = "reconciler:"
+
+
+def read_links(lines: Iterable[str], dom0: Dom0) -> dict[str, int]:
+    """Domain -> order, from lines "link<TAB>where it points"; links to other files are somebody else's."""
+    orders: dict[str, int] = {}
+    for line in lines:
+        link, tab, target = line.partition("\t")
+        domain = dom0.domain_of_config(posixpath.join(dom0.auto_dir, target)) if tab else None
+        if domain is not None:
+            orders[domain] = min(order_of_link(link), orders.get(domain, UNNUMBERED))
+    return orders
+
+
+def order_of_link(link: str) -> int:
+    number = _LINK.fullmatch(link)
+    return int(number["order"]) if number else UNNUMBERED
+
+
+def read_list(text: str) -> dict[str, int] | None:
+    """Domain -> order, from an rc.conf; None when the list is not there, or in a form that is not understood."""
+    lines = [line for line in text.splitlines() if _MENTION.match(line)]
+    found = _LIST.fullmatch(lines[0]) if len(lines) == 1 else None
+    return None if found is None else _orders_of(found)
+
+
+def write_list(text: str, domain: str, order: int | None) -> str:
+    """The rc.conf with `domain` in the list in its place, or taken out of it. Other names keep their order.
+
+    Raises ValueError (a sentence) for a list in a form that is not understood, which is then left alone.
+    """
+    lines = text.splitlines()
+    places = [number for number, line in enumerate(lines) if _MENTION.match(line)]
+    if len(places) > 1:
+        raise ValueError("xendomains is set more than once.")
+    found = _LIST.fullmatch(lines[places[0]]) if places else None
+    if places and found is None:
+        raise ValueError(f"the line {lines[places[0]]!r} is not a plain list of names.")
+    orders = _orders_of(found) if found else {}
+    orders.pop(domain, None)
+    names = list(orders)
+    if order is not None:
+        place = next((at for at, name in enumerate(names) if orders[name] > order), len(names))
+        names.insert(place, domain)
+        orders[domain] = order
+    line = _line(names, orders)
+    if places:
+        lines[places[0]] = line
+    elif order is not None:
+        lines.append(line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _orders_of(found: re.Match[str]) -> dict[str, int]:
+    names = (found["double"] or found["single"] or found["bare"] or "").split()
+    numbers: dict[str, int] = {}
+    comment = (found["comment"] or "").strip()
+    if comment.startswith(_MARK):
+        for word in comment.removeprefix(_MARK).split():
+            name, _, number = word.partition("=")
+            if re.fullmatch("[0-9]{1,3}", number):
+                numbers[name] = int(number)
+    return {name: numbers.get(name, UNNUMBERED) for name in names}
+
+
+def _line(names: Iterable[str], orders: Mapping[str, int]) -> str:
+    ours = " ".join(f"{name}={orders[name]}" for name in names if orders[name] != UNNUMBERED)
+    return f'xendomains="{" ".join(names)}"' + (f" # {_MARK} {ours}" if ours else "")

@@ -1,0 +1,43 @@
+"""What a file that was not touched since the last pass is known to hold: its sha256, so that it is not read again.
+
+Used by `xl_observe`. Kept as JSON under the state directory, or in memory. Losing it costs time, never knowledge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class DigestCache:
+    """File facts (a line of `stat`: path, size, inode, times) -> sha256, for one host."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._digests: dict[str, str] | None = None
+
+    def known(self) -> Mapping[str, str]:
+        if self._digests is None:
+            self._digests = self._load()
+        return self._digests
+
+    def remember(self, digests: Mapping[str, str]) -> None:
+        """Keep exactly these, so that the cache holds no more than the host does."""
+        if digests == self._digests:
+            return
+        self._digests = dict(digests)
+        if self._path is None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        unfinished.write_text(json.dumps(self._digests))
+        unfinished.replace(self._path)
+
+    def _load(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._path.read_text()) if self._path else {}
+        except (OSError, ValueError):
+            return {}  # not there yet, or damaged: every file is read anew
+        return found if isinstance(found, dict) else {}

@@ -1,0 +1,60 @@
+"""Where things are on a dom0, by its flavour. Pure; shared by the observer and the executor of xl hosts."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.core.state import HostSettings
+
+_CONFIG_DIRS = {"debian": "/etc/xen", "netbsd": "/usr/pkg/etc/xen"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dom0:
+    """Paths on one host. A config file is named NAME.cfg on Debian, NAME on NetBSD."""
+
+    flavour: Literal["debian", "netbsd"]
+    config_dir: str
+    kernel_dir: str
+
+    @property
+    def auto_dir(self) -> str:
+        """Debian's xendomains starts what is linked here; elsewhere it is not used."""
+        return f"{_CONFIG_DIRS['debian']}/auto"
+
+    @property
+    def lock_path(self) -> str:
+        return "/var/run/reconciler.lock" if self.flavour == "netbsd" else "/run/reconciler.lock"
+
+    def config_path(self, domain: str) -> str:
+        return f"{self.config_dir}/{domain}{self._suffix}"
+
+    def candidate_path(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/candidate.cfg"
+
+    def previous_path(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/previous.cfg"
+
+    def domain_of_config(self, path: str) -> str | None:
+        """The domain that a path in config_dir is the config file of."""
+        folder, name = posixpath.split(posixpath.normpath(path))
+        if folder != posixpath.normpath(self.config_dir) or not name.endswith(self._suffix):
+            return None
+        return name.removesuffix(self._suffix) if self._suffix else name
+
+    def domain_of_candidate(self, path: str) -> str | None:
+        folder, name = posixpath.split(path)
+        return posixpath.basename(folder) if name == "candidate.cfg" else None
+
+    @property
+    def _suffix(self) -> str:
+        return "" if self.flavour == "netbsd" else ".cfg"
+
+
+def dom0_of(system: str, settings: HostSettings) -> Dom0:
+    """The layout of a host whose `uname -s` says `system`: NetBSD, or anything else laid out as on Debian."""
+    flavour: Literal["debian", "netbsd"] = "netbsd" if system == "NetBSD" else "debian"
+    config_dir = (settings.config_dir or _CONFIG_DIRS[flavour]).rstrip("/")
+    return Dom0(flavour=flavour, config_dir=config_dir, kernel_dir=settings.kernel_dir.rstrip("/"))

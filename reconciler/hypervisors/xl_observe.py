@@ -1,0 +1,306 @@
+"""Observing a host whose toolstack is xl: one script there and back, and what it printed made into a `Host`.
+
+Called by `reconcile` through the Observer protocol. The script (`observe.sh`) changes nothing; this object is given
+nothing that could.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import re
+import secrets
+import shlex
+import tarfile
+from collections.abc import Mapping, Sequence
+from importlib.resources import files as resources
+from pathlib import Path
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.state import FileFact, Guest, Host, HostSettings, Owner, Power
+from reconciler.hypervisors import autostart
+from reconciler.hypervisors.base import Question
+from reconciler.hypervisors.connection import Connection, Result
+from reconciler.hypervisors.digest_cache import DigestCache
+from reconciler.hypervisors.dom0 import Dom0, dom0_of
+from reconciler.hypervisors.guests import assemble_guests, instances_of
+from reconciler.hypervisors.xl_output import XlOutputError, parse_info, parse_list, parse_list_long
+
+_OBSERVE_SECONDS = 120
+_HASH_SECONDS = 600  # the first pass over a host may have many images to read
+_SECOND_LOOK_SECONDS = 3
+_XL_MISSING = 127
+_STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
+_KINDS = {
+    "regular file": "file",
+    "regular empty file": "file",
+    "block special file": "block",
+    "block device": "block",
+    "directory": "directory",
+}
+
+
+class XlObserver:
+    """Reads one host. Knows file digests from one pass to the next, in `state_dir` or in memory."""
+
+    def __init__(
+        self, settings: HostSettings, fleet: str, state_dir: Path | None, connection: Connection | None = None
+    ) -> None:
+        self.name = settings.name
+        self.connection = connection or Connection(settings.name, settings.connect)
+        self._settings = settings
+        self._fleet = fleet
+        self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
+
+    async def observe(self, question: Question) -> Host:
+        """The host as it is. A domain of ours that should run and is missing or rebooting is looked for again."""
+        host = await self._look(question)
+        if any(_deserves_a_second_look(guest) for guest in host.guests.values()):
+            await asyncio.sleep(_SECOND_LOOK_SECONDS)
+            host = await self._look(question)
+        return host
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def _look(self, question: Question) -> Host:
+        boundary = secrets.token_hex(16)
+        timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
+        result = await self.connection.script(self._script(question, boundary), timeout_seconds=timeout_seconds)
+        answer = _Answer(self.name, result, boundary)
+        _check_xl(self.name, answer)
+        try:
+            return self._host(question, answer)
+        except XlOutputError as error:
+            raise world_error(
+                "xl is not understood", f"{self.name}: {error}", "Please report this, with the output.", self.name
+            ) from error
+
+    def _script(self, question: Question, boundary: str) -> str:
+        roots = self._settings.disk_roots
+        given = {
+            "boundary": boundary,
+            "config_dir": (self._settings.config_dir or "").rstrip("/"),
+            "kernel_dir": self._settings.kernel_dir.rstrip("/"),
+            "images": "\n".join(question.images),
+            "files": "\n".join(question.files),
+            "known": "\n".join(self._cache.known()),
+            "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
+        }
+        assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        return assignments + resources("reconciler.hypervisors").joinpath("observe.sh").read_text()
+
+    def _host(self, question: Question, answer: _Answer) -> Host:
+        dom0 = dom0_of(answer.lines("system")[0], self._settings)
+        info = parse_info(answer.text("info"))
+        texts = answer.files("texts")
+        digests = self._digests(answer)
+        staged = {path: digest for path, digest in digests.items() if _is_staged(path, digest, dom0.kernel_dir)}
+        configs, candidates = _configs_and_candidates(answer.lines("config_names"), texts, dom0)
+        guests, nameless_kib = assemble_guests(
+            fleet=self._fleet,
+            configs=configs,
+            candidates=candidates,
+            instances=instances_of(parse_list(answer.text("list")), dict(parse_list_long(answer.text("long")))),
+            images=digests,
+            autostart=_autostart(answer, texts, dom0),
+        )
+        return Host(
+            name=self.name,
+            total_kib=info.total_kib,
+            free_kib=info.free_kib,
+            cpus=info.cpus,
+            flavour=dom0.flavour,
+            xen_version=info.xen_version,
+            autoballoon=_autoballoon(texts, info.dom0_mem),
+            bridges=frozenset(answer.lines("bridges")),
+            guests=guests,
+            nameless_kib=nameless_kib,
+            images=staged,
+            digests={path: digests[path] for path in question.images if path in digests},
+            files=_file_facts(answer),
+            vg_free_bytes=_vg_free_bytes(answer),
+        )
+
+    def _digests(self, answer: _Answer) -> dict[str, str]:
+        """Path -> sha256 of every image on the host: read just now, or known since it has not changed."""
+        fresh = {line[64:].lstrip(): line[:64] for line in answer.lines("digests")}
+        known = self._cache.known()
+        kept: dict[str, str] = {}
+        digests: dict[str, str] = {}
+        for line in answer.lines("images"):
+            path = _fields(line)[-1]
+            digest = fresh.get(path) or known.get(line)
+            if digest is not None:
+                kept[line] = digests[path] = digest
+        self._cache.remember(kept)
+        return digests
+
+
+class _Answer:
+    """The sections that `observe.sh` printed, by name."""
+
+    def __init__(self, host: str, result: Result, boundary: str) -> None:
+        self.errors = result.errors
+        self._sections: dict[str, tuple[bytes, int]] = {}
+        *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
+        for content, name, status in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            self._sections[name.decode()] = (content, int(status))
+        if "groups" not in self._sections:  # the last one
+            raise world_error(
+                "observing was cut short",
+                f"{host} did not answer whole (exit {result.exit_code}). {result.errors[-500:]}".rstrip(),
+                None,
+                host,
+            )
+
+    def status(self, name: str) -> int:
+        return self._sections[name][1]
+
+    def text(self, name: str) -> str:
+        return self._sections[name][0].decode(errors="surrogateescape")
+
+    def lines(self, name: str) -> list[str]:
+        return [line for line in self.text(name).split("\n") if line]
+
+    def files(self, name: str) -> dict[str, str]:
+        """The texts in a tar, by absolute path; what could not be read is not among them."""
+        content = self._sections[name][0]
+        if not content:
+            return {}
+        texts: dict[str, str] = {}
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:", ignore_zeros=True) as archive:
+            for member in archive:
+                file = archive.extractfile(member)
+                if file is not None:
+                    path = "/" + member.name.lstrip("/")
+                    texts[path] = file.read().decode(errors="surrogateescape")
+        return texts
+
+
+def _deserves_a_second_look(guest: Guest) -> bool:
+    """A guest that reboots is away for about two seconds, and then comes back by itself."""
+    if guest.owner is not Owner.OURS or guest.config is None:
+        return False
+    missing = guest.power is Power.ABSENT and guest.config.state == "running"
+    return missing or guest.power is Power.REBOOTING
+
+
+def _check_xl(host: str, answer: _Answer) -> None:
+    """Raise what stands between us and xl: that it is missing, that we may not use it, or that it fails."""
+    for section in ("info", "list", "long"):
+        status = answer.status(section)
+        if status == 0:
+            continue
+        if status == _XL_MISSING:
+            raise world_error(
+                "xl is missing",
+                f"There is no `xl` command on {host}, so it is no Xen dom0 with the xl toolstack.",
+                'Debian: `apt install xen-utils`, then boot Xen. For trying things out: toolstack = "simulated".',
+                host,
+            )
+        if answer.lines("system")[1] != "0":
+            raise refused_to_run_xl(host)
+        said = answer.errors.rpartition("\n")[2]
+        raise world_error(
+            "xl fails",
+            f"xl failed on {host} (exit {status}): {said or 'it gave no reason'}",
+            "Does Xen run there? Look at `xl info` and /proc/xen/capabilities.",
+            host,
+        )
+    if answer.lines("system")[1] != "0":
+        raise refused_to_run_xl(host)
+
+
+def refused_to_run_xl(host: str) -> ReconcilerError:
+    """xl needs root: it talks to the hypervisor itself."""
+    return world_error(
+        "no right to run xl",
+        f"The user that reconciler runs as on {host} is not root, so it has no right to run xl.",
+        'Use connect = "ssh://root@NAME" in host.toml or, on the dom0 itself, run reconciler as root.',
+        host,
+    )
+
+
+def _fields(line: str) -> list[str]:
+    """kind, size, device:inode, device number, modified, changed, path."""
+    return line.split("|", 6)
+
+
+def _is_staged(path: str, digest: str, kernel_dir: str) -> bool:
+    """A half-written or damaged file under kernel_dir is not taken for the image whose name it bears."""
+    name = _STAGED.fullmatch(path)
+    return path.startswith(f"{kernel_dir}/") and name is not None and digest.startswith(name["digest"])
+
+
+def _configs_and_candidates(
+    paths: Sequence[str], texts: Mapping[str, str], dom0: Dom0
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Texts by domain; empty for a file that cannot be read, since its name is taken all the same."""
+    configs: dict[str, str] = {}
+    candidates: dict[str, str] = {}
+    for path in paths:
+        config_of, candidate_of = dom0.domain_of_config(path), dom0.domain_of_candidate(path)
+        if config_of is not None:
+            configs[config_of] = texts.get(path, "")
+        elif candidate_of is not None and path in texts:
+            candidates[candidate_of] = texts[path]
+    return configs, candidates
+
+
+def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:
+    if dom0.flavour == "debian":
+        return autostart.read_links(answer.lines("autostart"), dom0)
+    # rc.conf.d is read after rc.conf, so its word counts
+    for path in ("/etc/rc.conf.d/xendomains", "/etc/rc.conf"):
+        orders = autostart.read_list(texts.get(path, ""))
+        if orders is not None:
+            return orders
+    return {}
+
+
+def _autoballoon(texts: Mapping[str, str], dom0_mem: bool) -> bool:
+    """xl.conf's `autoballoon`, whose default "auto" means off where dom0_mem is on Xen's command line."""
+    text = "\n".join(text for path, text in texts.items() if path.endswith("/xl.conf"))
+    settings = re.findall(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", text, re.MULTILINE)
+    match settings[-1] if settings else "auto":
+        case "on" | "1":
+            return True
+        case "off" | "0":
+            return False
+        case _:
+            return not dom0_mem
+
+
+def _file_facts(answer: _Answer) -> dict[str, FileFact]:
+    lines, real_paths = answer.lines("files"), answer.lines("real_paths")
+    if len(real_paths) != len(lines):  # one of them vanished in between
+        real_paths = [""] * len(lines)
+    sectors = dict(line.split() for line in answer.lines("sectors"))
+    facts: dict[str, FileFact] = {}
+    for line, real_path in zip(lines, real_paths, strict=True):
+        kind_text, size, inode, number, _modified, _changed, path = _fields(line)
+        kind = _KINDS.get(kind_text.lower(), "other")
+        if kind == "block":
+            size = str(int(sectors.get(_decimal(number), "0")) * 512)
+        facts[path] = FileFact(
+            kind=kind,  # type: ignore[arg-type]  # the values of _KINDS are FileFact's
+            size_bytes=int(size),
+            key=f"device {number}" if kind == "block" else f"inode {inode}",
+            real_path=real_path,
+        )
+    return facts
+
+
+def _decimal(number: str) -> str:
+    """Linux's stat prints major and minor in hex, /sys names them in decimal."""
+    return ":".join(str(int(part, 16)) for part in number.split(":"))
+
+
+def _vg_free_bytes(answer: _Answer) -> dict[str, int]:
+    free: dict[str, int] = {}
+    for line in answer.lines("groups"):
+        name, _, number = line.strip().partition("|")
+        if number.isdigit():
+            free[name] = int(number)
+    return free
