@@ -1,0 +1,268 @@
+"""What a person would do by hand on a simulated host: xl commands, copied files, and faults. Behind `reconciler sim`.
+
+Nothing here asks whose a domain is: a person on a real dom0 is not asked either.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.memory import needed_kib
+from reconciler.core.spec import NAME
+from reconciler.core.state import Domain, HostSettings, Image, Owner, Power, address_of
+from reconciler.core.units import Unfit, size_kib
+from reconciler.hypervisors.base import Question
+from reconciler.hypervisors.simulated_domains import start_instance
+from reconciler.hypervisors.simulated_draft import Draft, changing
+from reconciler.hypervisors.simulated_guest import (
+    BEHAVIOUR_KEYS,
+    Instance,
+    actual_kib,
+    behaviour_of,
+    crash,
+    set_target,
+    settle,
+)
+from reconciler.hypervisors.simulated_store import FAULTS, Store
+from reconciler.hypervisors.simulated_view import View
+
+_DEFAULT_KERNEL = "/vmlinuz"
+_DEFAULT_MEMORY_KIB = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hand:
+    """A person's reach into one simulated host. Every method raises ReconcilerError for what cannot be done."""
+
+    settings: HostSettings
+    fleet: str
+    state_dir: Path
+
+    def look(self) -> dict[str, Any]:
+        """The host and the domains it holds, as `sim HOST list --json` prints them."""
+        store = Store(self.state_dir, self.settings.name)
+        stored, now = store.read(), store.read_clock()
+        host = View(self.settings, self.fleet, store, stored, now).host(Question())
+        domains = {name: settle(instance, now) for name, instance in sorted(stored.instances.items())}
+        return {
+            "host": host.name,
+            "memory_kib": host.total_kib,
+            "free_kib": host.free_kib,
+            "clock_seconds": now,
+            "domains": [
+                {**_described(instance, now), "managed": host.guests[name].owner is Owner.OURS}
+                for name, instance in domains.items()
+                if instance.exists
+            ],
+            "faults": dict(sorted(store.read_faults().items())),
+        }
+
+    def put(self, path: str, content: bytes) -> None:
+        """Make an absolute path on the host a file with this content."""
+        if not path.startswith("/") or path.endswith("/") or "/../" in f"{path}/" or "\0" in path:
+            problem = f"{path!r} is not the absolute path of a file on {self.settings.name}."
+            raise self._refuse(None, "not an absolute path", problem, "Write it like /etc/xen/web.cfg.")
+        store = Store(self.state_dir, self.settings.name)
+        with store.change() as stored:
+            store.put(stored, path, content)
+
+    def create(self, name: str, memory_kib: int | None = None) -> None:
+        """`xl create`: from the config file of that name, else a domain that nobody wrote down."""
+        if re.fullmatch(NAME, name) is None or name == "Domain-0":
+            problem = f"{name!r} is no name for a domain: a letter, then up to 39 letters, digits, '.', '_' or '-'."
+            raise self._refuse(None, "no name for a domain", problem)
+        with self._change() as draft:
+            if draft.instance(name) is not None:
+                raise self._refuse(name, "name taken", f"A domain {name} exists already on {self.settings.name}.")
+            guest = draft.guest(name)
+            definition = (
+                guest.config if guest is not None and guest.config is not None else self._unwritten(draft, name)
+            )
+            if memory_kib is not None:
+                maxmem_kib = max(memory_kib, definition.maxmem_kib)
+                definition = replace(definition, memory_kib=memory_kib, maxmem_kib=maxmem_kib)
+            self._check_memory(draft, name, needed_kib(definition, definition.memory_kib))
+            draft.bring_disks(definition)
+            start_instance(draft, definition)
+
+    def destroy(self, name: str) -> None:
+        """`xl destroy`: gone at once; its config file, if any, stays."""
+        with self._change() as draft:
+            instance = self._existing(draft, name)
+            draft.stored.instances[name] = replace(instance, power=Power.ABSENT, last_words="destroyed by hand")
+
+    def crash(self, name: str) -> None:
+        """Crash its kernel; on_crash says what becomes of the domain."""
+        with self._change() as draft:
+            draft.stored.instances[name] = crash(self._running(draft, name), draft.now)
+
+    def set(self, name: str, values: Mapping[str, str]) -> None:
+        """Change a running domain as a person with xl could, or the behaviour of its guest; all keys or none."""
+        with self._change() as draft:
+            for key, text in values.items():
+                setter = _SETTERS.get(key)
+                if setter is None:
+                    problem = f"There is no key {key!r} to set."
+                    raise self._refuse(name, "unknown key", problem, f"The keys are {', '.join(sorted(_SETTERS))}.")
+                instance = self._existing(draft, name)
+                try:
+                    changed = setter(draft, instance, key, text)
+                except Unfit as error:
+                    raise self._refuse(name, "bad value", f"{key} {error}.", error.hint) from None
+                except ValueError as error:
+                    raise self._refuse(name, "bad value", f"{key}={text}: {error}.") from None
+                growth_kib = _held_kib(changed, draft.now) - _held_kib(instance, draft.now)
+                self._check_memory(draft, name, growth_kib)
+                draft.stored.instances[name] = changed
+
+    def fault(self, kind: str, times: int) -> None:
+        """Have the next `times` commands that can meet this fault fail; 0 takes it away."""
+        for known in FAULTS:
+            if kind == known:
+                Store(self.state_dir, self.settings.name).set_fault(known, times)
+                return
+        raise self._refuse(
+            None, "unknown fault", f"There is no fault {kind!r}.", f"The faults are {', '.join(FAULTS)}."
+        )
+
+    def _unwritten(self, draft: Draft, name: str) -> Domain:
+        digest = draft.store.digest(draft.stored, _DEFAULT_KERNEL)
+        seeded = f"{self.settings.simulated.seed}/{self.settings.name}/{name}/{draft.stored.next_domid}"
+        return Domain(
+            name=name,
+            uuid=str(
+                uuid.uuid5(uuid.NAMESPACE_OID, seeded)
+            ),  # a new one each time, as xl's, and yet the same in each run
+            kernel=Image(sha256=digest, path=_DEFAULT_KERNEL, source=_DEFAULT_KERNEL),
+            memory_kib=_DEFAULT_MEMORY_KIB,
+            maxmem_kib=_DEFAULT_MEMORY_KIB,
+        )
+
+    def _check_memory(self, draft: Draft, name: str, more_kib: int) -> None:
+        free_kib = draft.view().free_kib()
+        if more_kib > 0 and more_kib > free_kib:
+            problem = (
+                f"{name} needs {more_kib // 1024} MiB more, and {self.settings.name} has {free_kib // 1024} MiB free."
+            )
+            raise self._refuse(name, "not enough memory", problem)
+
+    def _existing(self, draft: Draft, name: str) -> Instance:
+        instance = draft.instance(name)
+        if instance is None:
+            live = sorted(other for other in draft.stored.instances if draft.instance(other) is not None)
+            there = f"The domains there are {', '.join(live)}." if live else "No domain runs there."
+            problem = f"No domain {name} runs on {self.settings.name}."
+            raise self._refuse(name, "no such domain", problem, there)
+        return instance
+
+    def _running(self, draft: Draft, name: str) -> Instance:
+        instance = self._existing(draft, name)
+        if instance.power is not Power.RUNNING:
+            raise self._refuse(name, "does not run", f"{name} is {instance.power}, so nothing in it can crash.")
+        return instance
+
+    def _change(self) -> AbstractContextManager[Draft]:
+        return changing(self.settings, self.fleet, Store(self.state_dir, self.settings.name))
+
+    def _refuse(self, name: str | None, summary: str, detail: str, hint: str | None = None) -> ReconcilerError:
+        address = address_of(self.settings.name, name) if name is not None else self.settings.name
+        return world_error(summary, detail, hint, address)
+
+
+def _described(instance: Instance, now: float) -> dict[str, Any]:
+    definition = instance.definition
+    return {
+        "name": definition.name,
+        "uuid": definition.uuid,
+        "boot": instance.boot_id,
+        "power": str(instance.power),
+        "memory_kib": actual_kib(instance, now),
+        "target_kib": definition.memory_kib,
+        "maxmem_kib": definition.maxmem_kib,
+        "vcpus": definition.vcpus,
+        "kernel": definition.kernel.path if definition.kernel else None,
+        "kernel_sha256": definition.kernel.sha256 if definition.kernel else None,
+        "cmdline": definition.cmdline,
+        "disks": [{"vdev": disk.vdev, "target": disk.target, "access": disk.access} for disk in definition.disks],
+        "vifs": [{"devid": vif.devid, "mac": vif.mac, "bridge": vif.bridge} for vif in definition.vifs],
+    }
+
+
+def _held_kib(instance: Instance, now: float) -> int:
+    return needed_kib(instance.definition, actual_kib(instance, now)) if instance.exists else 0
+
+
+Setter = Callable[[Draft, Instance, str, str], Instance]
+"""Makes the instance that a person asked for with KEY=VALUE; raises ValueError with the end of a sentence."""
+
+
+def _set_memory(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    memory_kib = size_kib(int(text) if text.isascii() and text.isdigit() else text)
+    maxmem_kib = instance.definition.maxmem_kib
+    if not 0 < memory_kib <= maxmem_kib:
+        raise ValueError(f"xl mem-set takes more than 0 and at most maxmem, which is {maxmem_kib // 1024} MiB")
+    return set_target(instance, memory_kib, draft.now)
+
+
+def _set_vcpus(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    maxvcpus = instance.definition.maxvcpus
+    vcpus = _number(text)
+    if not 0 < vcpus <= maxvcpus:
+        raise ValueError(f"xl vcpu-set takes 1 to maxvcpus, which is {maxvcpus}")
+    return replace(instance, definition=replace(instance.definition, vcpus=vcpus))
+
+
+def _set_scheduler(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    number = _number(text)
+    if key == "cpu_weight":
+        return replace(instance, definition=replace(instance.definition, cpu_weight=number))
+    return replace(instance, definition=replace(instance.definition, cap=number))
+
+
+def _set_cmdline(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    return replace(instance, definition=replace(instance.definition, cmdline=text))
+
+
+def _set_kernel(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    if not text.startswith("/"):
+        raise ValueError("a kernel is an absolute path on the host")
+    kernel = Image(sha256=draft.store.digest(draft.stored, text), path=text, source=text)
+    return replace(instance, definition=replace(instance.definition, kernel=kernel))
+
+
+def _set_power(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    powers = [str(power) for power in Power if power is not Power.ABSENT]
+    if text not in powers:
+        raise ValueError(f"it can be {', '.join(powers)}")
+    return replace(instance, power=Power(text))
+
+
+def _set_behaviour(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    value: object = float(text) if key == "boot_seconds" else text
+    held = set_target(instance, instance.definition.memory_kib, draft.now)  # the balloon starts from where it is
+    return replace(held, behaviour=behaviour_of({**asdict(instance.behaviour), key: value}))
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError("it is a number")
+    return int(text)
+
+
+_SETTERS: Mapping[str, Setter] = {
+    "memory": _set_memory,
+    "vcpus": _set_vcpus,
+    "cpu_weight": _set_scheduler,
+    "cap": _set_scheduler,
+    "cmdline": _set_cmdline,
+    "kernel": _set_kernel,
+    "power": _set_power,
+    **dict.fromkeys(BEHAVIOUR_KEYS, _set_behaviour),
+}

@@ -1,0 +1,166 @@
+"""`reconciler sim HOST …`: reach into a simulated host, make drift and faults by hand. Loaded by the CLI on demand."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import click
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.units import Unfit, size_kib
+from reconciler.hypervisors.simulated_hand import Hand
+from reconciler.hypervisors.simulated_store import FAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """The host that was named; opened by the command, so that `--help` needs no specs."""
+
+    host: str
+    specs: Path
+    state_dir: Path
+
+    def open(self) -> Hand:
+        from reconciler.specs import read_tree  # loads the TOML parsers
+
+        reading = read_tree(self.specs)
+        part = reading.desired.hosts.get(self.host)
+        if part is None:
+            unreadable = self.host in reading.desired.frozen or not reading.desired.hosts
+            if unreadable and reading.diagnostics:
+                raise ReconcilerError(*reading.diagnostics)
+            raise self._unknown(sorted(reading.desired.hosts))
+        if part.settings.toolstack != "simulated":
+            raise world_error(
+                "not a simulated host",
+                f"The host {self.host} has the toolstack {part.settings.toolstack}, so `sim` cannot reach into it.",
+                address=self.host,
+            )
+        return Hand(settings=part.settings, fleet=reading.desired.fleet, state_dir=self.state_dir)
+
+    def _unknown(self, hosts: list[str]) -> ReconcilerError:
+        there = f"The hosts there are {', '.join(hosts)}." if hosts else f"{self.specs} has no hosts."
+        return world_error("no such host", f"The specs in {self.specs} know no host {self.host}.", there)
+
+
+@click.group("sim", short_help="Reach into a simulated host: make drift and faults by hand.")
+@click.argument("host")
+@click.option(
+    "--specs",
+    envvar="RECONCILER_SPECS",
+    default="specs",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="The spec tree that describes HOST.",
+)
+@click.pass_context
+def sim_group(context: click.Context, host: str, specs: Path) -> None:
+    """Reach into the simulated host HOST: look at it, and make drift and faults by hand."""
+    context.obj = _Target(host, specs, context.obj.state_dir)
+
+
+@sim_group.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def list_command(target: _Target, as_json: bool) -> None:
+    """Show the domains that the host holds, as `xl list` does."""
+    found = target.open().look()
+    click.echo(json.dumps(found, indent=2) if as_json else table(found))
+
+
+def table(found: dict[str, Any]) -> str:
+    """What `list` prints for people."""
+    domains = found["domains"]
+    width = max([24, *(len(domain["name"]) for domain in domains)])
+    lines = [f"{'Name':<{width}}  {'ID':>6}  {'Mem':>6}  {'VCPUs':>5}  {'State':<9}  Managed"]
+    lines += [
+        f"{domain['name']:<{width}}  {domain['boot']:>6}  {domain['memory_kib'] // 1024:>6}  {domain['vcpus']:>5}  "
+        f"{domain['power']:<9}  {'yes' if domain['managed'] else 'no'}"
+        for domain in domains
+    ]
+    lines.append(f"{found['free_kib'] // 1024} of {found['memory_kib'] // 1024} MiB free")
+    if found["faults"]:
+        faults = ", ".join(f"{kind} ({times})" for kind, times in found["faults"].items())
+        lines.append(f"faults to come: {faults}")
+    return "\n".join(lines)
+
+
+@sim_group.command("put")
+@click.argument("path")
+@click.argument("file", type=click.File("rb"))
+@click.pass_obj
+def put_command(target: _Target, path: str, file: BinaryIO) -> None:
+    """Copy FILE ("-" for standard input) to the absolute PATH on the host."""
+    content = file.read()
+    target.open().put(path, content)
+    click.echo(f"Wrote {len(content)} bytes to {target.host}:{path}.", err=True)
+
+
+@sim_group.command("create")
+@click.argument("name")
+@click.option("--memory", metavar="MIB", help='Its memory, such as 512 or "1GiB".  [default: 512]')
+@click.pass_obj
+def create_command(target: _Target, name: str, memory: str | None) -> None:
+    """Create the domain NAME as by hand: from its config file if there is one, else unmanaged."""
+    target.open().create(name, None if memory is None else _memory_kib(memory))
+    click.echo(f"Created {target.host}/{name}.", err=True)
+
+
+def _memory_kib(text: str) -> int:
+    try:
+        kib = size_kib(int(text) if text.isascii() and text.isdigit() else text)
+    except Unfit as error:
+        raise click.BadParameter(f"it {error}. {error.hint or ''}".strip(), param_hint="--memory") from None
+    if kib == 0:
+        raise click.BadParameter("it must be more than 0.", param_hint="--memory")
+    return kib
+
+
+@sim_group.command("destroy")
+@click.argument("name")
+@click.pass_obj
+def destroy_command(target: _Target, name: str) -> None:
+    """Destroy the domain NAME as `xl destroy` does; its config file and disks stay."""
+    target.open().destroy(name)
+    click.echo(f"Destroyed {target.host}/{name}.", err=True)
+
+
+@sim_group.command("crash")
+@click.argument("name")
+@click.pass_obj
+def crash_command(target: _Target, name: str) -> None:
+    """Crash the kernel of the domain NAME; its on_crash says what becomes of it."""
+    target.open().crash(name)
+    click.echo(f"Crashed {target.host}/{name}.", err=True)
+
+
+@sim_group.command("set")
+@click.argument("name")
+@click.argument("assignments", metavar="KEY=VALUE...", nargs=-1, required=True)
+@click.pass_obj
+def set_command(target: _Target, name: str, assignments: tuple[str, ...]) -> None:
+    """Change the running domain NAME, such as memory=512, vcpus=2, cmdline=…, power=paused or balloon=refuse."""
+    values = dict(_assignment(text) for text in assignments)
+    target.open().set(name, values)
+    click.echo(f"Set {', '.join(values)} of {target.host}/{name}.", err=True)
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE, such as memory=512.", param_hint="KEY=VALUE")
+    return key, value
+
+
+@sim_group.command("fault")
+@click.argument("kind", metavar=f"[{'|'.join(FAULTS)}]")
+@click.option("--times", default=1, show_default=True, type=click.IntRange(0, 1_000_000), help="0 takes it away.")
+@click.pass_obj
+def fault_command(target: _Target, kind: str, times: int) -> None:
+    """Make the next commands to the host fail."""
+    target.open().fault(kind, times)
+    what = "will fail" if times else "no longer fail"
+    click.echo(f"The next commands to {target.host} {what}: {kind}, {times} times.", err=True)
