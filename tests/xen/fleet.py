@@ -27,11 +27,13 @@ class Fleet:
         self.lab = lab
         self.folder = folder
         self.specs = folder / "specs"
+        self._ever_written: set[str] = set()
         (self.specs / "lab").mkdir(parents=True)
         (self.specs / "lab" / "host.toml").write_text(HOST_TOML)
         (self.specs / "reconciler.toml").write_text("[brake]\nmax_destroy = 1\n")
 
     def write(self, domain: str, text: str) -> None:
+        self._ever_written.add(domain)
         (self.specs / "lab" / f"{domain}.toml").write_text(text)
 
     def edit(self, domain: str, before: str, after: str) -> None:
@@ -84,13 +86,10 @@ class Fleet:
 
     def tear_down(self) -> None:
         """Rid the lab of our domains by plain xl, whatever state a failed test has left them in."""
-        names = " ".join({file.stem for file in (self.specs / "lab").glob("*.toml")} - {"host"} | self._staged())
+        names = " ".join(sorted(self._ever_written))
         remove = "rm -rf /etc/xen/$name.cfg /etc/xen/auto/*$name.cfg /var/lib/xen/kernels/$name /srv/$name*.img"
         self.lab.ssh(
             f"for name in {names}; do xl destroy $name; {remove} /var/log/xen/console/guest-$name.log; "
             "lvremove -y vg0/$name; done",
             check=False,
         )
-
-    def _staged(self) -> set[str]:
-        return set(self.lab.ssh("ls /var/lib/xen/kernels", check=False).stdout.split())
