@@ -105,7 +105,7 @@ INTERFACE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$"
 BDF: Final = r"^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$"
 _CPU_RANGE = r"\^?(nodes?:)?(all|[0-9]{1,4}(-[0-9]{1,4})?)"
 CPUS: Final = rf"^{_CPU_RANGE}(, ?{_CPU_RANGE})*$"
-LOGICAL_VOLUME: Final = r"^[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]{0,126}/[a-zA-Z0-9+_.][a-zA-Z0-9+_.-]{0,126}$"
+LOGICAL_VOLUME: Final = r"^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}/[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$"
 TCP: Final = r"^([a-zA-Z0-9][a-zA-Z0-9.-]*|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$"
 CONNECT: Final = (
     r"^(local|ssh://([a-zA-Z0-9_][a-zA-Z0-9._-]*@)?([a-zA-Z0-9][a-zA-Z0-9._-]*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?)$"

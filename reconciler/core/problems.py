@@ -1,0 +1,192 @@
+"""Problems of spec files: what pydantic or resolve found, in sentences, and in which key of which file.
+
+Core knows no line numbers: a problem names the file and the path of keys (`loc`); `reconciler.specs` turns that into a
+line and a column. Called by resolve.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.core.spec import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
+from reconciler.core.units import kind_of
+
+Loc = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complaint:
+    """What is wrong at one path of keys. `at_key`: with the key itself (or its absence) rather than its value."""
+
+    loc: Loc = ()
+    summary: str
+    detail: str
+    hint: str | None = None
+    at_key: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A complaint about a file (its path relative to the tree). `address` is set when it is about one domain only."""
+
+    file: str
+    complaint: Complaint
+    address: str | None = None
+
+
+def explain(error: ValidationError, model: type[Spec]) -> tuple[Complaint, ...]:
+    """The complaints in a validation error of `model`, in the order of the keys."""
+    return tuple(_complaint(details, model) for details in error.errors(include_url=False))
+
+
+def near_miss(word: str, known: Iterable[str]) -> str | None:
+    """A hint naming what a misspelt word is close to."""
+    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
+    return f'Did you mean "{matches[0]}"?' if matches else None
+
+
+def _complaint(details: ErrorDetails, model: type[Spec]) -> Complaint:
+    loc: Loc = details["loc"]
+    value = details["input"]
+    context: Mapping[str, Any] = details.get("ctx", {})
+    if loc and loc[-1] == "[key]":  # how pydantic marks that the key of a free table is wrong, not its value
+        return Complaint(
+            loc=loc[:-1], summary="Wrong key", detail=f"{spell(loc[:-1])} {_pattern(context)}.", at_key=True
+        )
+    if details["type"] == UNFIT:
+        sentence = f"{spell(loc)} {context['sentence']}."
+        return Complaint(loc=loc, summary="Invalid value", detail=sentence, hint=context["hint"])
+    match details["type"]:
+        case "missing":
+            return Complaint(loc=loc, summary="Missing key", detail=f"{_place(loc)} needs {loc[-1]}.", at_key=True)
+        case "extra_forbidden":
+            return _unknown_key(loc, model)
+        case "literal_error":
+            return _not_among(loc, value, context["expected"])
+        case "string_pattern_mismatch":
+            return Complaint(
+                loc=loc, summary="Invalid value", detail=f"{spell(loc)} {_pattern(context)}, not {kind_of(value)}."
+            )
+        case "string_too_long":
+            detail = f"{spell(loc)} is longer than {context['max_length']} characters."
+            return Complaint(loc=loc, summary="Invalid value", detail=detail)
+        case "greater_than_equal" | "less_than_equal" | "less_than":
+            return Complaint(
+                loc=loc, summary="Value out of range", detail=f"{spell(loc)} must be {_bound(context)}, not {value}."
+            )
+        case _:
+            return _wrong_type(loc, details["type"], details["msg"], value)
+
+
+def _pattern(context: Mapping[str, Any]) -> str:
+    return PATTERN_SENTENCES[context["pattern"]]
+
+
+def _bound(context: Mapping[str, Any]) -> str:
+    words = {"ge": "at least", "le": "at most", "lt": "less than"}
+    return " and ".join(f"{words[key]} {bound}" for key, bound in context.items() if key in words)
+
+
+_TYPE_NAMES = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "string_type": "a string",
+    "bool_type": "true or false",
+    "tuple_type": "an array",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "finite_number": "a finite number",
+}
+
+
+def _wrong_type(loc: Loc, error_type: str, message: str, value: object) -> Complaint:
+    wanted = _TYPE_NAMES.get(error_type)
+    if wanted is None:
+        return Complaint(loc=loc, summary="Invalid value", detail=f"{spell(loc)}: {message}.")
+    hint = None
+    if error_type == "int_type" and isinstance(value, str) and value.isascii() and value.isdigit():
+        hint = f"Write {loc[-1]} = {value[:20]} without quotes."
+    elif error_type == "bool_type" and value in ("true", "false"):
+        hint = f"Write {loc[-1]} = {value} without quotes."
+    elif error_type == "tuple_type" and isinstance(value, dict):
+        hint = f"Write [[{loc[-1]}]] with two brackets: there can be several."
+    elif error_type == "tuple_type" and isinstance(value, str):
+        hint = f'Write {loc[-1]} = ["{value[:60]}"].'
+    return Complaint(
+        loc=loc, summary="Wrong type", detail=f"{spell(loc)} must be {wanted}, not {kind_of(value)}.", hint=hint
+    )
+
+
+def _not_among(loc: Loc, value: object, expected: str) -> Complaint:
+    allowed = expected.replace("'", '"')
+    if loc == ("toolstack",) and value == "xm":
+        return _not_yet(loc, 'toolstack "xm" is not supported yet.', f"Use {allowed}.")
+    known = [part for part in expected.split("'") if part.strip(" ,") not in ("", "or")]
+    hint = near_miss(value, known) if isinstance(value, str) else None
+    detail = f"{spell(loc)} must be {allowed}, not {kind_of(value)}."
+    return Complaint(loc=loc, summary="Value not allowed", detail=detail, hint=hint)
+
+
+def _not_yet(loc: Loc, detail: str, hint: str | None, *, at_key: bool = False) -> Complaint:
+    return Complaint(loc=loc, summary="Not supported yet", detail=detail, hint=hint, at_key=at_key)
+
+
+_OTHER_WORDS = {
+    "name": "The file's name is the domain's name: leave this key out.",
+    "builder": 'Write type = "hvm", "pv" or "pvh".',
+    "backend": "Driver domains are not supported.",
+}
+
+
+def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
+    key = str(loc[-1])
+    owner = _model_at(model, loc[:-1])
+    if owner is not None and owner.__name__ == "DiskSpec" and key == "shared":
+        return _not_yet(loc, "Disks that several domains share are not supported yet.", None, at_key=True)
+    known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
+    hint = near_miss(key, known)
+    if hint is None and owner is DomainSpec:
+        hint = _OTHER_WORDS.get(key, "Other keys of xl.cfg go under [xl], where host.toml allows them.")
+    elif hint is None:
+        hint = "Known here: " + ", ".join(known) + "."
+    place = _place(loc)
+    return Complaint(loc=loc, summary="Unknown key", detail=f'{place} has no key "{key[:60]}".', hint=hint, at_key=True)
+
+
+def _place(loc: Loc) -> str:
+    """What holds the key that `loc` ends with, as a sentence begins with it."""
+    return spell(loc[:-1]) if len(loc) > 1 else "This file"
+
+
+def spell(loc: Loc) -> str:
+    """A path of keys as people write it: `disk[1].size`. Counted from 0, as in plans and in the toolstack."""
+    text = ""
+    for part in loc:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+    """The model that describes the table at `loc`."""
+    for part in loc:
+        if isinstance(part, int):
+            continue
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        inner = _model_in(fields[part].annotation) if part in fields else None
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in typing.get_args(annotation) if (found := _model_in(inner))), None)

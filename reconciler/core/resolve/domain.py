@@ -1,0 +1,172 @@
+"""From a merged, checked DomainSpec to a Domain: units are the state's, and nothing is left to be derived later."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from reconciler.core.problems import Complaint
+from reconciler.core.resolve.host import pci_address
+from reconciler.core.resolve.images import staged_path
+from reconciler.core.resolve.inputs import TreeFile
+from reconciler.core.resolve.paths import absolute, relative
+from reconciler.core.spec import DiskSpec, DomainSpec, VifSpec
+from reconciler.core.state import Disk, Domain, HostSettings, Image, Policy, Ready, Vif
+from reconciler.core.vdev import devid_of
+
+NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
+"""Of all derived UUIDs. It must never change: a domain is known by its UUID."""
+
+_BYTES_PER_KIB = 1024
+
+
+def domain_uuid(fleet: str, name: str) -> str:
+    """The UUID of a domain whose spec gives none."""
+    return str(uuid.uuid5(uuid.uuid5(NAMESPACE, fleet), name))
+
+
+def derived_mac(domain: str, index: int, attempt: int = 0) -> str:
+    """The MAC of the interface at `index` of the domain with this UUID, in the range that Xen guests share.
+
+    `attempt` 0 is the one in use; others are proposals for when two domains of a fleet happen to derive the same.
+    """
+    seed = f"{domain}/{index}" + (f"/{attempt}" if attempt else "")
+    tail = hashlib.sha256(seed.encode()).digest()[:3]
+    return "00:16:3e:" + tail.hex(":")
+
+
+def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Complaint]:
+    """Whether the kernel and ramdisk that lie in the tree can be used, and are what their pins say."""
+    images = (("kernel", spec.kernel, spec.kernel_sha256), ("ramdisk", spec.ramdisk, spec.ramdisk_sha256))
+    for key, path, pin in images:
+        if path is None or path.startswith("/"):
+            continue
+        file = files[path]
+        if file.problem is not None:
+            hint = "Relative paths start at the root of the spec tree."
+            yield Complaint(loc=(key,), summary=f"Unusable {key}", detail=file.problem, hint=hint)
+        elif pin is not None and pin.lower() != file.sha256:
+            yield Complaint(
+                loc=(f"{key}_sha256",),
+                summary=f"{key.capitalize()} has other bytes than its pin",
+                detail=f"{path} has the sha256 {file.sha256}, but {key}_sha256 says {pin.lower()}.",
+                hint=f'If these bytes are the right ones, write {key}_sha256 = "{file.sha256}".',
+            )
+
+
+def build_domain(
+    name: str, spec: DomainSpec, settings: HostSettings, fleet: str, files: Mapping[str, TreeFile]
+) -> Domain:
+    """The domain that a spec without complaints asks for."""
+    identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(fleet, name)
+    memory_kib = spec.memory_kib if spec.memory_kib is not None else spec.maxmem_kib
+    assert memory_kib is not None  # check_alone has seen to it
+    return Domain(
+        name=name,
+        uuid=identity,
+        type=spec.type,
+        kernel=_image(spec.kernel, spec.kernel_sha256, name, settings, files),
+        ramdisk=_image(spec.ramdisk, spec.ramdisk_sha256, name, settings, files),
+        cmdline=_cmdline(spec),
+        bootloader=spec.bootloader,
+        bootloader_args=spec.bootloader_args,
+        firmware=spec.firmware,
+        memory_kib=memory_kib,
+        maxmem_kib=spec.maxmem_kib if spec.maxmem_kib is not None else memory_kib,
+        vcpus=spec.vcpus,
+        maxvcpus=spec.maxvcpus if spec.maxvcpus is not None else spec.vcpus,
+        cpus=spec.cpus,
+        cpu_weight=spec.cpu_weight,
+        cap=spec.cap,
+        disks=tuple(_disk(disk) for disk in spec.disk),
+        vifs=tuple(_vif(vif, index, identity) for index, vif in enumerate(spec.vif)),
+        pci=tuple(pci_address(address) for address in spec.pci),
+        on_poweroff=spec.on_poweroff,
+        on_reboot=spec.on_reboot,
+        on_crash=spec.on_crash,
+        on_watchdog=spec.on_watchdog,
+        xl=tuple(sorted(spec.xl.items())),
+        state=spec.state,
+        autostart=spec.autostart,
+        prevent_destroy=spec.prevent_destroy,
+        shutdown_timeout_seconds=spec.shutdown_timeout_seconds,
+        on_shutdown_timeout=spec.on_shutdown_timeout,
+        depends_on=tuple(dict.fromkeys(spec.depends_on)),
+        policy=_policy(spec),
+    )
+
+
+def _image(
+    path: str | None, pin: str | None, domain: str, settings: HostSettings, files: Mapping[str, TreeFile]
+) -> Image | None:
+    """A file of the tree is known by its bytes already; one of the host is, once the host was asked."""
+    if path is None:
+        return None
+    if path.startswith("/"):
+        return Image(sha256="", source=absolute(path), pin=(pin or "").lower())
+    sha256, source = files[path].sha256, relative(path)
+    return Image(sha256=sha256, path=staged_path(settings.kernel_dir, domain, source, sha256), source=source)
+
+
+def _cmdline(spec: DomainSpec) -> str | None:
+    """As xl joins them: root=R, a blank, E."""
+    if spec.cmdline is not None:
+        return spec.cmdline or None
+    parts = [f"root={spec.root}"] if spec.root else []
+    parts += [spec.extra] if spec.extra else []
+    return " ".join(parts) or None
+
+
+def _disk(disk: DiskSpec) -> Disk:
+    kind: Literal["file", "lv", "device"]
+    if disk.path is not None:
+        kind, target = "file", disk.path
+    elif disk.lv is not None:
+        kind, target = "lv", f"/dev/{disk.lv}"
+    else:
+        assert disk.device is not None  # check_alone has seen to it
+        kind, target = "device", disk.device
+    return Disk(
+        vdev=disk.vdev,
+        devid=devid_of(disk.vdev),
+        kind=kind,
+        target=absolute(target),
+        format=disk.format,
+        access=disk.access,
+        size_bytes=disk.size_kib * _BYTES_PER_KIB if disk.size_kib is not None else None,
+        on_delete=disk.on_delete,
+        source=absolute(disk.source) if disk.source is not None else None,
+        allocate=disk.allocate,
+    )
+
+
+def _vif(vif: VifSpec, index: int, identity: str) -> Vif:
+    return Vif(
+        devid=index,
+        mac=vif.mac.lower() if vif.mac is not None else derived_mac(identity, index),
+        named=vif.mac is not None,
+        bridge=vif.bridge,
+        ip=vif.ip,
+        script=vif.script,
+        rate=vif.rate,
+        model=vif.model,
+        type=vif.type,
+        vifname=vif.vifname,
+    )
+
+
+def _policy(spec: DomainSpec) -> Policy:
+    ready = spec.ready
+    return Policy(
+        wave=spec.wave,
+        reconcile=spec.reconcile,
+        restart=spec.restart,
+        ready=Ready(
+            timeout_seconds=ready.timeout_seconds,
+            min_seconds=ready.min_seconds,
+            tcp=ready.tcp,
+            console=ready.console,
+        ),
+    )

@@ -1,0 +1,183 @@
+"""What no two domains may share, and what domains may ask of each other: the rules that look at more than one file.
+
+Each finding freezes every domain involved: which of them is meant to have the MAC or the disk, nobody knows.
+"""
+
+from __future__ import annotations
+
+import graphlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.core.problems import Complaint, Loc, near_miss
+from reconciler.core.resolve.domain import derived_mac
+from reconciler.core.resolve.inputs import Findings, HostFolder
+from reconciler.core.resolve.layers import Layer, origin
+from reconciler.core.resolve.paths import disk_identity
+from reconciler.core.state import Disk, Domain, address_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A domain that is right by itself, and where its keys came from."""
+
+    host: str
+    domain: Domain
+    layers: tuple[Layer, ...]
+
+    @property
+    def address(self) -> str:
+        return address_of(self.host, self.domain.name)
+
+    @property
+    def file(self) -> str:
+        return self.layers[-1].file
+
+    def report(self, findings: Findings, complaint: Complaint, *freezes: str) -> None:
+        """Report a complaint about this domain where its value came from; freezes it, and `freezes`."""
+        file, loc = origin(self.layers, complaint.loc)
+        own = self.address if file == self.file else None
+        findings.report(file, replace(complaint, loc=loc), self.address, *freezes, address=own)
+
+
+def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
+    """A domain name is unique in the fleet, since UUID and MACs derive from it."""
+    first: dict[str, tuple[str, str]] = {}
+    for host in sorted(hosts):
+        for name, file in sorted(hosts[host].domains.items()):
+            address = address_of(host, name)
+            if name in first:
+                other_file, other_address = first[name]
+                complaint = Complaint(
+                    summary="Duplicate domain name",
+                    detail=f"{other_file} and {file.path} both define a domain {name}; a name is unique in the fleet.",
+                    hint="Rename one of the files.",
+                )
+                findings.report(file.path, complaint, address, other_address, address=address)
+            first.setdefault(name, (file.path, address))
+
+
+def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], findings: Findings) -> None:
+    """All rules between domains."""
+    entries = sorted(resolved, key=lambda entry: (entry.host, entry.domain.name))
+    _check_uuids(entries, findings)
+    _check_macs(entries, findings)
+    by_host: dict[str, list[Resolved]] = defaultdict(list)
+    for entry in entries:
+        by_host[entry.host].append(entry)
+    for host, neighbours in by_host.items():
+        _check_disks(neighbours, findings)
+        _check_pci(neighbours, findings)
+        _check_dependencies(neighbours, hosts[host], hosts, findings)
+
+
+def _check_uuids(entries: list[Resolved], findings: Findings) -> None:
+    first: dict[str, Resolved] = {}
+    for entry in entries:
+        other = first.setdefault(entry.domain.uuid, entry)
+        if other is not entry:
+            detail = f"{other.address} and {entry.address} have one UUID, {entry.domain.uuid}."
+            hint = "Leave uuid out to have one derived from the name, and never set it in a profile."
+            complaint = Complaint(loc=("uuid",), summary="Duplicate UUID", detail=detail, hint=hint)
+            entry.report(findings, complaint, other.address)
+
+
+def _check_macs(entries: list[Resolved], findings: Findings) -> None:
+    first: dict[str, tuple[Resolved, int]] = {}
+    for entry in entries:
+        for index, vif in enumerate(entry.domain.vifs):
+            other, other_index = first.setdefault(vif.mac, (entry, index))
+            if other is entry and other_index == index:
+                continue
+            loc: Loc = ("vif", index, "mac") if vif.named else ("vif", index)
+            who = f"vif[{other_index}] of {other.address} and vif[{index}] of {entry.address}"
+            complaint = Complaint(
+                loc=loc,
+                summary="Duplicate MAC",
+                detail=f"{who} have one MAC, {vif.mac}.",
+                hint=f'Give one of them another, such as mac = "{derived_mac(entry.domain.uuid, index, attempt=1)}".',
+            )
+            entry.report(findings, complaint, other.address)
+
+
+def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
+    """What one domain writes, nobody else may even read: its caches would go stale under it."""
+    users: dict[str, list[tuple[Resolved, int, Disk]]] = defaultdict(list)
+    for entry in neighbours:
+        for index, disk in enumerate(entry.domain.disks):
+            users[disk_identity(disk.target)].append((entry, index, disk))
+    for target, uses in users.items():
+        writers = [use for use in uses if use[2].access == "rw"]
+        if len(uses) < 2 or not writers:
+            continue
+        writer = writers[0][0]
+        entry, index, disk = next(use for use in reversed(uses) if use is not writers[0])
+        key = {"file": "path", "lv": "lv", "device": "device"}[disk.kind]
+        who = _names(use[0].address for use in uses)
+        complaint = Complaint(
+            loc=("disk", index, key),
+            summary="Disk used twice",
+            detail=f"{target} is a disk of {who}, and {writer.address} writes to it.",
+            hint='A disk can be used twice only if every use has access = "ro".',
+        )
+        entry.report(findings, complaint, *(use[0].address for use in uses))
+
+
+def _check_pci(neighbours: list[Resolved], findings: Findings) -> None:
+    first: dict[str, Resolved] = {}
+    for entry in neighbours:
+        for index, address in enumerate(entry.domain.pci):
+            if address in first:
+                detail = f"The PCI device {address} is given to {first[address].address} and to {entry.address}."
+                complaint = Complaint(loc=("pci", index), summary="PCI device used twice", detail=detail)
+                entry.report(findings, complaint, first[address].address)
+            first.setdefault(address, entry)
+
+
+def _check_dependencies(
+    neighbours: list[Resolved], folder: HostFolder, hosts: Mapping[str, HostFolder], findings: Findings
+) -> None:
+    by_name = {entry.domain.name: entry for entry in neighbours}
+    for entry in neighbours:
+        for index, name in enumerate(entry.domain.depends_on):
+            loc: Loc = ("depends_on", index)
+            if name not in folder.domains:
+                detail = f'depends_on names "{name}", but {entry.host} has no such domain.'
+                elsewhere = next((host for host in sorted(hosts) if name in hosts[host].domains), None)
+                others = [other for other in folder.domains if other != entry.domain.name]
+                hint = f"{name} is on {elsewhere}." if elsewhere else near_miss(name, others)
+                entry.report(findings, Complaint(loc=loc, summary="Unknown domain", detail=detail, hint=hint))
+            elif name in by_name and by_name[name].domain.policy.wave > entry.domain.policy.wave:
+                waves = f"{by_name[name].domain.policy.wave}, after wave {entry.domain.policy.wave}"
+                detail = f"{entry.domain.name} depends on {name}, which comes later: in wave {waves}."
+                complaint = Complaint(loc=loc, summary="Dependency on a later wave", detail=detail)
+                entry.report(findings, complaint, by_name[name].address)
+    _check_circles(by_name, findings)
+
+
+def _check_circles(by_name: dict[str, Resolved], findings: Findings) -> None:
+    graph = {name: [d for d in entry.domain.depends_on if d in by_name] for name, entry in by_name.items()}
+    while True:
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circle: list[str] = error.args[1][::-1]  # graphlib lists it from what is needed to what needs it
+        else:
+            return
+        start = circle.index(min(circle))
+        circle = circle[start:-1] + circle[: start + 1]  # the same circle is told the same way every time
+        entry = by_name[circle[0]]
+        complaint = Complaint(
+            loc=("depends_on",),
+            summary="Circle of dependencies",
+            detail=f"Domains depend on each other in a circle: {' → '.join(circle)}.",
+            hint="Remove one of these from depends_on.",
+        )
+        entry.report(findings, complaint, *(by_name[name].address for name in circle))
+        graph = {name: needs for name, needs in graph.items() if name not in circle}
+
+
+def _names(addresses: Iterable[str]) -> str:
+    unique = list(dict.fromkeys(addresses))
+    return " and of ".join(unique) if len(unique) > 1 else f"{unique[0]}, twice"

@@ -1,0 +1,157 @@
+"""From a host.toml to HostSettings, and what a host's settings let its domains use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from reconciler.core.problems import Complaint, Loc, explain
+from reconciler.core.resolve.inputs import Table
+from reconciler.core.resolve.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
+from reconciler.core.resolve.rules import check_path
+from reconciler.core.spec import AllowSpec, DiskSpec, DomainSpec, HostSpec
+from reconciler.core.state import Allow, HostSettings, Simulated
+
+_CONFIG_DIRS = ("/etc/xen", "/usr/pkg/etc/xen")  # Debian's and NetBSD's: before the host is asked, either may be it
+_PORT_MAX = 65535
+
+
+def resolve_host(name: str, table: Table) -> tuple[HostSettings | None, tuple[Complaint, ...]]:
+    """The settings, or what is wrong with them."""
+    try:
+        spec = HostSpec.model_validate(table)
+    except ValidationError as error:
+        return None, explain(error, HostSpec)
+    complaints = tuple(_check_settings(spec))
+    return (None if complaints else _build(name, spec)), complaints
+
+
+def _check_settings(spec: HostSpec) -> Iterator[Complaint]:
+    paths: list[tuple[Loc, str]] = [(("kernel_dir",), spec.kernel_dir)]
+    if spec.config_dir is not None:
+        paths.append((("config_dir",), spec.config_dir))
+    paths += [(("kernel_roots", index), root) for index, root in enumerate(spec.kernel_roots or ())]
+    for loc, path in paths:
+        yield from check_path(loc, path)
+    for index, root in enumerate(spec.disk_roots):
+        yield from check_path(("disk_roots", index), root, disk_root)
+    port = spec.connect.rpartition(":")[2]
+    if port.isdigit() and not 1 <= int(port) <= _PORT_MAX:
+        detail = f"connect must have a port from 1 to {_PORT_MAX}."
+        yield Complaint(loc=("connect",), summary="Value out of range", detail=detail)
+
+
+def _build(name: str, spec: HostSpec) -> HostSettings:
+    config_dir = absolute(spec.config_dir) if spec.config_dir is not None else None
+    roots = spec.kernel_roots
+    if roots is None:
+        roots = ("/", "/boot", *((config_dir,) if config_dir else _CONFIG_DIRS))
+    allow, simulated = spec.allow, spec.simulated
+    return HostSettings(
+        name=name,
+        toolstack=spec.toolstack,
+        connect=spec.connect,
+        config_dir=config_dir,
+        kernel_dir=absolute(spec.kernel_dir),
+        kernel_roots=tuple(absolute(root) for root in roots),
+        disk_roots=tuple(disk_root(root) for root in spec.disk_roots),
+        allow=_build_allow(allow),
+        keep_free_kib=spec.keep_free_kib,
+        overcommit_vcpus=spec.overcommit_vcpus,
+        parallel=spec.parallel,
+        max_unavailable=spec.max_unavailable,
+        reconcile=spec.reconcile,
+        simulated=Simulated(
+            memory_kib=simulated.memory_kib,
+            cpus=simulated.cpus,
+            seed=simulated.seed,
+            latency_seconds=simulated.latency_seconds,
+        ),
+    )
+
+
+def _build_allow(allow: AllowSpec) -> Allow:
+    return Allow(
+        bootloaders=allow.bootloaders,
+        scripts=allow.scripts,
+        xl_keys=allow.xl_keys,
+        pci=tuple(pci_address(address) for address in allow.pci),
+    )
+
+
+def pci_address(address: str) -> str:
+    """The one spelling of a PCI device: lower case, with its PCI domain."""
+    lower = address.lower()
+    return lower if lower.count(":") == 2 else f"0000:{lower}"
+
+
+def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complaint]:
+    """Everything that a domain asks of its host and host.toml does not allow."""
+    for key in ("kernel", "ramdisk"):
+        path = getattr(spec, key)
+        if path is not None and path.startswith("/"):
+            yield from _check_image(key, path, settings)
+    for index, disk in enumerate(spec.disk):
+        yield from _check_disk(disk, index, settings)
+    allow = settings.allow
+    for key, value in (("bootloader", spec.bootloader), ("firmware", spec.firmware)):
+        if value is not None and value not in allow.bootloaders:
+            yield _not_allowed((key,), f'{key} "{value}"', settings, "bootloaders", (*allow.bootloaders, value))
+    for index, vif in enumerate(spec.vif):
+        if vif.script is not None and vif.script not in allow.scripts:
+            loc = ("vif", index, "script")
+            yield _not_allowed(loc, f'The script "{vif.script}"', settings, "scripts", (*allow.scripts, vif.script))
+    for index, address in enumerate(spec.pci):
+        if pci_address(address) not in allow.pci:
+            entries = (*allow.pci, pci_address(address))
+            yield _not_allowed(("pci", index), f"The PCI device {address}", settings, "pci", entries)
+    for key in spec.xl:
+        if key not in allow.xl_keys:
+            yield _not_allowed(("xl", key), f"The xl.cfg key {key}", settings, "xl_keys", (*allow.xl_keys, key), True)
+
+
+def _not_allowed(
+    loc: Loc, what: str, settings: HostSettings, key: str, entries: tuple[str, ...], at_key: bool = False
+) -> Complaint:
+    return Complaint(
+        loc=loc,
+        summary="Not allowed on this host",
+        detail=f"{what} is not allowed by {settings.name}/host.toml.",
+        hint=f"To allow it, write under [allow] in {settings.name}/host.toml: {key} = {json.dumps(entries)}",
+        at_key=at_key,
+    )
+
+
+def _check_image(key: str, path: str, settings: HostSettings) -> Iterator[Complaint]:
+    if not is_normal(path):  # complained of already
+        return
+    folder = folder_of(absolute(path))
+    if folder not in settings.kernel_roots:
+        roots = json.dumps([*settings.kernel_roots, folder])
+        yield Complaint(
+            loc=(key,),
+            summary="Outside of kernel_roots",
+            detail=f"{path} does not lie directly in one of the kernel_roots of {settings.name}.",
+            hint=f"To allow it, write in {settings.name}/host.toml: kernel_roots = {roots}",
+        )
+
+
+def _check_disk(disk: DiskSpec, index: int, settings: HostSettings) -> Iterator[Complaint]:
+    volume = f"/dev/{disk.lv}" if disk.lv is not None else None
+    for key, path in (("path", disk.path), ("lv", volume), ("device", disk.device), ("source", disk.source)):
+        if path is None or not is_normal(path):
+            continue
+        place = disk_identity(absolute(path))
+        named_itself = key == "device" and place in settings.disk_roots
+        if named_itself or any(is_inside(place, root) for root in settings.disk_roots):
+            continue
+        folder = disk.lv.partition("/")[0] if key == "lv" and disk.lv is not None else folder_of(place)
+        roots = json.dumps([*settings.disk_roots, folder])
+        yield Complaint(
+            loc=("disk", index, key),
+            summary="Outside of disk_roots",
+            detail=f"{place} does not lie under one of the disk_roots of {settings.name}.",
+            hint=f"To allow it, write in {settings.name}/host.toml: disk_roots = {roots}",
+        )

@@ -1,0 +1,53 @@
+"""Kernels and ramdisks: where they are staged, and what is known of them once their bytes are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.resolve.paths import file_name
+from reconciler.core.state import Domain, HostSettings, Image, address_of
+
+
+def staged_path(kernel_dir: str, domain: str, source: str, sha256: str) -> str:
+    """Where the bytes of an image are kept for one domain; other bytes have another path."""
+    return f"{kernel_dir.rstrip('/')}/{domain}/{file_name(source)}.{sha256[:12]}"
+
+
+def complete_images(
+    domain: Domain, settings: HostSettings, digests: Mapping[str, str]
+) -> tuple[Domain, tuple[Diagnostic, ...]]:
+    """Fill in digest and path of the images that lie on the host, from the digests that the host gave.
+
+    Called by the planner after observing. A file that is not there, or has other bytes than its pin says, is a problem
+    of the spec: the domain must then be left alone.
+    """
+    diagnostics: list[Diagnostic] = []
+    completed: dict[str, Image] = {}
+    for key, image in (("kernel", domain.kernel), ("ramdisk", domain.ramdisk)):
+        if image is None or image.sha256:
+            continue
+        problem = _problem(key, image, digests.get(image.source), domain.name, settings.name)
+        if problem is not None:
+            diagnostics.append(problem)
+        else:
+            sha256 = digests[image.source]
+            path = staged_path(settings.kernel_dir, domain.name, image.source, sha256)
+            completed[key] = replace(image, sha256=sha256, path=path)
+    kernel, ramdisk = completed.get("kernel", domain.kernel), completed.get("ramdisk", domain.ramdisk)
+    return replace(domain, kernel=kernel, ramdisk=ramdisk), tuple(diagnostics)
+
+
+def _problem(key: str, image: Image, sha256: str | None, domain: str, host: str) -> Diagnostic | None:
+    if sha256 is None:
+        summary = f"{key.capitalize()} file not found on the host"
+        detail = f"{image.source} does not exist on {host}, or cannot be read there."
+        hint = "Copy it there, or put it in the spec tree and name it by its path in the tree."
+    elif image.pin and image.pin != sha256:
+        summary = f"{key.capitalize()} has other bytes than its pin"
+        detail = f"{image.source} on {host} has the sha256 {sha256}, but {key}_sha256 says {image.pin}."
+        hint = f'If these bytes are the right ones, write {key}_sha256 = "{sha256}".'
+    else:
+        return None
+    return Diagnostic(kind=Kind.SPEC, summary=summary, detail=detail, hint=hint, address=address_of(host, domain))

@@ -1,0 +1,166 @@
+"""What the keys of one domain must agree on, whatever host it is for. Called by resolve for each merged spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from reconciler.core.problems import Complaint, spell
+from reconciler.core.resolve.paths import absolute, relative
+from reconciler.core.spec import DiskSpec, DomainSpec
+from reconciler.core.units import Unfit
+from reconciler.core.vdev import devid_of
+
+_MULTICAST_BIT = 1
+_PORT_MAX = 65535
+
+
+def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
+    """Every contradiction within one domain."""
+    yield from _check_boot(spec)
+    yield from _check_sizes(spec)
+    for index, disk in enumerate(spec.disk):
+        yield from _check_disk(disk, index)
+    yield from _check_vdevs(spec)
+    yield from _check_vifs(spec)
+    yield from _check_ready(spec)
+    yield from _check_xl(spec)
+
+
+def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
+    if spec.type != "hvm" and not (spec.kernel or spec.bootloader or spec.firmware):
+        yield Complaint(
+            loc=("kernel",),
+            summary="Nothing to boot",
+            detail=f"A {spec.type} domain needs a kernel, a bootloader or a firmware.",
+            hint='Add kernel = "PATH": a file of the spec tree, or an absolute path on the host.',
+            at_key=True,
+        )
+    if spec.ramdisk and not spec.kernel:
+        yield _conflict(("ramdisk",), "A ramdisk needs a kernel.")
+    if spec.kernel_sha256 and not spec.kernel:
+        yield _conflict(("kernel_sha256",), "kernel_sha256 needs a kernel.")
+    if spec.ramdisk_sha256 and not spec.ramdisk:
+        yield _conflict(("ramdisk_sha256",), "ramdisk_sha256 needs a ramdisk.")
+    if spec.bootloader_args and not spec.bootloader:
+        yield _conflict(("bootloader_args",), "bootloader_args needs a bootloader.")
+    for key, image in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
+        if image is not None:
+            yield from check_path((key,), image, absolute if image.startswith("/") else relative)
+    if spec.cmdline is not None:
+        for key in ("root", "extra"):
+            if getattr(spec, key) is not None:
+                hint = "Put everything into cmdline, or use root and extra alone."
+                yield _conflict((key,), f"cmdline and {key} cannot be given together.", hint)
+
+
+def _check_sizes(spec: DomainSpec) -> Iterator[Complaint]:
+    if spec.memory_kib is None and spec.maxmem_kib is None:
+        yield Complaint(
+            loc=("memory",),
+            summary="Missing key",
+            detail="A domain needs memory.",
+            hint="Add memory = 1024 (MiB).",
+            at_key=True,
+        )
+    elif spec.memory_kib is not None and spec.maxmem_kib is not None and spec.maxmem_kib < spec.memory_kib:
+        detail = f"maxmem ({spec.maxmem_kib // 1024} MiB) is less than memory ({spec.memory_kib // 1024} MiB)."
+        yield _conflict(("maxmem",), detail)
+    if spec.maxvcpus is not None and spec.maxvcpus < spec.vcpus:
+        yield _conflict(("maxvcpus",), f"maxvcpus ({spec.maxvcpus}) is less than vcpus ({spec.vcpus}).")
+
+
+def _check_disk(disk: DiskSpec, index: int) -> Iterator[Complaint]:
+    given = [key for key in ("path", "lv", "device") if getattr(disk, key) is not None]
+    if len(given) != 1:
+        what = f"has {' and '.join(given)}" if given else "says nothing of where its data is"
+        hint = 'Give exactly one of path = "/FILE", lv = "GROUP/VOLUME" and device = "/dev/DEVICE".'
+        yield _conflict(("disk", index, *given[1:2]), f"disk[{index}] {what}.", hint)
+        return
+    for key, path in (("path", disk.path), ("device", disk.device), ("source", disk.source)):
+        if path is not None:
+            yield from check_path(("disk", index, key), path)
+    if disk.path is not None and disk.path.startswith("/dev/"):
+        hint = f'Write device = "{disk.path}".'
+        yield _conflict(("disk", index, "path"), "path names a file, but /dev holds devices.", hint)
+    if disk.device is not None:
+        yield from _check_device(disk, index)
+    if disk.format == "qcow2" and disk.path is None:
+        yield _conflict(("disk", index, "format"), "Only a file can have the format qcow2.")
+
+
+def _check_device(disk: DiskSpec, index: int) -> Iterator[Complaint]:
+    """A device is there already: it is neither created, filled, grown nor deleted."""
+    creation = {"size": disk.size_kib is not None, "source": disk.source is not None}
+    creation |= {"allocate": disk.allocate != "sparse", "on_delete": disk.on_delete != "keep"}
+    for key, given in creation.items():
+        if given:
+            detail = f"{key} is for disks that are created; a device is used as it is."
+            yield _conflict(("disk", index, key), detail, "Leave it out, or name a logical volume with lv.")
+
+
+def _check_vdevs(spec: DomainSpec) -> Iterator[Complaint]:
+    seen: dict[int, str] = {}
+    for index, disk in enumerate(spec.disk):
+        try:
+            devid = devid_of(disk.vdev)
+        except ValueError as error:
+            yield Complaint(loc=("disk", index, "vdev"), summary="Invalid value", detail=str(error))
+            continue
+        if devid in seen:
+            same = "" if seen[devid] == disk.vdev else f" ({seen[devid]} and {disk.vdev} are the same place)"
+            detail = f"Two disks of this domain are {disk.vdev}{same}."
+            yield Complaint(loc=("disk", index, "vdev"), summary="Duplicate vdev", detail=detail)
+        seen[devid] = disk.vdev
+
+
+def _check_vifs(spec: DomainSpec) -> Iterator[Complaint]:
+    for index, vif in enumerate(spec.vif):
+        if vif.mac is not None and (int(vif.mac[:2], 16) & _MULTICAST_BIT or vif.mac.strip("0:") == ""):
+            detail = f"{vif.mac} is no address of one interface: its first byte must be even, and not all may be 0."
+            yield Complaint(loc=("vif", index, "mac"), summary="Invalid value", detail=detail)
+        if spec.type != "hvm":
+            for key, given in (("model", vif.model is not None), ("type", vif.type == "ioemu")):
+                if given:
+                    detail = f"vif[{index}].{key} asks for an emulated interface, which only hvm domains have."
+                    yield _conflict(("vif", index, key), detail)
+
+
+def _check_ready(spec: DomainSpec) -> Iterator[Complaint]:
+    ready = spec.ready
+    if ready.min_seconds >= ready.timeout_seconds:
+        detail = f"min_seconds ({ready.min_seconds:g}) must be less than timeout ({ready.timeout_seconds:g} s)."
+        yield _conflict(("ready", "min_seconds"), detail)
+    if ready.tcp is not None and not 1 <= int(ready.tcp.rpartition(":")[2]) <= _PORT_MAX:
+        detail = f"ready.tcp must have a port from 1 to {_PORT_MAX}."
+        yield Complaint(loc=("ready", "tcp"), summary="Value out of range", detail=detail)
+    if ready.console is not None:
+        try:
+            re.compile(ready.console)
+        except (re.error, OverflowError, RecursionError) as error:
+            detail = f"ready.console is no regular expression: {error}."
+            yield Complaint(loc=("ready", "console"), summary="Invalid value", detail=detail)
+
+
+_OWN_KEYS = frozenset(field.alias or name for name, field in DomainSpec.model_fields.items()) | {"name", "builder"}
+
+
+def _check_xl(spec: DomainSpec) -> Iterator[Complaint]:
+    for key in spec.xl:
+        if key in _OWN_KEYS:
+            hints = {"name": "The file's name is the domain's name.", "builder": 'Write type = "hvm", "pv" or "pvh".'}
+            hint = hints.get(key, f"Move {key} out of [xl], to the top of the file.")
+            detail = f"{key} cannot be given under [xl], since domain specs have their own word for it."
+            yield Complaint(loc=("xl", key), summary="Key not allowed", detail=detail, hint=hint, at_key=True)
+
+
+def check_path(loc: tuple[str | int, ...], path: str, normal: Callable[[str], str] = absolute) -> Iterator[Complaint]:
+    """A complaint if `path` has no normal spelling."""
+    try:
+        normal(path)
+    except Unfit as error:
+        yield Complaint(loc=loc, summary="Invalid path", detail=f"{spell(loc)} {error}.", hint=error.hint)
+
+
+def _conflict(loc: tuple[str | int, ...], detail: str, hint: str | None = None) -> Complaint:
+    return Complaint(loc=loc, summary="Keys that do not agree", detail=detail, hint=hint)

@@ -1,0 +1,157 @@
+"""The whole tree: every file by itself, then all of them together. The one entry of this package for specs.
+
+What cannot be resolved freezes as little as possible: a domain's file its domain, a profile those that build on it, a
+host.toml its host, reconciler.toml everything. The rest goes on, but nothing is pruned while anything is wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pydantic import ValidationError
+
+from reconciler.core.problems import Complaint, Problem, explain
+from reconciler.core.resolve.domain import build_domain, check_images
+from reconciler.core.resolve.fleet import Resolved, check_fleet, check_names
+from reconciler.core.resolve.host import check_allowed, resolve_host
+from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree
+from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin, table_complaints
+from reconciler.core.resolve.rules import check_alone
+from reconciler.core.spec import DomainSpec, TreeSpec
+from reconciler.core.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    desired: Desired
+    problems: tuple[Problem, ...]
+
+
+def resolve(tree: SpecTree) -> Resolution:
+    """The desired state that a tree asks for, and every problem in it."""
+    findings = Findings()
+    settings = _tree_settings(tree, findings)
+    profiles = Profiles(tree.profiles, findings)
+    base = base_layers(tree, profiles) if settings is not None else None
+    fleet = settings.fleet if settings is not None else TreeSpec().fleet
+    resolver = _Resolver(tree, findings, profiles, base, fleet)
+    check_names(tree.hosts, findings)
+    hosts = {name: resolver.host(folder) for name, folder in sorted(tree.hosts.items())}
+    check_fleet(resolver.resolved, tree.hosts, findings)
+    if base is None:
+        findings.frozen.update(tree.hosts)
+    desired = Desired(
+        fleet=fleet,
+        hosts=_without_frozen(hosts, resolver.resolved, findings.frozen),
+        brake=_brake(settings),
+        git=_git(settings),
+        frozen=frozenset(findings.frozen),
+        prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
+    )
+    return Resolution(desired=desired, problems=findings.problems)
+
+
+class _Resolver:
+    """Resolves hosts and their domains one after another, against what they all share."""
+
+    def __init__(
+        self,
+        tree: SpecTree,
+        findings: Findings,
+        profiles: Profiles,
+        base: tuple[Layer, ...] | None,
+        fleet: str,
+    ) -> None:
+        self._tree = tree
+        self._findings = findings
+        self._profiles = profiles
+        self._base = base
+        self._fleet = fleet
+        self.resolved: list[Resolved] = []
+
+    def host(self, folder: HostFolder) -> HostSettings | None:
+        settings = self._settings(folder)
+        if settings is None:
+            self._findings.frozen.add(folder.name)
+        for name, file in sorted(folder.domains.items()):
+            self._domain(folder.name, settings, name, file)
+        return settings
+
+    def _settings(self, folder: HostFolder) -> HostSettings | None:
+        if folder.settings is None or folder.settings.data is None:
+            return None
+        settings, complaints = resolve_host(folder.name, folder.settings.data)
+        for complaint in complaints:
+            self._findings.report(folder.settings.path, complaint)
+        return settings
+
+    def _domain(self, host: str, settings: HostSettings | None, name: str, file: SpecFile) -> None:
+        """Check one domain as far as what it builds on is known, and resolve it if all of that is right."""
+        address = address_of(host, name)
+        layers = self._layers(file)
+        if file.data is None or layers is None:
+            self._findings.frozen.add(address)
+            for complaint in table_complaints(file.data or {}):
+                self._findings.report(file.path, complaint, address=address)
+            return
+        try:
+            spec = DomainSpec.model_validate(merge(layers) if len(layers) > 1 else file.data)
+        except ValidationError as error:
+            self._report(layers, address, *explain(error, DomainSpec))
+            return
+        complaints = [*check_alone(spec), *check_images(spec, self._tree.files)]
+        complaints += check_allowed(spec, settings) if settings is not None else ()
+        self._report(layers, address, *complaints)
+        if settings is not None and not complaints:
+            domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
+            self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
+
+    def _layers(self, file: SpecFile) -> tuple[Layer, ...] | None:
+        if file.data is None:
+            return None
+        below = self._profiles.below(file.data, file.path)
+        if below is None or self._base is None:
+            return None
+        return (*self._base, *below, Layer(file.path, file.data))
+
+    def _report(self, layers: tuple[Layer, ...], address: str, *complaints: Complaint) -> None:
+        """Report where the value came from: a wrong value of a profile is the profile's problem, told once."""
+        for complaint in complaints:
+            file, loc = origin(layers, complaint.loc)
+            own = address if file == layers[-1].file else None
+            self._findings.report(file, replace(complaint, loc=loc), address, address=own)
+
+
+def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
+    if tree.settings.data is None:
+        return None
+    try:
+        return TreeSpec.model_validate(tree.settings.data)
+    except ValidationError as error:
+        for complaint in explain(error, TreeSpec):
+            findings.report(tree.settings.path, complaint)
+        return None
+
+
+def _without_frozen(
+    settings: dict[str, HostSettings | None], resolved: list[Resolved], frozen: set[str]
+) -> dict[str, DesiredHost]:
+    domains: dict[str, dict[str, Domain]] = {name: {} for name in settings}
+    for entry in resolved:
+        if entry.address not in frozen and entry.host not in frozen:
+            domains[entry.host][entry.domain.name] = entry.domain
+    return {
+        name: DesiredHost(settings=host, domains=domains[name]) for name, host in settings.items() if host is not None
+    }
+
+
+def _brake(settings: TreeSpec | None) -> Brake:
+    if settings is None:
+        return Brake()
+    return Brake(max_destroy=settings.brake.max_destroy, max_restart=settings.brake.max_restart)
+
+
+def _git(settings: TreeSpec | None) -> GitTrust:
+    if settings is None:
+        return GitTrust()
+    return GitTrust(require_signed=settings.git.require_signed, allowed_signers=settings.git.allowed_signers)

@@ -1,0 +1,298 @@
+"""A directory of TOML -> the desired state, with every problem at its line and column. The one entry for commands.
+
+The order of things: walk the folders, read and parse every file, hash the kernels that specs name, let `core.resolve`
+judge it all, and only then look up positions, for the files that have problems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reconciler.core.diagnostics import Diagnostic, Kind, Source
+from reconciler.core.problems import Problem
+from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, resolve
+from reconciler.core.spec import NAME, TreeSpec
+from reconciler.core.state import Desired, address_of
+from reconciler.specs.files import Content, TreeRoot, Unreadable
+from reconciler.specs.toml import TomlError, parse_toml
+
+if TYPE_CHECKING:
+    from reconciler.specs.positions import Positions
+
+TREE_FILE = "reconciler.toml"
+HOST_FILE = "host.toml"
+RESERVED_FOLDERS = frozenset({"profiles", "kernels"})
+
+# What a dom0's config_dir holds besides the files of domains (NAME.cfg on Debian, NAME on NetBSD), and dom0 itself.
+TAKEN_NAMES = frozenset(
+    {
+        "Domain-0",
+        "README",
+        "README.incompatibilities",
+        "auto",
+        "cpupool",
+        "oxenstored.conf",
+        "scripts",
+        "xenstored.conf",
+        "xl.conf",
+        "xlexample.hvm",
+        "xlexample.pvhlinux",
+        "xlexample.pvlinux",
+    }
+)
+_NAME = re.compile(NAME.removesuffix("$") + r"\Z")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeReading:
+    """A spec tree, read: what it asks for, what is wrong in it, and which file each domain comes from."""
+
+    desired: Desired
+    diagnostics: tuple[Diagnostic, ...]
+    files: Mapping[str, str] = field(default_factory=dict)  # address -> path relative to the tree
+
+
+def read_tree(root: str | Path) -> TreeReading:
+    """Read a whole tree. Whatever is wrong with it is a diagnostic, never an exception."""
+    return _Reader(os.fspath(root) or ".").read()
+
+
+class _Reader:
+    """Keeps, while one tree is read, what was found so far."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._tree = TreeRoot(root)
+        self._texts: dict[str, str] = {}
+        self._digests: dict[str, str] = {}
+        self._diagnostics: list[Diagnostic] = []
+        self._frozen: set[str] = set()
+
+    def read(self) -> TreeReading:
+        try:
+            entries = _entries(self._root)
+        except OSError as error:
+            return _no_tree(self._root, error)
+        tree = self._read_files(entries)
+        files = {path: self._tree.digest(path) for path in sorted(tree.image_paths())}
+        self._digests |= {path: file.sha256 for path, file in files.items() if file.problem is None}
+        resolution = resolve(replace(tree, files=files))
+        diagnostics = [*self._diagnostics, *self._placed(resolution.problems)]
+        if not diagnostics and not any(folder.domains for folder in tree.hosts.values()):
+            diagnostics.append(_empty_tree(self._root))
+        desired = resolution.desired
+        desired = replace(
+            desired,
+            frozen=desired.frozen | self._frozen,
+            prune=desired.prune and not diagnostics,
+            tree_digest=self._tree_digest(),
+        )
+        addresses = {
+            address_of(folder.name, name): file.path
+            for folder in tree.hosts.values()
+            for name, file in folder.domains.items()
+        }
+        return TreeReading(desired=desired, diagnostics=_in_reading_order(diagnostics), files=addresses)
+
+    def _read_files(self, entries: list[os.DirEntry[str]]) -> SpecTree:
+        settings = SpecFile(path=TREE_FILE, data={})
+        profiles: dict[str, SpecFile] = {}
+        hosts: dict[str, HostFolder] = {}
+        for entry in entries:
+            if entry.name == TREE_FILE:
+                settings = self._read_spec(TREE_FILE, entry)
+            elif entry.name.endswith(".toml"):
+                known = f"{TREE_FILE}, HOST/{HOST_FILE}, HOST/DOMAIN.toml and profiles/NAME.toml"
+                self._report_unexpected(entry.name, f"Files of a spec tree are {known}.")
+            elif entry.name == "profiles" and entry.is_dir():
+                profiles = self._read_profiles(entry)
+            elif entry.name not in RESERVED_FOLDERS and entry.is_dir():
+                folder = self._read_host(entry)
+                if folder is not None:
+                    hosts[folder.name] = folder
+        return SpecTree(settings=settings, profiles=profiles, hosts=hosts)
+
+    def _read_profiles(self, folder: os.DirEntry[str]) -> dict[str, SpecFile]:
+        profiles: dict[str, SpecFile] = {}
+        for entry in self._entries_of(folder):
+            relative = f"{folder.name}/{entry.name}"
+            if entry.name.endswith(".toml") and self._is_name(entry.name[:-5], relative, "profile"):
+                profiles[entry.name[:-5]] = self._read_spec(relative, entry)
+            elif not entry.name.endswith(".toml") and entry.is_dir():
+                self._report_strays(relative)
+        return profiles
+
+    def _read_host(self, folder: os.DirEntry[str]) -> HostFolder | None:
+        """The host in a folder of the tree; a folder without any .toml file is none, and may hold what it likes."""
+        entries = self._entries_of(folder)
+        names = [entry.name for entry in entries if entry.name.endswith(".toml")]
+        if not names:
+            return None
+        host = folder.name
+        settings: SpecFile | None = None
+        domains: dict[str, SpecFile] = {}
+        for entry in entries:
+            relative = f"{host}/{entry.name}"
+            if entry.name == HOST_FILE:
+                settings = self._read_spec(relative, entry)
+            elif entry.name.endswith(".toml"):
+                name = entry.name[:-5]
+                if self._is_name(name, relative, "domain", address_of(host, name)):
+                    domains[name] = self._read_spec(relative, entry, address_of(host, name))
+            elif entry.is_dir(follow_symlinks=False):
+                self._report_strays(relative)
+        if HOST_FILE not in names:
+            detail = f"{host} holds domains, but no {HOST_FILE} that says what kind of host it is."
+            hint = f'Create {host}/{HOST_FILE} with the line: toolstack = "xl"'
+            self._report(f"{host}/{HOST_FILE}", Unreadable(summary="Missing host.toml", detail=detail, hint=hint), host)
+        if not self._is_name(host, host, "host", host):
+            settings = None
+        return HostFolder(name=host, settings=settings, domains=domains)
+
+    def _entries_of(self, folder: os.DirEntry[str]) -> list[os.DirEntry[str]]:
+        """What a folder of the tree holds; one that cannot be looked into freezes the host of that name."""
+        if folder.is_symlink() and not self._tree.holds(folder.path):
+            detail = f"{folder.name} is a link that leads out of the spec tree."
+            hint = "Copy the folder into the tree instead."
+            self._report(folder.name, Unreadable(summary="Link out of the tree", detail=detail, hint=hint), folder.name)
+            return []
+        try:
+            return _entries(folder.path)
+        except OSError as error:
+            detail = f"{folder.name} cannot be listed: {error.strerror}."
+            self._report(folder.name, Unreadable(summary="Unreadable folder", detail=detail), folder.name)
+            return []
+
+    def _read_spec(self, relative: str, entry: os.DirEntry[str], address: str | None = None) -> SpecFile:
+        """Read and parse one file. A domain's file must not be empty: it may have been cut short."""
+        content = self._tree.read_spec(relative, is_link=entry.is_symlink())
+        if isinstance(content, Content):
+            self._texts[relative] = content.text
+            self._digests[relative] = content.sha256
+            if address is not None and not content.text.strip():
+                hint = "If its profiles and the defaults say everything, write a comment into it."
+                content = Unreadable(summary="Empty file", detail=f"{relative} is empty.", hint=hint)
+        if isinstance(content, Content):
+            try:
+                return SpecFile(path=relative, data=parse_toml(content.text))
+            except TomlError as error:
+                line = error.line
+                content = Unreadable(summary="Invalid TOML", detail=str(error), line=line, column=error.column)
+        self._report(relative, content, address)
+        return SpecFile(path=relative, data=None)
+
+    def _is_name(self, name: str, relative: str, kind: str, address: str | None = None) -> bool:
+        if _NAME.match(name) and not (kind == "domain" and name in TAKEN_NAMES):
+            return True
+        if _NAME.match(name):
+            problem = Unreadable(
+                summary="Name taken",
+                detail=f'A domain cannot be called "{name}": Xen uses that name for something else.',
+                hint="Rename the file.",
+            )
+        else:
+            problem = Unreadable(
+                summary="Invalid name",
+                detail=f'"{name}" cannot be the name of a {kind}.',
+                hint="A name is a letter, then up to 39 letters, digits, dots, underscores or dashes.",
+            )
+        self._report(relative, problem, address)
+        return False
+
+    def _report_strays(self, folder: str) -> None:
+        for parent, _, names in os.walk(f"{self._root}/{folder}"):
+            for name in sorted(names):
+                if name.endswith(".toml") and not name.startswith("."):
+                    relative = os.path.relpath(f"{parent}/{name}", self._root)
+                    self._report_unexpected(relative, "Only files directly in a host's folder are domains.")
+
+    def _report_unexpected(self, relative: str, hint: str) -> None:
+        detail = f"{relative} is no file of a spec tree."
+        self._report(relative, Unreadable(summary="Unexpected file", detail=detail, hint=hint))
+
+    def _report(self, relative: str, problem: Unreadable, address: str | None = None) -> None:
+        """Report what is wrong with a file as a whole; it freezes `address`, a domain or a host."""
+        lines = [problem.text] if problem.text else self._texts.get(relative, "").split("\n")
+        path, detail = _printable(self._path(relative)), _printable(problem.detail)
+        column, text = problem.column, lines[min(problem.line, len(lines)) - 1].rstrip("\r")
+        if address is not None:
+            self._frozen.add(_printable(address))
+        self._diagnostics.append(
+            Diagnostic(
+                kind=Kind.SPEC,
+                summary=problem.summary,
+                detail=detail,
+                hint=problem.hint,
+                address=_printable(address) if address is not None else None,
+                source=Source(path=path, line=problem.line, column=column, text=text),
+            )
+        )
+
+    def _placed(self, problems: Iterable[Problem]) -> Iterable[Diagnostic]:
+        """The problems that core found, each at its line and column."""
+        indexes: dict[str, Positions] = {}
+        for problem in problems:
+            complaint = problem.complaint
+            if problem.file not in indexes:
+                from reconciler.specs.positions import Positions  # tree-sitter: only when there is something to place
+
+                indexes[problem.file] = Positions(self._path(problem.file), self._texts.get(problem.file, ""))
+            yield Diagnostic(
+                kind=Kind.SPEC,
+                summary=complaint.summary,
+                detail=complaint.detail,
+                hint=complaint.hint,
+                address=problem.address,
+                source=indexes[problem.file].source(complaint.loc, at_key=complaint.at_key),
+            )
+
+    def _path(self, relative: str) -> str:
+        """A file of the tree as the user would name it."""
+        return f"{self._root.rstrip('/')}/{relative}"
+
+    def _tree_digest(self) -> str:
+        lines = "".join(f"{path}\0{sha256}\n" for path, sha256 in sorted(self._digests.items()))
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _entries(path: str) -> list[os.DirEntry[str]]:
+    """What a folder holds, by name; what starts with a dot is ignored."""
+    with os.scandir(path) as entries:
+        return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+
+
+def _printable(text: str) -> str:
+    """File names are bytes; those that are no UTF-8 can be shown only in part."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _in_reading_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    def place(diagnostic: Diagnostic) -> tuple[str, int, int]:
+        source = diagnostic.source
+        return (source.path, source.line, source.column) if source is not None else ("", 0, 0)
+
+    return tuple(sorted(diagnostics, key=place))
+
+
+def _no_tree(root: str, error: OSError) -> TreeReading:
+    diagnostic = Diagnostic(
+        kind=Kind.SPEC,
+        summary="No spec tree",
+        detail=f"There is no folder of specs at {_printable(root)}: {error.strerror}.",
+        hint="Name the folder on the command line, or set RECONCILER_SPECS.",
+    )
+    return TreeReading(desired=Desired(fleet=TreeSpec().fleet, hosts={}, prune=False), diagnostics=(diagnostic,))
+
+
+def _empty_tree(root: str) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.NOTE,
+        summary="Empty spec tree",
+        detail=f"{_printable(root)} defines no domain. An empty tree never destroys anything.",
+    )
