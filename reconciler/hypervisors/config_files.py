@@ -1,0 +1,210 @@
+"""Config files, candidates and autostart on a dom0: only files, links and names that are ours are ever touched.
+
+Called by `xl_execute` for WriteConfig, PromoteConfig, RemoveConfig and SetAutostart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from reconciler.core.diagnostics import refused, world_error
+from reconciler.core.state import address_of
+from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, WriteConfig
+from reconciler.hypervisors.autostart import write_list
+from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.hypervisors.xl_cfg import render_file, split_mark
+
+# `expected` is the digest of the file that was judged before, so that nothing written since is lost.
+_REPLACE = """
+replace() { # FROM TO
+    if [ -e "$2" ]; then found=$(sha256_of "$2"); else found=''; fi
+    [ "$found" = "$expected" ] || refuse "$2 was changed by someone else just now." "Plan again."
+    persist "$1"
+    mv -f -- "$1" "$2"
+    persist "${2%/*}"
+    [ "$(sha256_of "$2")" = "$sha256" ] || fail "$2 does not hold what was written to it."
+}
+"""
+
+_WRITE = (
+    _REPLACE
+    + """
+mkdir -p -- "${target%/*}"
+umask 077
+trap 'rm -f -- "$unfinished"' EXIT
+cat >"$unfinished"
+[ "$(sha256_of "$unfinished")" = "$sha256" ] || fail "The transfer of $target was cut short."
+replace "$unfinished" "$target"
+if [ "$obsolete" ]; then rm -f -- "$obsolete"; fi
+"""
+)
+
+# In this order a cut at any point leaves the candidate in place until the config file holds it, and done twice it ends
+# the same: the config file is kept as the previous one only if it is another.
+_PROMOTE = (
+    _REPLACE
+    + """
+if [ ! -f "$candidate" ]; then
+    [ "$expected" ] || fail "There is neither a candidate nor a config file."
+    exit 0 # promoted already
+fi
+sha256=$(sha256_of "$candidate")
+umask 077
+trap 'rm -f -- "$unfinished" "$previous.unfinished"' EXIT
+if [ "$expected" ] && [ "$expected" != "$sha256" ]; then
+    cp -- "$config" "$previous.unfinished"
+    persist "$previous.unfinished"
+    mv -f -- "$previous.unfinished" "$previous"
+fi
+cp -- "$candidate" "$unfinished"
+replace "$unfinished" "$config"
+rm -f -- "$candidate"
+"""
+)
+
+_REMOVE = """
+rm -f -- "$candidate" "$previous"
+rmdir -- "$folder" 2>/dev/null || :
+if [ -e "$config" ]; then
+    [ "$(sha256_of "$config")" = "$expected" ] || refuse "$config was changed by someone else just now." "Plan again."
+    rm -f -- "$config"
+    persist "${config%/*}"
+fi
+"""
+
+# The new link is there before an old one goes. Only links to our config file are ours.
+_LINK = """
+if [ "$link" ]; then
+    mkdir -p -- "$auto_dir"
+    if [ -e "$auto_dir/$link" ] || [ -L "$auto_dir/$link" ]; then
+        [ "$(readlink -f -- "$auto_dir/$link")" = "$(readlink -f -- "$config")" ] ||
+            refuse "$auto_dir/$link is there and is not ours."
+    else
+        ln -s -- "$config" "$auto_dir/$link"
+    fi
+fi
+for other in "$auto_dir"/*; do
+    [ -L "$other" ] || continue
+    [ "${other##*/}" != "$link" ] || continue
+    case $(readlink -- "$other") in
+    "$config" | "../${config##*/}") rm -f -- "$other" ;;
+    esac
+done
+"""
+
+
+async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | None, token: str) -> None:
+    """Write the config file, or the candidate beside it. A config file that is not ours stays, unless adopted."""
+    domain, dom0 = step.definition.name, shell.dom0
+    target = dom0.candidate_path(domain) if step.candidate else dom0.config_path(domain)
+    expected = await _digest_of_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
+    content = render_file(step.definition, fleet, commit).encode()
+    given = {
+        "target": target,
+        "expected": expected,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "unfinished": _beside(target, token),
+        # a candidate beside a definition that is written directly would be about an older one
+        "obsolete": "" if step.candidate else dom0.candidate_path(domain),
+    }
+    await shell.act(domain, "writing the config file failed", _WRITE, given, input=[content])
+
+
+async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str) -> None:
+    """Make the candidate the config file, keeping the old one as the previous one."""
+    dom0 = shell.dom0
+    config = dom0.config_path(step.domain)
+    given = {
+        "config": config,
+        "candidate": dom0.candidate_path(step.domain),
+        "previous": dom0.previous_path(step.domain),
+        "unfinished": _beside(config, token),
+        "expected": await _digest_of_ours(shell, step.domain, config, fleet, anyone=False),
+    }
+    await shell.act(step.domain, "promoting the candidate failed", _PROMOTE, given)
+
+
+async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
+    """Remove candidate, previous file and at last the config file, which says that the domain is ours."""
+    dom0 = shell.dom0
+    config = dom0.config_path(step.domain)
+    given = {
+        "config": config,
+        "candidate": dom0.candidate_path(step.domain),
+        "previous": dom0.previous_path(step.domain),
+        "folder": f"{dom0.kernel_dir}/{step.domain}",
+        "expected": await _digest_of_ours(shell, step.domain, config, fleet, anyone=False),
+    }
+    await shell.act(step.domain, "removing the config file failed", _REMOVE, given)
+
+
+async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
+    """Have the dom0 start the domain at boot, in its place among the others, or no longer."""
+    dom0 = shell.dom0
+    if dom0.flavour == "netbsd":
+        await _set_in_list(shell, step, token)
+        return
+    given = {
+        "auto_dir": dom0.auto_dir,
+        "config": dom0.config_path(step.domain),
+        "link": "" if step.order is None else f"{step.order:03d}-{step.domain}",
+    }
+    await shell.act(step.domain, "setting autostart failed", _LINK, given)
+
+
+async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
+    """NetBSD: the file that sets the list is the one to edit; rc.conf.d is read last, so it goes first here."""
+    for path in ("/etc/rc.conf.d/xendomains", "/etc/rc.conf"):
+        before = await _read(shell, step.domain, path)
+        if before is not None and "xendomains" in before.decode(errors="replace"):
+            break
+    try:
+        text = write_list((before or b"").decode(errors="surrogateescape"), step.domain, step.order)
+    except ValueError as error:
+        raise world_error(
+            "setting autostart failed",
+            f"{path} on {shell.host} is not understood, so it is left alone: {error}",
+            'Write one line of the form xendomains="foo bar".',
+            address_of(shell.host, step.domain),
+        ) from None
+    content = text.encode(errors="surrogateescape")
+    given = {
+        "target": path,
+        "expected": "" if before is None else hashlib.sha256(before).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "unfinished": _beside(path, token),
+        "obsolete": "",
+    }
+    script = _WRITE.replace("umask 077", "umask 022")  # what others could read before they still can
+    await shell.act(step.domain, "setting autostart failed", script, given, input=[content])
+
+
+async def _digest_of_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> str:
+    """sha256 of the file at `path`, "" for none. One without our mark is refused unless `anyone` may own it."""
+    content = await _read(shell, domain, path)
+    if content is None:
+        return ""
+    mark, _body = split_mark(content.decode(errors="surrogateescape"))
+    if not anyone and (mark is None or mark.fleet != fleet or mark.name != domain):
+        whose = "bears no mark of reconciler" if mark is None else f"belongs to the fleet {mark.fleet!r}"
+        address = address_of(shell.host, domain)
+        raise refused(
+            "config file is not ours",
+            f"{path} {whose}, so it is left alone.",
+            f"To take it over: reconciler apply --adopt {address}",
+            address,
+        )
+    return hashlib.sha256(content).hexdigest()
+
+
+async def _read(shell: Dom0Shell, domain: str, path: str) -> bytes | None:
+    script = 'if [ -e "$path" ]; then [ -f "$path" ] || fail "$path is no plain file."; echo file; cat -- "$path"; fi'
+    answer = await shell.act(domain, "reading a file failed", script, {"path": path})
+    found, _, content = answer.partition("\n")
+    return content.encode(errors="surrogateescape") if found else None
+
+
+def _beside(path: str, token: str) -> str:
+    """A name in the same folder that no glob for config files matches."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/.{name}.reconciler-{token}"

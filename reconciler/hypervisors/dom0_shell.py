@@ -1,0 +1,96 @@
+"""Small sh scripts that change something on a dom0 and say in a sentence why they could not.
+
+Used by everything that carries out steps (`images`, `storage`, `config_files`, …). Values from specs reach a script
+only as quoted assignments at its head.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from reconciler.core.diagnostics import ReconcilerError, refused, world_error
+from reconciler.core.state import HostSettings, address_of
+from reconciler.hypervisors.connection import Connection
+from reconciler.hypervisors.dom0 import Dom0, dom0_of
+
+_FAILED, _REFUSED = 64, 65
+
+_PRELUDE = f"""
+set -eu
+nl='
+'
+system=$(uname -s)
+
+# A sentence, and what can be done about it.
+fail() {{ printf 'problem: %s\\nhint: %s\\n' "$1" "${{2:-}}" >&2; exit {_FAILED}; }}
+refuse() {{ printf 'problem: %s\\nhint: %s\\n' "$1" "${{2:-}}" >&2; exit {_REFUSED}; }}
+
+# Until this returns, a power cut may lose the file. (NetBSD's sync knows no files and takes all.)
+persist() {{ sync -- "$@" 2>/dev/null || sync; }}
+
+size_of() {{ if [ "$system" = NetBSD ]; then stat -L -f %z -- "$1"; else stat -L -c %s -- "$1"; fi; }}
+
+sha256_of() {{
+    if [ "$system" = NetBSD ]; then cksum -a sha256 <"$1"; else sha256sum <"$1"; fi | cut -c1-64
+}}
+
+# Names one thing whatever its path: a device by its number, a file by its inode. Nothing for what is not there.
+identity_of() {{
+    if [ "$system" = NetBSD ]; then
+        if [ -b "$1" ]; then stat -L -f 'device %r' -- "$1"; else stat -L -f 'inode %d:%i' -- "$1"; fi
+    else
+        if [ -b "$1" ]; then stat -L -c 'device %t:%T' -- "$1"; else stat -L -c 'inode %d:%i' -- "$1"; fi
+    fi 2>/dev/null || :
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Dom0Shell:
+    """Runs the scripts of one executor. Errors are raised with the address of the domain they were for."""
+
+    connection: Connection
+    settings: HostSettings
+    dom0: Dom0
+
+    @property
+    def host(self) -> str:
+        return self.settings.name
+
+    async def act(
+        self,
+        domain: str,
+        summary: str,
+        script: str,
+        given: Mapping[str, str],
+        *,
+        input: Iterable[bytes] | None = None,
+        timeout_seconds: float = 120,
+    ) -> str:
+        """What the script printed, byte for byte (surrogateescape). Raises ReconcilerError with `summary` when it did not end well."""
+        assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        result = await self.connection.script(
+            f"{assignments}{_PRELUDE}{script}", input=input, timeout_seconds=timeout_seconds
+        )
+        if result.exit_code == 0:
+            return result.stdout.decode(errors="surrogateescape")
+        raise failure(address_of(self.host, domain), summary, result.exit_code, result.errors)
+
+
+def failure(address: str, summary: str, exit_code: int, errors: str) -> ReconcilerError:
+    """What a script or an xl command that failed has to say, as a diagnostic."""
+    said = dict(line.partition(": ")[::2] for line in errors.splitlines() if line.startswith(("problem: ", "hint: ")))
+    if exit_code == _REFUSED and "problem" in said:
+        return refused(summary, said["problem"], said.get("hint") or None, address)
+    if exit_code == _FAILED and "problem" in said:
+        return world_error(summary, said["problem"], said.get("hint") or None, address)
+    last = "\n".join(errors.splitlines()[-5:])
+    return world_error(summary, f"The command failed (exit {exit_code}): {last or 'it gave no reason.'}", None, address)
+
+
+async def open_shell(connection: Connection, settings: HostSettings) -> Dom0Shell:
+    """A shell that knows the flavour of its dom0."""
+    result = await connection.run(["uname", "-s"])
+    return Dom0Shell(connection, settings, dom0_of(result.text.strip(), settings))

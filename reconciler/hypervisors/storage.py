@@ -1,0 +1,262 @@
+"""Disks on a dom0: files and logical volumes, made, grown and deleted.
+
+Called by `xl_execute` for CreateDisk, GrowDisk and DeleteDisk. A disk is made under another name and gets its own only
+when it is whole, in a way that cannot replace one that is there; nothing is ever made smaller.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from reconciler.core.diagnostics import refused
+from reconciler.core.state import Disk, address_of
+from reconciler.core.steps import CreateDisk, DeleteDisk, GrowDisk
+from reconciler.hypervisors.dom0_shell import Dom0Shell
+
+_COPY_SECONDS = 4 * 3600  # cloning a large image, or writing every block of one
+_QUICK_SECONDS = 300
+
+# Symbolic links must not lead out of the folders that host.toml names.
+_INSIDE_ROOTS = """
+inside_roots() {
+    real=$(cd -P -- "$1" && pwd -P) || fail "The folder $1 cannot be entered."
+    set -f
+    IFS=$nl
+    for root in $roots; do
+        case $root in /*) ;; *) continue ;; esac
+        root=$(cd -P -- "$root" 2>/dev/null && pwd -P) || continue
+        case $real/ in "${root%/}"/*) unset IFS; set +f; return ;; esac
+    done
+    refuse "$1 is really $real, which is in none of the disk_roots of this host." \\
+        "Name the real folder in disk_roots of host.toml."
+}
+"""
+
+_CHECK_SOURCE = """
+if [ "$from" ]; then
+    [ -e "$from" ] || fail "The source $from is not there."
+    case $from in
+    /dev/*) ;;
+    *) from=$(readlink -f -- "$from") && inside_roots "${from%/*}" ;;
+    esac
+    if [ -b "$from" ]; then
+        from_size=$(if command -v blockdev >/dev/null; then blockdev --getsize64 "$from"; else echo 0; fi)
+    else
+        from_size=$(size_of "$from")
+    fi
+fi
+"""
+
+_CREATE_FILE = (
+    _INSIDE_ROOTS
+    + _CHECK_SOURCE
+    + """
+parent=${target%/*}
+[ -d "$parent" ] || fail "The folder $parent, in which the disk is to be made, does not exist." "mkdir -p '$parent'"
+inside_roots "$parent"
+if [ -e "$target" ] || [ -L "$target" ]; then fail "$target exists already, and a disk is never overwritten."; fi
+# What a cut-short run left; a command of its that still runs then has nothing to give the disk's name to.
+rm -f -- "$parent/.$name".reconciler-*
+trap 'rm -f -- "$unfinished"' EXIT
+
+if [ "$format" != raw ]; then
+    command -v qemu-img >/dev/null || fail "A $format disk is made by qemu-img, which is missing on the host." \\
+        "apt install qemu-utils"
+    if [ "$from" ]; then
+        qemu-img convert -O "$format" -- "$from" "$unfinished"
+        [ -z "$size" ] || qemu-img resize -q -- "$unfinished" "$size"
+    else
+        qemu-img create -q -f "$format" -- "$unfinished" "$size"
+    fi
+else
+    if [ "$from" ] && [ "$size" ] && [ "$from_size" -gt "$size" ]; then
+        fail "The source $from has $from_size bytes, more than the disk's size of $size." "Raise the disk's size."
+    fi
+    if [ "$allocate" = full ]; then
+        free=$(df -Pk -- "$parent" | awk 'NR == 2 { print $4 }')
+        [ "$free" -gt $((${size:-$from_size} / 1024)) ] ||
+            fail "$parent has $free KiB free, too few for a disk of ${size:-$from_size} bytes."
+    fi
+    if [ -z "$from" ]; then
+        : >"$unfinished"
+    elif [ "$system" = Linux ]; then
+        cp --reflink=auto --sparse=always -- "$from" "$unfinished"
+    else
+        cp -- "$from" "$unfinished"
+    fi
+    [ -z "$size" ] || truncate -s "$size" -- "$unfinished"
+    if [ "$allocate" = full ]; then
+        # Where there is no such call, every block is written; a copy has its blocks already.
+        if ! fallocate -l "$(size_of "$unfinished")" "$unfinished" 2>/dev/null && [ -z "$from" ]; then
+            dd if=/dev/zero of="$unfinished" bs=1048576 count=$((size / 1048576)) conv=notrunc 2>/dev/null
+        fi
+    fi
+fi
+chmod 0600 "$unfinished"
+persist "$unfinished"
+ln -- "$unfinished" "$target" # unlike mv, this cannot replace anything
+persist "$parent"
+[ -f "$target" ] || fail "$target is not there after it was made."
+"""
+)
+
+_CREATE_VOLUME = (
+    _INSIDE_ROOTS
+    + _CHECK_SOURCE
+    + """
+command -v lvcreate >/dev/null || fail "The host has no LVM." "apt install lvm2"
+if lvs "$group/$name" >/dev/null 2>&1; then fail "$target exists already, and a disk is never overwritten."; fi
+if lvs "$group/$partial" >/dev/null 2>&1; then # from a cut-short run
+    lvremove -qq -f "$group/$partial" >/dev/null
+fi
+: "${size:=$from_size}"
+if [ "$from" ] && [ "$from_size" -gt "$size" ]; then
+    fail "The source $from has $from_size bytes, more than the disk's size of $size." "Raise the disk's size."
+fi
+lvcreate -qq -y -W y -L "${size}b" -n "$partial" "$group" </dev/null >/dev/null
+if [ "$from" ]; then dd if="$from" of="/dev/$group/$partial" bs=1048576 conv=fsync 2>/dev/null; fi
+lvrename -qq "$group" "$partial" "$name" >/dev/null
+lvs "$group/$name" >/dev/null || fail "$target is not there after it was made."
+"""
+)
+
+_GROW_FILE = (
+    _INSIDE_ROOTS
+    + """
+[ -f "$target" ] || fail "$target is not there."
+inside_roots "$(dirname "$(readlink -f -- "$target")")"
+before=$(size_of "$target")
+if [ "$before" -lt "$size" ]; then
+    if [ "$allocate" = full ] && [ "$system" = Linux ]; then
+        fallocate -l "$size" "$target"
+    else
+        truncate -s "$size" -- "$target"
+    fi
+    persist "$target"
+fi
+[ "$(size_of "$target")" -ge "$size" ] || fail "$target could not be grown to $size bytes."
+if [ "$attached" ] && [ "$system" = Linux ]; then
+    for loop in $(losetup -n -O NAME -j "$target"); do losetup -c "$loop"; done # the guest sees it from now on
+fi
+if [ "$attached" ] && [ "$system" = NetBSD ]; then
+    echo "The guest sees the new size after its next restart: a vnd keeps the size it was opened with."
+fi
+"""
+)
+
+_GROW_VOLUME = """
+before=$(lvs --noheadings --nosuffix --units b -o lv_size "$group/$name" | tr -d ' ')
+if [ "$before" -lt "$size" ]; then lvextend -qq -L "${size}b" "$group/$name" </dev/null >/dev/null; fi
+after=$(lvs --noheadings --nosuffix --units b -o lv_size "$group/$name" | tr -d ' ')
+[ "$after" -ge "$size" ] || fail "$target could not be grown to $size bytes."
+"""
+
+# Nobody else may have the disk: no running domain, by whatever path, and no other domain's config file.
+_UNUSED = """
+unused() {
+    identity=$(identity_of "$target")
+    long=$(xl list -l)
+    paths=$(printf '%s\\n' "$long" | sed -n 's/.*"pdev_path": "\\(.*\\)".*/\\1/p')
+    set -f
+    IFS=$nl
+    for path in $paths; do
+        if [ "$path" = "$target" ] || [ "$(identity_of "$path")" = "$identity" ]; then
+            refuse "A running domain has $target, so it is not deleted."
+        fi
+    done
+    unset IFS
+    set +f
+    for config in "$config_dir"/* "$kernel_dir"/*/candidate.cfg; do
+        case $config in "$own_config" | "$own_candidate") continue ;; esac
+        if [ -f "$config" ] && grep -qF -- "$target" "$config"; then
+            refuse "The config file $config names $target, so it is not deleted."
+        fi
+    done
+}
+"""
+
+_DELETE_FILE = (
+    _INSIDE_ROOTS
+    + _UNUSED
+    + """
+if [ ! -e "$target" ] && [ ! -L "$target" ]; then exit 0; fi
+[ -f "$target" ] && [ ! -L "$target" ] || refuse "$target is not a plain file, so it is not deleted."
+inside_roots "${target%/*}"
+unused
+rm -- "$target"
+"""
+)
+
+_DELETE_VOLUME = (
+    _UNUSED
+    + """
+lvs "$group/$name" >/dev/null 2>&1 || exit 0
+unused
+lvremove -qq -f "$group/$name" </dev/null >/dev/null
+if lvs "$group/$name" >/dev/null 2>&1; then fail "$target is still there after it was removed."; fi
+"""
+)
+
+
+async def create(shell: Dom0Shell, step: CreateDisk, token: str) -> None:
+    """Make a disk that does not exist; raises when it does, or when its folder or source does not."""
+    disk = step.disk
+    given = _given(shell, step.domain, disk)
+    if disk.kind == "lv":
+        script = _CREATE_VOLUME
+        given["partial"] = f"{given['name']}.reconciler"
+    else:
+        script = _CREATE_FILE
+        given["unfinished"] = f"{posixpath.dirname(disk.target)}/.{given['name']}.reconciler-{token}"
+    await shell.act(step.domain, "creating a disk failed", script, given, timeout_seconds=_COPY_SECONDS)
+
+
+async def grow(shell: Dom0Shell, step: GrowDisk) -> str:
+    """Grow a disk to its size, in place; returns what there is to say about it."""
+    given = _given(shell, step.domain, step.disk) | {"attached": "1" if step.attached else ""}
+    script = _GROW_VOLUME if step.disk.kind == "lv" else _GROW_FILE
+    said = await shell.act(step.domain, "growing a disk failed", script, given, timeout_seconds=_QUICK_SECONDS)
+    return said.strip()
+
+
+async def delete(shell: Dom0Shell, step: DeleteDisk) -> None:
+    """Delete a disk that nobody uses; gone already is success."""
+    dom0 = shell.dom0
+    given = _given(shell, step.domain, step.disk) | {
+        "config_dir": dom0.config_dir,
+        "kernel_dir": dom0.kernel_dir,
+        "own_config": dom0.config_path(step.domain),
+        "own_candidate": dom0.candidate_path(step.domain),
+    }
+    script = _DELETE_VOLUME if step.disk.kind == "lv" else _DELETE_FILE
+    await shell.act(step.domain, "deleting a disk failed", script, given, timeout_seconds=_QUICK_SECONDS)
+
+
+def _given(shell: Dom0Shell, domain: str, disk: Disk) -> dict[str, str]:
+    """What the scripts are told of a disk. Specs cannot name one outside disk_roots; here it would end at last."""
+    if disk.kind == "device":
+        raise AssertionError(f"{disk.target} of {domain} is a device, which is neither made nor deleted")
+    group, name = posixpath.split(disk.target)
+    if not any(_is_inside(disk.target, root) for root in shell.settings.disk_roots):
+        raise refused(
+            "disk outside disk_roots",
+            f"{disk.target} is in none of the disk_roots of {shell.host}.",
+            f'Add "{group}" to disk_roots in host.toml.',
+            address_of(shell.host, domain),
+        )
+    return {
+        "target": disk.target,
+        "group": posixpath.basename(group),
+        "name": name,
+        "size": "" if disk.size_bytes is None else str(disk.size_bytes),
+        "format": disk.format,
+        "allocate": disk.allocate,
+        "from": disk.source or "",
+        "roots": "\n".join(shell.settings.disk_roots),
+    }
+
+
+def _is_inside(target: str, root: str) -> bool:
+    """A root is a folder or a volume group, written `vg` or `/dev/vg`."""
+    folder = root.rstrip("/") if root.startswith("/") else f"/dev/{root}"
+    return posixpath.normpath(target).startswith(f"{folder}/")
