@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from reconciler.core.diagnostics import Diagnostic, ReconcilerError
@@ -35,6 +35,7 @@ class ApplyResult:
     done: tuple[StepResult, ...] = ()
     failed: tuple[StepResult, ...] = ()
     skipped: tuple[StepResult, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()  # why whole hosts were left alone
 
 
 class Progress(Protocol):
@@ -48,10 +49,14 @@ class Progress(Protocol):
 
 
 async def apply_plan(
-    plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
+    plan: Plan,
+    executors: Mapping[str, Executor],
+    parallel: Mapping[str, int],
+    progress: Progress,
+    held: Mapping[str, Diagnostic],
 ) -> ApplyResult:
-    """Carry out all steps of a plan. Failures are in the result, never raised."""
-    return await _Run(plan, executors, parallel, progress).run()
+    """Carry out all steps of a plan, except on hosts that are `held`. Failures are in the result, never raised."""
+    return await _Run(plan, executors, parallel, progress).run(held)
 
 
 class _Run:
@@ -73,7 +78,10 @@ class _Run:
         self._results: dict[str, StepResult] = {}
         self._done: set[str] = set()
 
-    async def run(self) -> ApplyResult:
+    async def run(self, held: Mapping[str, Diagnostic]) -> ApplyResult:
+        for step in self._steps.values():
+            if step.host in held:
+                self._skip(step.id, held[step.host].summary)
         running: dict[asyncio.Task[StepResult], PlannedStep] = {}
         try:
             while True:
@@ -93,7 +101,7 @@ class _Run:
             self._results.setdefault(
                 step_id, StepResult(step=self._steps[step_id], reason="what it needs was not done")
             )
-        return self._result()
+        return replace(self._result(), diagnostics=tuple(held[host] for host in sorted(held)))
 
     def _ready(self) -> list[PlannedStep]:
         """Steps that may begin now: those that bring a domain back first, then the longest way to go."""

@@ -206,13 +206,26 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
     if costly and not defers:
         restarted = _acting(host, guest, Action.RESTART, reason, target, fields)
         return replace(restarted, downtime_seconds=None)
-    pending = (*lowered, *(f"{change.path} needs a restart" for change in costly))
+    pending = lowered
     if costly:
-        target = without_restart(target, guest.running)
-        fields = tuple(change for change in fields if change.effect is Effect.LIVE or change.waits)
+        target, fields, deferred = _defer(host, guest.running, target, fields)
+        pending = (*lowered, *deferred)
         reason = f"{reason}; what needs a restart is deferred"
     live = tuple(change for change in fields if not change.waits)
     return replace(_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending)
+
+
+def _defer(
+    host: Host, running: Domain, target: Domain, fields: tuple[FieldChange, ...]
+) -> tuple[Domain, tuple[FieldChange, ...], tuple[str, ...]]:
+    """The part of a target that can be had live, its fields, and what has to wait, in words."""
+    reduced = without_restart(target, running)
+    live = compare(running, reduced, host, running=True)
+    now = {change.path for change in live}
+    waiting = tuple(
+        f"{change.path} needs a restart" for change in fields if change.path not in now and not change.waits
+    )
+    return reduced, live, waiting
 
 
 def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
@@ -233,11 +246,9 @@ def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Chang
         return _blocked(host, guest.name, block, guest)
     target = align_vifs(desired, current)
     fields = compare(current, target, host, running=guest.exists)
-    costly = tuple(change for change in fields if change.effect is Effect.RESTART)
-    if guest.exists and costly:
-        target = without_restart(target, current)
-        fields = tuple(change for change in fields if change.effect is Effect.LIVE)
-    pending = tuple(f"{change.path} needs a restart" for change in costly) if guest.exists else ()
+    pending: tuple[str, ...] = ()
+    if any(change.effect is Effect.RESTART for change in fields):
+        target, fields, pending = _defer(host, current, target, fields)
     change = _change(host, guest.name, Action.ADOPT, "taken over as --adopt asked", fields=fields, guest=guest)
     return replace(change, target=target, pending=pending, writes_config=True)
 

@@ -56,14 +56,16 @@ def _dependency_updates(
         return {}
     for address in dependents.get(change.address, ()):
         other = by_address[address]
-        stays_up = other.guest is not None and other.guest.exists and not _goes_down(other)
+        guest = other.guest
+        runs = guest is not None and guest.owner is Owner.OURS and guest.exists
+        stays_up = runs and not _goes_down(other)
         if not stays_up:
             continue
         if change.action is not Action.RESTART:
             return {change.address: block(change, f"{other.domain} depends on it and runs")}
         bounced = _bounce(other, change)
         if bounced is None:
-            return {change.address: block(change, f"{other.domain} depends on it and is held: {other.reason}")}
+            return {change.address: block(change, f"{other.domain} depends on it and may not restart: {other.reason}")}
         return {address: bounced}
     return {}
 

@@ -149,7 +149,7 @@ def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Do
             return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
     fact = host.files.get(disk.target)
     if fact is None:
-        return _block_absent_disk(current, disk)
+        return _block_absent_disk(host, current, disk)
     if fact.kind not in ("file", "block"):
         return Block(f"{disk.target} is a {fact.kind}, not a disk", None)
     if disk.size_bytes is not None and fact.size_bytes > disk.size_bytes and disk.format == "raw":
@@ -160,7 +160,7 @@ def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Do
     return None
 
 
-def _block_absent_disk(current: Domain | None, disk: Disk) -> Block | None:
+def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block | None:
     before = next((old for old in current.disks if old.devid == disk.devid), None) if current is not None else None
     if before is not None and before.target == disk.target:
         return Block(
@@ -174,6 +174,8 @@ def _block_absent_disk(current: Domain | None, disk: Disk) -> Block | None:
         )
     if disk.kind == "device":
         return Block(f"device {disk.target} does not exist on the host", None)
+    if disk.source is not None and disk.source not in host.files:
+        return Block(f"{disk.source}, the source of disk {disk.vdev}, is not there on the host", None)
     if disk.size_bytes is None and disk.source is None:
         return Block(f"{disk.target} does not exist, and the spec gives neither its size nor a source", "add a size")
     return None

@@ -155,7 +155,29 @@ def _with_config(guest: Guest, step: WriteConfig) -> Guest:
     if step.candidate:
         return replace(guest, candidate=definition)
     return replace(
-        guest, owner=Owner.OURS, config=definition, candidate=None, config_exists=True, edited=False, unproven=False
+        guest,
+        owner=Owner.OURS,
+        config=definition,
+        candidate=None,
+        config_exists=True,
+        edited=False,
+        unproven=False,
+        running=None if guest.running is None else _as_kept(guest.running, definition),
+    )
+
+
+def _as_kept(running: Domain, written: Domain) -> Domain:
+    """A live definition with what only the config file can say of it."""
+    on_delete = {disk.devid: disk.on_delete for disk in written.disks}
+    disks = tuple(replace(disk, on_delete=on_delete.get(disk.devid, disk.on_delete)) for disk in running.disks)
+    return replace(
+        running,
+        disks=disks,
+        state=written.state,
+        prevent_destroy=written.prevent_destroy,
+        shutdown_timeout_seconds=written.shutdown_timeout_seconds,
+        on_shutdown_timeout=written.on_shutdown_timeout,
+        depends_on=written.depends_on,
     )
 
 

@@ -13,7 +13,7 @@ from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.memory import capacity_kib, promised_kib, used_kib
 from reconciler.core.plan import Plan
 from reconciler.core.simulate import Replay
-from reconciler.core.state import Desired, Domain, Host, Owner, address_of
+from reconciler.core.state import Desired, Guest, Host, Owner, Power, address_of
 from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start, WriteConfig
 
 
@@ -58,7 +58,7 @@ class _HostReplay:
         self._capacity_kib = capacity_kib(host, settings.keep_free_kib)
         self._max_unavailable = settings.max_unavailable
         self._down: set[str] = set()
-        self._dependents = _dependents(host, desired.hosts[host.name].domains)
+        self._dependents = _dependents(host, changes)
 
     def host(self) -> Host:
         return self._replay.host()
@@ -77,7 +77,7 @@ class _HostReplay:
         after = self._replay.guests.get(name)
         delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
         self._check_memory(planned, delta)
-        self._check_availability(planned, name, change)
+        self._check_availability(planned, before, change)
 
     def _check_ownership(self, planned: PlannedStep, name: str) -> None:
         guest = self._replay.guests.get(name)
@@ -99,9 +99,10 @@ class _HostReplay:
                 f"after step {planned.id} {self._used_kib} KiB are promised of {self._capacity_kib}", planned.address
             )
 
-    def _check_availability(self, planned: PlannedStep, name: str, change: Change) -> None:
+    def _check_availability(self, planned: PlannedStep, before: Guest | None, change: Change) -> None:
+        name = change.domain
         match planned.step:
-            case Shutdown():
+            case Shutdown() if before is not None and before.power in (Power.RUNNING, Power.PAUSED):
                 up = [
                     other
                     for other in self._dependents.get(name, ())
@@ -128,13 +129,16 @@ class _HostReplay:
                 pass
 
 
-def _dependents(host: Host, domains: Mapping[str, Domain]) -> dict[str, list[str]]:
-    """Name -> names of domains that depend on it, by their specs, else by what is kept on the host."""
+def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str]]:
+    """Name -> names of our domains that depend on it, by what they will be, else by what is kept on the host."""
     found: dict[str, list[str]] = {}
-    definitions = {guest.name: guest.definition for guest in host.guests.values() if guest.owner is Owner.OURS}
-    for name, definition in {**definitions, **domains}.items():
+    for change in changes.values():
+        guest = change.guest
+        if change.host != host.name or (guest is not None and guest.owner is not Owner.OURS):
+            continue
+        definition = change.target or (guest.definition if guest is not None else None)
         for base in definition.depends_on if definition is not None else ():
-            found.setdefault(base, []).append(name)
+            found.setdefault(base, []).append(change.domain)
     return found
 
 

@@ -1,0 +1,222 @@
+"""The whole pass: observe hosts, plan, prove the plan, follow it. The command line and `watch` call this.
+
+`make_plan` works with observers only, which cannot change a host; `apply` is the one place where executors are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler import sightings
+from reconciler.apply import ApplyResult, Progress, apply_plan
+from reconciler.core.changes import Consent
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.plan import Plan, base_of, build_plan
+from reconciler.core.resolve.images import complete_images
+from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
+from reconciler.core.verify import verify
+from reconciler.hypervisors.base import Executor, Observer, Question
+from reconciler.specs import TreeReading
+
+_HOSTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """What a run is about: these hosts, these addresses; empty means all."""
+
+    hosts: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+
+    def host_names(self, known: Iterable[str]) -> frozenset[str]:
+        named = self.hosts | {target.split("/", 1)[0] for target in self.targets}
+        return frozenset(known) & named if named else frozenset(known)
+
+
+class Reconciler:
+    """One spec tree and the hosts it describes. Close it when done: it may hold ssh connections."""
+
+    def __init__(self, reading: TreeReading, spec_root: Path, state_dir: Path) -> None:
+        self._reading = reading
+        self._desired = reading.desired
+        self._spec_root = spec_root
+        self._state_dir = state_dir
+        self._observers: dict[str, Observer] = {}
+
+    async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
+        """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
+        selected = selection.host_names(self._desired.hosts)
+        hosts, problems = await self.observe(selected)
+        if self._may_be_elsewhere(selected, hosts):
+            others, silent = await self.observe(frozenset(self._desired.hosts) - selected)
+            hosts |= others
+            problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
+        desired, missing = complete(self._desired, hosts)
+        plan = build_plan(
+            desired,
+            hosts,
+            consent,
+            targets=selection.targets or (selected if selection.hosts else frozenset()),
+            unseen=self._unseen(hosts),
+            diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts()),
+        )
+        verify(plan, hosts, desired)
+        return replace(
+            plan,
+            hosts={name: summary for name, summary in plan.hosts.items() if name in selected},
+            unmanaged=tuple(address for address in plan.unmanaged if address.split("/", 1)[0] in selected),
+        )
+
+    async def apply(self, plan: Plan, progress: Progress) -> ApplyResult:
+        """Follow a plan of `make_plan`: one apply a host, and only where nothing moved since the plan was made."""
+        names = sorted({step.host for step in plan.steps})
+        held: dict[str, Diagnostic] = {}
+        executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
+        async with AsyncExitStack() as locks:
+            for name in names:
+                try:
+                    await locks.enter_async_context(executors[name].lock())
+                except ReconcilerError as error:
+                    held[name] = error.diagnostics[0]
+            hosts, problems = await self.observe(frozenset(names) - set(held))
+            held |= {problem.address: problem for problem in problems if problem.address is not None}
+            held |= {name: _stale(name) for name, host in hosts.items() if base_of(host) != plan.base.get(name)}
+            parallel = {name: self._desired.hosts[name].settings.parallel for name in names}
+            return await apply_plan(plan, executors, parallel, progress, held)
+
+    async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
+        """All of these hosts that answer, and why the others do not."""
+        gate = asyncio.Semaphore(_HOSTS_AT_ONCE)
+
+        async def look_at(name: str) -> Host | Diagnostic:
+            part = self._desired.hosts[name]
+            async with gate:
+                try:
+                    return await self._observer(part.settings).observe(question_for(part))
+                except ReconcilerError as error:
+                    return replace(error.diagnostics[0], address=name)
+
+        answers = await asyncio.gather(*(look_at(name) for name in sorted(names)))
+        hosts = {answer.name: answer for answer in answers if isinstance(answer, Host)}
+        sightings.remember(self._state_dir, hosts)
+        return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
+
+    async def close(self) -> None:
+        for observer in self._observers.values():
+            await observer.close()
+
+    def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
+        """Whether a domain to be created could exist on a host that was not looked at."""
+        return selected != frozenset(self._desired.hosts) and any(
+            domain not in host.guests for name, host in hosts.items() for domain in self._desired.hosts[name].domains
+        )
+
+    def _unseen(self, hosts: Mapping[str, Host]) -> dict[str, str]:
+        """Our domains on hosts that were not observed, as last seen."""
+        return {
+            domain: host
+            for host, domains in sightings.recall(self._state_dir).items()
+            if host not in hosts
+            for domain in domains
+        }
+
+    def _forgotten_hosts(self) -> list[Diagnostic]:
+        known = set(self._desired.hosts) | self._desired.frozen
+        return [
+            Diagnostic(
+                kind=Kind.NOTE,
+                summary=f"{host} is no longer in the specs",
+                detail=f"The specs no longer describe host {host}, where {len(domains)} of our domains were last seen. "
+                "Nothing is done there.",
+                hint=f"to give its domains up for good, remove their files first and {host}/host.toml later",
+                address=host,
+            )
+            for host, domains in sorted(sightings.recall(self._state_dir).items())
+            if host not in known and domains
+        ]
+
+    def _observer(self, settings: HostSettings) -> Observer:
+        if settings.name not in self._observers:
+            self._observers[settings.name] = open_observer(settings, self._desired.fleet, self._state_dir)
+        return self._observers[settings.name]
+
+    def _executor(self, settings: HostSettings) -> Executor:
+        return open_executor(settings, self._desired, self._spec_root, self._state_dir)
+
+
+def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observer:
+    """The reading side of a host, by its toolstack."""
+    if settings.toolstack == "simulated":
+        from reconciler.hypervisors.simulated import SimulatedObserver
+
+        return SimulatedObserver(settings, fleet, state_dir)
+    from reconciler.hypervisors.xl_observe import XlObserver
+
+    return XlObserver(settings, fleet, state_dir)
+
+
+def open_executor(settings: HostSettings, desired: Desired, spec_root: Path, state_dir: Path) -> Executor:
+    """The changing side of a host, by its toolstack."""
+    if settings.toolstack == "simulated":
+        from reconciler.hypervisors.simulated import SimulatedExecutor
+
+        return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
+    from reconciler.hypervisors.xl_execute import XlExecutor
+
+    return XlExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
+
+
+def question_for(part: DesiredHost) -> Question:
+    """What to ask a host besides what every look tells: the disks and images that its specs name."""
+    disks = [disk for domain in part.domains.values() for disk in domain.disks]
+    sources = sorted({disk.source for disk in disks if disk.source is not None})
+    images = {image.source for domain in part.domains.values() for image in domain.images}
+    return Question(
+        files=tuple(sorted({disk.target for disk in disks} | set(sources))),
+        images=tuple(sorted(source for source in images if source.startswith("/"))),
+        sources=tuple(sources),
+    )
+
+
+def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tuple[Diagnostic, ...]]:
+    """The desired state with the digests that only hosts could tell.
+
+    A source that vanished is an error of the spec; a domain that has its staged bytes goes on with them.
+    """
+    problems: list[Diagnostic] = []
+    parts = dict(desired.hosts)
+    for name, host in hosts.items():
+        part = parts[name]
+        domains = {}
+        for domain in part.domains.values():
+            completed, missing = complete_images(domain, part.settings, host.digests)
+            problems += [replace(problem, address=address_of(name, domain.name)) for problem in missing]
+            domains[domain.name] = _with_staged(completed, host) if missing else completed
+        parts[name] = replace(part, domains=domains)
+    return replace(desired, hosts=parts), tuple(problems)
+
+
+def _with_staged(domain: Domain, host: Host) -> Domain:
+    guest = host.guests.get(domain.name)
+    known = guest.definition if guest is not None else None
+    if known is None:
+        return domain
+
+    def staged(image: Image | None, current: Image | None) -> Image | None:
+        return current if image is not None and not image.sha256 and current is not None else image
+
+    return replace(domain, kernel=staged(domain.kernel, known.kernel), ramdisk=staged(domain.ramdisk, known.ramdisk))
+
+
+def _stale(host: str) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.REFUSED,
+        summary=f"{host} changed since the plan was made",
+        detail=f"What was observed on {host} is no longer what the plan was made for, so nothing was done there.",
+        hint="run the command again to see the new plan",
+        address=host,
+    )

@@ -1,0 +1,41 @@
+"""Which domains were ours on which host when it was last observed: so that a host that is silent now is not forgotten.
+
+A hint, never an authority: losing it loses only the warning that a domain may still run on a silent host.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from reconciler.core.state import Host, Owner
+
+_FILE = "sightings.json"
+
+
+def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
+    """Host name -> names of our domains at its last observation. Empty when nothing, or nothing readable, is there."""
+    try:
+        stored = json.loads((state_dir / _FILE).read_text(encoding="utf-8"))
+        return {str(host): tuple(str(name) for name in names) for host, names in stored.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
+    """Note what was seen now; hosts that were not observed keep what was noted before."""
+    before = recall(state_dir)
+    now = before | {
+        name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
+        for name, host in hosts.items()
+    }
+    if now == before:
+        return
+    with suppress(OSError):  # a hint is not worth failing a plan for
+        state_dir.mkdir(parents=True, exist_ok=True)
+        draft = state_dir / f".{_FILE}.{os.getpid()}"
+        draft.write_text(json.dumps(now, sort_keys=True), encoding="utf-8")
+        draft.replace(state_dir / _FILE)

@@ -1,0 +1,122 @@
+"""Laws of every plan, tried on generated worlds."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reconciler.core.changes import Action, Consent
+from reconciler.core.memory import capacity_kib, used_kib
+from reconciler.core.plan import Plan, build_plan
+from reconciler.core.simulate import Replay
+from reconciler.core.state import Desired, Host, Owner
+from reconciler.core.steps import PlannedStep, Shutdown
+from reconciler.core.verify import verify
+
+from .fleets import World, worlds
+
+
+def plan_for(host: Host, desired: Desired, consent: Consent | None = None) -> Plan:
+    plan = build_plan(desired, {host.name: host}, consent or Consent())
+    verify(plan, {host.name: host}, desired)
+    return plan
+
+
+def interleaving(plan: Plan, seed: int) -> list[PlannedStep]:
+    """Some order that apply could really take: any that respects what each step needs."""
+    random, waiting = Random(seed), {step.id: set(step.needs) for step in plan.steps}
+    by_id, order = {step.id: step for step in plan.steps}, []
+    while waiting:
+        chosen = random.choice(sorted(step_id for step_id, needs in waiting.items() if not needs))
+        del waiting[chosen]
+        for needs in waiting.values():
+            needs.discard(chosen)
+        order.append(by_id[chosen])
+    return order
+
+
+def after(host: Host, steps: list[PlannedStep]) -> Host:
+    replay = Replay(host)
+    for step in steps:
+        replay.apply(step.step)
+    return replay.host()
+
+
+@given(worlds())
+@settings(max_examples=400, deadline=None)
+def test_a_followed_plan_leaves_nothing_to_do(world: World) -> None:
+    plan = plan_for(world.host, world.desired)
+    again = plan_for(after(world.host, list(plan.steps)), world.desired)
+    left = {change.address for change in again.changes if change.acts}
+    assert left <= {change.address for change in plan.changes if change.action is Action.BLOCKED}
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_the_same_input_gives_the_same_plan(world: World) -> None:
+    assert plan_for(world.host, world.desired) == plan_for(world.host, world.desired)
+
+
+@given(worlds(), st.integers(0, 10**6))
+@settings(max_examples=300, deadline=None)
+def test_memory_fits_in_every_order_that_apply_may_take(world: World, seed: int) -> None:
+    plan = plan_for(world.host, world.desired)
+    keep_free = world.desired.hosts["alpha"].settings.keep_free_kib
+    capacity, replay = capacity_kib(world.host, keep_free), Replay(world.host)
+    start = used_kib(world.host)
+    for step in interleaving(plan, seed):
+        replay.apply(step.step)
+        assert used_kib(replay.host()) <= max(capacity, start)
+
+
+@given(worlds(), st.integers(0, 10**6))
+@settings(max_examples=200, deadline=None)
+def test_no_order_takes_more_domains_down_than_allowed(world: World, seed: int) -> None:
+    plan = plan_for(world.host, world.desired)
+    restarting = {change.address for change in plan.changes if change.restarts}
+    limit, down = world.desired.hosts["alpha"].settings.max_unavailable, set()
+    for step in interleaving(plan, seed):
+        if step.address in restarting and isinstance(step.step, Shutdown):
+            down.add(step.address)
+        if step.step.kind == "await_ready":
+            down.discard(step.address)
+        assert len(down) <= limit
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_what_is_not_ours_is_in_no_step(world: World) -> None:
+    plan = plan_for(world.host, world.desired)
+    foreign = {f"alpha/{guest.name}" for guest in world.host.guests.values() if guest.owner is not Owner.OURS}
+    assert not foreign & {step.address for step in plan.steps}
+    assert foreign == set(plan.unmanaged)
+
+
+@given(worlds(), st.integers(0, 10**6), st.integers(0, 40))
+@settings(max_examples=400, deadline=None)
+def test_stopping_anywhere_and_planning_again_converges(world: World, seed: int, length: int) -> None:
+    plan = plan_for(world.host, world.desired)
+    midway = after(world.host, interleaving(plan, seed)[:length])
+    again = plan_for(midway, world.desired)
+    arrived = after(midway, list(again.steps))
+    first_end = after(world.host, list(plan.steps))
+    blocked = {change.domain for change in (*plan.changes, *again.changes) if change.action is Action.BLOCKED}
+    for name in {change.domain for change in plan.changes if change.acts} - blocked:
+        assert (name in arrived.guests) == (name in first_end.guests)
+        if name in arrived.guests:
+            assert arrived.guests[name].running == first_end.guests[name].running
+            assert arrived.guests[name].config == first_end.guests[name].config
+
+
+@given(worlds())
+@settings(max_examples=100, deadline=None)
+def test_prevent_destroy_and_blocked_pruning_hold(world: World) -> None:
+    plan = plan_for(world.host, world.desired)
+    for change in plan.changes:
+        if change.action is Action.DESTROY:
+            assert world.desired.prune
+            assert change.guest is not None
+            assert change.guest.config is not None
+            assert not change.guest.config.prevent_destroy
