@@ -149,7 +149,7 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
 
 
 def _digest(body: str) -> str:
-    return hashlib.sha256(body.encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
@@ -193,16 +193,11 @@ def _read_mark(text: str) -> Mark | None:
     """None for what is no whole mark of ours: people can edit it, and then the file is theirs."""
     if len(text) > _MARK_MAX:
         return None
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(found, dict):
-        return None
     known = {f.name for f in fields(Mark)}
     try:
+        found = json.loads(text)
         mark = Mark(**{key: _frozen(value) for key, value in found.items() if key in known})
-    except TypeError:  # a key is missing
+    except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, or a key is missing
         return None
     return mark if _is_sound(mark) else None
 

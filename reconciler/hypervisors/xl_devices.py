@@ -300,6 +300,8 @@ def rate_of(rate: str) -> tuple[int, int]:
     microseconds = length * {"u": 1, "m": 10**3, "": 10**6}[interval[2]]
     if microseconds > 0xFFFFFFFF or bytes_a_second * microseconds > 0xFFFFFFFFFFFFFFFF:
         raise ValueError(f'The rate "{rate}" is too large for xl.')
+    if bytes_a_second * microseconds < 10**6:
+        raise ValueError(f'The rate "{rate}" is less than a byte an interval, which xl takes for no limit at all.')
     return bytes_a_second * microseconds // 10**6, microseconds
 
 

@@ -187,6 +187,8 @@ class _Parser:
         at = 0
         while at < len(self._text):
             match = _TOKEN.match(self._text, at)
+            if match is None and at == len(self._text) - 1 and self._text[at].isascii():
+                break  # xl's scanner drops one stray character at the very end
             if match is None:
                 raise self._error(_Token("", self._text[at], at), _lexical_message(self._text[at]))
             kind = match.lastgroup or ""

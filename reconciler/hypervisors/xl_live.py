@@ -32,7 +32,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Do
     built = {**_part(built, f"type.{kind}"), **built}
     name, uuid = _text(created, "name"), _text(created, "uuid")
     start = base or Domain(name=name or "", uuid=uuid or "", memory_kib=0, maxmem_kib=0)
-    by_firmware = kind == "pv" and start.firmware is not None and start.kernel is None
+    by_firmware = kind != "hvm" and start.firmware is not None and start.kernel is None
     domain = replace(
         start,
         name=name or start.name,

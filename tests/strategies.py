@@ -1,0 +1,110 @@
+"""Hypothesis strategies of domains, shared by the property tests."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hypothesis import strategies as st
+
+from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.core.vdev import devid_of
+
+names = st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True)
+texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=30)
+"""Whatever a person may write on one line, with all that could upset a config file: quotes, backslashes, `#`, `]`."""
+
+_words = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=",/"), min_size=1, max_size=12)
+_ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart")
+_VDEVS = ("xvda", "xvdb", "xvdc1", "hda", "hdc", "sda", "0x0", "0x1", "768", "51744", "d3p1")
+
+
+def images(folder: str = "/var/lib/xen/kernels/web") -> st.SearchStrategy[Image]:
+    """Staged images."""
+    return st.builds(
+        lambda name, digest: Image(sha256=digest, path=f"{folder}/{name}.{digest[:12]}"),
+        _words,
+        st.from_regex(r"[0-9a-f]{64}", fullmatch=True),
+    )
+
+
+@st.composite
+def disks(draw: st.DrawFn) -> Disk:
+    kind: Literal["file", "lv", "device"] = draw(st.sampled_from(("file", "lv", "device")))
+    folder = {"file": "/srv", "lv": "/dev/vg0", "device": "/dev/disk/by-id"}[kind]
+    target = f"{folder}/{draw(_words)}{draw(st.sampled_from(('', ',a=b', '.img', ' b')))}"
+    vdev = draw(st.sampled_from(_VDEVS))
+    return Disk(
+        vdev=vdev,
+        devid=devid_of(vdev),
+        kind=kind,
+        target=target,
+        format=draw(st.sampled_from(("raw", "qcow2"))),
+        access=draw(st.sampled_from(("rw", "ro"))),
+        size_bytes=draw(st.none() | st.integers(1, 1 << 40)),
+        on_delete=draw(st.sampled_from(("keep", "delete"))),
+    )
+
+
+@st.composite
+def vifs(draw: st.DrawFn, devid: int = 0) -> Vif:
+    word = st.none() | _words
+    return Vif(
+        devid=devid,
+        mac=f"00:16:3e:{draw(st.integers(0, 255)):02x}:{draw(st.integers(0, 255)):02x}:{devid:02x}",
+        bridge=draw(word),
+        ip=draw(word),
+        script=draw(word),
+        rate=draw(st.none() | st.sampled_from(("10Mb/s", "1MB/s@20ms", "512Kb/s@1s", "3B/s@500000us"))),
+        model=draw(word),
+        type=draw(st.none() | st.sampled_from(("vif", "ioemu"))),
+        vifname=draw(word),
+    )
+
+
+@st.composite
+def domains(draw: st.DrawFn, name: str | None = None) -> Domain:
+    """Definitions that a spec could have led to: staged images, whole MiB, each device once."""
+    memory, vcpus = draw(st.integers(1, 1 << 16)), draw(st.integers(1, 8))
+    kind: Literal["pv", "pvh", "hvm"] = draw(st.sampled_from(("pv", "pvh", "hvm")))
+    boots = draw(st.sampled_from(("kernel", "bootloader", "firmware")))
+    firmware = {"pv": "pvgrub64", "pvh": "pvgrub32", "hvm": "ovmf"}[kind]
+    return Domain(
+        name=name or draw(names),
+        uuid=str(draw(st.uuids())),
+        type=kind,
+        kernel=draw(images()) if boots == "kernel" else None,
+        ramdisk=draw(st.none() | images()) if boots == "kernel" else None,
+        cmdline=draw(st.none() | texts),
+        bootloader=draw(texts.filter(bool)) if boots == "bootloader" else None,
+        bootloader_args=draw(st.lists(texts, max_size=2).map(tuple)) if boots == "bootloader" else (),
+        firmware=firmware if boots == "firmware" else None,
+        memory_kib=memory * 1024,
+        maxmem_kib=(memory + draw(st.integers(0, 1024))) * 1024,
+        vcpus=vcpus,
+        maxvcpus=vcpus + draw(st.integers(0, 4)),
+        cpus=draw(st.none() | st.sampled_from(("0-3", "all", "1,^0", "2"))),
+        cpu_weight=draw(st.none() | st.integers(1, 65535)),
+        cap=draw(st.none() | st.integers(0, 400)),
+        disks=tuple(draw(st.lists(disks(), max_size=3, unique_by=lambda disk: disk.devid))),
+        vifs=tuple(draw(vifs(devid)) for devid in range(draw(st.integers(0, 2)))),
+        pci=tuple(draw(st.lists(st.sampled_from(("01:00.0", "0000:02:1f.3", "00:1b.0,permissive=1")), unique=True))),
+        on_poweroff=draw(st.sampled_from(_ACTIONS)),
+        on_reboot=draw(st.sampled_from(_ACTIONS)),
+        on_crash=draw(st.sampled_from(_ACTIONS)),
+        on_watchdog=draw(st.sampled_from(_ACTIONS)),
+        xl=draw(_xl_keys()),
+        state=draw(st.sampled_from(("running", "stopped"))),
+        prevent_destroy=draw(st.booleans()),
+        shutdown_timeout_seconds=draw(st.sampled_from((90, 0.5, 600))),
+        on_shutdown_timeout=draw(st.sampled_from(("fail", "destroy"))),
+        depends_on=tuple(draw(st.lists(names, max_size=2, unique=True))),
+    )
+
+
+@st.composite
+def _xl_keys(draw: st.DrawFn) -> tuple[tuple[str, XlValue], ...]:
+    """Keys that no xl knows, so that their values can be anything."""
+    atoms = texts | st.integers(0, 1 << 40)
+    value = atoms | st.lists(atoms, max_size=3).map(tuple)
+    keys = st.from_regex(r"x_[._0-9a-z]{0,6}", fullmatch=True)
+    return tuple(sorted(draw(st.dictionaries(keys, value, max_size=3)).items()))

@@ -1,0 +1,176 @@
+"""Device specs: xl's own test vectors, the old forms of the NetBSD HOWTO, and the way back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from reconciler.core.state import Disk, Vif
+from reconciler.hypervisors.xl_devices import (
+    PciAddress,
+    disk_spec,
+    kind_of,
+    parse_disk,
+    parse_vif,
+    pci_address,
+    rate_of,
+    rate_text,
+    read_disk,
+    read_vif,
+    vif_spec,
+)
+from tests.strategies import disks, vifs
+
+
+@pytest.mark.parametrize(
+    ("spec", "disk"),
+    [
+        ("file:/u0/xen/foo-wd0,0x0,w", Disk(vdev="0x0", devid=0, kind="file", target="/u0/xen/foo-wd0")),
+        ("file:/u0/xen/foo-wd1,0x1,w", Disk(vdev="0x1", devid=1, kind="file", target="/u0/xen/foo-wd1")),
+        ("phy:/dev/vg0/web,xvda,r", Disk(vdev="xvda", devid=51712, kind="lv", target="/dev/vg0/web", access="ro")),
+        ("phy:vg0/web,xvda,w", Disk(vdev="xvda", devid=51712, kind="lv", target="/dev/vg0/web")),
+        ("phy:/dev/wd0e,0x1,w", Disk(vdev="0x1", devid=1, kind="device", target="/dev/wd0e")),
+        ("/srv/a.img,raw,hda,rw", Disk(vdev="hda", devid=768, kind="file", target="/srv/a.img")),
+        ("/srv/a.img,,hda", Disk(vdev="hda", devid=768, kind="file", target="/srv/a.img")),
+        (
+            "format=qcow2, vdev=xvdb, access=ro, target=/srv/a,b=c",
+            Disk(vdev="xvdb", devid=51728, kind="file", target="/srv/a,b=c", format="qcow2", access="ro"),
+        ),
+        (",hdc:cdrom,r", Disk(vdev="hdc", devid=5632, kind="file", target="", format="empty", access="ro")),
+    ],
+)
+def test_disks(spec: str, disk: Disk) -> None:
+    assert parse_disk(spec) == disk
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("/srv/a.img,0x0,w", 'the format "0x0"'),
+        ("/srv/a.img", "no vdev"),
+        ("vdev=xvda", "no target"),
+        ("vdev=xvda,vdev=xvdb,target=/a", "vdev twice"),
+        ("foo:/srv/a,hda,w", 'begins "foo:"'),
+        ("/a,raw,hda,w,r", "more parts"),
+        ("/a,raw,hda,x", 'the access "x"'),
+        ("/a,raw,hda,colour=blue", '"colour=blue"'),
+        ("/a,raw,nonsense,w", "names no virtual disk"),
+    ],
+)
+def test_bad_disks_are_told_why(spec: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_disk(spec)
+
+
+def test_what_a_disk_has_no_field_for_is_named() -> None:
+    assert read_disk("/a.iso,raw,hdc,r,cdrom,backendtype=qdisk")[1] == ("backendtype=qdisk", "devtype=cdrom")
+
+
+@given(disks())
+def test_a_written_disk_is_read_back(disk: Disk) -> None:
+    found = parse_disk(disk_spec(disk))
+    assert (found.devid, found.target, found.format, found.access) == (
+        disk.devid,
+        disk.target,
+        disk.format,
+        disk.access,
+    )
+
+
+def test_a_target_that_xl_would_shorten_is_refused() -> None:
+    with pytest.raises(ValueError, match="ends with a comma"):
+        disk_spec(Disk(vdev="xvda", devid=51712, kind="file", target="/srv/a,"))
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [("/srv/vg0/web", "file"), ("/dev/vg0/web", "lv"), ("/dev/mapper/vg0-web", "device"), ("/dev/sda", "device")],
+)
+def test_the_kind_of_a_target(target: str, kind: str) -> None:
+    assert kind_of(target) == kind
+
+
+@pytest.mark.parametrize(
+    ("spec", "vif"),
+    [
+        ("", Vif(devid=2, mac="")),
+        ("mac=AA:00:00:d1:00:09, bridge=bridge0", Vif(devid=2, mac="aa:00:00:d1:00:09", bridge="bridge0")),
+        ("devid=7,rate=10Mb/s", Vif(devid=7, mac="", rate="10Mb/s")),
+        (
+            "ip=10.0.0.1 netmask 255.255.255.0,script=vif-ip",
+            Vif(devid=2, mac="", ip="10.0.0.1 netmask 255.255.255.0", script="vif-ip"),
+        ),
+        (
+            "type=ioemu,model=e1000,vifname=v0,gatewaydev=x",
+            Vif(devid=2, mac="", type="ioemu", model="e1000", vifname="v0"),
+        ),
+    ],
+)
+def test_vifs(spec: str, vif: Vif) -> None:
+    assert parse_vif(spec, 2) == vif
+
+
+@pytest.mark.parametrize("spec", ["foo", "colour=blue", "mac=nonsense", "type=pv", "rate=fast", "devid=first"])
+def test_bad_vifs_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match=spec.partition("=")[2] or spec):
+        parse_vif(spec, 0)
+
+
+def test_what_a_vif_has_no_field_for_is_named() -> None:
+    assert read_vif("bridge=br0,mtu=9000,foo", 0)[1] == ("mtu=9000", "foo")
+
+
+@given(vifs(devid=3))
+def test_a_written_vif_is_read_back(vif: Vif) -> None:
+    assert parse_vif(vif_spec(vif), 0) == vif
+
+
+def test_a_comma_in_a_vif_is_refused() -> None:
+    with pytest.raises(ValueError, match="another key"):
+        vif_spec(Vif(devid=0, mac="00:16:3e:00:00:01", ip="10.0.0.1,bridge=br0"))
+
+
+@pytest.mark.parametrize("rate", ["16000000b/s", "10MB/s@1s", "1GB/s@3us", "3B/s@1s"])
+def test_a_rate_read_from_a_running_domain_means_the_same(rate: str) -> None:
+    assert rate_of(rate_text(*rate_of(rate))) == rate_of(rate)
+
+
+def test_pci_addresses() -> None:
+    assert pci_address("01:00.0") == PciAddress(0, 1, 0, 0)
+    assert str(pci_address("0002:0a:1f.7@5,permissive=1")) == "0002:0a:1f.7"
+    assert pci_address("nonsense") is None
+
+
+def _vectors(corpus: Path, kind: str) -> list[dict[str, Any]]:
+    vectors: list[dict[str, Any]] = json.loads((corpus / f"xen-xl-parse-vectors/{kind}-parse-vectors.json").read_text())
+    return vectors
+
+
+def test_the_disk_vectors_of_xl(corpus: Path) -> None:
+    for vector in _vectors(corpus, "disk"):
+        spec, expected = ",".join(vector["args"]), vector["expect"]
+        if expected is None:
+            with pytest.raises(ValueError, match=spec):
+                parse_disk(spec)
+            continue
+        disk = parse_disk(spec)
+        assert disk.target == expected.get("pdev_path", "")
+        assert disk.vdev == expected["vdev"]
+        assert disk.format == expected["format"]
+        assert disk.access == ("rw" if expected.get("readwrite") else "ro")
+
+
+def test_the_vif_vectors_of_xl(corpus: Path) -> None:
+    for vector in _vectors(corpus, "vif"):
+        spec, expected = ",".join(vector["args"]), vector["expect"]
+        if expected is None:
+            with pytest.raises(ValueError, match=r"xl"):
+                parse_vif(spec, 0)
+        elif rate := parse_vif(spec, 0).rate:
+            assert rate_of(rate) == (expected["rate_bytes_per_interval"], expected["rate_interval_usecs"])
+        else:
+            assert expected == {"trusted": "True"}
