@@ -7,6 +7,7 @@ restarts that have not begun (the next ones would likely fail the same way).
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -76,17 +77,19 @@ class _Run:
         self._restarting = {change.address for change in plan.changes if change.restarts}
         self._begun: set[str] = set()  # addresses
         self._results: dict[str, StepResult] = {}
-        self._done: set[str] = set()
+        self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
 
     async def run(self, held: Mapping[str, Diagnostic]) -> ApplyResult:
         for step in self._steps.values():
             if step.host in held:
                 self._skip(step.id, held[step.host].summary)
+        for step_id, needs in self._waiting.items():
+            if not needs:
+                self._offer(step_id)
         running: dict[asyncio.Task[StepResult], PlannedStep] = {}
         try:
             while True:
-                for step in self._ready():
-                    self._begin(step)
+                for step in self._begin_ready():
                     running[asyncio.create_task(self._carry_out(step))] = step
                 if not running:
                     break
@@ -103,28 +106,27 @@ class _Run:
             )
         return replace(self._result(), diagnostics=tuple(held[host] for host in sorted(held)))
 
-    def _ready(self) -> list[PlannedStep]:
-        """Steps that may begin now: those that bring a domain back first, then the longest way to go."""
-        ids = [step_id for step_id, needs in self._waiting.items() if not needs and step_id not in self._results]
-        ids.sort(key=lambda step_id: (not self._brings_back(step_id), -self._length[step_id]))
-        chosen = []
-        free = dict(self._slots)
-        for step_id in ids:
-            step = self._steps[step_id]
-            if free[step.host] > 0:
-                free[step.host] -= 1
-                chosen.append(step)
-        return chosen
-
-    def _brings_back(self, step_id: str) -> bool:
+    def _offer(self, step_id: str) -> None:
+        """Put a step whose needs are done in line: what brings a domain back first, then the longest way to go."""
         step = self._steps[step_id]
-        return step.address in self._begun and step.address in self._restarting
+        brings_back = step.address in self._begun and step.address in self._restarting
+        heapq.heappush(self._line[step.host], (not brings_back, -self._length[step_id], step_id))
 
-    def _begin(self, step: PlannedStep) -> None:
-        del self._waiting[step.id]
-        self._slots[step.host] -= 1
-        self._begun.add(step.address)
-        self._progress.started(step)
+    def _begin_ready(self) -> list[PlannedStep]:
+        """Begin as many steps as each host has slots for."""
+        begun = []
+        for host, line in self._line.items():
+            while line and self._slots[host] > 0:
+                step_id = heapq.heappop(line)[2]
+                if step_id not in self._waiting:  # skipped meanwhile
+                    continue
+                del self._waiting[step_id]
+                step = self._steps[step_id]
+                self._slots[host] -= 1
+                self._begun.add(step.address)
+                self._progress.started(step)
+                begun.append(step)
+        return begun
 
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
         executor = self._executors[planned.host]
@@ -146,6 +148,8 @@ class _Run:
             for follower in self._followers[step.id]:
                 if follower in self._waiting:
                     self._waiting[follower].discard(step.id)
+                    if not self._waiting[follower]:
+                        self._offer(follower)
             return
         self._skip_followers(step, f"{step.address} failed before it")
         if step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady):
