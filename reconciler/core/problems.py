@@ -10,7 +10,7 @@ import difflib
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -19,6 +19,9 @@ from reconciler.core.spec import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
 from reconciler.core.units import kind_of
 
 Loc = tuple[str | int, ...]
+S = TypeVar("S", bound=Spec)
+
+SALVAGE_ROUNDS_MAX = 3  # a required key with a wrong value is missing in the second round, its table gone in the third
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,14 +44,45 @@ class Problem:
     address: str | None = None
 
 
-def explain(error: ValidationError, model: type[Spec]) -> tuple[Complaint, ...]:
-    """The complaints in a validation error of `model`, in the order of the keys."""
-    return tuple(_complaint(details, model) for details in error.errors(include_url=False))
+def validate(model: type[S], table: Mapping[str, Any]) -> tuple[S | None, tuple[Complaint, ...]]:
+    """The spec that a table holds, and what is wrong with its values one by one.
+
+    A table with wrong values gives what is left without them, where that is a spec at all: so that the rules between
+    keys can be checked too, and one run reports every problem.
+    """
+    complaints: list[Complaint] = []
+    for _ in range(SALVAGE_ROUNDS_MAX):
+        try:
+            return model.model_validate(table), tuple(complaints)
+        except ValidationError as error:
+            found = error.errors(include_url=False)
+        if not complaints:
+            complaints = [_complaint(details, model) for details in found]
+        for details in found:
+            loc: Loc = details["loc"]
+            table = _without(table, loc[:-1] if loc[-1] == "[key]" else loc, whole=details["type"] == "missing")
+    return None, tuple(complaints)
+
+
+def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str, Any]:
+    """A copy without the value at `loc`; without all below its first key if an array would lose an element."""
+    first = str(loc[0])
+    if first not in table:
+        return table
+    rest = {key: value for key, value in table.items() if key != first}
+    if len(loc) == 1 or whole or isinstance(loc[-1], int):
+        return rest
+    inner, steps = table[first], loc[1:]
+    if isinstance(steps[0], int):
+        items = list(inner)
+        items[steps[0]] = _without(items[steps[0]], steps[1:], whole=False)
+        return {**rest, first: items}
+    return {**rest, first: _without(inner, steps, whole=False)}
 
 
 def near_miss(word: str, known: Iterable[str]) -> str | None:
     """A hint naming what a misspelt word is close to."""
-    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.7)
     return f'Did you mean "{matches[0]}"?' if matches else None
 
 

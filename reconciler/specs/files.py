@@ -15,6 +15,7 @@ from reconciler.core.resolve import TreeFile
 
 SPEC_BYTES_MAX = 1 << 20
 _CHUNK_BYTES = 1 << 20
+_LINE_SHOWN_MAX = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +78,13 @@ class TreeRoot:
             return TreeFile(sha256=_sha256_of(path))
         except OSError as error:
             return TreeFile(problem=_unreadable(relative, error).detail)
+
+
+def line_shown(line: str) -> str:
+    """A line of a file as a terminal may show it, column for column; nothing of one that would fill the screen."""
+    if len(line) > _LINE_SHOWN_MAX:
+        return ""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)
 
 
 def _open(path: str) -> int:

@@ -15,6 +15,7 @@ from tree_sitter import Node
 
 from reconciler.core.diagnostics import Source
 from reconciler.core.problems import Loc
+from reconciler.specs.files import line_shown
 from reconciler.specs.toml import TomlError, parse_toml
 
 DEPTH_MAX = 16  # specs nest three deep; what lies deeper has its position from the table around it
@@ -50,14 +51,14 @@ class Positions:
             span = first.get(part) or second.get(part)
             if span is not None:
                 return self._source_of(span)
-        return source_at(self._path, self._lines, 1, 1)
+        return Source(path=self._path, text=line_shown(self._lines[0].rstrip("\r")))
 
     def _source_of(self, span: Span) -> Source:
         line = self._lines[span.row].rstrip("\r")
         before = line.encode()[: span.column].decode(errors="replace")
         within = line.encode()[span.column : span.end_column if span.end_row == span.row else None]
         length = max(1, len(within.decode(errors="replace").rstrip()))
-        return Source(path=self._path, line=span.row + 1, column=len(before) + 1, text=line, length=length)
+        return Source(path=self._path, line=span.row + 1, column=len(before) + 1, text=line_shown(line), length=length)
 
     def _read_document(self, document: Node) -> None:
         for node in document.named_children:
@@ -110,13 +111,6 @@ class Positions:
             for pair in value.named_children:
                 if pair.type == "pair":
                     self._read_pair(pair, loc)
-
-
-def source_at(path: str, lines: list[str], line: int, column: int) -> Source:
-    """A place known by its line and column (from 1, in characters), as far as the file really goes."""
-    line = min(max(line, 1), len(lines))
-    text = lines[line - 1].rstrip("\r")
-    return Source(path=path, line=line, column=min(max(column, 1), len(text) + 1), text=text)
 
 
 def _span(node: Node) -> Span:

@@ -19,7 +19,7 @@ from reconciler.core.problems import Problem
 from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, resolve
 from reconciler.core.spec import NAME, TreeSpec
 from reconciler.core.state import Desired, address_of
-from reconciler.specs.files import Content, TreeRoot, Unreadable
+from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.toml import TomlError, parse_toml
 
 if TYPE_CHECKING:
@@ -218,9 +218,9 @@ class _Reader:
 
     def _report(self, relative: str, problem: Unreadable, address: str | None = None) -> None:
         """Report what is wrong with a file as a whole; it freezes `address`, a domain or a host."""
-        lines = [problem.text] if problem.text else self._texts.get(relative, "").split("\n")
+        lines = self._texts.get(relative, "").split("\n")
+        text = problem.text or lines[min(problem.line, len(lines)) - 1].rstrip("\r")
         path, detail = _printable(self._path(relative)), _printable(problem.detail)
-        column, text = problem.column, lines[min(problem.line, len(lines)) - 1].rstrip("\r")
         if address is not None:
             self._frozen.add(_printable(address))
         self._diagnostics.append(
@@ -230,7 +230,7 @@ class _Reader:
                 detail=detail,
                 hint=problem.hint,
                 address=_printable(address) if address is not None else None,
-                source=Source(path=path, line=problem.line, column=column, text=text),
+                source=Source(path=path, line=problem.line, column=problem.column, text=line_shown(text)),
             )
         )
 

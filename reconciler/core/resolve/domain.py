@@ -41,7 +41,7 @@ def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Co
     """Whether the kernel and ramdisk that lie in the tree can be used, and are what their pins say."""
     images = (("kernel", spec.kernel, spec.kernel_sha256), ("ramdisk", spec.ramdisk, spec.ramdisk_sha256))
     for key, path, pin in images:
-        if path is None or path.startswith("/"):
+        if path is None or path.startswith("/") or ".." in path.split("/"):
             continue
         file = files[path]
         if file.problem is not None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from pydantic import ValidationError
-
-from reconciler.core.problems import Complaint, Loc, explain
+from reconciler.core.problems import Complaint, Loc, validate
 from reconciler.core.resolve.inputs import Table
 from reconciler.core.resolve.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
-from reconciler.core.resolve.rules import check_path
+from reconciler.core.resolve.rules import OWN_KEYS, check_path
 from reconciler.core.spec import AllowSpec, DiskSpec, DomainSpec, HostSpec
 from reconciler.core.state import Allow, HostSettings, Simulated
 
@@ -20,11 +18,10 @@ _PORT_MAX = 65535
 
 def resolve_host(name: str, table: Table) -> tuple[HostSettings | None, tuple[Complaint, ...]]:
     """The settings, or what is wrong with them."""
-    try:
-        spec = HostSpec.model_validate(table)
-    except ValidationError as error:
-        return None, explain(error, HostSpec)
-    complaints = tuple(_check_settings(spec))
+    spec, complaints = validate(HostSpec, table)
+    if spec is None:
+        return None, complaints
+    complaints += tuple(_check_settings(spec))
     return (None if complaints else _build(name, spec)), complaints
 
 
@@ -108,7 +105,7 @@ def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complain
             entries = (*allow.pci, pci_address(address))
             yield _not_allowed(("pci", index), f"The PCI device {address}", settings, "pci", entries)
     for key in spec.xl:
-        if key not in allow.xl_keys:
+        if key not in allow.xl_keys and key not in OWN_KEYS:
             yield _not_allowed(("xl", key), f"The xl.cfg key {key}", settings, "xl_keys", (*allow.xl_keys, key), True)
 
 

@@ -10,9 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
-from reconciler.core.problems import Complaint, Loc, explain, near_miss
+from reconciler.core.problems import Complaint, Loc, near_miss, validate
 from reconciler.core.resolve.inputs import Findings, SpecFile, SpecTree, Table
 from reconciler.core.spec import DomainSpec
 
@@ -49,15 +47,6 @@ def origin(layers: tuple[Layer, ...], loc: Loc) -> tuple[str, Loc]:
     return layers[-1].file, layers[-1].prefix + loc
 
 
-def table_complaints(table: Table) -> tuple[Complaint, ...]:
-    """What is wrong with a table of domain keys by itself."""
-    try:
-        DomainSpec.model_validate(table)
-    except ValidationError as error:
-        return explain(error, DomainSpec)
-    return ()
-
-
 class Profiles:
     """All profiles of a tree, checked once; gives the layers below a table that names some of them."""
 
@@ -68,8 +57,13 @@ class Profiles:
         for name in profiles:
             self._layers_of_profile(name, ())
 
-    def below(self, table: Table, file: str, prefix: Loc = (), path: tuple[str, ...] = ()) -> tuple[Layer, ...] | None:
-        """The layers of the profiles that `table` names, lowest first; None when one of them cannot be used."""
+    def below(
+        self, table: Table, file: str, prefix: Loc = (), path: tuple[str, ...] = (), address: str | None = None
+    ) -> tuple[Layer, ...] | None:
+        """The layers of the profiles that `table` names, lowest first; None when one of them cannot be used.
+
+        `path` are the profiles being expanded already, `address` the domain whose table it is.
+        """
         named = table.get("profile", ())
         names = [named] if isinstance(named, str) else named
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -78,29 +72,28 @@ class Profiles:
         layers: dict[str, Layer] = {}
         for index, name in enumerate(names):
             loc: Loc = (*prefix, "profile") if isinstance(named, str) else (*prefix, "profile", index)
-            found = self._layers_of_profile(name, path) if self._is_known(name, file, loc, path) else None
+            complaint = self._misnamed(name, loc, path)
+            if complaint is not None:
+                self._findings.report(file, complaint, address=address)
+            found = self._layers_of_profile(name, path) if complaint is None else None
             usable = usable and found is not None
             for layer in found or ():
                 layers.pop(layer.file, None)  # named twice: only the last time counts, since later wins
                 layers[layer.file] = layer
         return tuple(layers.values()) if usable else None
 
-    def _is_known(self, name: str, file: str, loc: Loc, path: tuple[str, ...]) -> bool:
+    def _misnamed(self, name: str, loc: Loc, path: tuple[str, ...]) -> Complaint | None:
         if name in path:
             circle = " → ".join((*path[path.index(name) :], name))
             detail = f"Profiles build on each other in a circle: {circle}."
-            self._findings.report(file, Complaint(loc=loc, summary="Circle of profiles", detail=detail))
-            return False
+            return Complaint(loc=loc, summary="Circle of profiles", detail=detail)
         if len(path) >= PROFILE_DEPTH_MAX:
             detail = f"More than {PROFILE_DEPTH_MAX} profiles build on each other."
-            self._findings.report(file, Complaint(loc=loc, summary="Too many profiles", detail=detail))
-            return False
+            return Complaint(loc=loc, summary="Too many profiles", detail=detail)
         if name not in self._files:
             detail = f'There is no profile "{name[:60]}": profiles/{name[:60]}.toml does not exist.'
-            hint = near_miss(name, self._files)
-            self._findings.report(file, Complaint(loc=loc, summary="Unknown profile", detail=detail, hint=hint))
-            return False
-        return True
+            return Complaint(loc=loc, summary="Unknown profile", detail=detail, hint=near_miss(name, self._files))
+        return None
 
     def _layers_of_profile(self, name: str, path: tuple[str, ...]) -> tuple[Layer, ...] | None:
         if name not in self._layers:
@@ -110,7 +103,7 @@ class Profiles:
     def _expand(self, profile: SpecFile, path: tuple[str, ...]) -> tuple[Layer, ...] | None:
         if profile.data is None:
             return None
-        complaints = table_complaints(profile.data)
+        _, complaints = validate(DomainSpec, profile.data)
         for complaint in complaints:
             self._findings.report(profile.path, complaint)
         below = self.below(profile.data, profile.path, path=path)

@@ -11,6 +11,10 @@ from reconciler.core.spec import DiskSpec, DomainSpec
 from reconciler.core.units import Unfit
 from reconciler.core.vdev import devid_of
 
+DISAGREE = "Keys that do not agree"
+INCOMPLETE = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
+"""Summaries of what may be wrong only because a wrong value was left out: not to be told beside that value."""
+
 _MULTICAST_BIT = 1
 _PORT_MAX = 65535
 
@@ -142,12 +146,12 @@ def _check_ready(spec: DomainSpec) -> Iterator[Complaint]:
             yield Complaint(loc=("ready", "console"), summary="Invalid value", detail=detail)
 
 
-_OWN_KEYS = frozenset(field.alias or name for name, field in DomainSpec.model_fields.items()) | {"name", "builder"}
+OWN_KEYS = frozenset(field.alias or name for name, field in DomainSpec.model_fields.items()) | {"name", "builder"}
 
 
 def _check_xl(spec: DomainSpec) -> Iterator[Complaint]:
     for key in spec.xl:
-        if key in _OWN_KEYS:
+        if key in OWN_KEYS:
             hints = {"name": "The file's name is the domain's name.", "builder": 'Write type = "hvm", "pv" or "pvh".'}
             hint = hints.get(key, f"Move {key} out of [xl], to the top of the file.")
             detail = f"{key} cannot be given under [xl], since domain specs have their own word for it."
@@ -163,4 +167,4 @@ def check_path(loc: tuple[str | int, ...], path: str, normal: Callable[[str], st
 
 
 def _conflict(loc: tuple[str | int, ...], detail: str, hint: str | None = None) -> Complaint:
-    return Complaint(loc=loc, summary="Keys that do not agree", detail=detail, hint=hint)
+    return Complaint(loc=loc, summary=DISAGREE, detail=detail, hint=hint)

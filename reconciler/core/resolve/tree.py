@@ -6,17 +6,16 @@ host.toml its host, reconciler.toml everything. The rest goes on, but nothing is
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from pydantic import ValidationError
-
-from reconciler.core.problems import Complaint, Problem, explain
+from reconciler.core.problems import Complaint, Problem, validate
 from reconciler.core.resolve.domain import build_domain, check_images
 from reconciler.core.resolve.fleet import Resolved, check_fleet, check_names
 from reconciler.core.resolve.host import check_allowed, resolve_host
-from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree
-from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin, table_complaints
-from reconciler.core.resolve.rules import check_alone
+from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
+from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin
+from reconciler.core.resolve.rules import INCOMPLETE, check_alone
 from reconciler.core.spec import DomainSpec, TreeSpec
 from reconciler.core.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
 
@@ -88,33 +87,37 @@ class _Resolver:
     def _domain(self, host: str, settings: HostSettings | None, name: str, file: SpecFile) -> None:
         """Check one domain as far as what it builds on is known, and resolve it if all of that is right."""
         address = address_of(host, name)
-        layers = self._layers(file)
-        if file.data is None or layers is None:
+        if file.data is None:
             self._findings.frozen.add(address)
-            for complaint in table_complaints(file.data or {}):
+            return
+        layers = self._layers(file.data, file.path, address)
+        if layers is None:  # what lies below cannot be used, so only the file's own values can be judged
+            self._findings.frozen.add(address)
+            for complaint in validate(DomainSpec, file.data)[1]:
                 self._findings.report(file.path, complaint, address=address)
             return
-        try:
-            spec = DomainSpec.model_validate(merge(layers) if len(layers) > 1 else file.data)
-        except ValidationError as error:
-            self._report(layers, address, *explain(error, DomainSpec))
-            return
-        complaints = [*check_alone(spec), *check_images(spec, self._tree.files)]
-        complaints += check_allowed(spec, settings) if settings is not None else ()
-        self._report(layers, address, *complaints)
-        if settings is not None and not complaints:
+        spec, complaints = validate(DomainSpec, merge(layers) if len(layers) > 1 else file.data)
+        if spec is not None:
+            more = self._check(spec, settings)
+            complaints += tuple(c for c in more if not (complaints and c.summary in INCOMPLETE))
+        self._report(layers, address, complaints)
+        if spec is not None and settings is not None and not complaints:
             domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
             self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
 
-    def _layers(self, file: SpecFile) -> tuple[Layer, ...] | None:
-        if file.data is None:
-            return None
-        below = self._profiles.below(file.data, file.path)
+    def _check(self, spec: DomainSpec, settings: HostSettings | None) -> Iterator[Complaint]:
+        yield from check_alone(spec)
+        yield from check_images(spec, self._tree.files)
+        if settings is not None:
+            yield from check_allowed(spec, settings)
+
+    def _layers(self, table: Table, path: str, address: str) -> tuple[Layer, ...] | None:
+        below = self._profiles.below(table, path, address=address)
         if below is None or self._base is None:
             return None
-        return (*self._base, *below, Layer(file.path, file.data))
+        return (*self._base, *below, Layer(path, table))
 
-    def _report(self, layers: tuple[Layer, ...], address: str, *complaints: Complaint) -> None:
+    def _report(self, layers: tuple[Layer, ...], address: str, complaints: Iterable[Complaint]) -> None:
         """Report where the value came from: a wrong value of a profile is the profile's problem, told once."""
         for complaint in complaints:
             file, loc = origin(layers, complaint.loc)
@@ -125,12 +128,10 @@ class _Resolver:
 def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
     if tree.settings.data is None:
         return None
-    try:
-        return TreeSpec.model_validate(tree.settings.data)
-    except ValidationError as error:
-        for complaint in explain(error, TreeSpec):
-            findings.report(tree.settings.path, complaint)
-        return None
+    settings, complaints = validate(TreeSpec, tree.settings.data)
+    for complaint in complaints:
+        findings.report(tree.settings.path, complaint)
+    return None if complaints else settings
 
 
 def _without_frozen(
