@@ -1,0 +1,56 @@
+"""Keep what specs, hosts and guests say from being taken for instructions by a terminal, a web page or a CI log.
+
+A kernel's file name, a console's last line, a config file written by hand: all of it reaches the screen through one of
+these functions. Called by the other modules of this package and by `progress`.
+"""
+
+from __future__ import annotations
+
+import re
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
+_BACKTICKS = re.compile(r"`+")
+
+
+def plain(text: str) -> str:
+    """Text for one line of a terminal: whatever would move a cursor, ring or reorder letters is shown escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def plain_lines(text: str) -> list[str]:
+    """Like `plain`, for text that may have several lines (a console's last ones)."""
+    return [plain(line.expandtabs(8).rstrip("\r")) for line in text.split("\n")]
+
+
+def markdown(text: str) -> str:
+    """Text for a Markdown paragraph or table cell; neither HTML nor a mention of a person (`@name`) comes out of it."""
+    shown = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
+    return _MARKDOWN_SPECIAL.sub(r"\\\1", shown)
+
+
+def markdown_code(text: str) -> str:
+    """Text as a code span, also within a table; its fence is longer than any run of backticks in the text."""
+    shown = plain(text).replace("|", "\\|")
+    if not shown:
+        return ""
+    longest = max((len(run) for run in _BACKTICKS.findall(shown)), default=0)
+    fence, pad = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{pad}{shown}{pad}{fence}"
+
+
+def html(text: str) -> str:
+    """Text within an HTML element."""
+    return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
+
+
+def github_message(text: str) -> str:
+    """The message of a GitHub workflow command. Source: actions/toolkit, packages/core/src/command.ts."""
+    lines = "\n".join(plain_lines(text))
+    return lines.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def github_property(text: str) -> str:
+    """A property (`file=`) of a GitHub workflow command."""
+    return github_message(text).replace(":", "%3A").replace(",", "%2C")

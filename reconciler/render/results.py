@@ -1,0 +1,52 @@
+"""What an apply came to, for people: what failed and why first to the eye, what was done as a count."""
+
+from __future__ import annotations
+
+from reconciler.apply import ApplyResult, StepResult
+from reconciler.render import diagnostics
+from reconciler.render.escape import plain
+from reconciler.render.paint import Paint, no_paint
+from reconciler.render.steps import in_words
+
+
+def apply_text(result: ApplyResult, paint: Paint = no_paint) -> str:
+    """What was done, what failed, what was skipped and why."""
+    sections = [_failed(step, paint) for step in result.failed]
+    skipped = _skipped(result.skipped)
+    if skipped:
+        sections.append("\n".join(("Skipped:", *skipped)))
+    sections.append(paint(_headline(result), "bold"))
+    return "\n\n".join(sections) + "\n"
+
+
+def _headline(result: ApplyResult) -> str:
+    done = _addresses(result.done) - _addresses(result.failed) - _addresses(result.skipped)
+    parts = [f"{len(result.done)} {'step' if len(result.done) == 1 else 'steps'} done"]
+    parts += [f"{len(result.failed)} failed"] if result.failed else []
+    parts += [f"{len(result.skipped)} skipped"] if result.skipped else []
+    complete = f" Complete: {', '.join(sorted(map(plain, done)))}." if 0 < len(done) <= 20 else ""
+    complete = f" Complete: {len(done)} domains." if len(done) > 20 else complete
+    return f"Applied: {', '.join(parts)}.{complete}"
+
+
+def _addresses(results: tuple[StepResult, ...]) -> set[str]:
+    return {result.step.address for result in results}
+
+
+def _failed(result: StepResult, paint: Paint) -> str:
+    assert result.problem is not None
+    label = paint("failed:", "red")
+    title = f"{label} {plain(result.step.address)}: {in_words(result.step.step)}"
+    return title + "\n" + diagnostics.text([result.problem], paint).rstrip("\n")
+
+
+def _skipped(results: tuple[StepResult, ...]) -> list[str]:
+    """One line a domain and reason, however many of its steps were skipped."""
+    steps: dict[tuple[str, str], int] = {}
+    for result in results:
+        key = (result.step.address, result.reason or "")
+        steps[key] = steps.get(key, 0) + 1
+    return [
+        f"  {plain(address)}  {count} {'step' if count == 1 else 'steps'}: {plain(reason)}"
+        for (address, reason), count in sorted(steps.items())
+    ]

@@ -1,0 +1,91 @@
+"""What a plan comes to: counts, the one-line summary, and what is left out because it says nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.diff import FieldChange
+from reconciler.core.plan import Plan
+from reconciler.render import values
+
+AS_SPECIFIED = "as specified"
+
+_ORDER = ("create", "update", "restart", "destroy", "start", "stop", "adopt", "migrate", "blocked", "pending", "no-op")
+_PHRASES = {"blocked": "blocked", "pending": "pending"}
+_DEFAULTS = {
+    "type": "pv",
+    "vcpus": 1,
+    "cpu_weight": 256,
+    "on_poweroff": "destroy",
+    "on_reboot": "restart",
+    "on_crash": "destroy",
+    "on_watchdog": "destroy",
+    "shutdown_timeout": 90,
+    "on_shutdown_timeout": "fail",
+}
+_SAME_AS = {"maxmem": "memory", "maxvcpus": "vcpus"}
+
+
+def counts(plan: Plan) -> dict[str, int]:
+    """Changes by action; `pending` counts those with something that waits, whatever their action is."""
+    by_action = Counter(change.action.value for change in plan.changes)
+    by_action["pending"] = sum(bool(change.pending) for change in plan.changes)
+    return {key: by_action[key] for key in _ORDER}
+
+
+def headline(plan: Plan) -> str:
+    """`Plan: 1 to create, 2 to update, 1 blocked. 5 as specified.`, or why there is nothing to do."""
+    numbers = counts(plan)
+    parts = [
+        f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number and key != "no-op"
+    ]
+    quiet = sum(is_quiet(change) for change in plan.changes)
+    rest = f" {quiet} as specified." if quiet else ""
+    if plan.steps:
+        return f"Plan: {', '.join(parts)}.{rest}"
+    left = f" ({', '.join(parts)})" if parts else ""
+    return f"Nothing to do{left}: {_why_nothing(plan, quiet)}."
+
+
+def _why_nothing(plan: Plan, quiet: int) -> str:
+    total = len(plan.changes)
+    if not plan.hosts:
+        return "the specs describe no host"
+    if not any(summary.observed for summary in plan.hosts.values()):
+        return "no host could be observed"
+    if total == 0:
+        return "no domain is declared or managed"
+    if quiet == total:
+        return "the one domain is as specified" if total == 1 else f"all {total} domains are as specified"
+    return f"{quiet} of {total} domains {'is' if quiet == 1 else 'are'} as specified, and the rest may not be changed"
+
+
+def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(host, sentence) where memory moves: promised now, at most on the way, and at the end, of what there is."""
+    used: dict[str, list[int]] = defaultdict(list)
+    for entry in plan.ledger:
+        used[entry.host].append(entry.used_kib)
+    for name, summary in plan.hosts.items():
+        if not summary.observed:
+            yield name, "could not be observed, so nothing is planned there"
+        elif name in used:
+            now, capacity = values.memory(summary.used_kib), values.memory(summary.capacity_kib)
+            peak, end = values.memory(max(summary.used_kib, *used[name])), values.memory(used[name][-1])
+            yield name, f"memory {now} now, {peak} at most, {end} at the end, of {capacity}"
+
+
+def is_quiet(change: Change) -> bool:
+    """Whether a change says nothing that people need to read."""
+    return change.action is Action.NO_OP and change.reason == AS_SPECIFIED and not (change.pending or change.waits_for)
+
+
+def new_defaults(change: Change, field: FieldChange) -> bool:
+    """Whether a field of a domain to be created only repeats what every domain has unless its spec says otherwise."""
+    if change.action is not Action.CREATE:
+        return False
+    twin = _SAME_AS.get(field.path)
+    if twin is not None:
+        return any(other.path == twin and other.after == field.after for other in change.fields)
+    return _DEFAULTS.get(field.path) == field.after
