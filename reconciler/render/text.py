@@ -63,19 +63,22 @@ def _join_blocks(blocks: Sequence[str]) -> str:
 
 def _change(change: Change, *, brief: bool, paint: Paint) -> str:
     colour = _COLOURS.get(change.action, _OTHER_COLOUR)
-    action = "" if change.action is Action.NO_OP else f"{change.action.value}: "
     title = paint(f"{SYMBOLS[change.action]} {plain(change.address)}", colour)
-    lines = [f"{title}  {action}{plain(change.reason)}"]
+    lines = [f"{title}  {plain(_why(change))}"]
     fields = () if brief else [field for field in change.fields if not new_defaults(change, field)]
     lines += _fields(fields, with_effect=change.action in (Action.UPDATE, Action.RESTART), paint=paint)
     lines += [f"down for {_downtime(change)}"] if change.restarts else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
     lines += [f"pending: {plain(what)}" for what in change.pending]
-    if change.blocked is not None and change.blocked != change.reason:
-        lines.append(f"blocked: {plain(change.blocked)}")
     if change.hint is not None:
         lines.append(f"{paint('hint:', 'cyan')} {plain(change.hint)}")
     return "\n    ".join(lines)
+
+
+def _why(change: Change) -> str:
+    if change.blocked is not None and change.blocked != change.reason:
+        return f"blocked: {change.blocked} ({change.reason})"
+    return change.reason if change.action is Action.NO_OP else f"{change.action.value}: {change.reason}"
 
 
 def _downtime(change: Change) -> str:

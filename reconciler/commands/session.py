@@ -1,0 +1,159 @@
+"""What plan, apply and status share: their arguments, a spec tree read, and the hosts it names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from reconciler.core.diagnostics import Diagnostic, ReconcilerError, world_error
+from reconciler.core.plan import Plan
+from reconciler.core.problems import near_miss
+from reconciler.core.state import Desired, Domain, HostSettings
+from reconciler.reconcile import Reconciler, Selection
+from reconciler.specs import TreeReading
+
+T = TypeVar("T")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def specs_argument(command: Command) -> Command:
+    """`SPECS`: the argument, else $RECONCILER_SPECS, else ./specs."""
+    return click.argument("specs", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path))(command)
+
+
+def specs_option(command: Command) -> Command:
+    """`--specs DIR`, for commands whose argument is an address."""
+    return click.option(
+        "--specs",
+        envvar="RECONCILER_SPECS",
+        default="specs",
+        show_default=True,
+        type=click.Path(path_type=Path),
+        help="The spec tree.",
+    )(command)
+
+
+def selection_options(command: Command) -> Command:
+    """`--host` and `--target`."""
+    target = click.option(
+        "--target", "targets", metavar="ADDRESS", multiple=True, help="Only this domain (host/domain); repeatable."
+    )
+    host = click.option("--host", "hosts", metavar="HOST", multiple=True, help="Only this host; repeatable.")
+    return host(target(command))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A reconciler on an event loop of its own, which rests between calls: a prompt may be asked meanwhile."""
+
+    reconciler: Reconciler
+    _runner: asyncio.Runner
+
+    def wait_for(self, work: Awaitable[T]) -> T:
+        async def waited() -> T:
+            return await work
+
+        return self._runner.run(waited())
+
+
+@contextmanager
+def open_session(reading: TreeReading, specs: Path, state_dir: Path) -> Iterator[Session]:
+    """Closed at the end, whatever happened: it may hold ssh connections."""
+    with asyncio.Runner() as runner:
+        session = Session(Reconciler(reading, specs, state_dir), runner)
+        try:
+            yield session
+        finally:
+            session.wait_for(session.reconciler.close())
+
+
+def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
+    """The selection that was asked for; hosts nobody knows are refused, whatever the specs' other errors are."""
+    for address in targets:
+        _check_form("--target", address)
+    chosen = Selection(hosts=frozenset(hosts), targets=frozenset(targets))
+    for host in sorted({*chosen.hosts, *(target.partition("/")[0] for target in chosen.targets)}):
+        check_host(desired, host)
+    return chosen
+
+
+def check_host(desired: Desired, host: str) -> None:
+    """Refuse a host name that the specs do not know."""
+    known = _host_names(desired)
+    if host not in known:
+        hint = near_miss(host, known) or _listing("The hosts are", known)
+        raise world_error("no such host", f'The specs know no host "{host}".', hint)
+
+
+def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
+    """Refuse targets that no spec names and no host holds (a domain to be destroyed has no spec any more)."""
+    met = {change.address for change in plan.changes} | set(plan.unmanaged) | set(desired.frozen) | _addresses(desired)
+    for address in sorted(targets):
+        host = address.partition("/")[0]
+        seen = host in plan.hosts and plan.hosts[host].observed
+        if address not in met and seen:
+            raise _no_domain(desired, address)
+
+
+def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> frozenset[str]:
+    """The addresses of --adopt, --restart, --retry: each that of a spec."""
+    given = frozenset(addresses)
+    for address in sorted(given):
+        _check_form(option, address)
+        if address not in _addresses(desired) | desired.frozen and address.partition("/")[0] not in desired.frozen:
+            raise _no_domain(desired, address)
+    return given
+
+
+def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:
+    """The domain that a spec declares under this address. Raises what is wrong with its file when it has errors."""
+    _check_form("ADDRESS", address)
+    host, _, name = address.partition("/")
+    part = reading.desired.hosts.get(host)
+    if part is not None and name in part.domains:
+        return part.settings, part.domains[name]
+    if address in reading.desired.frozen or host in reading.desired.frozen:
+        raise ReconcilerError(*_problems_of(reading, address))
+    if part is None:
+        check_host(reading.desired, host)
+    raise _no_domain(reading.desired, address)
+
+
+def _problems_of(reading: TreeReading, address: str) -> tuple[Diagnostic, ...]:
+    own = tuple(diagnostic for diagnostic in reading.diagnostics if diagnostic.address == address)
+    return own or reading.diagnostics
+
+
+def _check_form(option: str, address: str) -> None:
+    host, slash, domain = address.partition("/")
+    if not (host and slash and domain) or "/" in domain:
+        raise world_error("not an address", f'"{address}" ({option}) is not of the form host/domain.')
+
+
+def _no_domain(desired: Desired, address: str) -> ReconcilerError:
+    known = sorted(_addresses(desired))
+    return world_error(
+        "no such domain",
+        f'Neither a spec nor a host knows "{address}".',
+        near_miss(address, known) or _listing("The addresses are", known),
+    )
+
+
+def _addresses(desired: Desired) -> set[str]:
+    return {f"{host}/{name}" for host, part in desired.hosts.items() for name in part.domains}
+
+
+def _host_names(desired: Desired) -> list[str]:
+    return sorted({*desired.hosts, *(address.partition("/")[0] for address in desired.frozen)})
+
+
+def _listing(words: str, names: list[str]) -> str | None:
+    if not names:
+        return None
+    return f"{words} {', '.join(names[:10])}{' …' if len(names) > 10 else ''}."

@@ -1,0 +1,42 @@
+"""`reconciler status`: how each domain is, and why. Looks and plans, and changes nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reconciler.cli import Settings
+from reconciler.commands.output import paint_for, print_data, print_diagnostics
+from reconciler.commands.session import open_session, specs_argument
+from reconciler.core.changes import Consent
+from reconciler.core.diagnostics import Kind, exit_code
+from reconciler.reconcile import Selection
+from reconciler.render.documents import as_text
+from reconciler.render.status import status_document, status_text
+from reconciler.specs import read_tree
+from reconciler.status import judge
+
+
+@click.command(short_help="Tell how each domain is, and why.")
+@specs_argument
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def status(settings: Settings, specs: Path, as_json: bool) -> int:
+    """Tell how each domain of SPECS (default: $RECONCILER_SPECS, else ./specs) is, in one word, and why.
+
+    Exits with 1 when a host could not be observed, and with 4 when a spec is invalid.
+    """
+    reading = read_tree(specs)
+    with open_session(reading, specs, settings.state_dir) as session:
+        plan = session.wait_for(session.reconciler.make_plan(Selection(), Consent()))
+    # What apply would refuse is the state of single domains here, not a failure of looking.
+    problems = [problem for problem in plan.diagnostics if problem.kind is not Kind.REFUSED]
+    statuses = judge(plan)
+    print_diagnostics(problems)
+    if as_json:
+        print_data(as_text(status_document(statuses, plan, problems)))
+    else:
+        print_data(status_text(statuses, paint_for(sys.stdout)))
+    return exit_code(problems)

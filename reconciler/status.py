@@ -1,0 +1,68 @@
+"""How each domain is, in one word, and why: what `status` shows. Pure; judged from a plan, which has looked at it all.
+
+Called by `commands.status`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.plan import Plan
+from reconciler.core.state import Owner, Power
+
+
+class Condition(StrEnum):
+    """The one word for a domain."""
+
+    READY = "ready"
+    RECONCILING = "reconciling"  # on its way: nothing to do but wait
+    STALLED = "stalled"  # cannot go on until somebody does something
+    PENDING_RESTART = "pending restart"
+    DRIFTED = "drifted"  # an apply would change it
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainStatus:
+    address: str
+    condition: Condition
+    reason: str
+    hint: str | None = None
+
+
+def judge(plan: Plan) -> tuple[DomainStatus, ...]:
+    """One entry for every declared, managed or unmanaged domain of the hosts that were observed, by address."""
+    found = {address: _unmanaged(address) for address in plan.unmanaged}
+    found |= {change.address: _judge(change) for change in plan.changes}
+    return tuple(found[address] for address in sorted(found))
+
+
+def _unmanaged(address: str) -> DomainStatus:
+    return DomainStatus(address=address, condition=Condition.UNMANAGED, reason="not ours, never changed")
+
+
+def _judge(change: Change) -> DomainStatus:
+    condition, reason = _condition(change)
+    return DomainStatus(address=change.address, condition=condition, reason=reason, hint=change.hint)
+
+
+def _condition(change: Change) -> tuple[Condition, str]:
+    guest = change.guest
+    if change.action is Action.BLOCKED:
+        ours = guest is None or guest.owner is Owner.OURS
+        return Condition.STALLED if ours else Condition.UNMANAGED, change.blocked or change.reason
+    if change.acts:
+        unproven = guest is not None and guest.unproven
+        return Condition.RECONCILING if unproven else Condition.DRIFTED, f"{change.action.value}: {change.reason}"
+    if change.pending:
+        return Condition.PENDING_RESTART, "; ".join(change.pending)
+    if guest is not None and guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
+        return Condition.RECONCILING, change.reason
+    if change.target is not None:  # decided in full, and nothing is left to do
+        stopped = " (stopped)" if change.target.state == "stopped" else ""
+        return Condition.READY, change.reason + stopped
+    if change.fields:  # held: it differs, and may not be changed
+        return Condition.DRIFTED, change.reason
+    return Condition.STALLED, change.reason
