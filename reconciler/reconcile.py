@@ -15,7 +15,7 @@ from reconciler import sightings
 from reconciler.apply import ApplyResult, Progress, apply_plan
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.core.plan import Plan, base_of, build_plan
+from reconciler.core.plan import Plan, base_of, build_plan, moved
 from reconciler.core.resolve.images import complete_images
 from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
 from reconciler.core.verify import verify
@@ -84,7 +84,9 @@ class Reconciler:
                     held[name] = error.diagnostics[0]
             hosts, problems = await self.observe(frozenset(names) - set(held))
             held |= {problem.address: problem for problem in problems if problem.address is not None}
-            held |= {name: _stale(name) for name, host in hosts.items() if base_of(host) != plan.base.get(name)}
+            for name, host in hosts.items():
+                if differences := moved(plan.base.get(name, {}), base_of(host)):
+                    held[name] = _stale(name, differences)
             parallel = {name: self._desired.hosts[name].settings.parallel for name in names}
             return await apply_plan(plan, executors, parallel, progress, held)
 
@@ -167,7 +169,7 @@ def open_executor(settings: HostSettings, desired: Desired, spec_root: Path, sta
         return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
     from reconciler.hypervisors.xl_execute import XlExecutor
 
-    return XlExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
+    return XlExecutor(settings, desired.fleet, desired.commit, spec_root)
 
 
 def question_for(part: DesiredHost) -> Question:
@@ -212,11 +214,12 @@ def _with_staged(domain: Domain, host: Host) -> Domain:
     return replace(domain, kernel=staged(domain.kernel, known.kernel), ramdisk=staged(domain.ramdisk, known.ramdisk))
 
 
-def _stale(host: str) -> Diagnostic:
+def _stale(host: str, differences: tuple[str, ...]) -> Diagnostic:
+    named = ", ".join(differences[:5]) + (f" and {len(differences) - 5} more" if len(differences) > 5 else "")
     return Diagnostic(
         kind=Kind.REFUSED,
         summary=f"{host} changed since the plan was made",
-        detail=f"What was observed on {host} is no longer what the plan was made for, so nothing was done there.",
-        hint="run the command again to see the new plan",
+        detail=f"The plan is stale: on {host} these are no longer as observed: {named}. Nothing was done there.",
+        hint="run `reconciler plan` again to see the new plan",
         address=host,
     )

@@ -69,7 +69,10 @@ class Dom0Shell:
         input: Iterable[bytes] | None = None,
         timeout_seconds: float = 120,
     ) -> str:
-        """What the script printed, byte for byte (surrogateescape). Raises ReconcilerError with `summary` when it did not end well."""
+        """What the script printed, byte for byte (surrogateescape).
+
+        Raises ReconcilerError with `summary` when it did not end well.
+        """
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         result = await self.connection.script(
             f"{assignments}{_PRELUDE}{script}", input=input, timeout_seconds=timeout_seconds

@@ -34,6 +34,7 @@ watch() {{ (sleep {SILENCE_SECONDS}; kill "$holder") 9>&- >/dev/null 2>&1 </dev/
 watch
 while read -r _; do
     kill "$watcher" 2>/dev/null
+    wait "$watcher" 2>/dev/null
     watch
 done
 kill "$watcher" 2>/dev/null

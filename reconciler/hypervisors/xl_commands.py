@@ -1,0 +1,94 @@
+"""xl's commands, as the executor needs them: what there is, and doing something to one domain.
+
+Domains are acted on by domid, looked up by name *and* UUID just before: a name made of digits would be taken for a
+domid, and a name may have changed hands. Exit codes are not believed; callers look again.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.state import Power, address_of
+from reconciler.hypervisors.connection import Connection, Result
+from reconciler.hypervisors.xl_output import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
+
+_Parsed = TypeVar("_Parsed")
+_XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
+
+
+@dataclass(frozen=True, slots=True)
+class Xl:
+    """xl on one host."""
+
+    connection: Connection
+
+    @property
+    def host(self) -> str:
+        return self.connection.host
+
+    async def run(self, *arguments: str, timeout_seconds: float = _XL_SECONDS) -> Result:
+        return await self.connection.run(["xl", *arguments], timeout_seconds=timeout_seconds)
+
+    async def rows(self) -> tuple[Row, ...]:
+        """All domains there are, dom0 included."""
+        result = await self._read("list", "-v")
+        return self._understood(lambda: parse_list(result.text))
+
+    async def info(self) -> Info:
+        result = await self._read("info")
+        return self._understood(lambda: parse_info(result.text))
+
+    async def configs(self, domid: int | None = None) -> dict[int, dict[str, Any]]:
+        """What domains run with, by domid; a domain that xl cannot read is not among them."""
+        result = await self._read("list", "-l", *([] if domid is None else [str(domid)]))
+        return self._understood(lambda: dict(parse_list_long(result.text)))
+
+    async def find(self, name: str, uuid: str) -> Row | None:
+        """The domain of this name and UUID. Raises when another one has the name."""
+        rows = await self.rows()
+        found = next((row for row in rows if row.uuid == uuid and row.name == name), None)
+        if found is None and any(row.name == name for row in rows):
+            raise self.name_taken(name)
+        return found
+
+    async def live(self, name: str, uuid: str) -> Row:
+        """The running domain of this name and UUID; raises when it does not run."""
+        row = await self.find(name, uuid)
+        if row is None or row.power not in (Power.RUNNING, Power.PAUSED):
+            state = "is not there" if row is None else f"is {row.power}"
+            raise self.failed(name, "domain does not run", f"{name} {state}, so it cannot be changed while it runs.")
+        return row
+
+    def failed(self, domain: str, summary: str, detail: str, hint: str | None = None) -> ReconcilerError:
+        return world_error(summary, detail, hint, address_of(self.host, domain))
+
+    def name_taken(self, domain: str) -> ReconcilerError:
+        return self.failed(
+            domain,
+            "name is taken",
+            f"Another domain, with another UUID, has the name {domain} on {self.host}; it is left alone.",
+            f"Look at `xl list -v` there; to take it over: reconciler apply --adopt {address_of(self.host, domain)}",
+        )
+
+    async def _read(self, *arguments: str) -> Result:
+        result = await self.run(*arguments)
+        if result.exit_code != 0:
+            command = shlex.join(["xl", *arguments])
+            raise world_error("xl fails", f"`{command}` failed on {self.host}: {last_words(result)}", None, self.host)
+        return result
+
+    def _understood(self, parse: Callable[[], _Parsed]) -> _Parsed:
+        try:
+            return parse()
+        except XlOutputError as error:
+            raise world_error("xl is not understood", f"{self.host}: {error}", None, self.host) from error
+
+
+def last_words(result: Result, lines: int = 3) -> str:
+    """The end of what a command said on stderr: libxl's errors, the last of which are the most general."""
+    said: Sequence[str] = [line for line in result.errors.splitlines() if not line.startswith("Parsing config")]
+    return " / ".join(said[-lines:]) or f"it gave no reason (exit {result.exit_code})."

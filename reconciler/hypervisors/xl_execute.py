@@ -1,0 +1,157 @@
+"""Carrying out steps on a host whose toolstack is xl.
+
+Called by `apply` through the Executor protocol. Which module does what: `images` and `storage` files, `config_files`
+what xl and xendomains read, `xl_lifecycle` starting and shutting down, `xl_live_changes` running domains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shlex
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import assert_never
+
+from reconciler.core.state import HostSettings, Look
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+)
+from reconciler.health import await_ready
+from reconciler.hypervisors import config_files, images, storage, xl_lifecycle, xl_live_changes
+from reconciler.hypervisors.connection import Connection
+from reconciler.hypervisors.dom0_shell import Dom0Shell, open_shell
+from reconciler.hypervisors.host_lock import HostLock
+from reconciler.hypervisors.xl_commands import Xl
+from reconciler.hypervisors.xl_look import CONSOLE_SIZE, LOOK, PROBE_SECONDS, PROBE_TCP, read_look
+
+
+class XlExecutor:
+    """Changes one host, one step at a time or several at once."""
+
+    def __init__(
+        self,
+        settings: HostSettings,
+        fleet: str,
+        commit: str | None,
+        spec_root: Path,
+        *,
+        connection: Connection | None = None,
+    ) -> None:
+        self.name = settings.name
+        self.connection = connection or Connection(settings.name, settings.connect)
+        self._settings = settings
+        self._fleet = fleet
+        self._commit = commit
+        self._spec_root = spec_root
+        self._xl = Xl(self.connection)
+        self._lock = HostLock()
+        self._opened: Dom0Shell | None = None
+        self._opening = asyncio.Lock()
+        self._console_begins: dict[str, int] = {}  # domain -> bytes that its console's log had before we started it
+
+    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
+        self._lock.check(self.name)
+        shell = await self._shell()
+        token = secrets.token_hex(4)  # unfinished files of two runs never meet
+        match step:
+            case StageImage():
+                await images.stage(shell, step, self._spec_root, token)
+            case SweepImages():
+                await images.sweep(shell, step)
+            case CreateDisk():
+                await storage.create(shell, step, token)
+            case GrowDisk():
+                if said := await storage.grow(shell, step):
+                    report(said)
+            case DeleteDisk():
+                await storage.delete(shell, step)
+            case WriteConfig():
+                await config_files.write(shell, step, self._fleet, self._commit, token)
+            case PromoteConfig():
+                await config_files.promote(shell, step, self._fleet, token)
+            case RemoveConfig():
+                await config_files.remove(shell, step, self._fleet)
+            case SetAutostart():
+                await config_files.set_autostart(shell, step, token)
+            case Start():
+                await self._start(shell, step, report)
+            case Shutdown():
+                await xl_lifecycle.shut_down(self._xl, step, report)
+            case AwaitReady():
+                await await_ready(self, step)
+            case SetMemory():
+                await xl_live_changes.set_memory(self._xl, step, report)
+            case SetVcpus():
+                await xl_live_changes.set_vcpus(self._xl, step, report)
+            case SetScheduler():
+                await xl_live_changes.set_scheduler(self._xl, step)
+            case AttachVif():
+                await xl_live_changes.attach_vif(self._xl, shell, step)
+            case DetachVif():
+                await xl_live_changes.detach_vif(self._xl, step)
+            case AttachDisk():
+                await xl_live_changes.attach_disk(self._xl, shell, step)
+            case _:
+                assert_never(step)
+
+    async def look(self, domain: str) -> Look:
+        """One round trip: the domain's row, its devices' states and the end of its console since we started it."""
+        begins = self._console_begins.get(domain, 0)
+        given = f"name={shlex.quote(domain)} begins={begins}\n"
+        result = await self.connection.script(given + LOOK)
+        return read_look(self.name, domain, result)
+
+    async def probe_tcp(self, address: str) -> bool:
+        """Whether "address:port" accepts a connection, tried from the dom0 itself."""
+        host, _, port = address.rpartition(":")
+        given = f"host={shlex.quote(host.strip('[]'))} port={shlex.quote(port)}\n"
+        result = await self.connection.script(given + PROBE_TCP, timeout_seconds=PROBE_SECONDS * 3)
+        return result.exit_code == 0
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[None]:
+        async with self._lock.hold(await self._shell()):
+            yield
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def _shell(self) -> Dom0Shell:
+        async with self._opening:
+            if self._opened is None:
+                self._opened = await open_shell(self.connection, self._settings)
+            return self._opened
+
+    async def _start(self, shell: Dom0Shell, step: Start, report: Callable[[str], None]) -> None:
+        name = step.definition.name
+        size = await self.connection.script(f"name={shlex.quote(name)}\n{CONSOLE_SIZE}")
+        self._console_begins[name] = int(size.text.strip() or 0)
+        file = shell.dom0.candidate_path(name) if step.candidate else shell.dom0.config_path(name)
+        await xl_lifecycle.start(self._xl, step, file, report)

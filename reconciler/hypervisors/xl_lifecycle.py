@@ -1,0 +1,235 @@
+"""Starting and shutting down domains, each confirmed by looking.
+
+Called by `xl_execute` for Start and Shutdown. xl's exit codes prove nothing: `xl create` can end with 0 and no domain,
+with 139 and one, and with 3 for any reason; `xl shutdown` ends with 0 for a guest that ignores it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+
+from reconciler.core.diagnostics import ReconcilerError, refused
+from reconciler.core.memory import needed_kib
+from reconciler.core.state import Domain, Power, address_of
+from reconciler.core.steps import Shutdown, Start
+from reconciler.hypervisors.connection import Result
+from reconciler.hypervisors.xl_commands import Xl, last_words
+from reconciler.hypervisors.xl_output import Row
+
+POLL_SECONDS = 1.0
+_NAME_FREE_SECONDS = 60  # clean-up of disks and interfaces after a shutdown; some dom0s are slow at it
+_MEMORY_FREE_SECONDS = 60  # freed pages are scrubbed before they count as free
+_CREATE_SECONDS = 300  # hotplug scripts may take their time, too
+_REMNANT_SECONDS = 3  # until a create that failed has cleaned up by itself, or has not
+_STABLE_SECONDS = 10  # a domain that stays shut down for so long has nobody who clears it away
+_REBOOT_GAP_SECONDS = 6  # xl's daemon pauses 2 s between the old domain and the new one
+_DESTROY_SECONDS = 60
+
+# The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session.
+_CREATE = (
+    "if command -v setsid >/dev/null; then setsid xl create {file}; else xl create {file}; fi </dev/null >/dev/null"
+)
+
+
+async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -> None:
+    """Create the domain from its file. That it runs already (xendomains was first) is success."""
+    domain = step.definition
+    if await _wait_for_name(xl, domain, report):
+        return
+    await _wait_for_memory(xl, domain, report)
+    result = await xl.connection.script(_CREATE.format(file=shlex.quote(file)), timeout_seconds=_CREATE_SECONDS)
+    row = await xl.find(domain.name, domain.uuid)
+    if result.exit_code == 0 and row is not None:
+        return
+    if row is None:
+        said = last_words(result) if result.exit_code else "it was created and was gone at once."
+        raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {said}")
+    await _judge_remnant(xl, domain, result)
+
+
+async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:
+    """Whether the domain runs already; returns False once nothing holds its name or its UUID."""
+    deadline = monotonic() + _NAME_FREE_SECONDS
+    while True:
+        rows = await xl.rows()
+        if any(row.name == domain.name and row.uuid != domain.uuid for row in rows):
+            raise xl.name_taken(domain.name)
+        row = next((row for row in rows if row.uuid == domain.uuid), None)
+        if row is None:
+            return False
+        if row.name == domain.name and row.power in (Power.RUNNING, Power.PAUSED):
+            report(f"{domain.name} runs already")
+            return True
+        if monotonic() > deadline:
+            raise xl.failed(
+                domain.name,
+                "name is still held",
+                f"What is left of {domain.name} (domid {row.domid}, {row.power}) has held its name or UUID "
+                f"for {_NAME_FREE_SECONDS} s.",
+                f"Look at `xl list -v` on {xl.host}; `xl destroy {row.domid}` clears it away if it can be.",
+            )
+        report(f"waiting for what is left of {domain.name} ({row.power})")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _wait_for_memory(xl: Xl, domain: Domain, report: Callable[[str], None]) -> None:
+    await wait_for_free(xl, domain.name, needed_kib(domain, domain.memory_kib), report)
+
+
+async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str], None]) -> None:
+    """Return once `needed` KiB are free. With autoballoon xl itself takes them from dom0, later than this."""
+    deadline = monotonic() + _MEMORY_FREE_SECONDS
+    while True:
+        info = await xl.info()
+        if info.free_kib >= needed or not info.dom0_mem:
+            return
+        if monotonic() > deadline:
+            raise xl.failed(
+                domain,
+                "not enough free memory",
+                f"{domain} needs {needed // 1024} MiB and {xl.host} has {info.free_kib // 1024} MiB free, "
+                f"{_MEMORY_FREE_SECONDS} s after they should have been given back.",
+                "Someone else may have taken memory meanwhile: plan again.",
+            )
+        report(f"waiting for memory: {info.free_kib // 1024} of {needed // 1024} MiB are free")
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
+    """`xl create` failed and yet the domain is there: whole (xl crashed after its work), or half made.
+
+    A domain is unpaused last of all, so one that is not paused is whole. What is half made is cleared away.
+    """
+    await asyncio.sleep(_REMNANT_SECONDS)
+    row = await xl.find(domain.name, domain.uuid)
+    if row is not None and row.power is Power.RUNNING:
+        return
+    if row is not None:
+        await destroy(xl, domain.name, row)
+    raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {last_words(result)}")
+
+
+@dataclass(slots=True)
+class _Watch:
+    """What was seen of a domain that is being shut down; times by the controller's clock."""
+
+    domid: int | None = None
+    power: Power | None = None
+    since: float = 0.0
+    request: asyncio.Task[Result] | None = None  # `xl shutdown`, under way or done
+    requested: int | None = None  # the domid that was asked
+
+    def asked(self, domid: int) -> bool:
+        """Whether this domain was asked, and has not refused to listen yet."""
+        if self.request is None or self.requested != domid:
+            return False
+        return not self.request.done() or self.request.result().exit_code == 0
+
+    def note(self, row: Row) -> None:
+        if (row.domid, row.power) != (self.domid, self.power):
+            self.domid, self.power, self.since = row.domid, row.power, monotonic()
+
+    def stable_for(self, seconds: float) -> bool:
+        return monotonic() - self.since >= seconds
+
+
+async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> None:
+    """Ask the guest to power off and wait until name, memory and devices are free; gone already is success."""
+    if not step.uuid:
+        raise refused(
+            "domain has no known UUID",
+            f"{step.domain} cannot be told from another domain of its name, so it is left alone.",
+            None,
+            address_of(xl.host, step.domain),
+        )
+    deadline = monotonic() + step.timeout_seconds
+    watch = _Watch()
+    try:
+        while not await _is_gone(xl, step, watch):
+            row = await _row(xl, step)
+            if row is not None:
+                watch.note(row)
+                await _press_on(xl, step, row, watch, deadline, report)
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        if watch.request is not None:
+            watch.request.cancel()
+            with suppress(asyncio.CancelledError, ReconcilerError):
+                await watch.request
+    report(f"{step.domain} is down")
+
+
+async def _row(xl: Xl, step: Shutdown) -> Row | None:
+    """The domain, also when it has lost its name already on its way out."""
+    return next((row for row in await xl.rows() if row.uuid == step.uuid and row.name in (step.domain, None)), None)
+
+
+async def _is_gone(xl: Xl, step: Shutdown, watch: _Watch) -> bool:
+    if await _row(xl, step) is not None:
+        return False
+    if watch.power is Power.REBOOTING:  # it may only be between two lives
+        await asyncio.sleep(_REBOOT_GAP_SECONDS)
+        return await _row(xl, step) is None
+    return True
+
+
+async def _press_on(
+    xl: Xl, step: Shutdown, row: Row, watch: _Watch, deadline: float, report: Callable[[str], None]
+) -> None:
+    """What a domain in this state needs so that it goes."""
+    if row.power is Power.DYING:
+        if watch.stable_for(_DESTROY_SECONDS):
+            raise xl.failed(
+                step.domain,
+                "domain is a zombie",
+                f"{step.domain} (domid {row.domid}) has been dying for {_DESTROY_SECONDS} s and still holds memory.",
+                f"Something in dom0 holds its pages, often a disk backend; look at `xl list -v` on {xl.host}.",
+            )
+        return
+    if row.power in (Power.CRASHED, Power.SHUTDOWN):
+        if watch.stable_for(_STABLE_SECONDS):
+            report(f"clearing away {step.domain}, which is {row.power}")
+            await destroy(xl, step.domain, row)
+        return
+    if row.power is Power.REBOOTING and not watch.stable_for(_DESTROY_SECONDS):
+        return  # a destroy now would race its daemon, and leave a zombie
+    if monotonic() > deadline:
+        await _after_timeout(xl, step, row, report)
+    elif row.power in (Power.RUNNING, Power.PAUSED) and not watch.asked(row.domid):
+        report(f"asking {step.domain} to shut down")
+        # It blocks for up to a minute when the guest does not answer, so it runs beside the looking.
+        watch.request = asyncio.create_task(xl.run("shutdown", "-F", str(row.domid)))
+        watch.requested = row.domid
+
+
+async def _after_timeout(xl: Xl, step: Shutdown, row: Row, report: Callable[[str], None]) -> None:
+    if step.on_timeout == "destroy":
+        report(f"{step.domain} did not shut down in {step.timeout_seconds:g} s and is destroyed")
+        await destroy(xl, step.domain, row)
+        return
+    paused = " It is paused, so it cannot react." if row.power is Power.PAUSED else ""
+    raise xl.failed(
+        step.domain,
+        "domain did not shut down",
+        f"{step.domain} was asked to shut down and still runs after {step.timeout_seconds:g} s.{paused}",
+        'Give it more time with `shutdown_timeout`, or allow pulling the plug: on_shutdown_timeout = "destroy".',
+    )
+
+
+async def destroy(xl: Xl, name: str, row: Row) -> None:
+    """Destroy a domain that was just looked up, and wait until it is gone."""
+    result = await xl.run("destroy", str(row.domid), timeout_seconds=_DESTROY_SECONDS * 3)
+    deadline = monotonic() + _DESTROY_SECONDS
+    while any(found.domid == row.domid and found.uuid == row.uuid for found in await xl.rows()):
+        if monotonic() > deadline:
+            raise xl.failed(
+                name,
+                "domain could not be destroyed",
+                f"{name} (domid {row.domid}) is still there after `xl destroy`: {last_words(result)}",
+            )
+        await asyncio.sleep(POLL_SECONDS)

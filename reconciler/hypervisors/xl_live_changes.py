@@ -1,0 +1,231 @@
+"""Changing a running domain: memory, vcpus, scheduling, interfaces and disks, each confirmed by looking.
+
+Called by `xl_execute`. What a guest has to cooperate in (memory, devices) is waited for, within bounds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from time import monotonic
+
+from reconciler.core.diagnostics import refused
+from reconciler.core.state import address_of
+from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
+from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.hypervisors.xl_commands import Xl, last_words
+from reconciler.hypervisors.xl_devices import device_path, disk_spec, vif_spec
+from reconciler.hypervisors.xl_lifecycle import POLL_SECONDS, wait_for_free
+
+_STUCK_SECONDS = 60  # a balloon that has not moved for so long will not move any more
+_BALLOON_SECONDS = 900
+_TOLERANCE_KIB = 2 * 1024  # `xl list` rounds to MiB, and balloons to what their guest can spare
+_USUAL_OFFSET_KIB = 16 * 1024  # HVM guests always show a little less than their target (video memory and the like)
+_CONNECT_SECONDS = 30
+
+Report = Callable[[str], None]
+
+# States of a device, front end and back end: 4 is connected. libxl's own record names both; a guest cannot fake it.
+_DEVICE_STATES = """
+record=/libxl/$domid/device/$kind/$devid
+if ! xenstore-read "$record/backend" >/dev/null 2>&1; then echo absent; exit; fi
+for end in frontend backend; do
+    xenstore-read "$(xenstore-read "$record/$end")/state" 2>/dev/null || echo none
+done
+"""
+
+# Prints the domid of every other domain that has the disk, under whatever path.
+_USERS = """
+identity=$(identity_of "$target")
+[ "$identity" ] || fail "$target is not there."
+long=$(xl list -l)
+printf '%s\\n' "$long" |
+    sed -n -e 's/.*"domid": \\([0-9]*\\),.*/domid \\1/p' -e 's/.*"pdev_path": "\\(.*\\)".*/path \\1/p' |
+    while read -r what value; do
+        case $what in
+        domid) [ "$value" = 4294967295 ] || owner=$value ;; # c_info has a domid of its own, which is never set
+        path) if [ "$owner" != "$domid" ] && [ "$(identity_of "$value")" = "$identity" ]; then echo "$owner"; fi ;;
+        esac
+    done
+"""
+
+
+async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
+    """Balloon to the target and wait until the guest is there. What was reached stays when it gets stuck."""
+    row = await xl.live(step.domain, step.uuid)
+    grown_kib = step.memory_kib - row.memory_kib
+    if grown_kib > 0:
+        await wait_for_free(xl, step.domain, grown_kib, report)
+        row = await xl.live(step.domain, step.uuid)
+    offset_kib = row.memory_kib - step.before_kib
+    goal_kib = step.memory_kib + (offset_kib if abs(offset_kib) <= _USUAL_OFFSET_KIB else 0)
+    # without its suffix xl's documentation and xl do not agree on the unit
+    result = await xl.run("mem-set", str(row.domid), f"{step.memory_kib // 1024}m")
+    reached_kib = row.memory_kib
+    began = moved = monotonic()
+    while abs(reached_kib - goal_kib) > _TOLERANCE_KIB:
+        now = monotonic()
+        if result.exit_code != 0 or now - moved > _STUCK_SECONDS or now - began > _BALLOON_SECONDS:
+            why = f" xl says: {last_words(result)}" if result.exit_code else ""
+            raise xl.failed(
+                step.domain,
+                "memory target not reached",
+                f"{step.domain} should have {step.memory_kib // 1024} MiB and has {reached_kib // 1024} MiB; "
+                f"its balloon does not get further.{why}",
+                "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
+            )
+        await asyncio.sleep(POLL_SECONDS)
+        now_kib = (await xl.live(step.domain, step.uuid)).memory_kib
+        if now_kib != reached_kib:
+            reached_kib, moved = now_kib, monotonic()
+            report(f"{step.domain} has {reached_kib // 1024} of {step.memory_kib // 1024} MiB")
+
+
+async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
+    """Ask for so many vcpus. The guest brings new ones up by itself, or (without udev) does not: that is reported."""
+    row = await xl.live(step.domain, step.uuid)
+    # xl would refuse more than the host has; whether that is allowed was decided by the plan
+    result = await xl.run("vcpu-set", "--ignore-host", str(row.domid), str(step.vcpus))
+    config = (await xl.configs(row.domid)).get(row.domid, {})
+    asked = len(config.get("b_info", {}).get("avail_vcpus", ()))
+    if asked != step.vcpus:
+        raise xl.failed(
+            step.domain,
+            "vcpus not set",
+            f"{step.domain} was to have {step.vcpus} vcpus and has {asked}: {last_words(result)}",
+        )
+    online = (await xl.live(step.domain, step.uuid)).vcpus
+    if online != step.vcpus:
+        report(f"{step.domain} uses {online} of its {step.vcpus} vcpus so far; its guest decides when it uses the rest")
+
+
+async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
+    """Weight and cap, by whichever scheduler the host runs."""
+    row = await xl.live(step.domain, step.uuid)
+    scheduler = (await xl.info()).scheduler
+    if scheduler not in ("credit", "credit2"):
+        raise xl.failed(
+            step.domain,
+            "scheduler has no weights",
+            f"{xl.host} runs the scheduler {scheduler!r}, which knows neither cpu_weight nor cap.",
+            "Remove `cpu_weight` and `cap` from the spec, or boot Xen with sched=credit2.",
+        )
+    command = "sched-credit" if scheduler == "credit" else "sched-credit2"
+    domid = str(row.domid)
+    result = await xl.run(command, "-d", domid, "-w", str(step.cpu_weight), "-c", str(step.cap))
+    shown = (await xl.run(command, "-d", domid)).text
+    found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", shown, re.MULTILINE)
+    if (domid, str(step.cpu_weight), str(step.cap)) not in found:
+        raise xl.failed(
+            step.domain,
+            "scheduling not set",
+            f"{step.domain} was to have weight {step.cpu_weight} and cap {step.cap}: {last_words(result)}",
+        )
+
+
+async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
+    """Add an interface. One that fails leaves a nic behind in the guest, which is taken away again."""
+    row = await xl.live(step.domain, step.uuid)
+    vif = step.vif
+    if await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
+        return  # done by a run whose answer was lost
+    result = await xl.run("network-attach", str(row.domid), vif_spec(vif))
+    if result.exit_code == 0 and await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
+        await _await_connected(xl, shell, step.domain, row.domid, "vif", vif.devid)
+        return
+    if await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
+        await xl.run("network-detach", str(row.domid), str(vif.devid))
+    raise xl.failed(
+        step.domain,
+        "interface not attached",
+        f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {last_words(result)}",
+    )
+
+
+async def detach_vif(xl: Xl, step: DetachVif) -> None:
+    """Take an interface away by its number, after making sure that it is the one; gone already is success."""
+    row = await xl.live(step.domain, step.uuid)
+    vif = step.vif
+    mac = await _vif_mac(xl, row.domid, vif.devid)
+    if mac is None:
+        return
+    if vif.mac and mac != vif.mac:
+        raise refused(
+            "another interface is there",
+            f"vif {vif.devid} of {step.domain} has the mac {mac}, where {vif.mac} was expected.",
+            "Plan again.",
+            address_of(xl.host, step.domain),
+        )
+    result = await xl.run("network-detach", str(row.domid), str(vif.devid))
+    if await _vif_mac(xl, row.domid, vif.devid) is not None:
+        raise xl.failed(
+            step.domain,
+            "interface not detached",
+            f"vif {vif.devid} of {step.domain} is still there: {last_words(result)}",
+        )
+
+
+async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
+    """Add a disk that no other domain has."""
+    row = await xl.live(step.domain, step.uuid)
+    disk = step.disk
+    there = await _disk_target(xl, row.domid, disk.vdev)
+    if there is not None and there != disk.target:
+        raise xl.failed(
+            step.domain, "device name is taken", f"{disk.vdev} of {step.domain} is {there}, not {disk.target}."
+        )
+    if there is None:
+        await _refuse_shared(xl, shell, step, row.domid)
+        result = await xl.run("block-attach", str(row.domid), disk_spec(disk))
+        if await _disk_target(xl, row.domid, disk.vdev) is None:
+            raise xl.failed(
+                step.domain,
+                "disk not attached",
+                f"{disk.target} could not be attached to {step.domain}: {last_words(result)}",
+            )
+    await _await_connected(xl, shell, step.domain, row.domid, "vbd", disk.devid)
+
+
+async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
+    """xl itself lets two domains write to one file."""
+    given = {"target": device_path(step.disk.target), "domid": str(domid)}
+    users = (await shell.act(step.domain, "disk not attached", _USERS, given)).split()
+    if users:
+        raise refused(
+            "disk is in use",
+            f"{step.disk.target} belongs to a running domain (domid {', '.join(users)}), so it is not attached.",
+            f"Look at `xl list` on {xl.host}.",
+            address_of(xl.host, step.domain),
+        )
+
+
+async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, kind: str, devid: int) -> None:
+    """Wait until guest and dom0 have both connected a device."""
+    given = {"domid": str(domid), "kind": kind, "devid": str(devid)}
+    deadline = monotonic() + _CONNECT_SECONDS
+    while True:
+        states = (await shell.act(domain, "xenstore cannot be read", _DEVICE_STATES, given)).split()
+        if states == ["4", "4"]:
+            return
+        if monotonic() > deadline:
+            raise xl.failed(
+                domain,
+                "device not connected",
+                f"{kind} {devid} was attached to {domain}, but has not connected in {_CONNECT_SECONDS} s "
+                f"(states {' and '.join(states)}, where 4 is connected).",
+                "The guest may lack the driver, or not take devices while it runs.",
+            )
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _vif_mac(xl: Xl, domid: int, devid: int) -> str | None:
+    """The mac of the interface with this number; None when there is none."""
+    config = (await xl.configs(domid)).get(domid, {})
+    nics = {nic.get("devid", place): nic for place, nic in enumerate(config.get("nics", ()))}
+    return str(nics[devid].get("mac", "")).lower() if devid in nics else None
+
+
+async def _disk_target(xl: Xl, domid: int, vdev: str) -> str | None:
+    config = (await xl.configs(domid)).get(domid, {})
+    return next((disk.get("pdev_path", "") for disk in config.get("disks", ()) if disk.get("vdev") == vdev), None)

@@ -1,0 +1,103 @@
+"""One domain, seen just now: the scripts that look, and what they print made into a `Look`.
+
+Used by `xl_execute`, which the ready gate asks again and again, so it is one round trip and few processes.
+"""
+
+from __future__ import annotations
+
+from reconciler.core.diagnostics import world_error
+from reconciler.core.state import Look, Power
+from reconciler.hypervisors.connection import Result
+from reconciler.hypervisors.xl_output import XlOutputError, parse_list
+
+PROBE_SECONDS = 5
+_CONNECTED = "4"
+_INITIALISING = "1"
+_CONSOLE_BYTES = 16 * 1024
+_MARK = "---reconciler---"
+
+_CONSOLE_LOG = """
+for log in "/var/log/xen/console/guest-$name.log" "/var/log/xen/guest-$name.log" ''; do
+    [ ! -f "$log" ] || break
+done
+"""
+
+CONSOLE_SIZE = _CONSOLE_LOG + 'if [ "$log" ]; then wc -c <"$log"; fi\n'
+
+# Of a device both ends are asked for their state; where they are is read from libxl's own record, which a guest cannot
+# write to. The log of a console goes on from one life of a domain to the next: only what came since `begins` counts.
+LOOK = (
+    f"""
+list=$(xl list -v) || exit
+printf '%s\\n{_MARK}\\n' "$list"
+domid=$(printf '%s\\n' "$list" | awk -v name="$name" '$1 == name {{ print $2; exit }}')
+if [ "$domid" ]; then
+    paths=$(xenstore-ls -f "/libxl/$domid" 2>/dev/null |
+        sed -n -e 's/^[^ ]*\\/type = "\\(.*\\)"$/type \\1/p' \\
+            -e 's/^[^ ]*\\/device\\/\\(vbd\\|vif\\)\\/[0-9]*\\/\\(frontend\\|backend\\) = "\\(.*\\)"$/state \\3/p')
+    printf '%s\\n' "$paths" | while read -r what value; do
+        case $what in
+        type) echo "type $value" ;;
+        state) echo "state $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
+        esac
+    done
+fi
+echo {_MARK}
+"""
+    + _CONSOLE_LOG
+    + f"""
+if [ "$log" ]; then
+    size=$(wc -c <"$log")
+    [ "$size" -ge "$begins" ] || begins=0 # the log was rotated
+    echo log
+    tail -c "+$((begins + 1))" "$log" | tail -c {_CONSOLE_BYTES}
+fi
+"""
+)
+
+# bash is there on every Linux dom0, since Xen's own scripts need it; NetBSD has nc.
+PROBE_TCP = f"""
+if command -v bash >/dev/null && command -v timeout >/dev/null; then
+    timeout {PROBE_SECONDS} bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$host" "$port" 2>/dev/null
+else
+    nc -z -w {PROBE_SECONDS} "$host" "$port" 2>/dev/null
+fi
+"""
+
+
+def read_look(host: str, domain: str, result: Result) -> Look:
+    """What LOOK printed, as a Look. Raises ReconcilerError (world) when xl failed."""
+    parts = result.text.split(f"{_MARK}\n", 2)
+    if len(parts) < 3:
+        said = result.errors.rpartition("\n")[2] or f"exit {result.exit_code}"
+        raise world_error("xl fails", f"`xl list -v` failed on {host}: {said}", None, host)
+    table, devices, log = parts
+    try:
+        row = next((row for row in parse_list(table) if row.name == domain), None)
+    except XlOutputError as error:
+        raise world_error("xl is not understood", f"{host}: {error}", None, host) from error
+    console = log.removeprefix("log\n") if log.startswith("log\n") else None
+    if row is None:
+        return Look(power=Power.ABSENT, console=console)
+    return Look(
+        power=row.power,
+        uuid=row.uuid,
+        boot=str(row.domid),
+        devices_connected=_connected(devices),
+        actual_kib=row.memory_kib,
+        console=console,
+    )
+
+
+def _connected(devices: str) -> bool | None:
+    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be.
+
+    The guest of an HVM domain may never touch them, since it has emulated ones: then they stay where they began.
+    """
+    words = [line.split() for line in devices.splitlines()]
+    states = [word[1] for word in words if word[0] == "state"]
+    if not states:
+        return None
+    if ["type", "hvm"] in words and _CONNECTED not in states and _INITIALISING in states:
+        return None
+    return all(state == _CONNECTED for state in states)
