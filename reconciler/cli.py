@@ -12,13 +12,13 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
+from reconciler.commands.settings import Settings
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
 
 INTERRUPTED = 130
@@ -35,13 +35,6 @@ _COMMANDS = {
     "schema": ("reconciler.commands.schema", "schema", "Print the JSON Schema of a kind of spec file, for editors."),
     "sim": ("reconciler.sim_command", "sim_group", "Reach into a simulated host: make drift and faults by hand."),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is given before the subcommand; every subcommand gets it as `ctx.obj`."""
-
-    state_dir: Path
 
 
 class LazyGroup(click.Group):

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from reconciler.apply import ApplyResult
-from reconciler.cli import Settings
 from reconciler.commands.output import is_terminal, paint_for, print_data, print_diagnostics, print_message
 from reconciler.commands.plan import beside_the_plan
 from reconciler.commands.session import (
@@ -20,6 +19,7 @@ from reconciler.commands.session import (
     selection_options,
     specs_argument,
 )
+from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, exit_code
 from reconciler.core.plan import Plan

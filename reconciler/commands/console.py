@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import click
 
-from reconciler.cli import Settings
 from reconciler.commands.output import print_data
 from reconciler.commands.session import check_host, specs_option
+from reconciler.commands.settings import Settings
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.spec import NAME
 from reconciler.core.state import HostSettings, Power

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli import Settings
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import check_targets, open_session, select, selection_options, specs_argument
+from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, exit_code
 from reconciler.core.plan import Plan

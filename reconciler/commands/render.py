@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli import Settings
 from reconciler.commands.output import print_data
 from reconciler.commands.session import find_domain, open_session, specs_option
+from reconciler.commands.settings import Settings
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Domain
 from reconciler.hypervisors.xl_cfg import render_file

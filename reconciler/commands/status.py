@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli import Settings
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import open_session, specs_argument
+from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Kind, exit_code
 from reconciler.reconcile import Selection
