@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from reconciler.core.state import Domain, Power
 
@@ -24,9 +24,9 @@ _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never 
 class Behaviour:
     """What the bytes of a kernel make its guest do; a file without the mark boots and obeys."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    boot_seconds: float = 1.0
+    boot_seconds: Annotated[float, Strict()] = 1.0
     boot: Literal["ok", "panic", "hang", "reboot-loop"] = "ok"
     shutdown: Literal["ok", "ignore"] = "ok"
     balloon: Literal["ok", "refuse", "slow"] = "ok"

@@ -49,6 +49,7 @@ class StoredHost:
     files: dict[str, StoredFile] = field(default_factory=dict)
 
 
+_NOT_THERE = (FileNotFoundError, NotADirectoryError)
 _STORED_HOST = TypeAdapter(StoredHost)
 _FAULT_COUNTS = TypeAdapter(dict[Fault, int])
 
@@ -68,7 +69,7 @@ class Store:
         """The host as last stored; one that was never changed is empty."""
         try:
             text = self._state_file.read_bytes()
-        except FileNotFoundError:
+        except _NOT_THERE:
             return StoredHost()
         except OSError as error:
             raise self._broken(self._state_file, str(error)) from None
@@ -124,7 +125,7 @@ class Store:
         """Seconds on the host's clock when it was last written."""
         try:
             return float(self._clock_file.read_text())
-        except FileNotFoundError:
+        except _NOT_THERE:
             return 0.0
         except (OSError, ValueError) as error:
             raise self._broken(self._clock_file, str(error)) from None
@@ -140,7 +141,7 @@ class Store:
         """The faults that are still to come, each with how many times."""
         try:
             return _FAULT_COUNTS.validate_json(self._faults_file.read_bytes())
-        except FileNotFoundError:
+        except _NOT_THERE:
             return {}
         except (OSError, ValidationError) as error:
             raise self._broken(self._faults_file, str(error).splitlines()[0]) from None
