@@ -82,7 +82,9 @@ def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str,
 
 def near_miss(word: str, known: Iterable[str]) -> str | None:
     """A hint naming what a misspelt word is close to."""
-    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.7)
+    if len(word) < 3:  # close to too much
+        return None
+    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
     return f'Did you mean "{matches[0]}"?' if matches else None
 
 
@@ -125,7 +127,11 @@ def _pattern(context: Mapping[str, Any]) -> str:
 
 def _bound(context: Mapping[str, Any]) -> str:
     words = {"ge": "at least", "le": "at most", "lt": "less than"}
-    return " and ".join(f"{words[key]} {bound}" for key, bound in context.items() if key in words)
+    return " and ".join(
+        f"{words[key]} {bound:g}" if isinstance(bound, float) else f"{words[key]} {bound}"
+        for key, bound in context.items()
+        if key in words
+    )
 
 
 _TYPE_NAMES = {
@@ -196,7 +202,9 @@ def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
 
 def _place(loc: Loc) -> str:
     """What holds the key that `loc` ends with, as a sentence begins with it."""
-    return spell(loc[:-1]) if len(loc) > 1 else "This file"
+    if len(loc) == 1:
+        return "This file"
+    return f"[{spell(loc[:-1])}]" if isinstance(loc[-2], str) else spell(loc[:-1])
 
 
 def spell(loc: Loc) -> str:

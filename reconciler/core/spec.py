@@ -206,7 +206,7 @@ class ReadySpec(Spec):
     """When a started domain counts as ready."""
 
     timeout_seconds: PositiveSeconds = Field(default=120.0, alias="timeout")
-    min_seconds: Annotated[float, Field(ge=0, le=3600)] = 5.0
+    min_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 5.0
     tcp: Annotated[str, StringConstraints(pattern=TCP)] | None = None
     console: Text | None = None
 

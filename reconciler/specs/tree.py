@@ -56,6 +56,7 @@ class TreeReading:
     desired: Desired
     diagnostics: tuple[Diagnostic, ...]
     files: Mapping[str, str] = field(default_factory=dict)  # address -> path relative to the tree
+    digests: Mapping[str, str] = field(default_factory=dict)  # every file that was read, relative -> sha256
 
 
 def read_tree(root: str | Path) -> TreeReading:

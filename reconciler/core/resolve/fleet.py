@@ -59,8 +59,9 @@ def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
 
 
 def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], findings: Findings) -> None:
-    """All rules between domains."""
-    entries = sorted(resolved, key=lambda entry: (entry.host, entry.domain.name))
+    """All rules between domains (what two files of one name share is no news)."""
+    named_once = (entry for entry in resolved if entry.address not in findings.frozen)
+    entries = sorted(named_once, key=lambda entry: (entry.host, entry.domain.name))
     _check_uuids(entries, findings)
     _check_macs(entries, findings)
     by_host: dict[str, list[Resolved]] = defaultdict(list)

@@ -144,6 +144,10 @@ def _check_disk(disk: DiskSpec, index: int, settings: HostSettings) -> Iterator[
         named_itself = key == "device" and place in settings.disk_roots
         if named_itself or any(is_inside(place, root) for root in settings.disk_roots):
             continue
+        if place in settings.disk_roots:
+            detail = f"{place} is itself a folder of disks."
+            yield Complaint(loc=("disk", index, key), summary="Outside of disk_roots", detail=detail)
+            continue
         folder = disk.lv.partition("/")[0] if key == "lv" and disk.lv is not None else folder_of(place)
         roots = json.dumps([*settings.disk_roots, folder])
         yield Complaint(

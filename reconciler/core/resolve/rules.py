@@ -12,9 +12,7 @@ from reconciler.core.units import Unfit
 from reconciler.core.vdev import devid_of
 
 DISAGREE = "Keys that do not agree"
-INCOMPLETE = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
-"""Summaries of what may be wrong only because a wrong value was left out: not to be told beside that value."""
-
+_OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
 _MULTICAST_BIT = 1
 _PORT_MAX = 65535
 
@@ -29,6 +27,15 @@ def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
     yield from _check_vifs(spec)
     yield from _check_ready(spec)
     yield from _check_xl(spec)
+
+
+def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bool:
+    """Whether a complaint may be there only because a wrong value near it was left out for this check."""
+    if complaint.summary not in _OF_WHAT_IS_MISSING:
+        return False
+    if complaint.loc[0] == "disk":  # what a disk's keys must agree on lies within the disk
+        return any(wrong.loc[:2] == complaint.loc[:2] for wrong in wrong_values)
+    return any(len(wrong.loc) == 1 or wrong.loc[0] == complaint.loc[0] for wrong in wrong_values)
 
 
 def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:

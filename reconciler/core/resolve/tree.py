@@ -15,7 +15,7 @@ from reconciler.core.resolve.fleet import Resolved, check_fleet, check_names
 from reconciler.core.resolve.host import check_allowed, resolve_host
 from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
 from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin
-from reconciler.core.resolve.rules import INCOMPLETE, check_alone
+from reconciler.core.resolve.rules import check_alone, is_shadowed
 from reconciler.core.spec import DomainSpec, TreeSpec
 from reconciler.core.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
 
@@ -99,7 +99,7 @@ class _Resolver:
         spec, complaints = validate(DomainSpec, merge(layers) if len(layers) > 1 else file.data)
         if spec is not None:
             more = self._check(spec, settings)
-            complaints += tuple(c for c in more if not (complaints and c.summary in INCOMPLETE))
+            complaints += tuple(complaint for complaint in more if not is_shadowed(complaint, complaints))
         self._report(layers, address, complaints)
         if spec is not None and settings is not None and not complaints:
             domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
