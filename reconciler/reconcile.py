@@ -12,14 +12,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler import sightings
-from reconciler.apply import ApplyResult, Progress, apply_plan
+from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.plan import Plan, base_of, build_plan, moved
 from reconciler.core.resolve.images import complete_images
 from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
+from reconciler.core.steps import PlannedStep
 from reconciler.core.verify import verify
+from reconciler.history import History, Recording
 from reconciler.hypervisors.base import Executor, Observer, Question
+from reconciler.source import signer_of
 from reconciler.specs import TreeReading
 
 _HOSTS_AT_ONCE = 64
@@ -46,6 +49,7 @@ class Reconciler:
         self._spec_root = spec_root
         self._state_dir = state_dir
         self._observers: dict[str, Observer] = {}
+        self._history = History(state_dir)
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
@@ -62,6 +66,7 @@ class Reconciler:
             consent,
             targets=selection.targets or (selected if selection.hosts else frozenset()),
             unseen=self._unseen(hosts),
+            downtime=self._history.expected_downtime(),
             diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts()),
         )
         verify(plan, hosts, desired)
@@ -88,7 +93,10 @@ class Reconciler:
                 if differences := moved(plan.base.get(name, {}), base_of(host)):
                     held[name] = _stale(name, differences)
             parallel = {name: self._desired.hosts[name].settings.parallel for name in names}
-            return await apply_plan(plan, executors, parallel, progress, held)
+            with self._history.recording(plan, signer_of(self._spec_root, plan.commit)) as recording:
+                result = await apply_plan(plan, executors, parallel, _Recorded(progress, recording), held)
+                recording.end(result)
+                return result
 
     async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
         """All of these hosts that answer, and why the others do not."""
@@ -148,6 +156,24 @@ class Reconciler:
 
     def _executor(self, settings: HostSettings) -> Executor:
         return open_executor(settings, self._desired, self._spec_root, self._state_dir)
+
+
+class _Recorded:
+    """Progress that goes to the user and into the history."""
+
+    def __init__(self, progress: Progress, recording: Recording) -> None:
+        self._progress = progress
+        self._recording = recording
+
+    def started(self, step: PlannedStep) -> None:
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        self._recording.note(result)
+        self._progress.finished(result)
 
 
 def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observer:

@@ -51,15 +51,16 @@ class Plan:
     ledger: tuple[LedgerEntry, ...]
     unmanaged: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...]
-    base: Mapping[str, str]  # host -> fingerprint of what was observed
+    base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `base_of`
     tree_digest: str = ""
 
     @property
     def digest(self) -> str:
         """sha256 over what was observed, what is asked for and what will be done."""
         body = {
-            "base": dict(self.base),
+            "base": {host: dict(base) for host, base in self.base.items()},
             "tree": self.tree_digest,
+            "commit": self.commit,
             "steps": [[step.id, step.host, asdict(step.step), step.needs] for step in self.steps],
         }
         return hashlib.sha256(canonical_json(body).encode()).hexdigest()
@@ -72,12 +73,14 @@ def build_plan(
     *,
     targets: frozenset[str] = frozenset(),
     unseen: Mapping[str, str] | None = None,
+    downtime: Mapping[str, float] | None = None,
     diagnostics: Sequence[Diagnostic] = (),
 ) -> Plan:
     """Decide what happens to every domain and in which order.
 
     `hosts` are those that could be observed; `targets`, if any, are the only addresses that are changed;
-    `unseen` are domain names last seen on hosts that could not be observed.
+    `unseen` are domain names last seen on hosts that could not be observed; `downtime` is how many seconds restarts of
+    an address took before, where that is known.
     """
     problems = list(diagnostics)
     changes = _decide(desired, hosts, consent, unseen or {})
@@ -96,7 +99,7 @@ def build_plan(
     problems += circles
     if circles:
         changes = [_refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
-    changes = [replace(change, waits_for=(*change.waits_for, *waits.get(change.address, ()))) for change in changes]
+    changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.action is Action.BLOCKED]
     return Plan(
         commit=desired.commit,
@@ -111,16 +114,25 @@ def build_plan(
     )
 
 
-def base_of(host: Host) -> str:
-    """The fingerprint of an observed host that a plan is bound to: what exists and how it is defined."""
-    facts = {
-        "guests": {name: fingerprint(guest) for name, guest in host.guests.items()},
-        "images": dict(host.images),
-        "digests": dict(host.digests),
-        "files": {path: [fact.kind, fact.key] for path, fact in host.files.items()},
-        "total": host.total_kib,
-    }
-    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()
+def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:
+    """A change with what it waits for and the down time to expect."""
+    seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
+    return replace(change, waits_for=(*change.waits_for, *waits), downtime_seconds=seconds)
+
+
+def base_of(host: Host) -> dict[str, str]:
+    """What a plan is bound to on a host: a fingerprint of each thing, under a name that people understand."""
+    facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
+    facts |= {f"domain {name}": fingerprint(guest) for name, guest in host.guests.items()}
+    facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}
+    facts |= {f"file {path}": sha256 for path, sha256 in host.digests.items()}
+    facts |= {f"disk {path}": f"{fact.kind} {fact.key}" for path, fact in host.files.items()}
+    return dict(sorted(facts.items()))
+
+
+def moved(base: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of all that differs between what a plan was bound to and what is there now."""
+    return tuple(sorted(name for name in base.keys() | now.keys() if base.get(name) != now.get(name)))
 
 
 def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Mapping[str, str]) -> list[Change]:

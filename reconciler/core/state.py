@@ -219,6 +219,7 @@ class Host:
     cpus: int
     flavour: Literal["debian", "netbsd"] = "debian"
     xen_version: str = ""
+    boot_id: str = ""  # another one after each boot of the dom0
     autoballoon: bool = False  # dom0 shrinks when xl create needs memory
     bridges: frozenset[str] | None = None  # None: any bridge is taken to exist
     guests: Mapping[str, Guest] = field(default_factory=dict)

@@ -112,6 +112,7 @@ class XlObserver:
             cpus=info.cpus,
             flavour=dom0.flavour,
             xen_version=info.xen_version,
+            boot_id=answer.lines("system")[3],
             autoballoon=_autoballoon(texts, info.dom0_mem),
             bridges=frozenset(answer.lines("bridges")),
             guests=guests,

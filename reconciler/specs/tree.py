@@ -19,6 +19,7 @@ from reconciler.core.problems import Problem
 from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, resolve
 from reconciler.core.spec import NAME, TreeSpec
 from reconciler.core.state import Desired, address_of
+from reconciler.source import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.toml import TomlError, parse_toml
 
@@ -93,13 +94,19 @@ class _Reader:
             frozen=desired.frozen | self._frozen,
             prune=desired.prune and not diagnostics,
             tree_digest=self._tree_digest(),
+            commit=commit_of(Path(self._root)),
         )
         addresses = {
             address_of(folder.name, name): file.path
             for folder in tree.hosts.values()
             for name, file in folder.domains.items()
         }
-        return TreeReading(desired=desired, diagnostics=_in_reading_order(diagnostics), files=addresses)
+        return TreeReading(
+            desired=desired,
+            diagnostics=_in_reading_order(diagnostics),
+            files=addresses,
+            digests=self._digests,
+        )
 
     def _read_files(self, entries: list[os.DirEntry[str]]) -> SpecTree:
         settings = SpecFile(path=TREE_FILE, data={})
