@@ -17,15 +17,17 @@ case $system in
 NetBSD)
     stat_format() { stat -f '%HT|%z|%d:%i|%Hr:%Lr|%Fm|%Fc|%N' "$@" 2>/dev/null; }
     digests() { cksum -n -a sha256 "$@"; }
+    boot_id() { sysctl -n kern.boottime; }
     xen_dir=/usr/pkg/etc/xen suffix='' ;;
 *)
     stat_format() { stat -c '%F|%s|%d:%i|%t:%T|%y|%z|%n' "$@" 2>/dev/null; }
     digests() { sha256sum "$@"; }
+    boot_id() { cat /proc/sys/kernel/random/boot_id; }
     xen_dir=/etc/xen suffix=.cfg ;;
 esac
 config_dir=${config_dir:-$xen_dir}
 
-printf '%s\n' "$system" "$(id -u)" "$config_dir"
+printf '%s\n' "$system" "$(id -u)" "$config_dir" "$(boot_id)"
 close system 0
 
 xl info
@@ -70,7 +72,7 @@ IFS=$nl
 set -- $configs
 named=$(
     [ $# -gt 0 ] && cat -- "$@" 2>/dev/null | tr "'\"" '\n\n' |
-        sed -n -e 's/^.*target=\//\//p' -e t -e 's/^[a-z0-9:]*\(\/[^,]*\).*/\1/p'
+        sed -n -e 's/^.*target=\//\//p' -e t -e 's/^[a-z0-9:]*\(\/[^,]*\),.*/\1/p'
     printf '%s\n' "$long" | sed -n 's/.*"pdev_path": "\(.*\)".*/\1/p'
 )
 set --
