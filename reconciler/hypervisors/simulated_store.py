@@ -64,15 +64,23 @@ class Store:
         self._clock_file = self.folder / "clock"
         self._faults_file = self.folder / "faults.json"
         self._blobs = self.folder / "blobs"
+        self._parsed = StoredHost()
+        self._parsed_text: bytes | None = None
 
     def read(self) -> StoredHost:
-        """The host as last stored; one that was never changed is empty."""
+        """The host as last stored, to do with as one likes; one that was never changed is empty."""
         try:
             text = self._state_file.read_bytes()
         except _NOT_THERE:
+            self._parsed_text = None
             return StoredHost()
         except OSError as error:
             raise self._broken(self._state_file, str(error)) from None
+        if text != self._parsed_text:  # most reads find what was written a moment ago
+            self._parsed, self._parsed_text = self._parse(text), text
+        return _copy(self._parsed)
+
+    def _parse(self, text: bytes) -> StoredHost:
         try:
             return _STORED_HOST.validate_json(text)
         except ValidationError as error:
@@ -85,13 +93,14 @@ class Store:
         """A draft of the host that is stored when the block ends, and forgotten when it raises."""
         with self._locked("state"):
             draft = self.read()
-            before, text_before = _blobs_of(draft), _STORED_HOST.dump_json(draft)
+            before = _blobs_of(draft)
             yield draft
             text = _STORED_HOST.dump_json(draft)
-            if text != text_before:
+            if text != self._parsed_text:
                 _replace_file(self._state_file, text)
-            for unused in before - _blobs_of(draft):
-                (self._blobs / unused).unlink(missing_ok=True)
+                self._parsed, self._parsed_text = _copy(draft), text
+                for unused in before - _blobs_of(draft):
+                    (self._blobs / unused).unlink(missing_ok=True)
 
     def put(self, draft: StoredHost, path: str, content: bytes) -> None:
         """Make `path` a file with this content, in a draft of `change`."""
@@ -222,6 +231,16 @@ class Store:
             hint=f"To begin again with an empty host, remove its folder: rm -r {shlex.quote(str(self.folder))}",
             address=self.host,
         )
+
+
+def _copy(host: StoredHost) -> StoredHost:
+    """A host that can be changed without changing this one; what the mappings hold is frozen."""
+    return StoredHost(
+        next_domid=host.next_domid,
+        instances=dict(host.instances),
+        autostart=dict(host.autostart),
+        files=dict(host.files),
+    )
 
 
 def _blobs_of(host: StoredHost) -> set[str]:
