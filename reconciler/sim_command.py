@@ -66,7 +66,7 @@ def sim_group(context: click.Context, host: str, specs: Path) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def list_command(target: _Target, as_json: bool) -> None:
-    """Show the domains that the host holds, as `xl list` does."""
+    """List the domains, as `xl list` does."""
     found = target.open().look()
     click.echo(json.dumps(found, indent=2) if as_json else table(found))
 
@@ -93,7 +93,10 @@ def table(found: dict[str, Any]) -> str:
 @click.argument("file", type=click.File("rb"))
 @click.pass_obj
 def put_command(target: _Target, path: str, file: BinaryIO) -> None:
-    """Copy FILE ("-" for standard input) to the absolute PATH on the host."""
+    """Copy FILE to PATH on the host.
+
+    PATH is absolute; FILE can be "-" for standard input.
+    """
     content = file.read()
     target.open().put(path, content)
     click.echo(f"Wrote {len(content)} bytes to {target.host}:{path}.", err=True)
@@ -104,7 +107,10 @@ def put_command(target: _Target, path: str, file: BinaryIO) -> None:
 @click.option("--memory", metavar="MIB", help='Its memory, such as 512 or "1GiB".  [default: 512]')
 @click.pass_obj
 def create_command(target: _Target, name: str, memory: str | None) -> None:
-    """Create the domain NAME as by hand: from its config file if there is one, else unmanaged."""
+    """Create a domain as by hand.
+
+    From the config file of that name if there is one, else a small unmanaged domain.
+    """
     target.open().create(name, None if memory is None else _memory_kib(memory))
     click.echo(f"Created {target.host}/{name}.", err=True)
 
@@ -123,7 +129,10 @@ def _memory_kib(text: str) -> int:
 @click.argument("name")
 @click.pass_obj
 def destroy_command(target: _Target, name: str) -> None:
-    """Destroy the domain NAME as `xl destroy` does; its config file and disks stay."""
+    """Destroy a domain.
+
+    As `xl destroy` does: at once, and its config file and disks stay.
+    """
     target.open().destroy(name)
     click.echo(f"Destroyed {target.host}/{name}.", err=True)
 
@@ -132,7 +141,10 @@ def destroy_command(target: _Target, name: str) -> None:
 @click.argument("name")
 @click.pass_obj
 def crash_command(target: _Target, name: str) -> None:
-    """Crash the kernel of the domain NAME; its on_crash says what becomes of it."""
+    """Crash the kernel of a domain.
+
+    Its on_crash says what becomes of the domain.
+    """
     target.open().crash(name)
     click.echo(f"Crashed {target.host}/{name}.", err=True)
 
@@ -142,7 +154,11 @@ def crash_command(target: _Target, name: str) -> None:
 @click.argument("assignments", metavar="KEY=VALUE...", nargs=-1, required=True)
 @click.pass_obj
 def set_command(target: _Target, name: str, assignments: tuple[str, ...]) -> None:
-    """Change the running domain NAME, such as memory=512, vcpus=2, cmdline=…, power=paused or balloon=refuse."""
+    """Change a running domain.
+
+    As a person with xl could (memory=512, vcpus=2), in ways that make drift (cmdline=…, kernel=/path, power=paused),
+    or in how its guest behaves (boot=panic, shutdown=ignore, balloon=refuse).
+    """
     values = dict(_assignment(text) for text in assignments)
     target.open().set(name, values)
     click.echo(f"Set {', '.join(values)} of {target.host}/{name}.", err=True)
@@ -162,5 +178,5 @@ def _assignment(text: str) -> tuple[str, str]:
 def fault_command(target: _Target, kind: str, times: int) -> None:
     """Make the next commands to the host fail."""
     target.open().fault(kind, times)
-    what = "will fail" if times else "no longer fail"
-    click.echo(f"The next commands to {target.host} {what}: {kind}, {times} times.", err=True)
+    what = f"will come {times} more times" if times > 1 else "will come once" if times else "will not come any more"
+    click.echo(f"{target.host}: the fault {kind} {what}.", err=True)

@@ -62,8 +62,9 @@ class SimulatedObserver:
         await asyncio.sleep(self._settings.simulated.latency_seconds)
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
-        now = self._store.read_clock()
-        return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
+        with self._store.held_still():
+            now = self._store.read_clock()
+            return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -164,6 +164,9 @@ def _definition_to_start(draft: Draft, step: Start) -> Domain:
     if definition is None:
         path = draft.paths.candidate(name) if step.candidate else draft.paths.config(name)
         raise draft.failed(name, "no config file", f"There is no {path} on {draft.settings.name} to start {name} from.")
+    if (definition.name, definition.uuid) != (name, step.definition.uuid):
+        problem = f"Its config file now defines {definition.name} with the uuid {definition.uuid}; it was not started."
+        raise draft.failed(name, "config file of another domain", problem)
     return definition
 
 

@@ -48,8 +48,9 @@ class Hand:
     def look(self) -> dict[str, Any]:
         """The host and the domains it holds, as `sim HOST list --json` prints them."""
         store = Store(self.state_dir, self.settings.name)
-        stored, now = store.read(), store.read_clock()
-        host = View(self.settings, self.fleet, store, stored, now).host(Question())
+        with store.held_still():
+            stored, now = store.read(), store.read_clock()
+            host = View(self.settings, self.fleet, store, stored, now).host(Question())
         domains = {name: settle(instance, now) for name, instance in sorted(stored.instances.items())}
         return {
             "host": host.name,
@@ -79,12 +80,10 @@ class Hand:
             problem = f"{name!r} is no name for a domain: a letter, then up to 39 letters, digits, '.', '_' or '-'."
             raise self._refuse(None, "no name for a domain", problem)
         with self._change() as draft:
-            if draft.instance(name) is not None:
-                raise self._refuse(name, "name taken", f"A domain {name} exists already on {self.settings.name}.")
-            guest = draft.guest(name)
-            definition = (
-                guest.config if guest is not None and guest.config is not None else self._unwritten(draft, name)
-            )
+            definition = self._written(draft, name) or self._unwritten(draft, name)
+            if draft.instance(definition.name) is not None:
+                problem = f"A domain {definition.name} exists already on {self.settings.name}."
+                raise self._refuse(name, "name taken", problem)
             if memory_kib is not None:
                 maxmem_kib = max(memory_kib, definition.maxmem_kib)
                 definition = replace(definition, memory_kib=memory_kib, maxmem_kib=maxmem_kib)
@@ -132,18 +131,30 @@ class Hand:
             None, "unknown fault", f"There is no fault {kind!r}.", f"The faults are {', '.join(FAULTS)}."
         )
 
+    def _written(self, draft: Draft, name: str) -> Domain | None:
+        """What the config file of that name says; None: there is no such file."""
+        guest = draft.guest(name)
+        if guest is None or not guest.config_exists:
+            return None
+        if guest.config is None:
+            problem = f"{draft.paths.config(name)} cannot be used: {guest.problem}"
+            raise self._refuse(name, "bad config file", problem)
+        return replace(guest.config, uuid=guest.config.uuid or self._new_uuid(draft, name))
+
     def _unwritten(self, draft: Draft, name: str) -> Domain:
         digest = draft.store.digest(draft.stored, _DEFAULT_KERNEL)
-        seeded = f"{self.settings.simulated.seed}/{self.settings.name}/{name}/{draft.stored.next_domid}"
         return Domain(
             name=name,
-            uuid=str(
-                uuid.uuid5(uuid.NAMESPACE_OID, seeded)
-            ),  # a new one each time, as xl's, and yet the same in each run
+            uuid=self._new_uuid(draft, name),
             kernel=Image(sha256=digest, path=_DEFAULT_KERNEL, source=_DEFAULT_KERNEL),
             memory_kib=_DEFAULT_MEMORY_KIB,
             maxmem_kib=_DEFAULT_MEMORY_KIB,
         )
+
+    def _new_uuid(self, draft: Draft, name: str) -> str:
+        """A new one each time, as xl makes them, and yet the same in each run of the same seed."""
+        seeded = f"{self.settings.simulated.seed}/{self.settings.name}/{name}/{draft.stored.next_domid}"
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, seeded))
 
     def _check_memory(self, draft: Draft, name: str, more_kib: int) -> None:
         free_kib = draft.view().free_kib()

@@ -89,6 +89,20 @@ class Store:
             raise self._broken(self._state_file, f"{where}: {first['msg']}" if where else first["msg"]) from None
 
     @contextmanager
+    def held_still(self) -> Iterator[None]:
+        """Nobody changes the host meanwhile, so that a state and the bytes it names are read together."""
+        try:
+            lock = (self.folder / "state.lock").open()
+        except _NOT_THERE:
+            yield  # never changed yet
+            return
+        except OSError as error:
+            raise self._broken(self.folder / "state.lock", str(error)) from None
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            yield
+
+    @contextmanager
     def change(self) -> Iterator[StoredHost]:
         """A draft of the host that is stored when the block ends, and forgotten when it raises."""
         with self._locked("state"):

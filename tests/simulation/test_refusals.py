@@ -228,6 +228,14 @@ def test_an_edit_by_hand_is_seen(world: World) -> None:
     assert guest.config.memory_kib == GIB_KIB // 4
 
 
+def test_a_config_file_that_defines_another_domain_by_now_is_not_started(world: World) -> None:
+    world.do(WriteConfig(definition=domain()))
+    store = Store(world.folder, "alpha")
+    text = store.content(store.read(), "/etc/xen/web.cfg")
+    world.hand.put("/etc/xen/web.cfg", text.replace(b'name = "web"', b'name = "db"'))
+    assert refused(world, Start(definition=domain())) == "config file of another domain"
+
+
 def test_nothing_to_promote_is_an_error(world: World) -> None:
     world.do(WriteConfig(definition=domain()))
     assert refused(world, PromoteConfig(domain="web")) == "step makes no sense here"

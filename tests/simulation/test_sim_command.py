@@ -192,6 +192,22 @@ def test_what_cannot_be_done_is_refused(sim: Sim, args: list[str], summary: str)
 def test_a_name_that_is_taken_is_refused(sim: Sim) -> None:
     sim("alpha", "create", "web")
     assert sim.refused("alpha", "create", "web").summary == "name taken"
+    sim("alpha", "put", "/etc/xen/other.cfg", "-", stdin=b'name = "web"\nmemory = 64\nkernel = "/k"\n')
+    assert sim.refused("alpha", "create", "other").summary == "name taken"
+
+
+def test_a_config_file_that_xl_cannot_read_is_refused(sim: Sim) -> None:
+    sim("alpha", "put", "/etc/xen/web.cfg", "-", stdin=b"memory = [")
+    assert "xl cannot read the file" in sim.refused("alpha", "create", "web").detail
+
+
+def test_a_config_file_without_a_uuid_gets_a_new_one_each_time(sim: Sim) -> None:
+    sim("alpha", "put", "/etc/xen/web.cfg", "-", stdin=b'name = "web"\nmemory = 64\nkernel = "/k"\n')
+    sim("alpha", "create", "web")
+    first = sim.domains()["web"]["uuid"]
+    sim("alpha", "destroy", "web")
+    sim("alpha", "create", "web")
+    assert len({first, sim.domains()["web"]["uuid"], ""}) == 3
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,29 @@ def test_two_processes_at_once_lose_no_write(world: World) -> None:
     assert store.content(stored, "/by1/29") == b"1.29"
 
 
+def rewrite_a_config(folder: Path, stop: Path) -> None:
+    store, number = Store(folder, "alpha"), 0
+    while not stop.exists():
+        number += 1
+        with store.change() as draft:
+            store.put(draft, "/etc/xen/web.cfg", f'name = "web"\nmemory = {number}\nkernel = "/k"\n'.encode())
+
+
+def test_a_host_can_be_looked_at_while_another_process_changes_it(world: World, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    writer = multiprocessing.get_context("spawn").Process(target=rewrite_a_config, args=(world.folder, stop))
+    writer.start()
+    try:
+        seen: set[int] = set()
+        while len(seen) < 10:
+            config = world.observe().guests["web"].config if world.observe().guests else None
+            seen |= {config.memory_kib} if config is not None else set()
+    finally:
+        stop.touch()
+        writer.join()
+    assert writer.exitcode == 0
+
+
 def test_bytes_that_no_file_has_any_more_are_removed(world: World) -> None:
     world.hand.put("/boot/k", b"old")
     world.hand.put("/boot/copy", b"old")
