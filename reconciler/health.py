@@ -51,9 +51,9 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
     while True:
         try:
             look = await host.look(step.domain)
-        except ReconcilerError as error:
-            # A network that blinks says nothing about the guest, and must not cost it a second restart.
-            if host.now() - started >= ready.timeout_seconds or not all(d.transient for d in error.diagnostics):
+        except ReconcilerError:
+            # A network or a toolstack that blinks says nothing about the guest, and must not cost it another restart.
+            if host.now() - started >= ready.timeout_seconds:
                 raise
         else:
             _refuse_what_cannot_get_ready(step, look, signs)

@@ -6,6 +6,7 @@ domid, and a name may have changed hands. Exit codes are not believed; callers l
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.xl_output import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")
+_READ_RETRIES = 2
+_RETRY_SECONDS = 1.0
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
 
@@ -75,7 +78,13 @@ class Xl:
         )
 
     async def _read(self, *arguments: str) -> Result:
+        """A command that changes nothing; xl itself crashes now and then, so it has a second and a third try."""
         result = await self.run(*arguments)
+        for _ in range(_READ_RETRIES):
+            if result.exit_code == 0:
+                break
+            await asyncio.sleep(_RETRY_SECONDS)
+            result = await self.run(*arguments)
         if result.exit_code != 0:
             command = shlex.join(["xl", *arguments])
             raise world_error("xl fails", f"`{command}` failed on {self.host}: {last_words(result)}", None, self.host)
