@@ -121,8 +121,8 @@ def _guest(found: _Evidence) -> Guest | None:
     return Guest(
         name=found.name,
         owner=owner,
-        config=_placed(found.config.domain if found.config else None, found),
-        candidate=_placed(candidate.domain if candidate else None, found),
+        config=_placed(_definition(owner, found.config), found),
+        candidate=_placed(_definition(owner, candidate), found),
         running=_placed(running, found),
         unproven=candidate is not None and started_from is candidate,
         power=found.instance.power if found.instance else Power.ABSENT,
@@ -133,6 +133,13 @@ def _guest(found: _Evidence) -> Guest | None:
         problem=" ".join(problems) or None,
         commit=_commit(owner, found.config or candidate),
     )
+
+
+def _definition(owner: Owner, file: ConfigFile | None) -> Domain | None:
+    """What a file says now; one of ours that was edited to nonsense still counts as what we wrote."""
+    if file is None:
+        return None
+    return file.domain or (file.original if owner is Owner.OURS else None)
 
 
 def _commit(owner: Owner, file: ConfigFile | None) -> str | None:
@@ -184,7 +191,7 @@ def _running(
         return None, None
     files = [file for file in (found.config, candidate) if file is not None and _defines(file, instance)]
     try:
-        choices = [(file, _live_definition(instance, file.domain, found.images)) for file in files]
+        choices = [(file, _live_definition(instance, _origin(file), found.images)) for file in files]
         if not choices:
             return None, _live_definition(instance, None, found.images)
     except ValueError as error:
@@ -194,15 +201,24 @@ def _running(
         problems.append("`xl list -l` does not tell what it runs with.")
         return None, None
     # the first of equally good ones, so a tie goes to the config, which has proven itself
-    return min(choices, key=lambda choice: _differences(choice[1], choice[0].domain))
+    return min(choices, key=lambda choice: _differences(choice[1], _origin(choice[0])))
+
+
+def _origin(file: ConfigFile) -> Domain | None:
+    """What a domain was started with from this file: an edit by hand came later, as far as anybody can tell.
+
+    Otherwise a line added to the file would look like a difference of the running domain, worth a restart.
+    """
+    return file.original or file.domain
 
 
 def _defines(file: ConfigFile, instance: Instance) -> bool:
     """Whether the domain can have been started from this file; one without a UUID can be the origin of any."""
-    if file.domain is None:
+    origin = _origin(file)
+    if origin is None:
         return False
-    written_for = file.mark.uuid if file.mark is not None else file.domain.uuid
-    return instance.uuid in (written_for, file.domain.uuid) or not file.domain.uuid
+    written_for = file.mark.uuid if file.mark is not None else origin.uuid
+    return instance.uuid in (written_for, origin.uuid) or not origin.uuid
 
 
 def _live_definition(instance: Instance, base: Domain | None, images: Mapping[str, str]) -> Domain | None:

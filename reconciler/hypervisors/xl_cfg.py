@@ -16,12 +16,11 @@ from typing import Any, Literal
 
 from reconciler.core.state import Disk, Domain, Image, Vif, XlValue, canonical_json, fingerprint
 from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
-from reconciler.hypervisors.xl_grammar import XlCfgError, parse_cfg, quote
+from reconciler.hypervisors.xl_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
 from reconciler.hypervisors.xl_reader import EVENTS, OWN_KEYS, read_values
 
 MARK_PREFIX = "# reconciler-mark: "
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
-_MARK_MAX = 64 * 1024  # characters
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
 
 
@@ -34,6 +33,7 @@ class Mark:
     uuid: str  # name and uuid again, so that a body edited to nonsense does not disown the domain
     spec: str  # fingerprint of the definition
     body: str  # sha256 of the body's text
+    text: str = ""  # the body itself: after an edit it still tells what the domain was started with
     commit: str | None = None
     kernel: str = ""  # sha256
     ramdisk: str = ""
@@ -53,6 +53,7 @@ class ConfigFile:
     domain: Domain | None = None
     mark: Mark | None = None
     intact: bool = False  # the body is the one that the mark was written for
+    original: Domain | None = None  # what the mark was written for; differs from `domain` in an edited file
     problem: str | None = None
     ignored: tuple[str, ...] = ()  # sentences: what the file says that a domain spec cannot
     disks: tuple[Disk, ...] = ()  # those that could be read, also without a domain
@@ -62,8 +63,14 @@ class ConfigFile:
 def render_file(domain: Domain, fleet: str, commit: str | None) -> str:
     """The config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
     body = render_body(domain)
-    mark = canonical_json(asdict(_mark_of(domain, fleet, commit, body)))
-    return f"{_HEADLINE}\n{MARK_PREFIX}{mark}\n{body}"
+    text = _with_head(_mark_of(domain, fleet, commit, body), body)
+    if len(text) > TEXT_MAX:
+        raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
+    return text
+
+
+def _with_head(mark: Mark, body: str) -> str:
+    return f"{_HEADLINE}\n{MARK_PREFIX}{canonical_json(asdict(mark))}\n{body}"
 
 
 def render_body(domain: Domain) -> str:
@@ -135,6 +142,7 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
         uuid=domain.uuid,
         spec=fingerprint(domain),
         body=_digest(body),
+        text=body,
         commit=commit,
         kernel=domain.kernel.sha256 if domain.kernel else "",
         ramdisk=domain.ramdisk.sha256 if domain.ramdisk else "",
@@ -156,10 +164,13 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
     """A config file, ours or not. `images` has the sha256 of staged files by path."""
     mark, body = split_mark(text)
     intact = mark is not None and mark.body == _digest(body)
+    original = None
+    if mark is not None and not intact and mark.body == _digest(mark.text):
+        original = read_file(_with_head(mark, mark.text), images).domain
     try:
         values = parse_cfg(text)
     except XlCfgError as error:
-        return ConfigFile(mark=mark, problem=f"xl cannot read the file: {error}")
+        return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
     reading = read_values(values, images)
     domain = reading.domain
     if domain is not None and mark is not None:
@@ -168,6 +179,7 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
         domain=domain,
         mark=mark,
         intact=intact,
+        original=domain if intact else original,
         problem=reading.problem,
         ignored=reading.ignored,
         disks=domain.disks if domain else reading.disks,
@@ -191,7 +203,7 @@ def split_mark(text: str) -> tuple[Mark | None, str]:
 
 def _read_mark(text: str) -> Mark | None:
     """None for what is no whole mark of ours: people can edit it, and then the file is theirs."""
-    if len(text) > _MARK_MAX:
+    if len(text) > TEXT_MAX:
         return None
     known = {f.name for f in fields(Mark)}
     try:
@@ -208,7 +220,7 @@ def _frozen(value: Any) -> Any:
 
 def _is_sound(mark: Mark) -> bool:
     """Whether the types are as declared, since JSON can hold anything."""
-    texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.kernel, mark.ramdisk)
+    texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.text, mark.kernel, mark.ramdisk)
     seconds = mark.shutdown_timeout_seconds
     return (
         all(isinstance(text, str) for text in texts)

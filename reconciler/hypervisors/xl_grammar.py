@@ -42,14 +42,16 @@ class _Token:
 
 
 _TOKEN = re.compile(
-    r"""(?P<NAME>[a-z][._0-9a-z]*)
+    r"""[ \t]*+
+    (?: (?P<NAME>[a-z][._0-9a-z]*)
+      | (?P<SIGN>[,\[\]=;])
       | (?P<NUMBER>[0-9][0-9a-fx]*)
-      | (?P<BLANK>[ \t]+)
+      | (?P<STRING>'(?:[^'\\\n]|\\[^\n])*+'|"(?:[^"\\\n]|\\[^\n])*+")
       | (?P<NEWLINE>\n|\#[^\n]*\n)
       | (?P<ADD>\+=)
-      | (?P<SIGN>[,\[\]=;])
-      | (?P<STRING>'(?:[^'\\\n]|\\[^\n])*+'|"(?:[^"\\\n]|\\[^\n])*+")""",
-    re.VERBOSE,
+      | (?P<END>\Z)
+      | (?P<STRAY>.))""",
+    re.VERBOSE | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
@@ -185,18 +187,15 @@ class _Parser:
 
     def _scan(self) -> Iterator[_Token]:
         at = 0
-        while at < len(self._text):
-            match = _TOKEN.match(self._text, at)
-            if match is None and at == len(self._text) - 1 and self._text[at].isascii():
-                break  # xl's scanner drops one stray character at the very end
-            if match is None:
-                raise self._error(_Token("", self._text[at], at), _lexical_message(self._text[at]))
+        while match := _TOKEN.match(self._text, at):
             kind = match.lastgroup or ""
-            if kind != "BLANK":
-                yield _Token(match[0] if kind == "SIGN" else kind, match[0], at)
+            token = _Token(match[kind] if kind == "SIGN" else kind, match[kind], match.start(kind))
             at = match.end()
-        while True:
-            yield _Token("END", "", at)
+            if kind == "STRAY" and at == len(self._text) and token.text.isascii():
+                token = _Token("END", "", at)  # xl's scanner drops one stray character at the very end
+            elif kind == "STRAY":
+                raise self._error(token, _lexical_message(token.text))
+            yield token
 
     def _error(self, token: _Token, message: str) -> XlCfgError:
         line = self._text.count("\n", 0, token.at) + 1

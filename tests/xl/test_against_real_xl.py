@@ -81,7 +81,7 @@ _pieces = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(_few, max_examples=400)
+@settings(_few, max_examples=250)
 @given(pieces=st.lists(_pieces, max_size=8))
 def test_xl_and_we_agree_on_what_is_a_config_file(xl: RealXl, pieces: list[str]) -> None:
     file = _HEAD + "".join(pieces)
@@ -101,7 +101,7 @@ _disk_parts = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(_few, max_examples=600)
+@settings(_few, max_examples=350)
 @given(
     prefix=st.sampled_from(["", "", "file:", "phy:", "tap:aio:", "qcow2:", "iscsi:", "foo:"]),
     parts=st.lists(_disk_parts, max_size=5),
@@ -130,7 +130,7 @@ _vif_parts = st.sampled_from(
 )
 
 
-@settings(_few, max_examples=400)
+@settings(_few, max_examples=250)
 @given(parts=st.lists(_vif_parts, max_size=5))
 def test_xl_and_we_agree_on_vifs(xl: RealXl, parts: list[str]) -> None:
     spec = ",".join(parts)

@@ -87,7 +87,7 @@ def test_the_commit_is_no_part_of_the_definition(domain: Domain, commit: str | N
 
 
 def test_an_edited_body_is_noticed_and_read_as_it_is_now() -> None:
-    edited = render_file(WEB, "default", None).replace("memory = 1024", "memory = 512")
+    edited = render_file(WEB, "default", None).replace("\nmemory = 1024", "\nmemory = 512")
     file = read_file(edited, {KERNEL.path: "beef" * 16})
     assert not file.intact
     assert file.mark is not None
@@ -96,6 +96,12 @@ def test_an_edited_body_is_noticed_and_read_as_it_is_now() -> None:
     assert file.domain.prevent_destroy, "what outlives the spec holds in an edited file, too"
     assert file.domain.kernel == Image(sha256="beef" * 16), "the mark no longer speaks for the kernel"
     assert file.domain.disks[0].on_delete == "keep", "an edited file gives no right to delete"
+    assert file.original == WEB
+
+
+def test_a_text_in_the_mark_that_is_not_the_one_it_was_made_for_is_not_believed() -> None:
+    edited = render_file(WEB, "default", None).replace("memory = 1024", "memory = 512")
+    assert read_file(edited, {}).original is None
 
 
 def test_a_comment_added_above_the_mark_is_no_edit() -> None:
@@ -110,7 +116,7 @@ def test_a_mark_that_is_not_at_the_head_is_none() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"fleet": 5}, {"state": "maybe"}, {"prevent_destroy": "yes"}, {"shutdown_timeout_seconds": "soon"},
+        {"fleet": 5}, {"text": 1}, {"state": "maybe"}, {"prevent_destroy": "yes"}, {"shutdown_timeout_seconds": "soon"},
         {"uuid": None}, {"depends_on": "db"}, {"on_delete": [[51712, "burn"]]}, {"on_delete": [51712]}, {"kinds": {}},
         {"commit": 1}, {"shutdown_timeout_seconds": float("inf")}, {"depends_on": [["db"]]},
     ],
@@ -123,7 +129,7 @@ def test_a_mark_with_wrong_values_is_none(change: dict[str, Any]) -> None:
     assert file.domain is not None
 
 
-@pytest.mark.parametrize("mark", ["", "{", "[]", "{}", "null", "[" * 50_000, '{"fleet":' * 900, "x" * 70_000])
+@pytest.mark.parametrize("mark", ["", "{", "[]", "{}", "null", "[" * 50_000, '{"fleet":' * 900, "x" * 300_000])
 def test_a_broken_mark_is_none(mark: str) -> None:
     assert read_file(f"{MARK_PREFIX}{mark}\n{render_body(WEB)}", {}).mark is None
 
@@ -146,6 +152,7 @@ def test_any_text_is_read_without_a_traceback(text: str, marked: bool) -> None:
         (replace(WEB, memory_kib=1000), "whole number of MiB"),
         (replace(WEB, cmdline="a\nb"), "cannot carry"),
         (replace(WEB, kernel=Image(sha256="", source="/boot/vmlinuz")), "not staged"),
+        (replace(WEB, cmdline="a" * 200_000), "longer than"),
         (replace(WEB, xl=(("memory", 5),)), "key of the spec itself"),
         (replace(WEB, xl=(("Bad key", 5),)), "none that xl can read"),
         (replace(WEB, xl=(("rtc_timeoffset", -3600),)), 'write it as a string, "-3600"'),
@@ -154,7 +161,7 @@ def test_any_text_is_read_without_a_traceback(text: str, marked: bool) -> None:
 )
 def test_what_xl_cfg_cannot_say_is_refused(domain: Domain, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        render_body(domain)
+        render_file(domain, "default", None)
 
 
 def test_a_file_of_the_netbsd_howto() -> None:

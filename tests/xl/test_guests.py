@@ -101,12 +101,18 @@ def test_a_body_edited_by_hand_is_ours_and_drifted() -> None:
     assert guest.config.memory_kib == 64 * 1024
 
 
-@pytest.mark.parametrize("body", ["", "nonsense\n", "name = 'x'\nuuid = 'oops'\n"])
+@pytest.mark.parametrize("body", ["", "\n", "\nnonsense\n", "\nname = 'x'\nuuid = 'oops'\n"])
 def test_a_body_edited_to_nonsense_does_not_disown_the_domain(body: str) -> None:
-    guest = assembled(LIVE, configs={"g2": "\n".join([*OURS.split("\n", 2)[:2], body])})["g2"]
-    assert (guest.owner, guest.edited, guest.config) == (Owner.OURS, True, None)
+    guest = assembled(LIVE, configs={"g2": "\n".join(OURS.split("\n", 2)[:2]) + body})["g2"]
+    assert (guest.owner, guest.edited) == (Owner.OURS, True)
+    assert (guest.config, guest.running) == (FILE, FILE), "what must outlive the spec holds all the same"
     assert guest.problem
-    assert guest.running is not None
+
+
+@pytest.mark.parametrize("line", ["pae = 1", "cpus = '3'", "cpu_weight = 5", "vif = [ 'bridge=xenbr0' ]", "# hello"])
+def test_an_edit_of_the_file_is_no_difference_of_what_runs(line: str) -> None:
+    guest = assembled(LIVE, configs={"g2": f"{OURS}{line}\n"})["g2"]
+    assert (guest.owner, guest.edited, guest.running) == (Owner.OURS, True, FILE)
 
 
 def test_an_edited_uuid_does_not_disown_the_domain() -> None:

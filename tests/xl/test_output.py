@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +141,15 @@ def test_the_long_list() -> None:
 def test_a_long_list_that_is_not_understood_is_an_error(text: str, message: str) -> None:
     with pytest.raises(XlOutputError, match=message):
         parse_list_long(text)
+
+
+def test_lists_that_other_people_recorded(corpus: Path) -> None:
+    (dom0,) = parse_list((corpus / "ganeti-test-data/xen-xl-list-4.0.1-dom0-only.txt").read_text())
+    assert dom0.memory_kib == 1023 * 1024
+    rows = parse_list((corpus / "ganeti-test-data/xen-xl-list-4.4-crashed-instances.txt").read_text())
+    assert [(row.name, row.power) for row in rows[1:]] == [
+        ("server01.example.com", Power.RUNNING),
+        (None, Power.CRASHED),
+        ("alsodying.example.com", Power.CRASHED),
+    ]
+    assert parse_info((corpus / "ganeti-test-data/xen-xl-info-4.0.1.txt").read_text()).cpus == 4
