@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.core.spec import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
-from reconciler.core.units import kind_of
+from reconciler.core.units import kind_of, number_shown, quoted
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)
@@ -60,7 +60,8 @@ def validate(model: type[S], table: Mapping[str, Any]) -> tuple[S | None, tuple[
             complaints = [_complaint(details, model) for details in found]
         for details in found:
             loc: Loc = details["loc"]
-            table = _without(table, loc[:-1] if loc[-1] == "[key]" else loc, whole=details["type"] == "missing")
+            loc = loc[:-1] if loc[-1] == "[key]" and len(loc) > 1 else loc
+            table = _without(table, loc, whole=details["type"] == "missing")
     return None, tuple(complaints)
 
 
@@ -92,7 +93,9 @@ def _complaint(details: ErrorDetails, model: type[Spec]) -> Complaint:
     loc: Loc = details["loc"]
     value = details["input"]
     context: Mapping[str, Any] = details.get("ctx", {})
-    if loc and loc[-1] == "[key]":  # how pydantic marks that the key of a free table is wrong, not its value
+    if (
+        loc[-1] == "[key]" and "pattern" in context
+    ):  # how pydantic marks that the key of a free table is wrong, not its value
         return Complaint(
             loc=loc[:-1], summary="Wrong key", detail=f"{spell(loc[:-1])} {_pattern(context)}.", at_key=True
         )
@@ -115,7 +118,9 @@ def _complaint(details: ErrorDetails, model: type[Spec]) -> Complaint:
             return Complaint(loc=loc, summary="Invalid value", detail=detail)
         case "greater_than_equal" | "less_than_equal" | "less_than":
             return Complaint(
-                loc=loc, summary="Value out of range", detail=f"{spell(loc)} must be {_bound(context)}, not {value}."
+                loc=loc,
+                summary="Value out of range",
+                detail=f"{spell(loc)} must be {_bound(context)}, not {number_shown(value)}.",
             )
         case _:
             return _wrong_type(loc, details["type"], details["msg"], value)
@@ -197,7 +202,9 @@ def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
     elif hint is None:
         hint = "Known here: " + ", ".join(known) + "."
     place = _place(loc)
-    return Complaint(loc=loc, summary="Unknown key", detail=f'{place} has no key "{key[:60]}".', hint=hint, at_key=True)
+    return Complaint(
+        loc=loc, summary="Unknown key", detail=f"{place} has no key {quoted(key)}.", hint=hint, at_key=True
+    )
 
 
 def _place(loc: Loc) -> str:

@@ -14,7 +14,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, Stri
 from pydantic_core import PydanticCustomError
 
 from reconciler.core.state import XlValue
-from reconciler.core.units import DURATION_FORMS, SIZE_FORMS, Unfit, count_or_share, duration_seconds, kind_of, size_kib
+from reconciler.core.units import (
+    DURATION_FORMS,
+    SIZE_FORMS,
+    Unfit,
+    count_or_share,
+    duration_seconds,
+    kind_of,
+    number_shown,
+    size_kib,
+)
 
 UNFIT = "unfit"
 """Type of the validation errors that bring their own sentence (ctx: sentence, hint)."""
@@ -64,9 +73,8 @@ def _autostart(value: object) -> int | None:
         return DEFAULT_AUTOSTART if value else None
     if isinstance(value, int) and 0 <= value <= 999:
         return value
-    raise Unfit(
-        f"must be true, false or an order from 0 to 999, not {value if isinstance(value, int) else kind_of(value)}"
-    )
+    shown = number_shown(value) if isinstance(value, int) else kind_of(value)
+    raise Unfit(f"must be true, false or an order from 0 to 999, not {shown}")
 
 
 def _xl_value(value: object) -> XlValue:

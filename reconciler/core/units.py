@@ -111,5 +111,16 @@ def kind_of(value: object) -> str:
 
 def quoted(text: str) -> str:
     """A string as a message shows it: cut to a readable length, control characters escaped."""
-    shown = text if len(text) <= 60 else text[:57] + "..."
-    return '"' + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown) + '"'
+    return f'"{printable(text if len(text) <= 60 else text[:57] + "...")}"'
+
+
+def printable(text: str) -> str:
+    """A text that a terminal can be trusted with: whatever is no visible character is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def number_shown(value: object) -> str:
+    """A number as a message shows it (Python refuses to print integers of more than 4300 digits)."""
+    if isinstance(value, int) and abs(value) >= 10**18:
+        return "a number that large" if value > 0 else "a number that small"
+    return str(value)

@@ -19,6 +19,7 @@ from reconciler.core.problems import Problem
 from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, resolve
 from reconciler.core.spec import NAME, TreeSpec
 from reconciler.core.state import Desired, address_of
+from reconciler.core.units import printable
 from reconciler.source import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.toml import TomlError, parse_toml
@@ -254,8 +255,8 @@ class _Reader:
             yield Diagnostic(
                 kind=Kind.SPEC,
                 summary=complaint.summary,
-                detail=complaint.detail,
-                hint=complaint.hint,
+                detail=_printable(complaint.detail),
+                hint=_printable(complaint.hint) if complaint.hint is not None else None,
                 address=problem.address,
                 source=indexes[problem.file].source(complaint.loc, at_key=complaint.at_key),
             )
@@ -276,8 +277,8 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _printable(text: str) -> str:
-    """File names are bytes; those that are no UTF-8 can be shown only in part."""
-    return text.encode(errors="surrogateescape").decode(errors="replace")
+    """File names are bytes, and strings of specs hold anything: what a terminal should not see is replaced."""
+    return printable(text.encode(errors="surrogateescape").decode(errors="replace"))
 
 
 def _in_reading_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:

@@ -55,7 +55,7 @@ class SpecTree:
         """The paths relative to the tree that any spec names as kernel or ramdisk."""
         tables = [spec.data for spec in self.spec_files() if spec.data]
         tables += [table["defaults"] for table in tables if isinstance(table.get("defaults"), dict)]
-        paths = {table.get(key) for table in tables for key in ("kernel", "ramdisk")}
+        paths = (table.get(key) for table in tables for key in ("kernel", "ramdisk"))
         return frozenset(path for path in paths if isinstance(path, str) and not path.startswith("/"))
 
 
