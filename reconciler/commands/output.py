@@ -7,8 +7,6 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-import click
-
 from reconciler.core.diagnostics import Diagnostic
 from reconciler.render import diagnostics as render_diagnostics
 from reconciler.render.paint import Paint, ansi, no_paint
@@ -27,13 +25,21 @@ def paint_for(stream: TextIO | None) -> Paint:
 
 def print_data(text: str) -> None:
     """What the command was called for."""
-    click.echo(text, nl=False)
+    _write(sys.stdout, text)
 
 
 def print_message(text: str) -> None:
     """What a person may want to know about it."""
-    click.echo(text, nl=False, err=True)
+    _write(sys.stderr, text)
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
     print_message(render_diagnostics.text(diagnostics, paint_for(sys.stderr)))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Flushed at once, so that both streams keep their order when they go to one place. (click.echo would write UTF-8
+    to a terminal that says it knows only ASCII.)"""
+    if stream is not None and text:
+        stream.write(text)
+        stream.flush()

@@ -38,5 +38,5 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
     if as_json:
         print_data(as_text(status_document(statuses, plan, problems)))
     else:
-        print_data(status_text(statuses, paint_for(sys.stdout)))
+        print_data(status_text(statuses, plan, paint_for(sys.stdout)))
     return exit_code(problems)

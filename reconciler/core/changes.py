@@ -212,7 +212,8 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
         pending = (*lowered, *deferred)
         reason = f"{reason}; what needs a restart is deferred"
     live = tuple(change for change in fields if not change.waits)
-    return replace(_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending)
+    hint = f"reconciler apply --restart {address_of(host.name, guest.name)}" if costly else None
+    return replace(_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending, hint=hint)
 
 
 def _defer(

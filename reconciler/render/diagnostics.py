@@ -61,11 +61,19 @@ def _one(diagnostic: Diagnostic, paint: Paint) -> str:
         lines = [f"{plain(str(diagnostic.source))}: {label} {message}", *(f"  {line}" for line in rest)]
         lines += _excerpt(diagnostic.source, paint)
     else:
-        lines = [f"{label} {plain(diagnostic.summary)}"]
+        lines = [f"{label} {plain(_titled(diagnostic))}"]
         lines += [f"  {line}" for line in plain_lines(diagnostic.detail) if diagnostic.detail]
     if diagnostic.hint:
         lines.append(f"  {paint('hint:', 'cyan')} {plain(diagnostic.hint)}")
     return "\n".join(lines)
+
+
+def _titled(diagnostic: Diagnostic) -> str:
+    """The summary, with the host or domain it is about unless it names that by itself."""
+    address = diagnostic.address
+    if address is None or address in diagnostic.summary:
+        return diagnostic.summary
+    return f"{address}: {diagnostic.summary}"
 
 
 def _hint(diagnostic: Diagnostic) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+\-!|~>])")
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 _BACKTICKS = re.compile(r"`+")
 
 
@@ -25,8 +25,8 @@ def plain_lines(text: str) -> list[str]:
 
 
 def markdown(text: str) -> str:
-    """Text for a Markdown paragraph or table cell; neither HTML nor a mention of a person (`@name`) comes out of it."""
-    shown = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
+    """Text within a line or table cell of Markdown: no markup, no HTML, no mention of a person (`@name`)."""
+    shown = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return _MARKDOWN_SPECIAL.sub(r"\\\1", shown)
 
 

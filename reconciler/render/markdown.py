@@ -72,10 +72,11 @@ def _details(change: Change) -> Iterator[str]:
         yield f"| {markdown_code(field.path)} | {before} | {after} | {effect} |"
     if change.fields:
         yield ""
-    yield from (f"- pending: {markdown(what)}" for what in change.pending)
-    if change.hint is not None:
-        yield f"- hint: {markdown(change.hint)}"
-    yield ""
+    notes = [f"- pending: {markdown(what)}" for what in change.pending]
+    notes += [f"- hint: {markdown_code(change.hint)}"] if change.hint is not None else []
+    if notes:
+        yield from notes
+        yield ""
     yield "</details>"
 
 

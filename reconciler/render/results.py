@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.render import diagnostics
-from reconciler.render.escape import plain
+from reconciler.render.escape import plain, plain_lines
 from reconciler.render.paint import Paint, no_paint
 from reconciler.render.steps import in_words
 
@@ -35,9 +34,10 @@ def _addresses(results: tuple[StepResult, ...]) -> set[str]:
 
 def _failed(result: StepResult, paint: Paint) -> str:
     assert result.problem is not None
-    label = paint("failed:", "red")
-    title = f"{label} {plain(result.step.address)}: {in_words(result.step.step)}"
-    return title + "\n" + diagnostics.text([result.problem], paint).rstrip("\n")
+    lines = [f"{paint('failed:', 'red')} {plain(result.step.address)}: {in_words(result.step.step)}"]
+    lines += plain_lines(result.problem.detail or result.problem.summary)
+    lines += [f"{paint('hint:', 'cyan')} {plain(result.problem.hint)}"] if result.problem.hint else []
+    return "\n  ".join(lines)
 
 
 def _skipped(results: tuple[StepResult, ...]) -> list[str]:

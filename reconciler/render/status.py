@@ -24,8 +24,8 @@ _COLOURS = {
 }
 
 
-def status_text(statuses: Sequence[DomainStatus], paint: Paint = no_paint) -> str:
-    """A line a domain, then how many there are of each."""
+def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_paint) -> str:
+    """A line a domain and a line for each host that is silent, then how many domains there are of each kind."""
     address_width = max((len(status.address) for status in statuses), default=0)
     condition_width = max((len(status.condition) for status in statuses), default=0)
     lines = []
@@ -34,6 +34,8 @@ def status_text(statuses: Sequence[DomainStatus], paint: Paint = no_paint) -> st
         lines.append(f"{plain(status.address):<{address_width}}  {condition}  {plain(status.reason)}")
         if status.hint is not None:
             lines.append(f"{'':<{address_width}}  {paint('hint:', 'cyan')} {plain(status.hint)}")
+    silent = [name for name, summary in plan.hosts.items() if not summary.observed]
+    lines += [f"{plain(name)}: not observed, so nothing is known of its domains" for name in silent]
     counted = Counter(status.condition for status in statuses)
     summary = ", ".join(f"{counted[condition]} {condition}" for condition in Condition if counted[condition])
     return "\n".join([*lines, *([""] if lines else []), f"{summary or 'No domain'}."]) + "\n"

@@ -36,30 +36,30 @@ def counts(plan: Plan) -> dict[str, int]:
 
 
 def headline(plan: Plan) -> str:
-    """`Plan: 1 to create, 2 to update, 1 blocked. 5 as specified.`, or why there is nothing to do."""
+    """`Plan: 1 to create, 1 blocked. 5 as specified.`, or why there is nothing to do."""
     numbers = counts(plan)
-    parts = [
-        f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number and key != "no-op"
-    ]
+    del numbers[Action.NO_OP.value]
+    parts = [f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number]
     quiet = sum(is_quiet(change) for change in plan.changes)
-    rest = f" {quiet} as specified." if quiet else ""
+    alone = sum(change.action is Action.NO_OP and not change.pending for change in plan.changes) - quiet
+    rest = [f"{quiet} as specified"] if quiet else []
+    rest += [f"{alone} left alone"] if alone else []
     if plan.steps:
-        return f"Plan: {', '.join(parts)}.{rest}"
-    left = f" ({', '.join(parts)})" if parts else ""
-    return f"Nothing to do{left}: {_why_nothing(plan, quiet)}."
+        return ". ".join(filter(None, (f"Plan: {', '.join(parts)}", ", ".join(rest)))) + "."
+    if parts or alone:
+        return f"Nothing to do: {', '.join((*parts, *rest))}."
+    return f"Nothing to do: {_why_nothing(plan)}."
 
 
-def _why_nothing(plan: Plan, quiet: int) -> str:
-    total = len(plan.changes)
+def _why_nothing(plan: Plan) -> str:
     if not plan.hosts:
         return "the specs describe no host"
     if not any(summary.observed for summary in plan.hosts.values()):
         return "no host could be observed"
-    if total == 0:
+    if not plan.changes:
         return "no domain is declared or managed"
-    if quiet == total:
-        return "the one domain is as specified" if total == 1 else f"all {total} domains are as specified"
-    return f"{quiet} of {total} domains {'is' if quiet == 1 else 'are'} as specified, and the rest may not be changed"
+    total = len(plan.changes)
+    return "the one domain is as specified" if total == 1 else f"all {total} domains are as specified"
 
 
 def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -81,9 +81,14 @@ def is_quiet(change: Change) -> bool:
     return change.action is Action.NO_OP and change.reason == AS_SPECIFIED and not (change.pending or change.waits_for)
 
 
-def new_defaults(change: Change, field: FieldChange) -> bool:
-    """Whether a field of a domain to be created only repeats what every domain has unless its spec says otherwise."""
-    if change.action is not Action.CREATE:
+def is_new(change: Change) -> bool:
+    """Whether nothing of the domain is there yet, so that its fields are all it will have."""
+    return change.guest is None or change.guest.definition is None
+
+
+def is_default(change: Change, field: FieldChange) -> bool:
+    """Whether a field of a new domain only repeats what every domain has unless its spec says otherwise."""
+    if not is_new(change):
         return False
     twin = _SAME_AS.get(field.path)
     if twin is not None:

@@ -11,7 +11,7 @@ from reconciler.render import values
 from reconciler.render.escape import plain
 from reconciler.render.paint import Paint, no_paint
 from reconciler.render.steps import in_words
-from reconciler.render.summary import headline, is_quiet, memory_by_host, new_defaults
+from reconciler.render.summary import headline, is_default, is_new, is_quiet, memory_by_host
 
 SYMBOLS = {
     Action.CREATE: "+",
@@ -41,9 +41,9 @@ def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> st
     """The whole plan; `steps` adds the steps in their order."""
     shown = [change for change in plan.changes if not is_quiet(change)]
     large = len(shown) > _LARGE_PLAN_CHANGES
-    blocks = [_change(change, brief=large and change.action is Action.CREATE, paint=paint) for change in shown]
+    blocks = [_change(change, brief=large and is_new(change), paint=paint) for change in shown]
     sections = [_join_blocks(blocks)] if blocks else []
-    if large and any(change.action is Action.CREATE for change in shown):
+    if large and any(is_new(change) for change in shown):
         sections.append("What new domains consist of is left out here: --target ADDRESS shows one of them.")
     if steps and plan.steps:
         sections.append("\n".join(_steps(plan)))
@@ -65,9 +65,9 @@ def _change(change: Change, *, brief: bool, paint: Paint) -> str:
     colour = _COLOURS.get(change.action, _OTHER_COLOUR)
     title = paint(f"{SYMBOLS[change.action]} {plain(change.address)}", colour)
     lines = [f"{title}  {plain(_why(change))}"]
-    fields = () if brief else [field for field in change.fields if not new_defaults(change, field)]
+    fields = () if brief else [field for field in change.fields if not is_default(change, field)]
     lines += _fields(fields, with_effect=change.action in (Action.UPDATE, Action.RESTART), paint=paint)
-    lines += [f"down for {_downtime(change)}"] if change.restarts else []
+    lines += [_downtime(change)] if change.restarts else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
     lines += [f"pending: {plain(what)}" for what in change.pending]
     if change.hint is not None:
@@ -78,13 +78,15 @@ def _change(change: Change, *, brief: bool, paint: Paint) -> str:
 def _why(change: Change) -> str:
     if change.blocked is not None and change.blocked != change.reason:
         return f"blocked: {change.blocked} ({change.reason})"
+    if change.action is Action.NO_OP and change.pending:
+        return f"{change.reason}, but for what waits"
     return change.reason if change.action is Action.NO_OP else f"{change.action.value}: {change.reason}"
 
 
 def _downtime(change: Change) -> str:
     if change.downtime_seconds is None:
-        return "a shutdown and a start (how long they take is not known)"
-    return f"about {values.duration(change.downtime_seconds)}"
+        return "goes down and comes back, nobody knows for how long"
+    return f"goes down and comes back, for about {values.duration(change.downtime_seconds)}"
 
 
 def _fields(fields: Sequence[FieldChange], *, with_effect: bool, paint: Paint) -> Iterator[str]:
@@ -111,20 +113,22 @@ def _effect(field: FieldChange) -> str:
 
 
 def _steps(plan: Plan) -> Iterator[str]:
+    yield "Steps, each as soon as what it needs is done:"
     rows = [
-        (step.id, plain(step.address), in_words(step.step), f"after {', '.join(step.needs)}" if step.needs else "")
+        (step.id, plain(step.address), in_words(step.step), _signed(step.memory_kib), ", ".join(step.needs))
         for step in plan.steps
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    yield "Steps, each as soon as what it needs is done:"
-    for step, row in zip(plan.steps, rows, strict=True):
-        memory = f"  {_signed(step.memory_kib)}" if step.memory_kib else ""
-        cells = "  ".join(f"{cell:<{width}}" for cell, width in zip(row[:3], widths, strict=True))
-        yield f"  {cells}  {row[3]}{memory}".rstrip()
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    for identity, address, words, memory, needs in rows:
+        after = f"after {needs}" if needs else ""
+        line = (
+            f"  {identity:<{widths[0]}}  {address:<{widths[1]}}  {words:<{widths[2]}}  {memory:>{widths[3]}}  {after}"
+        )
+        yield line.rstrip()
 
 
 def _signed(kib: int) -> str:
-    return ("+" if kib > 0 else "") + values.exact_memory(kib)
+    return ("+" if kib > 0 else "") + values.exact_memory(kib) if kib else ""
 
 
 def _memory(plan: Plan) -> list[str]:

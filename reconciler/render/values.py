@@ -17,6 +17,8 @@ _NONE = "(none)"
 def memory(kib: int) -> str:
     """KiB in the largest unit that needs at most one decimal: `512 MiB`, `7.9 GiB`. Exact when it has no decimal."""
     amount, unit = float(abs(kib)), 0
+    if kib == 0:
+        return "0 MiB"
     while amount >= 1024 and unit < len(_UNITS) - 1:
         amount /= 1024
         unit += 1

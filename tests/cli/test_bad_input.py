@@ -1,0 +1,162 @@
+"""Whatever is handed to the command, it answers in sentences: never a traceback, and 1 for wrong usage."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run
+
+COMMAND = str(Path(sys.executable).with_name("reconciler"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pln"], "There is no command 'pln'. Did you mean plan?"),
+        (["plan", "--jsn"], "Did you mean '--json'?"),
+        (["plan", "a", "b"], "unexpected extra argument"),
+        (["validate", "--json=x"], "does not take a value"),
+        (["plan", "--host", "alhpa"], 'Did you mean "alpha"?'),
+        (["plan", "--target", "alpha/wbe"], 'Did you mean "alpha/web"?'),
+        (["plan", "--target", "alpha"], "not of the form host/domain"),
+        (["plan", "--target", "alpha/web/disk"], "not of the form host/domain"),
+        (["apply", "--adopt", "alpha/bd"], 'Did you mean "alpha/db"?'),
+        (["apply", "--restart", "alpha/bd"], 'Did you mean "alpha/db"?'),
+        (["apply", "--retry", "alpha/dbb"], 'Did you mean "alpha/db"?'),
+        (["apply", "--allow-destroy", "-1"], "-1 is not in the range"),
+        (["apply", "--allow-destroy", "many"], "'many' is not a valid integer"),
+        (["validate", "--format", "xml"], "'xml' is not one of"),
+        (["render"], "Missing argument 'ADDRESS'"),
+        (["render", "alpha/wbe"], 'Did you mean "alpha/web"?'),
+        (["render", "web"], "not of the form host/domain"),
+        (["console", "alpha/-oProxyCommand=x"], "not of the form host/domain"),
+        (["console", "beta/web"], 'no host "beta"'),
+        (["schema", "disk"], "'disk' is not one of"),
+        (["sim", "beta", "list"], "The hosts there are alpha"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
+    ran = run(*arguments)
+    assert ran.code == 1
+    assert said in ran.err
+    assert ran.err.startswith("error: ")
+    assert ran.out == ""
+
+
+@pytest.mark.parametrize("command", ["validate", "plan", "status", "apply --yes"])
+@pytest.mark.parametrize("specs", ["missing", "a-file", "link-to-itself", "empty"])
+def test_a_tree_that_is_none(tree: Path, run: Run, command: str, specs: str) -> None:
+    (tree / "a-file").write_text("")
+    (tree / "link-to-itself").symlink_to("link-to-itself")
+    (tree / "empty").mkdir()
+    ran = run(*command.split(), specs)
+    assert ran.code == (0 if specs == "empty" else 4)
+    assert specs in ran.out + ran.err
+
+
+def break_domain(tree: Path, how: str) -> None:
+    file = tree / "specs/alpha/web.toml"
+    match how:
+        case "not UTF-8":
+            file.write_bytes(b"cmdline = '\xff'")
+        case "a directory":
+            file.unlink()
+            file.mkdir()
+        case "NUL bytes":
+            file.write_bytes(b"memory = 1\0")
+        case "nested deeply":
+            file.write_text("xl = " + "[" * 100_000)
+        case "large":
+            file.write_bytes(b"#" * 2_000_000)
+        case "out of the tree":
+            file.unlink()
+            file.symlink_to("/etc/passwd")
+        case "a pipe":
+            file.unlink()
+            os.mkfifo(file)
+
+
+@pytest.mark.parametrize(
+    "how", ["not UTF-8", "a directory", "NUL bytes", "nested deeply", "large", "out of the tree", "a pipe"]
+)
+def test_a_file_that_is_no_spec_freezes_only_its_domain(tree: Path, run: Run, how: str) -> None:
+    break_domain(tree, how)
+    ran = run("plan")
+    assert ran.code == 4
+    assert "specs/alpha/web.toml" in ran.err
+    assert "+ alpha/db" in ran.out
+
+
+def test_a_state_folder_that_is_a_file(tree: Path, run: Run) -> None:
+    (tree / "state").write_text("")
+    ran = run("--state-dir", "state", "apply", "--yes")
+    assert ran.code == 1
+    assert "state" in ran.err
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_terminal_that_knows_only_ascii(tree: Path) -> None:
+    process = start("plan", "--steps", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C")
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    (tree / "specs/alpha/web.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 256\ncmdline = "näh"\n')
+    out, err = start("plan", PYTHONIOENCODING="ascii", PYTHONUTF8="0", LC_ALL="C").communicate(timeout=30)
+    assert r"n\xe4h" in out
+
+
+def test_a_reader_that_went_away(tree: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.run([COMMAND, "plan"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert (process.returncode, process.stderr) == (1, "")
+
+
+def test_a_full_disk(tree: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run([COMMAND, "plan"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (process.returncode, process.stderr) == (1, "error: No space left on device\n")
+
+
+def test_interrupted(tree: Path) -> None:
+    host = tree / "specs/alpha/host.toml"
+    host.write_text(host.read_text() + '[simulated]\nlatency = "20s"\n')
+    process = start("apply", "--yes")
+    time.sleep(1.5)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=15)
+    assert process.returncode == 130
+    assert err.strip().startswith("Interrupted.")
+
+
+def test_a_bug_of_ours_is_one_sentence(tree: Path) -> None:
+    broken = "import reconciler.specs as s, reconciler.cli as c\ns.read_tree = None\nc.main()"
+    for debug, traceback in (("", False), ("1", True)):
+        process = subprocess.run(
+            [sys.executable, "-c", broken, "plan"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "RECONCILER_DEBUG": debug},
+        )
+        assert process.returncode == 1
+        assert "please report this" in process.stderr
+        assert ("Traceback" in process.stderr) is traceback

@@ -1,0 +1,42 @@
+"""`--help` and `--version` answer at once, since nothing is loaded that they do not need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from reconciler import cli
+
+HEAVY = ("asyncio", "deepdiff", "pydantic_core", "rich", "sqlite3", "toml_rs", "tree_sitter", "reconciler.reconcile")
+_PROBE = """
+import sys
+from reconciler import cli
+cli.run(sys.argv[1:])
+print("loaded:", *(name for name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], []], ids=["help", "version", "nothing"])
+def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
+    process = subprocess.run([sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=True)
+    loaded = process.stdout.rpartition("loaded:")[2].split()
+    assert "click" in loaded
+    assert not set(HEAVY) & set(loaded)
+
+
+def test_the_list_of_commands_repeats_what_each_says_of_itself() -> None:
+    group = cli.cli
+    context = click.Context(group)
+    for name, (_, _, text) in cli._COMMANDS.items():
+        command = group.get_command(context, name)
+        assert command is not None
+        assert command.short_help == text
+
+
+@pytest.mark.parametrize("name", list(cli._COMMANDS))
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run([name, "x", "--help"] if name == "sim" else [name, "--help"]) == 0
+    assert capsys.readouterr().out.startswith(f"Usage: reconciler {name}")
