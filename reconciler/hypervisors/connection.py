@@ -24,6 +24,7 @@ from reconciler.hypervisors.ssh_errors import explain
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _DRAIN_SECONDS = 2.0  # how long output may still come once a command has ended
+_REAP_SECONDS = 0.01
 _SSH_FAILED = 255
 
 # xl lives in sbin (in /usr/pkg/sbin on NetBSD), which a non-interactive login does not always have on its PATH.
@@ -125,7 +126,10 @@ class Connection:
             if process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)  # it leads the session that was made for it
-                await process.wait()
+            while process.returncode is None:  # unlike `wait`, this does not ask for the end of its output as well
+                await asyncio.sleep(_REAP_SECONDS)
+            # Pipes that a daemon still holds would stay open; asyncio has no public way to close them.
+            process._transport.close()  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         """End the master connection; harmless when there is none."""
