@@ -7,8 +7,10 @@ bytes. `verify` replays the result before anybody sees it.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from reconciler.core.chains import Chain, chain_of
 from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
@@ -17,7 +19,7 @@ from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
-from reconciler.core.steps import PlannedStep
+from reconciler.core.steps import PlannedStep, Shutdown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,7 @@ class Plan:
     diagnostics: tuple[Diagnostic, ...]
     base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `base_of`
     tree_digest: str = ""
+    most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
     def digest(self) -> str:
@@ -61,9 +64,12 @@ class Plan:
             "base": {host: dict(base) for host, base in self.base.items()},
             "tree": self.tree_digest,
             "commit": self.commit,
-            "steps": [[step.id, step.host, asdict(step.step), step.needs] for step in self.steps],
+            "steps": [
+                [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs] for step in self.steps
+            ],
         }
-        return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+        # file names on a host are bytes, and those that are no UTF-8 are surrogates here
+        return hashlib.sha256(canonical_json(body).encode(errors="surrogatepass")).hexdigest()
 
 
 def build_plan(
@@ -111,7 +117,27 @@ def build_plan(
         diagnostics=tuple(problems),
         base={name: base_of(host) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
+        most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
+
+
+def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict in which 120.0 is 120: they are equal, and so must be the digests of what holds them."""
+    return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in pairs}
+
+
+def _most_down_at_once(steps: Sequence[PlannedStep], changes: Sequence[Change], rooms: Mapping[str, Room]) -> int:
+    """How many domains may be down for a restart at the same moment.
+
+    No two waves overlap, and within one a host lets at most max_unavailable go down, so nothing has to be replayed.
+    """
+    restarting = {change.address for change in changes if change.restarts}
+    down: dict[int, Counter[str]] = defaultdict(Counter)  # wave -> host -> restarts
+    for step in steps:
+        if step.address in restarting and isinstance(step.step, Shutdown):
+            down[step.wave][step.host] += 1
+    waves = (sum(min(count, rooms[host].max_unavailable) for host, count in hosts.items()) for hosts in down.values())
+    return max(waves, default=0)
 
 
 def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:

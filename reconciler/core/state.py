@@ -327,7 +327,7 @@ def canonical_json(value: object) -> str:
 
 def fingerprint(value: Domain | Guest) -> str:
     """sha256 over all that counts as equal or different in a value (fields with compare=False left out)."""
-    return hashlib.sha256(canonical_json(_comparable(value)).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(_comparable(value)).encode(errors="surrogatepass")).hexdigest()
 
 
 def _comparable(value: Any) -> Any:
