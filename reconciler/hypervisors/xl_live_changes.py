@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
+from typing import Any
 
 from reconciler.core.diagnostics import refused
-from reconciler.core.state import address_of
+from reconciler.core.state import Vif, address_of
 from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.hypervisors.dom0_shell import Dom0Shell
 from reconciler.hypervisors.xl_commands import Xl, last_words
@@ -128,37 +129,37 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
     """Add an interface. One that fails leaves a nic behind in the guest, which is taken away again."""
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
-    if await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
-        return  # done by a run whose answer was lost
-    result = await xl.run("network-attach", str(row.domid), vif_spec(vif))
-    if result.exit_code == 0 and await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
-        await _await_connected(xl, shell, step.domain, row.domid, "vif", vif.devid)
-        return
-    if await _vif_mac(xl, row.domid, vif.devid) == vif.mac:
-        await xl.run("network-detach", str(row.domid), str(vif.devid))
-    raise xl.failed(
-        step.domain,
-        "interface not attached",
-        f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {last_words(result)}",
-    )
+    if not _is(vif, await _nic(xl, row.domid, vif.devid)):  # else done by a run whose answer was lost
+        # one argument a key: xl takes the first key's value of "mac=…,devid=…" and silently drops the rest
+        result = await xl.run("network-attach", str(row.domid), *vif_spec(vif).split(","))
+        nic = await _nic(xl, row.domid, vif.devid)
+        if result.exit_code != 0 or not _is(vif, nic):
+            if nic is not None and nic.get("mac") == vif.mac:
+                await xl.run("network-detach", str(row.domid), str(vif.devid))
+            raise xl.failed(
+                step.domain,
+                "interface not attached",
+                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {last_words(result)}",
+            )
+    await _await_connected(xl, shell, step.domain, row.domid, "vif", vif.devid)
 
 
 async def detach_vif(xl: Xl, step: DetachVif) -> None:
     """Take an interface away by its number, after making sure that it is the one; gone already is success."""
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
-    mac = await _vif_mac(xl, row.domid, vif.devid)
-    if mac is None:
+    nic = await _nic(xl, row.domid, vif.devid)
+    if nic is None:
         return
-    if vif.mac and mac != vif.mac:
+    if vif.mac and nic.get("mac") != vif.mac:
         raise refused(
             "another interface is there",
-            f"vif {vif.devid} of {step.domain} has the mac {mac}, where {vif.mac} was expected.",
+            f"vif {vif.devid} of {step.domain} has the mac {nic.get('mac')}, where {vif.mac} was expected.",
             "Plan again.",
             address_of(xl.host, step.domain),
         )
     result = await xl.run("network-detach", str(row.domid), str(vif.devid))
-    if await _vif_mac(xl, row.domid, vif.devid) is not None:
+    if await _nic(xl, row.domid, vif.devid) is not None:
         raise xl.failed(
             step.domain,
             "interface not detached",
@@ -219,11 +220,15 @@ async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, ki
         await asyncio.sleep(POLL_SECONDS)
 
 
-async def _vif_mac(xl: Xl, domid: int, devid: int) -> str | None:
-    """The mac of the interface with this number; None when there is none."""
+async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:
+    """What xl says of the interface with this number; None when there is none. xl leaves a devid of 0 out."""
     config = (await xl.configs(domid)).get(domid, {})
-    nics = {nic.get("devid", place): nic for place, nic in enumerate(config.get("nics", ()))}
-    return str(nics[devid].get("mac", "")).lower() if devid in nics else None
+    return next((nic for nic in config.get("nics", ()) if nic.get("devid", 0) == devid), None)
+
+
+def _is(vif: Vif, nic: Mapping[str, Any] | None) -> bool:
+    """Whether an interface that is there is the one that is wanted."""
+    return nic is not None and nic.get("mac") == vif.mac and vif.bridge in (None, nic.get("bridge"))
 
 
 async def _disk_target(xl: Xl, domid: int, vdev: str) -> str | None:
