@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from reconciler.core.resolve.host import pci_address
 from reconciler.core.state import Disk, Domain, Host, Image, Scalar, Vif
 
 
@@ -103,7 +104,7 @@ def _view(domain: Domain, reference: Domain, host: Host) -> dict[str, Any]:
         "type": domain.type,
         "kernel": _image(domain.kernel),
         "ramdisk": _image(domain.ramdisk),
-        "cmdline": domain.cmdline,
+        "cmdline": domain.cmdline or None,  # xl lists an empty one for none
         "bootloader": domain.bootloader,
         "bootloader_args": " ".join(domain.bootloader_args),
         "firmware": domain.firmware,
@@ -114,7 +115,7 @@ def _view(domain: Domain, reference: Domain, host: Host) -> dict[str, Any]:
         "cpus": domain.cpus,
         "cpu_weight": domain.cpu_weight or 256,
         "cap": domain.cap or 0,
-        "pci": ", ".join(domain.pci),
+        "pci": ", ".join(pci_address(device) for device in domain.pci),
         "on_poweroff": domain.on_poweroff,
         "on_reboot": domain.on_reboot,
         "on_crash": domain.on_crash,

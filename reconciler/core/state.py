@@ -184,6 +184,10 @@ class Guest:
     edited: bool = False  # the body of our file was changed by hand
     problem: str | None = None  # why it could not be read whole (a config xl refuses, a domain `xl list -l` left out)
     commit: str | None = None  # the commit that its config file was written for
+    # sentences about what the file it was started from holds and a definition cannot: what xl leaves out as well, and
+    # what xl heeds, so that rewriting the file would lose it
+    ignored: tuple[str, ...] = field(default=(), compare=False)
+    unsaid: tuple[str, ...] = field(default=(), compare=False)
 
     @property
     def exists(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from reconciler.core.state import Domain, Guest, Owner, Power
 from reconciler.hypervisors.xl_cfg import ConfigFile, read_file
-from reconciler.hypervisors.xl_live import overlay
+from reconciler.hypervisors.xl_live import overlay, untold
 from reconciler.hypervisors.xl_output import Row
 
 
@@ -132,7 +132,17 @@ def _guest(found: _Evidence) -> Guest | None:
         edited=owner is Owner.OURS and found.config is not None and not found.config.intact,
         problem=" ".join(problems) or None,
         commit=_commit(owner, found.config or candidate),
+        ignored=found.config.ignored if found.config is not None else (),
+        unsaid=_unsaid(found, started_from),
     )
+
+
+def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...]:
+    """What the definition lacks: what the file had no words for and, where no file can be the origin, the listing."""
+    of_file = found.config.unsaid if found.config is not None else ()
+    if found.instance is None or found.instance.config is None or started_from is not None:
+        return of_file
+    return (*of_file, *untold(found.instance.config))
 
 
 def _definition(owner: Owner, file: ConfigFile | None) -> Domain | None:

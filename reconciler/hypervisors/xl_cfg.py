@@ -55,7 +55,8 @@ class ConfigFile:
     intact: bool = False  # the body is the one that the mark was written for
     original: Domain | None = None  # what the mark was written for; differs from `domain` in an edited file
     problem: str | None = None
-    ignored: tuple[str, ...] = ()  # sentences: what the file says that a domain spec cannot
+    ignored: tuple[str, ...] = ()  # sentences: what the file says and xl leaves out
+    unsaid: tuple[str, ...] = ()  # sentences: what the file says to xl that a domain spec cannot
     disks: tuple[Disk, ...] = ()  # those that could be read, also without a domain
     vifs: tuple[Vif, ...] = ()
 
@@ -182,6 +183,7 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
         original=domain if intact else original,
         problem=reading.problem,
         ignored=reading.ignored,
+        unsaid=reading.unsaid,
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
     )

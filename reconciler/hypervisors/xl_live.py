@@ -19,6 +19,7 @@ _Json = Mapping[str, Any]
 
 _ACTIONS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's words only in the underscore
 _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
+_TOLD_LISTS = frozenset({"disks", "nics", "pcidevs"})
 
 
 def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Domain:
@@ -52,6 +53,12 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Do
         on_watchdog=_action(config, "on_watchdog"),
     )
     return _with_sizes(domain, built, base)
+
+
+def untold(config: _Json) -> tuple[str, ...]:
+    """Sentences: the devices of a running domain that its definition leaves out unless a config file names them."""
+    kinds = sorted(key for key, value in config.items() if isinstance(value, list) and value and key not in _TOLD_LISTS)
+    return tuple(f"`xl list -l` shows {kind}, and no config file says how they were asked for." for kind in kinds)
 
 
 def _with_sizes(domain: Domain, built: _Json, base: Domain | None) -> Domain:

@@ -1,7 +1,7 @@
 """The values of a config file as a `Domain`, by xl's own rules and defaults (tools/xl/xl_parse.c).
 
-Called by `xl_cfg` for files of ours and of anybody else. What xl refuses is a problem; what xl only warns about, and
-what a domain spec has no word for, is noted and left out.
+Called by `xl_cfg` for files of ours and of anybody else. What xl refuses is a problem. What it leaves out itself, and
+what a domain spec has no word for, is noted and left out here, too.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Reading:
 
     domain: Domain | None
     problem: str | None
-    ignored: tuple[str, ...]  # sentences
+    ignored: tuple[str, ...]  # sentences: what xl leaves out, too
+    unsaid: tuple[str, ...]  # sentences: what xl heeds and a domain spec cannot say
     disks: tuple[Disk, ...]  # those that could be read, also without a domain
     vifs: tuple[Vif, ...]
 
@@ -48,6 +49,7 @@ def read_values(values: Mapping[str, Value], images: Mapping[str, str]) -> Readi
         domain=domain if reader.problem is None else None,
         problem=reader.problem,
         ignored=tuple(reader.ignored),
+        unsaid=tuple(reader.unsaid),
         disks=domain.disks,
         vifs=domain.vifs,
     )
@@ -61,6 +63,7 @@ class _Reader:
         self._images = images
         self.problem: str | None = None
         self.ignored: list[str] = []
+        self.unsaid: list[str] = []
 
     def domain(self) -> Domain:
         kind = self._type()
@@ -98,7 +101,8 @@ class _Reader:
     def _string(self, key: str) -> str | None:
         value = self._values.get(key)
         if isinstance(value, tuple):
-            self.ignored.append(f"{key} is a list where a domain spec has one value.")
+            heeded = self.unsaid if key == "cpus" else self.ignored  # of all these keys, xl takes a list for this one
+            heeded.append(f"{key} is a list where a domain spec has one value.")
             return None
         return None if value is None else str(value)
 
@@ -178,6 +182,9 @@ class _Reader:
 
     def _cmdline(self) -> str | None:
         cmdline, root, extra = self._string("cmdline"), self._string("root"), self._string("extra")
+        if cmdline is not None:
+            overruled = [key for key, value in (("root", root), ("extra", extra)) if value is not None]
+            self.ignored += [f"{key} is given beside cmdline, so xl leaves it out." for key in overruled]
         if cmdline is not None or root is None:
             return cmdline if cmdline is not None else extra
         return f"root={root}" if extra is None else f"root={root} {extra}"
@@ -201,7 +208,7 @@ class _Reader:
                 self._refuse(str(error))
                 continue
             disks.append(disk)
-            self.ignored += [f"disk {disk.vdev} has {part}, which a domain spec cannot say." for part in others]
+            self.unsaid += [f"disk {disk.vdev} has {part}, which a domain spec cannot say." for part in others]
         return tuple(disks)
 
     def _vifs(self) -> tuple[Vif, ...]:
@@ -213,7 +220,7 @@ class _Reader:
                 self._refuse(str(error))
                 continue
             vifs.append(vif)
-            self.ignored += [f"vif {index} has {part}, which a domain spec cannot say." for part in others]
+            self.unsaid += [f"vif {index} has {part}, which a domain spec cannot say." for part in others]
         return tuple(vifs)
 
     def _pci(self) -> tuple[str, ...]:
@@ -236,7 +243,7 @@ class _Reader:
             if len(items) == len(value):
                 found.append((key, tuple(_atom(item) for item in items)))
             else:
-                self.ignored.append(f"{key} is a list of lists, which a domain spec cannot say.")
+                self.unsaid.append(f"{key} is a list of lists, which a domain spec cannot say.")
         return tuple(found)
 
 

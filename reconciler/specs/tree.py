@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reconciler.core.diagnostics import Diagnostic, Kind, Source
 from reconciler.core.problems import Problem
@@ -59,6 +59,7 @@ class TreeReading:
     diagnostics: tuple[Diagnostic, ...]
     files: Mapping[str, str] = field(default_factory=dict)  # address -> path relative to the tree
     digests: Mapping[str, str] = field(default_factory=dict)  # every file that was read, relative -> sha256
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # keys that every domain has unless it says otherwise
 
 
 def read_tree(root: str | Path) -> TreeReading:
@@ -107,6 +108,7 @@ class _Reader:
             diagnostics=_in_reading_order(diagnostics),
             files=addresses,
             digests=self._digests,
+            defaults=resolution.defaults,
         )
 
     def _read_files(self, entries: list[os.DirEntry[str]]) -> SpecTree:

@@ -74,7 +74,7 @@ def test_what_is_written_is_read_back(domain: Domain) -> None:
     file = read_file(render_file(domain, "default", None), {})
     assert file.problem is None
     assert file.intact
-    assert file.ignored == ()
+    assert file.ignored == file.unsaid == ()
     assert file.domain == domain
     assert [image.path for image in file.domain.images] == [image.path for image in domain.images]
 
@@ -204,7 +204,7 @@ def test_other_keys_go_to_the_xl_table() -> None:
     file = read_file("name = 'a'\nvfb = [ 'vnc=1' ]\npae = 1\nserial = 'pty'\nvnuma = [ [ 'pnode=0' ] ]\n", {})
     assert file.domain is not None
     assert file.domain.xl == (("pae", 1), ("serial", "pty"), ("vfb", ("vnc=1",)))
-    assert file.ignored == ("vnuma is a list of lists, which a domain spec cannot say.",)
+    assert file.unsaid == ("vnuma is a list of lists, which a domain spec cannot say.",)
 
 
 def test_the_devices_of_a_file_that_xl_refuses_are_known_all_the_same() -> None:

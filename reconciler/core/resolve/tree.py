@@ -24,6 +24,7 @@ from reconciler.core.state import Brake, Desired, DesiredHost, Domain, GitTrust,
 class Resolution:
     desired: Desired
     problems: tuple[Problem, ...]
+    defaults: Table  # what lies below every domain: the `[defaults]` of the tree and their profiles, merged
 
 
 def resolve(tree: SpecTree) -> Resolution:
@@ -47,7 +48,7 @@ def resolve(tree: SpecTree) -> Resolution:
         frozen=frozenset(findings.frozen),
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
     )
-    return Resolution(desired=desired, problems=findings.problems)
+    return Resolution(desired=desired, problems=findings.problems, defaults=merge(base or ()))
 
 
 class _Resolver:
