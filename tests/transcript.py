@@ -53,7 +53,7 @@ def _dispatch(words: list[str]) -> int:
             return cli.run(arguments)
         case ["sed", "-i", expression, file]:
             _, before, after, _ = expression.split("/")
-            text, count = re.subn(before, after, Path(file).read_text())
+            text, count = re.subn(before, after, Path(file).read_text(), flags=re.MULTILINE)
             assert count, f"{before!r} is not in {file}"
             Path(file).write_text(text)
         case ["echo", line, ">>", file]:

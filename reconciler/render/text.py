@@ -66,7 +66,8 @@ def _change(change: Change, *, brief: bool, paint: Paint) -> str:
     title = paint(f"{SYMBOLS[change.action]} {plain(change.address)}", colour)
     lines = [f"{title}  {plain(_why(change))}"]
     fields = () if brief else [field for field in change.fields if not is_default(change, field)]
-    lines += _fields(fields, with_effect=change.action in (Action.UPDATE, Action.RESTART), paint=paint)
+    matters = not is_new(change) and change.action not in (Action.START, Action.STOP)
+    lines += _fields(fields, with_effect=matters, paint=paint)
     lines += [_downtime(change)] if change.restarts else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
     lines += [f"pending: {plain(what)}" for what in change.pending]

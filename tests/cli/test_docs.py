@@ -1,0 +1,48 @@
+"""The documentation is true: every session in it prints what it shows. Each page goes on from where `make run` ends.
+
+After a wanted change of output, run with RECONCILER_UPDATE_CASES=1 and read the difference.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from reconciler import cli
+from tests.transcript import UPDATE, isolate, replay
+
+ROOT = Path(__file__).parents[2]
+COMMAND_PAGES = sorted((ROOT / "docs/commands").glob("*.md"))
+PAGES = [ROOT / "README.md", *COMMAND_PAGES]
+_SESSION = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+_MODULE = re.compile(r"`((?:reconciler|tests)/[\w./]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_sessions(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = page.read_text()
+    shutil.copytree(ROOT / "specs", tmp_path / "specs")
+    isolate(tmp_path, monkeypatch)
+    assert cli.run(["apply", "--yes"]) == 0
+    replayed = _SESSION.sub(lambda match: replay(match[0], monkeypatch), text)
+    if UPDATE:
+        page.write_text(replayed)
+    assert replayed == text
+
+
+def test_every_command_has_a_page() -> None:
+    assert {page.stem for page in COMMAND_PAGES} == set(cli._COMMANDS)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")])
+def test_links_and_file_names_lead_somewhere(page: Path) -> None:
+    text = page.read_text()
+    broken = [link for link in _LINK.findall(text) if not (page.parent / link).exists()]
+    broken += [name for name in _MODULE.findall(text) if not (ROOT / name).exists()]
+    assert broken == []
