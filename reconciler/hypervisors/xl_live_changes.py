@@ -221,9 +221,9 @@ async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, ki
 
 
 async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:
-    """What xl says of the interface with this number; None when there is none. xl leaves a devid of 0 out."""
+    """What xl says of the interface with this number; None when there is none."""
     config = (await xl.configs(domid)).get(domid, {})
-    return next((nic for nic in config.get("nics", ()) if nic.get("devid", 0) == devid), None)
+    return next((nic for nic in config.get("nics", ()) if nic.get("devid") == devid), None)
 
 
 def _is(vif: Vif, nic: Mapping[str, Any] | None) -> bool:
