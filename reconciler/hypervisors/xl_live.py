@@ -29,7 +29,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Do
     """
     created, built = _part(config, "c_info"), _part(config, "b_info")
     kind = _kind(created)
-    # before Xen 4.10 or so, what to boot stood in the part of the domain's type
+    # older releases tell what to boot in the part of the domain's type
     built = {**_part(built, f"type.{kind}"), **built}
     name, uuid = _text(created, "name"), _text(created, "uuid")
     start = base or Domain(name=name or "", uuid=uuid or "", memory_kib=0, maxmem_kib=0)
