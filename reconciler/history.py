@@ -6,20 +6,23 @@ clock. Written by apply, read by `reconciler history` and for the down time that
 
 from __future__ import annotations
 
+import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.diagnostics import world_error
 from reconciler.core.plan import Plan
 
 _FILE = "history.sqlite"
 _VERSION = 1
+_BUSY_SECONDS = 20
+_APPLY = "id, began, ended, commit_hash, signer, digest, planned"
 _DOWN_KINDS = ("shutdown", "grow_disk", "write_config", "start", "await_ready")
 _RECENT_RESTARTS = 5
 _SCHEMA = """
@@ -33,6 +36,7 @@ CREATE TABLE IF NOT EXISTS step (
 );
 CREATE TABLE IF NOT EXISTS downtime (apply_id INTEGER NOT NULL, address TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS step_of_apply ON step (apply_id);
+CREATE INDEX IF NOT EXISTS step_of_address ON step (address);
 CREATE INDEX IF NOT EXISTS downtime_of ON downtime (address);
 """
 
@@ -64,102 +68,148 @@ class ApplyRecord:
 
 
 class History:
-    """The history of one state directory. Raises ReconcilerError when the file cannot be opened or read."""
+    """The history of one state directory. Raises ReconcilerError when the file cannot be opened, read or written."""
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / _FILE
 
+    def check_writable(self) -> None:
+        """Raise what stands in the way of a recording, so that apply can say it before it does anything."""
+        self._open_to_write().close()
+
     @contextmanager
     def recording(self, plan: Plan, signer: str | None) -> Iterator[Recording]:
         """Note an apply from before its first step: what was done is known even if the rest never returns."""
-        with self._open() as database:
-            cursor = database.execute(
-                "INSERT INTO apply (began, commit_hash, signer, digest, planned) VALUES (?, ?, ?, ?, ?)",
-                (_now(), plan.commit, signer, plan.digest, len(plan.steps)),
-            )
+        with closing(self._open_to_write()) as database:
+            with self._explained():
+                cursor = database.execute(
+                    "INSERT INTO apply (began, commit_hash, signer, digest, planned) VALUES (?, ?, ?, ?, ?)",
+                    (_now(), plan.commit, signer, plan.digest, len(plan.steps)),
+                )
             assert cursor.lastrowid is not None
             yield Recording(database, cursor.lastrowid, plan)
 
-    def records(self, limit: int = 50) -> tuple[ApplyRecord, ...]:
-        """The last applies, newest first; () when there is no history yet."""
-        if not self._path.exists():
-            return ()
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT id, began, ended, commit_hash, signer, digest, planned FROM apply ORDER BY id DESC LIMIT ?",
-                (limit,),
-            ).fetchall()
-            return tuple(_record(row, _steps(database, row[0])) for row in rows)
+    def records(self) -> tuple[ApplyRecord, ...]:
+        """All applies, newest first; () when there is no history yet."""
+        with self._reading() as database:
+            if database is None:
+                return ()
+            steps: dict[int, list[StepRecord]] = {}
+            for apply_id, step in _steps(database, "ORDER BY apply_id, position"):
+                steps.setdefault(apply_id, []).append(step)
+            rows = database.execute(f"SELECT {_APPLY} FROM apply ORDER BY id DESC")
+            return tuple(_record(row, steps.get(row[0], ())) for row in rows)
+
+    def last_of(self, address: str) -> ApplyRecord | None:
+        """The last apply that had steps for an address, with those steps only."""
+        with self._reading() as database:
+            found = database and database.execute("SELECT MAX(apply_id) FROM step WHERE address = ?", (address,))
+            (apply_id,) = found.fetchone() if found else (None,)
+            if database is None or apply_id is None:
+                return None
+            where = "WHERE apply_id = ? AND address = ? ORDER BY position"
+            steps = [step for _, step in _steps(database, where, (apply_id, address))]
+            row = database.execute(f"SELECT {_APPLY} FROM apply WHERE id = ?", (apply_id,)).fetchone()
+            return _record(row, steps)
 
     def expected_downtime(self) -> dict[str, float]:
         """Address -> seconds it was down for a restart: the median of its last ones."""
-        if not self._path.exists():
-            return {}
-        with self._open() as database:
-            rows = database.execute("SELECT address, seconds FROM downtime ORDER BY rowid DESC").fetchall()
         recent: dict[str, list[float]] = {}
-        for address, seconds in rows:
-            recent.setdefault(address, []).append(seconds)
+        with self._reading() as database:
+            rows = database.execute("SELECT address, seconds FROM downtime ORDER BY rowid DESC") if database else ()
+            for address, seconds in rows:
+                recent.setdefault(address, []).append(seconds)
         return {address: round(median(times[:_RECENT_RESTARTS]), 1) for address, times in recent.items()}
 
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        try:
+    def _open_to_write(self) -> sqlite3.Connection:
+        with self._explained():
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self._path, timeout=20, isolation_level=None)  # each statement is durable
+            # each statement is a transaction of its own
+            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = NORMAL")
-                self._prepare(database)
-                yield database
-            finally:
+                database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last steps, of history only
+                if _version(database) == 0:
+                    _create(database)
+                database.executescript("BEGIN IMMEDIATE; ROLLBACK")  # whether it may be written at all
+            except sqlite3.Error:
                 database.close()
+                raise
+            return database
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Without the right to write, and without making a file; None when nothing was recorded yet."""
+        with self._explained():
+            if not self._path.exists():
+                yield None
+                return
+            # Where nobody could create the files that sqlite shares between processes, nobody writes either.
+            shared = self._path.with_name(f"{_FILE}-shm").exists() or os.access(self._path.parent, os.W_OK)
+            uri = f"{self._path.absolute().as_uri()}?{'mode=ro' if shared else 'immutable=1'}"
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as database:
+                yield database if _version(database) else None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except (sqlite3.Error, OSError) as error:
-            raise ReconcilerError(
-                Diagnostic(
-                    kind=Kind.WORLD,
-                    summary="the history cannot be used",
-                    detail=f"{self._path}: {error}.",
-                    hint="name another folder with --state-dir, or move that file away: only history is lost",
-                )
+            raise world_error(
+                "the history cannot be used",
+                f"{self._path}: {error}.",
+                "name another folder with --state-dir, or move that file away: only history is lost",
             ) from error
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            database.executescript(_SCHEMA)
-            database.execute(f"PRAGMA user_version = {_VERSION}")
-        elif version != _VERSION:
-            raise sqlite3.DatabaseError(f"it has format {version}, and this version of reconciler knows {_VERSION}")
+
+def _version(database: sqlite3.Connection) -> int:
+    """The format of the file; 0 for an empty one."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        raise sqlite3.DatabaseError(f"it has format {version}, and this version of reconciler knows {_VERSION}")
+    return int(version)
+
+
+def _create(database: sqlite3.Connection) -> None:
+    """The tables, all at once; another process may do the same at the same time."""
+    database.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers and a writer do not wait for each other
+    database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 
 class Recording:
-    """One apply on its way into the history."""
+    """One apply on its way into the history. What cannot be written later on never stops the apply."""
 
     def __init__(self, database: sqlite3.Connection, apply_id: int, plan: Plan) -> None:
         self._database = database
         self._apply_id = apply_id
         self._plan = plan
         self._position = 0
+        self.problem: str | None = None  # why something is missing in the history
 
     def note(self, result: StepResult) -> None:
         """Note how one step ended."""
         outcome = "failed" if result.problem else "skipped" if result.reason else "done"
-        problem = (result.problem.detail or result.problem.summary) if result.problem else result.reason
+        why = (result.problem.detail or result.problem.summary) if result.problem else result.reason
         step = result.step
         self._position += 1
-        self._database.execute(
-            "INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (self._apply_id, self._position, step.id, step.address, step.step.kind, outcome, result.seconds, problem),
-        )
+        row = (step.id, step.address, step.step.kind, outcome, round(result.seconds, 3), why and _storable(why))
+        self._write("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._apply_id, self._position, *row))
 
     def end(self, result: ApplyResult) -> None:
         """Note that the apply came to its end, and how long each restarted domain was down."""
-        self._database.execute("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
-        self._database.executemany(
-            "INSERT INTO downtime VALUES (?, ?, ?)",
-            [(self._apply_id, address, seconds) for address, seconds in measured_downtime(self._plan, result).items()],
-        )
+        for address, seconds in measured_downtime(self._plan, result).items():
+            self._write("INSERT INTO downtime VALUES (?, ?, ?)", (self._apply_id, address, seconds))
+        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            self.problem = str(error)
+
+
+def _storable(text: str) -> str:
+    """What a host said may hold bytes that are no UTF-8, which sqlite does not take."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
 
 
 def measured_downtime(plan: Plan, result: ApplyResult) -> dict[str, float]:
@@ -176,19 +226,21 @@ def measured_downtime(plan: Plan, result: ApplyResult) -> dict[str, float]:
     return {address: round(total, 1) for address, total in seconds.items() if address in ready}
 
 
-def _steps(database: sqlite3.Connection, apply_id: int) -> tuple[StepRecord, ...]:
+def _steps(
+    database: sqlite3.Connection, which: str, values: tuple[object, ...] = ()
+) -> Iterator[tuple[int, StepRecord]]:
     rows = database.execute(
-        "SELECT step, address, kind, outcome, seconds, problem FROM step WHERE apply_id = ? ORDER BY position",
-        (apply_id,),
+        f"SELECT apply_id, step, address, kind, outcome, seconds, problem FROM step {which}", values
     )
-    return tuple(
-        StepRecord(step=step, address=address, kind=kind, outcome=outcome, seconds=seconds, problem=problem)
-        for step, address, kind, outcome, seconds, problem in rows
-    )
+    for apply_id, step, address, kind, outcome, seconds, problem in rows:
+        yield (
+            apply_id,
+            StepRecord(step=step, address=address, kind=kind, outcome=outcome, seconds=seconds, problem=problem),
+        )
 
 
 def _record(
-    row: tuple[int, str, str | None, str | None, str | None, str, int], steps: tuple[StepRecord, ...]
+    row: tuple[int, str, str | None, str | None, str | None, str, int], steps: Sequence[StepRecord]
 ) -> ApplyRecord:
     apply_id, began, ended, commit, signer, digest, planned = row
     return ApplyRecord(
@@ -199,9 +251,9 @@ def _record(
         signer=signer,
         digest=digest,
         planned=planned,
-        steps=steps,
+        steps=tuple(steps),
     )
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

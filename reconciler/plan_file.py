@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
-from reconciler.core.changes import Action, Change
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused
-from reconciler.core.plan import HostSummary, Plan, moved
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
+from reconciler.core.plan import Plan, moved
 from reconciler.core.state import canonical_json
-from reconciler.core.steps import PlannedStep
-from reconciler.render.documents import as_text, plan_document
+from reconciler.render.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 
 VERSION = 1
 _MAX_BYTES = 512 * 1024 * 1024
-_STEPS = TypeAdapter(tuple[PlannedStep, ...])
+_LISTED_FILES = 5
+_PLAN = TypeAdapter(Plan)
+_DECIDED_FROM = {"changes": {"__all__": {"guest", "target"}}}  # the steps say all that following them needs
+_NEW_PLAN = "make a new one with `reconciler plan --out FILE`"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,85 +43,88 @@ class SavedPlan:
 
 def save(path: Path, plan: Plan, reading: TreeReading, specs: Path) -> None:
     """Write a plan to a file, whole or not at all. Raises ReconcilerError when it cannot be written."""
+    if plan.commit is not None and path.resolve().is_relative_to(specs.resolve()):
+        raise _unsaved(path, "it lies in the spec tree, which would no longer be what its commit says")
+    if path.exists() and not path.is_file():
+        raise _unsaved(path, "it is there, and no file that a plan could replace")
     document = plan_document(plan)
     document["saved"] = {
         "version": VERSION,
         "id": secrets.token_hex(16),  # two plans that look alike are still two
         "specs": str(specs.resolve()),
         "files": dict(sorted(reading.digests.items())),
-        "tree_digest": plan.tree_digest,
-        "base": {host: dict(base) for host, base in plan.base.items()},
-        "steps": _STEPS.dump_python(plan.steps, mode="json"),
+        "plan": _PLAN.dump_python(plan, mode="json", exclude=_DECIDED_FROM),
     }
     document["seal"] = _seal(document)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.parent / f".{path.name}.{os.getpid()}"
     try:
         with draft.open("w", encoding="utf-8") as file:
-            file.write(as_text(document) + "\n")
+            file.write(as_text(document))
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise ReconcilerError(
-            Diagnostic(
-                kind=Kind.WORLD,
-                summary="the plan cannot be saved",
-                detail=f"{path}: {error.strerror}.",
-                hint="choose another file for --out",
-            )
-        ) from error
+        raise _unsaved(path, error.strerror or str(error)) from error
 
 
 def load(path: Path) -> SavedPlan:
     """Read a saved plan. Raises ReconcilerError for a file that is not one, is cut short or was edited."""
     document = _read(path)
     saved = document.get("saved")
-    if not isinstance(saved, dict) or document.get("format") != 1 or saved.get("version") != VERSION:
-        raise _unfit(path, f"it is not a plan of this version of reconciler (format 1, version {VERSION})")
-    if document.get("seal") != _seal(document):
-        raise refused(
-            "the plan was changed after it was saved",
-            f"{path} is not as `reconciler plan --out` wrote it, so nothing was done.",
-            "make a new one with `reconciler plan --out FILE`",
-        )
+    if not isinstance(saved, dict) or document.get("format") != FORMAT or saved.get("version") != VERSION:
+        raise _unfit(path, f"it is no plan that this version of reconciler saved (format {FORMAT}, version {VERSION})")
     try:
-        return SavedPlan(id=saved["id"], plan=_plan(document, saved), specs=Path(saved["specs"]), files=saved["files"])
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        untouched = document.get("seal") == _seal(document)
+        plan = _PLAN.validate_python(saved["plan"]) if untouched else None
+        if plan is None or plan.digest != document["digest"]:
+            raise refused(
+                "the plan was changed after it was saved",
+                f"{path} is not as `reconciler plan --out` wrote it, so nothing was done.",
+                _NEW_PLAN,
+            )
+        return SavedPlan(id=saved["id"], plan=plan, specs=Path(saved["specs"]), files=saved["files"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # pydantic's errors are ValueErrors
         raise _unfit(path, f"it is not a plan that can be followed ({type(error).__name__})") from error
 
 
 def check_specs(saved: SavedPlan, reading: TreeReading) -> None:
     """Raises ReconcilerError (refused) naming what changed in the spec tree since the plan was saved."""
-    if saved.plan.commit != reading.desired.commit:
-        raise _stale(f"it was made for commit {saved.plan.commit}, and the specs are at {reading.desired.commit}")
     changed = moved(saved.files, reading.digests)
     if changed or saved.plan.tree_digest != reading.desired.tree_digest:
-        raise _stale(f"these files changed since: {', '.join(changed[:5]) or 'the tree itself'}")
+        named = ", ".join(changed[:_LISTED_FILES]) or "what the tree holds"
+        more = f" and {len(changed) - _LISTED_FILES} more" if len(changed) > _LISTED_FILES else ""
+        raise _stale(f"these files of the specs changed since: {named}{more}")
+    before, now = saved.plan.commit, reading.desired.commit
+    if before != now:
+        raise _stale(f"it was made for {_commit(before)}, and the specs are at {_commit(now)}")
+
+
+def check_unused(saved: SavedPlan, state_dir: Path) -> None:
+    """Raises ReconcilerError (refused) when the plan was used before; `use_once` has the last word."""
+    if (_used(state_dir) / saved.id).exists():
+        raise _used_before()
 
 
 def use_once(saved: SavedPlan, state_dir: Path) -> None:
     """Note that this plan is being used; raises ReconcilerError (refused) when it was used before."""
-    folder = state_dir / "plans-used"
+    folder = _used(state_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / saved.id).open("x", encoding="utf-8") as note:
             note.write(saved.plan.digest + "\n")
     except FileExistsError as error:
-        raise refused(
-            "the plan was used before",
-            "A saved plan can be applied once, whatever came of it, so nothing was done.",
-            "make a new one with `reconciler plan --out FILE`",
-        ) from error
+        raise _used_before() from error
     except OSError as error:
-        raise ReconcilerError(
-            Diagnostic(
-                kind=Kind.WORLD,
-                summary="the state directory cannot be written",
-                detail=f"{folder}: {error.strerror}. Whether a plan was used before is kept there; nothing was done.",
-                hint="name another with --state-dir",
-            )
+        raise world_error(
+            "the state directory cannot be written",
+            f"{folder}: {error.strerror}. Whether a plan was used before is kept there; nothing was done.",
+            "name another with --state-dir",
         ) from error
+
+
+def _used(state_dir: Path) -> Path:
+    return state_dir / "plans-used"
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -129,9 +133,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise _unfit(path, "it is too large for a plan")
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ReconcilerError(
-            Diagnostic(kind=Kind.WORLD, summary="the plan cannot be read", detail=f"{path}: {error.strerror}.")
-        ) from error
+        raise world_error("the plan cannot be read", f"{path}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise _unfit(path, "it is not JSON, or was cut short") from error
     if not isinstance(document, dict):
@@ -139,38 +141,27 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _plan(document: dict[str, Any], saved: dict[str, Any]) -> Plan:
-    return Plan(
-        commit=document["commit"],
-        hosts={name: HostSummary(**summary) for name, summary in document["hosts"].items()},
-        changes=tuple(_change(entry) for entry in document["changes"]),
-        steps=_STEPS.validate_python(saved["steps"]),
-        ledger=(),
-        unmanaged=tuple(document["unmanaged"]),
-        diagnostics=(),
-        base=saved["base"],
-        tree_digest=saved["tree_digest"],
-    )
-
-
-def _change(entry: dict[str, Any]) -> Change:
-    host, domain = entry["address"].split("/", 1)
-    return Change(
-        host=host, domain=domain, action=Action(entry["action"]), reason=entry["reason"], blocked=entry["blocked"]
-    )
-
-
 def _seal(document: Mapping[str, Any]) -> str:
+    """sha256 of all the rest: a guard against mistakes, not against forgers, who could as well run apply."""
     body = {key: value for key, value in document.items() if key != "seal"}
-    return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(body).encode(errors="surrogatepass")).hexdigest()
+
+
+def _commit(commit: str | None) -> str:
+    return "no commit (outside git, or with changes that are not committed)" if commit is None else f"commit {commit}"
+
+
+def _used_before() -> ReconcilerError:
+    detail = "A saved plan can be applied once, whatever came of it, so nothing was done."
+    return refused("the plan was used before", detail, _NEW_PLAN)
 
 
 def _stale(why: str) -> ReconcilerError:
-    return refused(
-        "the plan is stale",
-        f"The plan is stale: {why}. Nothing was done.",
-        "make a new one with `reconciler plan --out FILE`",
-    )
+    return refused("the plan is stale", f"Since it was saved something moved: {why}. Nothing was done.", _NEW_PLAN)
+
+
+def _unsaved(path: Path, why: str) -> ReconcilerError:
+    return world_error("the plan cannot be saved", f"{path}: {why}.", "choose another file for --out")
 
 
 def _unfit(path: Path, why: str) -> ReconcilerError:
@@ -179,6 +170,6 @@ def _unfit(path: Path, why: str) -> ReconcilerError:
             kind=Kind.SPEC,
             summary="not a saved plan",
             detail=f"{path} cannot be applied: {why}. Nothing was done.",
-            hint="make one with `reconciler plan --out FILE`",
+            hint=_NEW_PLAN,
         )
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,14 +60,15 @@ class Reconciler:
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
         desired, missing = complete(self._desired, hosts)
+        downtime, forgotten = self._expected_downtime()
         plan = build_plan(
             desired,
             hosts,
             consent,
             targets=selection.targets or (selected if selection.hosts else frozenset()),
             unseen=self._unseen(hosts),
-            downtime=self._history.expected_downtime(),
-            diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts()),
+            downtime=downtime,
+            diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts(), *forgotten),
         )
         verify(plan, hosts, desired)
         return replace(
@@ -78,25 +79,59 @@ class Reconciler:
 
     async def apply(self, plan: Plan, progress: Progress) -> ApplyResult:
         """Follow a plan of `make_plan`: one apply a host, and only where nothing moved since the plan was made."""
-        names = sorted({step.host for step in plan.steps})
-        held: dict[str, Diagnostic] = {}
-        executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
+        self._history.check_writable()
         async with AsyncExitStack() as locks:
-            for name in names:
-                try:
-                    await locks.enter_async_context(executors[name].lock())
-                except ReconcilerError as error:
-                    held[name] = error.diagnostics[0]
-            hosts, problems = await self.observe(frozenset(names) - set(held))
-            held |= {problem.address: problem for problem in problems if problem.address is not None}
-            for name, host in hosts.items():
-                if differences := moved(plan.base.get(name, {}), base_of(host)):
-                    held[name] = _stale(name, differences)
-            parallel = {name: self._desired.hosts[name].settings.parallel for name in names}
-            with self._history.recording(plan, signer_of(self._spec_root, plan.commit)) as recording:
-                result = await apply_plan(plan, executors, parallel, _Recorded(progress, recording), held)
-                recording.end(result)
-                return result
+            executors, held = await self._lock_hosts(plan, locks)
+            held |= await self._moved(plan, frozenset(executors) - set(held))
+            return await self._follow(plan, executors, held, progress)
+
+    async def apply_saved(self, plan: Plan, progress: Progress, use: Callable[[], None]) -> ApplyResult:
+        """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
+
+        `use` is called before the first step; it raises ReconcilerError for a plan that was used before.
+        """
+        self._history.check_writable()
+        async with AsyncExitStack() as locks:
+            executors, held = await self._lock_hosts(plan, locks)
+            held |= await self._moved(plan, frozenset(plan.base) - set(held))
+            if held:
+                reason = f"nothing was done, since {min(held)} cannot be changed as planned"
+                skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
+                return ApplyResult(skipped=skipped, diagnostics=tuple(held[host] for host in sorted(held)))
+            use()
+            return await self._follow(plan, executors, held, progress)
+
+    async def _lock_hosts(self, plan: Plan, locks: AsyncExitStack) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
+        """An executor for each host that has steps, and why some of these hosts could not be locked."""
+        names = sorted({step.host for step in plan.steps})
+        executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
+        held: dict[str, Diagnostic] = {}
+        for name in names:
+            try:
+                await locks.enter_async_context(executors[name].lock())
+            except ReconcilerError as error:
+                held[name] = error.diagnostics[0]
+        return executors, held
+
+    async def _moved(self, plan: Plan, names: frozenset[str]) -> dict[str, Diagnostic]:
+        """Which of these hosts are not as the plan saw them, or do not answer, and why."""
+        hosts, problems = await self.observe(names)
+        held = {problem.address: problem for problem in problems if problem.address is not None}
+        for name, host in hosts.items():
+            if differences := moved(plan.base.get(name, {}), base_of(host)):
+                held[name] = _stale(name, differences)
+        return held
+
+    async def _follow(
+        self, plan: Plan, executors: Mapping[str, Executor], held: Mapping[str, Diagnostic], progress: Progress
+    ) -> ApplyResult:
+        parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
+        with self._history.recording(plan, signer_of(self._spec_root, plan.commit)) as recording:
+            result = await apply_plan(plan, executors, parallel, _Recorded(progress, recording), held)
+            recording.end(result)
+        if recording.problem is None:
+            return result
+        return replace(result, diagnostics=(*result.diagnostics, _unrecorded(recording.problem)))
 
     async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
         """All of these hosts that answer, and why the others do not."""
@@ -148,6 +183,13 @@ class Reconciler:
             for host, domains in sorted(sightings.recall(self._state_dir).items())
             if host not in known and domains
         ]
+
+    def _expected_downtime(self) -> tuple[dict[str, float], tuple[Diagnostic, ...]]:
+        """What restarts took before; a plan can do without it, so a broken history is only told."""
+        try:
+            return self._history.expected_downtime(), ()
+        except ReconcilerError as error:
+            return {}, tuple(replace(diagnostic, kind=Kind.NOTE) for diagnostic in error.diagnostics)
 
     def _observer(self, settings: HostSettings) -> Observer:
         if settings.name not in self._observers:
@@ -248,4 +290,13 @@ def _stale(host: str, differences: tuple[str, ...]) -> Diagnostic:
         detail=f"The plan is stale: on {host} these are no longer as observed: {named}. Nothing was done there.",
         hint="run `reconciler plan` again to see the new plan",
         address=host,
+    )
+
+
+def _unrecorded(problem: str) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.NOTE,
+        summary="the history is not whole",
+        detail=f"Some of what was done could not be noted in the history: {problem}.",
+        hint="look whether the disk of the state directory is full",
     )

@@ -1,12 +1,19 @@
-"""`reconciler apply`: show the plan, ask, follow it with progress, and tell what came of it."""
+"""`reconciler apply`: show the plan, ask, follow it with progress, and tell what came of it.
+
+The plan is made here, from the specs, or was made before and comes from a file; from there on the way is the same.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
+from reconciler import plan_file
 from reconciler.apply import ApplyResult
 from reconciler.commands.output import is_terminal, paint_for, print_data, print_diagnostics, print_message
 from reconciler.commands.plan import beside_the_plan
@@ -17,7 +24,6 @@ from reconciler.commands.session import (
     open_session,
     select,
     selection_options,
-    specs_argument,
 )
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
@@ -25,6 +31,7 @@ from reconciler.core.diagnostics import Diagnostic, Kind, exit_code
 from reconciler.core.plan import Plan
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text
+from reconciler.render.escape import plain
 from reconciler.render.results import apply_text
 from reconciler.render.text import plan_text
 from reconciler.specs import read_tree
@@ -33,7 +40,9 @@ _FAILED = 1
 
 
 @click.command(short_help="Make the hosts what the specs say.")
-@specs_argument
+@click.argument(
+    "specs", metavar="[SPECS|PLANFILE]", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path)
+)
 @selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option(
@@ -75,11 +84,19 @@ def apply(
     allow_restart: int | None,
     as_json: bool,
 ) -> int:
-    """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs).
+    """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs), or follow a saved plan: SPECS can
+    be the file of `plan --out`.
 
     Shows the plan and asks before anything is changed. Exits with 1 when a step failed, with 3 when something was
-    refused, with 4 when a spec is invalid; what these do not concern is done.
+    refused, with 4 when a spec is invalid; what these do not concern is done. A saved plan is followed as a whole, and
+    once, or refused when anything moved since.
     """
+    if specs.is_file():
+        changing = ("--host", hosts), ("--target", targets), ("--adopt", adopt), ("--restart", restart)
+        counts = ("--allow-destroy", allow_destroy), ("--allow-restart", allow_restart)
+        given = [option for option, values in (*changing, ("--retry", retry)) if values]
+        _refuse_with_plan([*given, *(option for option, count in counts if count is not None)])
+        return _apply_saved(settings, specs, yes=yes, as_json=as_json)
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
     consent = Consent(
@@ -92,16 +109,57 @@ def apply(
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         check_targets(plan, reading.desired, targets)
-        print_diagnostics(beside_the_plan(plan))
-        shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
-        (print_message if as_json else print_data)(shown)
-        result = ApplyResult()
-        if plan.steps:
-            refusal = None if yes else _ask()
-            result = ApplyResult(diagnostics=(refusal,)) if refusal is not None else _follow(session, plan)
-            print_diagnostics(result.diagnostics)
-            if refusal is None and not as_json:
-                print_data("\n" + apply_text(result, paint_for(sys.stdout)))
+        follow = (lambda: _follow(session, plan)) if plan.steps else None
+        return _carry_out(plan, follow, yes=yes, as_json=as_json)
+
+
+def _refuse_with_plan(options: list[str]) -> None:
+    if options:
+        raise click.UsageError(
+            f"A saved plan is followed as it is, so {' and '.join(options)} cannot be given with it. "
+            "Make another plan, or apply the specs."
+        )
+
+
+def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) -> int:
+    """Follow the plan of a file. Nothing of it is computed anew; that it still fits is checked, and nothing else."""
+    saved = plan_file.load(path)
+    specs = _specs_of(saved)
+    reading = read_tree(specs)
+    plan_file.check_specs(saved, reading)
+    plan_file.check_unused(saved, settings.state_dir)
+    with open_session(reading, specs, settings.state_dir) as session:
+
+        def follow() -> ApplyResult:
+            with show_progress(sys.stderr, total=len(saved.plan.steps)) as progress:
+                use = partial(plan_file.use_once, saved, settings.state_dir)
+                return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use))
+
+        return _carry_out(saved.plan, follow, yes=yes, as_json=as_json)
+
+
+def _specs_of(saved: plan_file.SavedPlan) -> Path:
+    """The tree that the plan was made from; where it is gone (another machine, another checkout) the usual one."""
+    if saved.specs.is_dir():
+        return saved.specs
+    usual = Path(os.environ.get("RECONCILER_SPECS") or "specs")
+    gone, instead = plain(str(saved.specs)), plain(str(usual))
+    print_message(f"The plan was made from {gone}, which is gone; the specs are read from {instead} instead.\n")
+    return usual
+
+
+def _carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
+    """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
+    print_diagnostics(beside_the_plan(plan))
+    shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
+    (print_message if as_json else print_data)(shown)
+    result = ApplyResult()
+    if follow is not None:
+        refusal = None if yes or not plan.steps else _ask()
+        result = ApplyResult(diagnostics=(refusal,)) if refusal is not None else follow()
+        print_diagnostics(result.diagnostics)
+        if plan.steps and refusal is None and not as_json:
+            print_data("\n" + apply_text(result, paint_for(sys.stdout)))
     problems = (*plan.diagnostics, *result.diagnostics)
     if as_json:
         print_data(as_text(apply_document(result, problems)))

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from reconciler.commands.output import paint_for, print_data, print_diagnostics
+from reconciler import plan_file
+from reconciler.commands.output import paint_for, print_data, print_diagnostics, print_message
 from reconciler.commands.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, exit_code
 from reconciler.core.plan import Plan
 from reconciler.render.documents import as_text, plan_document
+from reconciler.render.escape import plain
 from reconciler.render.markdown import plan_markdown
 from reconciler.render.text import plan_text
 from reconciler.specs import read_tree
@@ -25,6 +28,12 @@ STEPS_TO_RUN = 2
 @click.command(short_help="Show what apply would do.")
 @specs_argument
 @selection_options
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the plan to this file too, for `reconciler apply FILE`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a merge request.")
 @click.option("--steps", is_flag=True, help="Also list the steps, in their order.")
@@ -35,6 +44,7 @@ def plan(
     specs: Path,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
+    out: Path | None,
     as_json: bool,
     as_markdown: bool,
     steps: bool,
@@ -42,7 +52,7 @@ def plan(
 ) -> int:
     """Show what apply would do to make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs).
 
-    Nothing is changed on any host.
+    Nothing is changed on any host. A plan saved with --out is followed as it is, or not at all when anything moved.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other.")
@@ -51,6 +61,8 @@ def plan(
     with open_session(reading, specs, settings.state_dir) as session:
         made = session.wait_for(session.reconciler.make_plan(selection, Consent()))
     check_targets(made, reading.desired, targets)
+    if out is not None:
+        plan_file.save(out, made, reading, specs)
     print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
     if as_json:
         print_data(as_text(plan_document(made)))
@@ -58,6 +70,8 @@ def plan(
         print_data(plan_markdown(made))
     else:
         print_data(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
+    if out is not None:
+        print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
     code = exit_code(made.diagnostics)
     return STEPS_TO_RUN if detailed_exitcode and code == 0 and made.steps else code
 

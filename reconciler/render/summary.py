@@ -83,7 +83,8 @@ def is_quiet(change: Change) -> bool:
 
 def is_new(change: Change) -> bool:
     """Whether nothing of the domain is there yet, so that its fields are all it will have."""
-    return change.guest is None or change.guest.definition is None
+    creates = change.action in (Action.CREATE, Action.ADOPT, Action.BLOCKED)
+    return creates and all(field.before is None for field in change.fields)
 
 
 def is_default(change: Change, field: FieldChange) -> bool:
