@@ -30,6 +30,11 @@ _COMMANDS = {
     "plan": ("reconciler.commands.plan", "plan", "Show what apply would do."),
     "apply": ("reconciler.commands.apply", "apply", "Make the hosts what the specs say."),
     "status": ("reconciler.commands.status", "status", "Tell how each domain is, and why."),
+    "import": (
+        "reconciler.commands.import_",
+        "import_command",
+        "Make specs from running domains or xl.cfg files.",
+    ),
     "render": ("reconciler.commands.render", "render", "Print the xl.cfg that would be written for a domain."),
     "console": ("reconciler.commands.console", "console", "Attach to the console of a domain."),
     "schema": ("reconciler.commands.schema", "schema", "Print the JSON Schema of a kind of spec file, for editors."),
