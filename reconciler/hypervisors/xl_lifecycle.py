@@ -26,7 +26,7 @@ _NAME_FREE_SECONDS = 60  # clean-up of disks and interfaces after a shutdown; so
 _MEMORY_FREE_SECONDS = 60  # freed pages are scrubbed before they count as free
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 _REMNANT_SECONDS = 3  # until a create that failed has cleaned up by itself, or has not
-_STABLE_SECONDS = 10  # a domain that stays shut down for so long has nobody who clears it away
+_STABLE_SECONDS = 30  # a domain that stays shut down or crashed for so long has nobody who clears it away
 _REBOOT_GAP_SECONDS = 6  # xl's daemon pauses 2 s between the old domain and the new one
 _DESTROY_SECONDS = 60
 
