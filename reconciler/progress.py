@@ -6,6 +6,7 @@ any more, the work goes on in silence.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -19,7 +20,6 @@ from reconciler.render.steps import in_words
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
-    from rich.live import Live
 
 _SHOWN_STEPS = 12
 _REFRESHES_PER_SECOND = 4
@@ -27,8 +27,8 @@ _REFRESHES_PER_SECOND = 4
 
 @contextmanager
 def show_progress(stream: TextIO | None, *, total: int) -> Iterator[Progress]:
-    """Progress of `total` steps on `stream`: a live display if it is a terminal."""
-    if stream is None or not stream.isatty():
+    """Progress of `total` steps on `stream`: a live display if it is a terminal that can move its cursor."""
+    if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
         yield PlainProgress(stream)
         return
     from rich.console import Console
@@ -36,10 +36,7 @@ def show_progress(stream: TextIO | None, *, total: int) -> Iterator[Progress]:
 
     console = Console(file=stream, highlight=False, markup=False, emoji=False)
     live = LiveProgress(console, total=total)
-    with Live(
-        get_renderable=live.render, console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True
-    ) as display:
-        live.attach(display)
+    with Live(get_renderable=live.render, console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True):
         yield live
 
 
@@ -75,10 +72,6 @@ class LiveProgress:
         self._titles: dict[str, str] = {}
         self._notes: dict[str, str] = {}
         self._ended = 0
-        self._live: Live | None = None
-
-    def attach(self, live: Live) -> None:
-        self._live = live
 
     def started(self, step: PlannedStep) -> None:
         self._began[step.id] = self._clock()
@@ -88,12 +81,14 @@ class LiveProgress:
         self._notes[step.id] = plain(text)
 
     def finished(self, result: StepResult) -> None:
+        from rich.text import Text
+
         self._ended += 1
         for known in (self._began, self._titles, self._notes):
             known.pop(result.step.id, None)
         colour = "red" if result.problem is not None else "yellow" if result.reason is not None else "green"
         with suppress(OSError):
-            self._console.print(f"{_title(result.step)}: {_outcome(result)}", style=colour)
+            self._console.print(Text(f"{_title(result.step)}: {_outcome(result)}", style=colour))
 
     def render(self) -> RenderableType:
         from rich.text import Text

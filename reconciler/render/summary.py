@@ -82,9 +82,8 @@ def is_quiet(change: Change) -> bool:
 
 
 def is_new(change: Change) -> bool:
-    """Whether nothing of the domain is there yet, so that its fields are all it will have."""
-    creates = change.action in (Action.CREATE, Action.ADOPT, Action.BLOCKED)
-    return creates and all(field.before is None for field in change.fields)
+    """Whether nothing of the domain is there yet, so that its fields are all it will have: what exists has memory."""
+    return any(field.path == "memory" and field.before is None for field in change.fields)
 
 
 def is_default(change: Change, field: FieldChange) -> bool:

@@ -148,6 +148,18 @@ def test_plan_changes_nothing_on_the_host(tree: Path, run: Run) -> None:
     assert stored() == before
 
 
+def test_a_plan_that_went_stale_while_it_was_read_is_refused(
+    tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer_late() -> None:
+        run("sim", "alpha", "create", "web")
+
+    monkeypatch.setattr("reconciler.commands.apply._ask", answer_late)
+    ran = run("apply")
+    assert ran.code == REFUSED
+    assert run("status").out.count("ready") == 0
+
+
 def test_a_host_that_another_apply_holds_is_refused(tree: Path, run: Run) -> None:
     from reconciler.hypervisors.simulated_store import Store
 
