@@ -137,6 +137,17 @@ def destroy_command(target: _Target, name: str) -> None:
     click.echo(f"Destroyed {target.host}/{name}.", err=True)
 
 
+@sim_group.command("reboot")
+@click.pass_obj
+def reboot_command(target: _Target) -> None:
+    """Reboot the host.
+
+    All domains are gone at once; those it autostarts start again.
+    """
+    target.open().reboot()
+    click.echo(f"Rebooted {target.host}.", err=True)
+
+
 @sim_group.command("crash")
 @click.argument("name")
 @click.pass_obj

@@ -97,6 +97,17 @@ class Hand:
             instance = self._existing(draft, name)
             draft.stored.instances[name] = replace(instance, power=Power.ABSENT, last_words="destroyed by hand")
 
+    def reboot(self) -> None:
+        """The power fails and comes back: what ran is gone, and what the dom0 starts by itself runs again."""
+        with self._change() as draft:
+            draft.stored.boots += 1
+            for name, instance in draft.stored.instances.items():
+                draft.stored.instances[name] = replace(instance, power=Power.ABSENT, last_words="the dom0 rebooted")
+            for name in sorted(draft.stored.autostart, key=lambda name: (draft.stored.autostart[name], name)):
+                guest = draft.guest(name)
+                if guest is not None and guest.config is not None:
+                    start_instance(draft, guest.config)
+
     def crash(self, name: str) -> None:
         """Crash its kernel; on_crash says what becomes of the domain."""
         with self._change() as draft:

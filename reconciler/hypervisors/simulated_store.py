@@ -43,6 +43,7 @@ class StoredHost:
     """All that a simulated host has. Mutable: a draft inside `Store.change`, thrown away elsewhere."""
 
     format: Literal[1] = 1
+    boots: int = 1
     next_domid: int = 1
     instances: dict[str, Instance] = field(default_factory=dict)
     autostart: dict[str, int] = field(default_factory=dict)

@@ -73,6 +73,7 @@ class View:
             free_kib=self.free_kib(),
             cpus=self._settings.simulated.cpus,
             xen_version="simulated",
+            boot_id=f"boot {self._stored.boots}",
             guests=guests,
             images=self._paths.images(self._stored),
             digests={path: self._store.digest(self._stored, path) for path in question.images},
