@@ -25,7 +25,7 @@ INTERRUPTED = 130
 _FAILED = 1
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
-_COMMANDS = {
+COMMANDS = {
     "validate": ("reconciler.commands.validate", "validate", "Check everything in the specs that needs no host."),
     "plan": ("reconciler.commands.plan", "plan", "Show what apply would do."),
     "apply": ("reconciler.commands.apply", "apply", "Make the hosts what the specs say."),
@@ -46,28 +46,28 @@ class LazyGroup(click.Group):
     """Knows its subcommands by name and loads only the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
-        module, attribute, _ = _COMMANDS[cmd_name]
+        module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             import difflib
 
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            meant = f" Did you mean {near[0]}?" if near else f" There are {', '.join(_COMMANDS)}."
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean {near[0]}?" if near else f" There are {', '.join(COMMANDS)}."
             ctx.fail(f"There is no command {args[0]!r}.{meant}")
         return super().resolve_command(ctx, args)
 

@@ -37,7 +37,7 @@ def test_sessions(
 
 
 def test_every_command_has_a_page() -> None:
-    assert {page.stem for page in COMMAND_PAGES} == set(cli._COMMANDS)
+    assert {page.stem for page in COMMAND_PAGES} == set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")])

@@ -30,13 +30,13 @@ def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
 def test_the_list_of_commands_repeats_what_each_says_of_itself() -> None:
     group = cli.cli
     context = click.Context(group)
-    for name, (_, _, text) in cli._COMMANDS.items():
+    for name, (_, _, text) in cli.COMMANDS.items():
         command = group.get_command(context, name)
         assert command is not None
         assert command.short_help == text
 
 
-@pytest.mark.parametrize("name", list(cli._COMMANDS))
+@pytest.mark.parametrize("name", list(cli.COMMANDS))
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([name, "x", "--help"] if name == "sim" else [name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: reconciler {name}")
