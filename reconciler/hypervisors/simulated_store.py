@@ -15,7 +15,7 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -250,12 +250,7 @@ class Store:
 
 def _copy(host: StoredHost) -> StoredHost:
     """A host that can be changed without changing this one; what the mappings hold is frozen."""
-    return StoredHost(
-        next_domid=host.next_domid,
-        instances=dict(host.instances),
-        autostart=dict(host.autostart),
-        files=dict(host.files),
-    )
+    return replace(host, instances=dict(host.instances), autostart=dict(host.autostart), files=dict(host.files))
 
 
 def _blobs_of(host: StoredHost) -> set[str]:
