@@ -19,7 +19,7 @@ from reconciler.core.resolve.host import check_allowed, pci_address
 from reconciler.core.resolve.inputs import Table
 from reconciler.core.resolve.layers import Layer, merge
 from reconciler.core.resolve.paths import absolute, disk_identity
-from reconciler.core.resolve.rules import OWN_KEYS, check_alone
+from reconciler.core.resolve.rules import check_alone
 from reconciler.core.spec import DEFAULT_AUTOSTART, LOGICAL_VOLUME, NAME, DomainSpec
 from reconciler.core.state import Disk, Domain, HostSettings, Vif
 from reconciler.core.units import printable, quoted
@@ -65,7 +65,7 @@ def import_domain(
         table=kept,
         spec=spec,
         unsaid=lost,
-        ignored=(*ignored, *_unknown_to_xl(domain), *_moved(domain)),
+        ignored=(*ignored, *_moved(domain)),
     )
 
 
@@ -146,9 +146,7 @@ def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
         for key, (value, default) in values.items()
         if value is not None and (value != default or key in defaults)
     }
-    others = {
-        key: list(value) if isinstance(value, tuple) else value for key, value in domain.xl if key not in OWN_KEYS
-    }
+    others = {key: list(value) if isinstance(value, tuple) else value for key, value in domain.xl}
     return {**table, "xl": others} if others else table
 
 
@@ -274,13 +272,6 @@ def _imposed(domain: Domain, defaults: Table) -> Iterator[str]:
     for key in defaults.get("xl", {}):
         if key not in of_domain:
             yield f"The tree's [defaults] give it xl.{key}, which it does not have."
-
-
-def _unknown_to_xl(domain: Domain) -> Iterator[str]:
-    """Keys that specs use for something of their own; xl has none of them."""
-    for key, _value in domain.xl:
-        if key in OWN_KEYS:
-            yield f"{key} is a key that xl does not know, and for a spec it would mean something else."
 
 
 def _moved(domain: Domain) -> Iterator[str]:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from reconciler.core.diagnostics import ReconcilerError
 from reconciler.core.memory import needed_kib
-from reconciler.core.state import Domain, Power
+from reconciler.core.resolve.domain import derived_mac
+from reconciler.core.state import Domain, Image, Power
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -189,7 +190,20 @@ def start_instance(draft: Draft, definition: Domain) -> None:
     domid = draft.stored.next_domid
     draft.stored.next_domid += 1
     behaviour = _behaviour(draft, definition)
+    definition = _without_gaps(draft, definition)
     draft.stored.instances[definition.name] = boot(definition, behaviour, domid=domid, now=draft.now)
+
+
+def _without_gaps(draft: Draft, definition: Domain) -> Domain:
+    """With what a person's config file leaves open and a running domain has: the bytes it booted, and macs."""
+
+    def booted(image: Image | None) -> Image | None:
+        if image is None or image.sha256:
+            return image
+        return replace(image, sha256=draft.store.digest(draft.stored, image.path))
+
+    macs = (vif if vif.mac else replace(vif, mac=derived_mac(definition.uuid, vif.devid)) for vif in definition.vifs)
+    return replace(definition, kernel=booted(definition.kernel), ramdisk=booted(definition.ramdisk), vifs=tuple(macs))
 
 
 def _behaviour(draft: Draft, definition: Domain) -> Behaviour:

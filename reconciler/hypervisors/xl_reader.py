@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.core.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
 from reconciler.hypervisors.xl_devices import pci_address, read_disk, read_vif
 from reconciler.hypervisors.xl_grammar import Number, Value, number_of
@@ -235,6 +236,9 @@ class _Reader:
         found: list[tuple[str, XlValue]] = []
         for key, value in sorted(self._values.items()):
             if key in OWN_KEYS:
+                continue
+            if key in SPEC_KEYS:
+                self.ignored.append(f"{key} is a key that xl does not know, and in a spec it means something else.")
                 continue
             if isinstance(value, str):
                 found.append((key, _atom(value)))
