@@ -25,7 +25,8 @@ _ANSWER_SECONDS = 60
 # The file is opened for appending, which creates it and leaves it as it is: whoever comes second has to read it.
 _HOLD = f"""
 command -v flock >/dev/null || {{ echo missing; exit; }}
-exec 9>>"$path" || {{ echo unusable; exit; }}
+if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
+exec 9>>"$path"
 if ! flock -n 9; then echo held; cat -- "$path"; exit; fi
 printf '%s, since %s\\n' "$who" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$path"
 echo locked

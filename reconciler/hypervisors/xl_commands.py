@@ -7,8 +7,9 @@ domid, and a name may have changed hands. Exit codes are not believed; callers l
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.xl_output import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")
+_PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _READ_RETRIES = 2
 _RETRY_SECONDS = 1.0
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
@@ -87,7 +89,7 @@ class Xl:
             result = await self.run(*arguments)
         if result.exit_code != 0:
             command = shlex.join(["xl", *arguments])
-            raise world_error("xl fails", f"`{command}` failed on {self.host}: {last_words(result)}", None, self.host)
+            raise world_error("xl fails", f"`{command}` failed on {self.host}: {reason_of(result)}", None, self.host)
         return result
 
     def _understood(self, parse: Callable[[], _Parsed]) -> _Parsed:
@@ -97,7 +99,7 @@ class Xl:
             raise world_error("xl is not understood", f"{self.host}: {error}", None, self.host) from error
 
 
-def last_words(result: Result, lines: int = 3) -> str:
-    """The end of what a command said on stderr: libxl's errors, the last of which are the most general."""
-    said: Sequence[str] = [line for line in result.errors.splitlines() if not line.startswith("Parsing config")]
-    return " / ".join(said[-lines:]) or f"it gave no reason (exit {result.exit_code})."
+def reason_of(result: Result, lines: int = 3) -> str:
+    """Why a command failed: libxl names the cause first, and then what followed from it."""
+    said = [_PLACE.sub("", line) for line in result.errors.splitlines() if not line.startswith("Parsing config")]
+    return " / ".join(said[:lines]) or f"it gave no reason (exit {result.exit_code})."

@@ -73,6 +73,7 @@ class XlExecutor:
     async def execute(self, step: Step, report: Callable[[str], None]) -> None:
         self._lock.check(self.name)
         shell = await self._shell()
+        report = _news_only(report)
         token = secrets.token_hex(4)  # unfinished files of two runs never meet
         match step:
             case StageImage():
@@ -155,3 +156,16 @@ class XlExecutor:
         self._console_begins[name] = int(size.text.strip() or 0)
         file = shell.dom0.candidate_path(name) if step.candidate else shell.dom0.config_path(name)
         await xl_lifecycle.start(self._xl, step, file, report)
+
+
+def _news_only(report: Callable[[str], None]) -> Callable[[str], None]:
+    """Waiting says every second what it waits for; a person wants to hear it once."""
+    last = ""
+
+    def tell(text: str) -> None:
+        nonlocal last
+        if text != last:
+            last = text
+            report(text)
+
+    return tell

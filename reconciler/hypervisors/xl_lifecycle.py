@@ -18,7 +18,7 @@ from reconciler.core.memory import needed_kib
 from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
 from reconciler.hypervisors.connection import Result
-from reconciler.hypervisors.xl_commands import Xl, last_words
+from reconciler.hypervisors.xl_commands import Xl, reason_of
 from reconciler.hypervisors.xl_output import Row
 
 POLL_SECONDS = 1.0
@@ -47,7 +47,7 @@ async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -
     if result.exit_code == 0 and row is not None:
         return
     if row is None:
-        said = last_words(result) if result.exit_code else "it was created and was gone at once."
+        said = reason_of(result) if result.exit_code else "it was created and was gone at once."
         raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {said}")
     await _judge_remnant(xl, domain, result)
 
@@ -111,7 +111,7 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
         return
     if row is not None:
         await destroy(xl, domain.name, row)
-    raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {last_words(result)}")
+    raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {reason_of(result)}")
 
 
 @dataclass(slots=True)
@@ -230,6 +230,6 @@ async def destroy(xl: Xl, name: str, row: Row) -> None:
             raise xl.failed(
                 name,
                 "domain could not be destroyed",
-                f"{name} (domid {row.domid}) is still there after `xl destroy`: {last_words(result)}",
+                f"{name} (domid {row.domid}) is still there after `xl destroy`: {reason_of(result)}",
             )
         await asyncio.sleep(POLL_SECONDS)

@@ -15,7 +15,7 @@ from reconciler.core.diagnostics import refused
 from reconciler.core.state import Vif, address_of
 from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.hypervisors.dom0_shell import Dom0Shell
-from reconciler.hypervisors.xl_commands import Xl, last_words
+from reconciler.hypervisors.xl_commands import Xl, reason_of
 from reconciler.hypervisors.xl_devices import device_path, disk_spec, vif_spec
 from reconciler.hypervisors.xl_lifecycle import POLL_SECONDS, wait_for_free
 
@@ -68,7 +68,7 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
     while abs(reached_kib - goal_kib) > _TOLERANCE_KIB:
         now = monotonic()
         if result.exit_code != 0 or now - moved > _STUCK_SECONDS or now - began > _BALLOON_SECONDS:
-            why = f" xl says: {last_words(result)}" if result.exit_code else ""
+            why = f" xl says: {reason_of(result)}" if result.exit_code else ""
             raise xl.failed(
                 step.domain,
                 "memory target not reached",
@@ -94,7 +94,7 @@ async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
         raise xl.failed(
             step.domain,
             "vcpus not set",
-            f"{step.domain} was to have {step.vcpus} vcpus and has {asked}: {last_words(result)}",
+            f"{step.domain} was to have {step.vcpus} vcpus and has {asked}: {reason_of(result)}",
         )
     online = (await xl.live(step.domain, step.uuid)).vcpus
     if online != step.vcpus:
@@ -121,7 +121,7 @@ async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
         raise xl.failed(
             step.domain,
             "scheduling not set",
-            f"{step.domain} was to have weight {step.cpu_weight} and cap {step.cap}: {last_words(result)}",
+            f"{step.domain} was to have weight {step.cpu_weight} and cap {step.cap}: {reason_of(result)}",
         )
 
 
@@ -139,7 +139,7 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
             raise xl.failed(
                 step.domain,
                 "interface not attached",
-                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {last_words(result)}",
+                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}",
             )
     await _await_connected(xl, shell, step.domain, row.domid, "vif", vif.devid)
 
@@ -163,7 +163,7 @@ async def detach_vif(xl: Xl, step: DetachVif) -> None:
         raise xl.failed(
             step.domain,
             "interface not detached",
-            f"vif {vif.devid} of {step.domain} is still there: {last_words(result)}",
+            f"vif {vif.devid} of {step.domain} is still there: {reason_of(result)}",
         )
 
 
@@ -183,7 +183,7 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
             raise xl.failed(
                 step.domain,
                 "disk not attached",
-                f"{disk.target} could not be attached to {step.domain}: {last_words(result)}",
+                f"{disk.target} could not be attached to {step.domain}: {reason_of(result)}",
             )
     await _await_connected(xl, shell, step.domain, row.domid, "vbd", disk.devid)
 
