@@ -229,6 +229,8 @@ def _taken_out(table: Table, entry: Loc, complaint: Complaint) -> str:
         return f"{complaint.detail} It is left out."
     disk = table["disk"][entry[1]]
     target = next(disk[key] for key in ("path", "lv", "device") if key in disk)
+    if not target:
+        return f"disk {disk['vdev']} is an empty drive, which a domain spec cannot say."
     return f"{complaint.detail} The disk {disk['vdev']} ({quoted(target)}) is left out."
 
 

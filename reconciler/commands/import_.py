@@ -70,6 +70,8 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
         host_settings = reading.desired.hosts[host].settings
         found = list(_domains_of(_observe(reading, specs, settings, host), reading, report))
         out = out if out is not None else specs / host
+        if not found and not report.problems:
+            print_message(f"There is nothing to import from {host}: all its domains are managed.\n")
     else:
         if out is None and len(sources) > 1:
             raise click.UsageError("Several files need --out DIR, the folder to write their specs to.")
@@ -202,12 +204,12 @@ def _domain_in(path: str, report: _Report) -> Iterator[_Found]:
 
 
 def _text_of(path: str) -> str:
-    """The text of a regular file; O_NONBLOCK, because opening a pipe would wait for its other end."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if not stat.S_ISREG(mode):
-            what = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
-            raise OSError(errno.EINVAL, what)
+    """The text of a regular file; anything else is not even opened, since a pipe might never end."""
+    mode = Path(path).stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
+        raise OSError(errno.EINVAL, what)
+    with Path(path).open("rb") as file:
         return file.read(_FILE_BYTES_MAX + 1).decode()
 
 

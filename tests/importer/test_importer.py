@@ -1,0 +1,253 @@
+"""What import makes of domains and config files: the same domain again, or a sentence for each thing that is not."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
+from reconciler.core.resolve.host import resolve_host
+from reconciler.core.spec import INTERFACE
+from reconciler.core.state import Disk, Domain, HostSettings, Vif
+from reconciler.hypervisors.xl_cfg import read_file, render_file
+from reconciler.hypervisors.xl_grammar import Value, XlCfgError, parse_cfg, quote
+from reconciler.hypervisors.xl_reader import OWN_KEYS
+from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
+from reconciler.specs.toml import parse_toml
+from tests.strategies import domains, texts
+
+_few = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+_CORPUS = os.environ.get("RECONCILER_CORPUS")
+_HEAD = 'name = "web"\nkernel = "/boot/vmlinuz"\nmemory = 64\n'
+
+
+def bare_host() -> HostSettings:
+    """A host that allows nothing beyond the defaults."""
+    found, _ = resolve_host("alpha", {"toolstack": "xl"})
+    assert found is not None
+    return found
+
+
+def import_text(text: str, defaults: dict[str, Any] | None = None) -> Imported:
+    """What becomes of a config file, as the command does it."""
+    file = read_file(text, {})
+    assert file.domain is not None, file.problem
+    return import_domain(file.domain, defaults or {}, unsaid=file.unsaid, ignored=file.ignored)
+
+
+def resolved(imported: Imported, defaults: dict[str, Any] | None = None) -> Domain:
+    """The domain that the written spec asks for, on a host whose host.toml says what import printed and no more."""
+    host = {"toolstack": "xl", **host_needs([imported.spec], bare_host())}
+    spec = SpecFile(path="alpha/web.toml", data=parse_toml(as_toml(imported, "here")))
+    folder = HostFolder(
+        name="alpha", settings=SpecFile(path="alpha/host.toml", data=host), domains={imported.name: spec}
+    )
+    tree = SpecTree(
+        settings=SpecFile(path="reconciler.toml", data={"defaults": defaults} if defaults else {}),
+        profiles={},
+        hosts={"alpha": folder},
+    )
+    resolution = resolve(replace(tree, files={path: TreeFile(sha256="0" * 64) for path in tree.image_paths()}))
+    assert resolution.problems == ()
+    return resolution.desired.hosts["alpha"].domains[imported.name]
+
+
+def sayable(domain: Domain) -> Domain:
+    """The nearest domain that a spec has words for."""
+    return replace(
+        domain,
+        name="web",
+        cmdline=domain.cmdline or None,
+        bootloader=domain.bootloader and (domain.bootloader.strip() or "pygrub"),
+        cpu_weight=None if domain.cpu_weight == 256 else domain.cpu_weight,
+        cap=domain.cap or None,
+        disks=tuple(_sayable_disk(disk) for disk in domain.disks),
+        vifs=tuple(_sayable_vif(vif, domain.type) for vif in domain.vifs),
+        pci=("0000:01:00.0",) if domain.pci else (),
+        depends_on=(),
+    )
+
+
+def _sayable_disk(disk: Disk) -> Disk:
+    if disk.kind == "lv":
+        return replace(disk, target=f"/dev/vg0/lv-{disk.devid}", format="raw")
+    target = f"{posixpath.normpath(disk.target)}-{disk.devid}"
+    return replace(disk, target=target, format="raw", on_delete="keep") if disk.kind == "device" else replace(
+        disk, target=target
+    )  # fmt: skip
+
+
+def _sayable_vif(vif: Vif, kind: str) -> Vif:
+    words = {key: (getattr(vif, key) or "").strip() or None for key in ("bridge", "ip", "script", "model")}
+    vif = replace(vif, **words)  # type: ignore[arg-type]  # all four are texts
+    if vif.vifname is None or re.fullmatch(INTERFACE, vif.vifname) is None:
+        vif = replace(vif, vifname=None)
+    return vif if kind == "hvm" else replace(vif, model=None, type=None)
+
+
+@_few
+@given(domain=domains().map(sayable))
+def test_what_a_spec_can_say_comes_back_as_it_was(domain: Domain) -> None:
+    imported = import_text(render_file(domain, "default", None))
+    assert imported.unsaid == ()
+    again = resolved(imported)
+    digests = {image.path: image.sha256 for image in domain.images}
+    completed, missing = complete_images(again, bare_host(), digests)
+    assert missing == ()
+    assert completed == domain
+
+
+@_few
+@given(domain=domains(name="web"))
+def test_what_a_spec_cannot_say_is_told_and_the_domain_held(domain: Domain) -> None:
+    try:
+        imported = import_text(render_file(domain, "default", None))
+    except NotImportable as error:
+        assert str(error).endswith(".")
+        return
+    assert imported.table.get("reconcile", True) is (imported.unsaid == ())
+    for sentence in imported.unsaid:
+        assert f"# - {sentence}\n" in as_toml(imported, "here")
+
+
+_values: st.SearchStrategy[Value] = st.recursive(
+    texts, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4
+)
+_keys = st.from_regex(r"[a-z][._0-9a-z]{0,8}", fullmatch=True) | st.sampled_from(
+    ["restart", "state", "wave", "ready", "vnuma", "vif2", "cpus_soft", "profile", "serial", "xl", "reconcile"]
+)
+
+
+def _written(value: Value) -> str:
+    return quote(value) if isinstance(value, str) else "[" + ", ".join(_written(item) for item in value) + "]"
+
+
+@_few
+@given(extra=st.dictionaries(_keys.filter(lambda key: key not in OWN_KEYS), _values, max_size=4))
+def test_no_key_is_dropped_without_a_word(extra: dict[str, Value]) -> None:
+    imported = import_text(_HEAD + "".join(f"{key} = {_written(value)}\n" for key, value in extra.items()))
+    assert unaccounted(set(extra), imported) == set()
+    assert resolved(imported).name == "web"
+
+
+def unaccounted(keys: set[str], imported: Imported) -> set[str]:
+    """The keys that are neither under [xl] nor named in a sentence."""
+    told = " ".join((*imported.unsaid, *imported.ignored))
+    return {
+        key
+        for key in keys - set(imported.table.get("xl", ()))
+        if re.search(rf"(?<![\w]){re.escape(key)}(?!\w)", told) is None
+    }
+
+
+@pytest.mark.skipif(_CORPUS is None, reason="RECONCILER_CORPUS names no folder of config files")
+def test_files_of_the_wild() -> None:
+    seen = 0
+    for path in sorted(Path(_CORPUS or "").rglob("*")):
+        try:
+            text = path.read_text() if path.is_file() else ""
+            keys = set(parse_cfg(text))
+        except (XlCfgError, UnicodeDecodeError):
+            continue
+        if keys and read_file(text, {}).domain is not None:
+            imported = import_text(text)
+            assert unaccounted(keys - OWN_KEYS, imported) == set(), path
+            assert resolved(imported).memory_kib > 0
+            seen += 1
+    assert seen > 20
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('disk = ["file:/srv/a.iso,hdc:cdrom,r"]', "disk hdc has devtype=cdrom"),
+        ('disk = [",empty,hdc,cdrom"]', "disk hdc is an empty drive"),
+        ('disk = ["/srv/a.vhd,vhd,xvda,w"]', 'The disk xvda ("/srv/a.vhd") is left out.'),
+        ('disk = ["/srv/../a,raw,xvda,w"]', 'disk[0].path must not contain "..".'),
+        ('vif = ["mac=00:16:3e:00:00:01,mtu=9000"]', "vif 0 has mtu=9000"),
+        ('vif = ["bridge="]', "vif[0].bridge must not be empty"),
+        ('pci = ["01:00.0,permissive=1"]', 'pci 0000:01:00.0 has "permissive=1"'),
+        ('cpus = ["0", "1"]', "cpus is a list"),
+        ("vnuma = [['pnode=0']]", "vnuma is a list of lists"),
+        ('ramdisk = " "', "ramdisk must not be empty"),
+    ],
+)
+def test_things_without_a_word(line: str, expected: str) -> None:
+    imported = import_text(f"{_HEAD}{line}\n")
+    assert expected in " ".join(imported.unsaid)
+    assert imported.table["reconcile"] is False
+    assert resolved(imported).policy.reconcile is False
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('restart = "onreboot"', "restart is a key that xl does not know"),
+        ('cmdline = "quiet"\nroot = "/dev/xvda"', "root is given beside cmdline"),
+        ('kernel = "vmlinuz"', '"vmlinuz" is looked for in the spec tree now'),
+        ('vif = ["devid=3"]', "vif 0 has devid=3"),
+        ('cpu_weight = "much"', "cpu_weight"),
+    ],
+)
+def test_things_that_make_no_difference(line: str, expected: str) -> None:
+    imported = import_text(f"{_HEAD}{line}\n")
+    assert expected in " ".join(imported.ignored)
+    assert imported.unsaid == ()
+    assert "reconcile" not in imported.table
+
+
+@pytest.mark.parametrize("name", ["7", "my vm", "x" * 41, "Domain-0", "auto", "host", "ü", ""])
+def test_names_that_no_spec_can_have(name: str) -> None:
+    with pytest.raises(NotImportable, match="no name for a spec"):
+        import_text(f'{_HEAD}name = "{name}"\n')
+
+
+def test_a_domain_with_nothing_to_boot_has_no_spec() -> None:
+    with pytest.raises(NotImportable, match="needs a kernel"):
+        import_text('name = "web"\nmemory = 64\n')
+
+
+def test_defaults_of_the_tree_do_not_leak_into_what_is_imported() -> None:
+    defaults = {"vcpus": 4, "on_crash": "restart", "cmdline": "debug", "cap": 50, "disk": [{"vdev": "a", "path": "/x"}]}
+    imported = import_text(_HEAD, defaults)
+    assert imported.unsaid == ()
+    again = resolved(imported, defaults)
+    assert again.cap == 0  # which is what no cap means
+    assert replace(again, cap=None) == resolved(import_text(_HEAD))
+
+
+def test_defaults_that_no_spec_can_take_away_are_told() -> None:
+    imported = import_text(_HEAD, {"ramdisk": "/boot/initrd", "xl": {"serial": "pty"}})
+    assert imported.unsaid == (
+        "The tree's [defaults] give it a ramdisk, which it does not have.",
+        "The tree's [defaults] give it xl.serial, which it does not have.",
+    )
+
+
+def test_host_toml_is_told_only_what_it_lacks_and_keeps_what_it_has() -> None:
+    table = {"toolstack": "xl", "disk_roots": ["/srv"], "allow": {"xl_keys": ["serial"], "scripts": ["vif-bridge"]}}
+    host, _ = resolve_host("alpha", table)
+    assert host is not None
+    text = f'{_HEAD}disk = ["/srv/a,raw,xvda,w", "/dev/vg0/b,raw,xvdb,w", "/dev/sdc,raw,xvdc,w"]\nusb = 1\n'
+    imported = import_text(text + 'serial = "pty"\nvif = ["script=vif-bridge"]\nramdisk = "/opt/initrd"\n')
+    assert host_needs([imported.spec], host) == {
+        "kernel_roots": ["/", "/boot", "/etc/xen", "/usr/pkg/etc/xen", "/opt"],
+        "disk_roots": ["/srv", "vg0", "/dev/sdc"],
+        "allow": {"xl_keys": ["serial", "usb"]},
+    }
+
+
+def test_the_same_file_gives_the_same_bytes() -> None:
+    text = f'{_HEAD}vnc = 1\nserial = ["pty", "null"]\ndisk = ["/srv/a,raw,xvda,w"]\n'
+    assert as_toml(import_text(text), "web.cfg") == (
+        '# Imported from web.cfg.\n\ntype = "pv"\nkernel = "/boot/vmlinuz"\nmemory = 64\ndisk = [\n'
+        '    { vdev = "xvda", path = "/srv/a" },\n]\n\n[xl]\nserial = [\n    "pty",\n    "null",\n]\nvnc = 1\n'
+    )
