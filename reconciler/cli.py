@@ -30,6 +30,8 @@ COMMANDS = {
     "plan": ("reconciler.commands.plan", "plan", "Show what apply would do."),
     "apply": ("reconciler.commands.apply", "apply", "Make the hosts what the specs say."),
     "status": ("reconciler.commands.status", "status", "Tell how each domain is, and why."),
+    "why": ("reconciler.commands.why", "why", "Tell who asks for what in a domain, and what it waits for."),
+    "history": ("reconciler.commands.history", "history", "Tell what was done when, for which commit."),
     "import": (
         "reconciler.commands.import_",
         "import_command",

@@ -27,8 +27,15 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
 
 
 def commit_for(file: Path) -> str | None:
-    """The last commit that changed a file, as "<hash> <date> <author>: <subject>"; None where git does not know."""
-    return _git(file.parent, "log", "-1", "--format=%h %as %an: %s", "--", file.name) or None
+    """The last commit that changed a file, as "<hash> <date> <author>: <subject>"; None where git does not know.
+
+    Says so when the file was changed since. It may be gone: then it is the commit that removed it.
+    """
+    commit = _git(file.parent, "log", "-1", "--format=%h %as %an: %s", "--", file.name)
+    if not commit:
+        return None
+    since = _git(file.parent, "status", "--porcelain", "--", file.name)
+    return f"{commit} (and changed since)" if since else commit
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

@@ -83,6 +83,12 @@ def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Se
     return chosen
 
 
+def check_address(desired: Desired, address: str) -> None:
+    """Refuse an ADDRESS that is none, or that of a host the specs do not know."""
+    _check_form("ADDRESS", address)
+    check_host(desired, address.partition("/")[0])
+
+
 def check_host(desired: Desired, host: str) -> None:
     """Refuse a host name that the specs do not know."""
     known = _host_names(desired)
