@@ -146,9 +146,16 @@ def _domains_of(host: Host, reading: TreeReading, report: _Report) -> Iterator[_
                 domain=state,
                 origin=f"{host.name}, {_kind_of_evidence(guest)}",
                 subject=address,
-                unsaid=guest.unsaid,
+                unsaid=(*guest.unsaid, *_replaced(guest)),
                 ignored=guest.ignored,
             )
+
+
+def _replaced(guest: Guest) -> Iterator[str]:
+    """What adopting would overwrite, though the domain has nothing of it."""
+    config = guest.config
+    if guest.running is not None and config is not None and config.uuid not in ("", guest.running.uuid):
+        yield f"Its config file is of another domain (uuid {config.uuid}), and to adopt this one replaces that file."
 
 
 def _kind_of_evidence(guest: Guest) -> str:

@@ -153,6 +153,16 @@ def test_a_domain_that_a_spec_cannot_say_whole_is_held(tree: Path, run: Run) -> 
     assert boots(run) == before
 
 
+def test_a_config_file_of_another_domain_is_not_lost_unseen(tree: Path, run: Run) -> None:
+    run("sim", "alpha", "create", "twin")
+    other = "8b3c1f0e-5d6a-5c1e-9f57-1b2d3c4e5f60"
+    (tree / "x.cfg").write_text(f'name = "twin"\nuuid = "{other}"\nkernel = "/k"\nmemory = 64\n')
+    run("sim", "alpha", "put", "/etc/xen/twin.cfg", "x.cfg")
+    imported = run("import", "alpha")
+    assert f"Its config file is of another domain (uuid {other})" in imported.err
+    assert "reconcile = false\n" in (tree / "specs/alpha/twin.toml").read_text()
+
+
 def test_one_file_is_printed(tree: Path, run: Run) -> None:
     (tree / "legacy.cfg").write_text(WEB)
     imported = run("import", "legacy.cfg")

@@ -13,16 +13,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reconciler.core.diff import align_vifs, compare
 from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
 from reconciler.core.resolve.host import resolve_host
 from reconciler.core.spec import INTERFACE
-from reconciler.core.state import Disk, Domain, HostSettings, Vif
+from reconciler.core.state import Disk, Domain, Host, HostSettings, Power, Vif
+from reconciler.hypervisors.guests import Instance, assemble_guests
 from reconciler.hypervisors.xl_cfg import read_file, render_file
 from reconciler.hypervisors.xl_grammar import Value, XlCfgError, parse_cfg, quote
 from reconciler.hypervisors.xl_reader import OWN_KEYS
 from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.specs.toml import parse_toml
 from tests.strategies import domains, texts
+from tests.xl.recorded import UUID, running_json
 
 _few = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _CORPUS = os.environ.get("RECONCILER_CORPUS")
@@ -251,3 +254,34 @@ def test_the_same_file_gives_the_same_bytes() -> None:
         '# Imported from web.cfg.\n\ntype = "pv"\nkernel = "/boot/vmlinuz"\nmemory = 64\ndisk = [\n'
         '    { vdev = "xvda", path = "/srv/a" },\n]\n\n[xl]\nserial = [\n    "pty",\n    "null",\n]\nvnc = 1\n'
     )
+
+
+_FILES = {
+    "the file it was started from": f'name = "g2"\nuuid = "{UUID}"\nkernel = "/boot/guest/vmlinuz"\n'
+    'ramdisk = "/boot/guest/initrd.gz"\nextra = "console=hvc0 quiet"\nmemory = 128\nmaxmem = 160\nmaxvcpus = 2\n'
+    'disk = ["file:/srv/g2.img,xvda,w"]\nvif = ["script=vif-bridge"]\non_crash = "preserve"\nserial = "pty"\n',
+    "a file without uuid and mac": 'name = "g2"\nkernel = "/boot/guest/vmlinuz"\nvif = [""]\ncpus = "0-1"\n',
+    "a file of another domain": f'name = "g2"\nuuid = "{UUID[:-1]}f"\nkernel = "/boot/other"\nmemory = 64\n',
+}
+
+
+@pytest.mark.parametrize("text", [*_FILES.values(), None], ids=[*_FILES, "no file"])
+def test_what_xl_lists_as_running_is_imported_so_that_nothing_differs(text: str | None) -> None:
+    instance = Instance(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=98304, config=running_json())
+    digests = {"/boot/guest/vmlinuz": "ab" * 32, "/boot/guest/initrd.gz": "cd" * 32}
+    guests, _ = assemble_guests(
+        fleet="default",
+        configs={} if text is None else {"g2": text},
+        candidates={},
+        instances=[instance],
+        images=digests,
+        autostart={},
+    )
+    running = guests["g2"].running
+    assert running is not None
+    imported = import_domain(running, {}, unsaid=guests["g2"].unsaid, ignored=guests["g2"].ignored)
+    assert imported.unsaid == ()
+    wanted, missing = complete_images(resolved(imported), bare_host(), digests)
+    assert missing == ()
+    host = Host(name="alpha", total_kib=1 << 22, free_kib=1 << 21, cpus=4, guests=guests)
+    assert compare(running, align_vifs(wanted, running), host, running=True) == ()
