@@ -44,7 +44,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "ledger": [_ledger(entry) for entry in plan.ledger],
         "unmanaged": list(plan.unmanaged),
         "diagnostics": diagnostics.documents(plan.diagnostics),
-        "summary": counts(plan),
+        "summary": {**counts(plan), "most_down_at_once": plan.most_down_at_once},
     }
 
 

@@ -40,6 +40,7 @@ def headline(plan: Plan) -> str:
     numbers = counts(plan)
     del numbers[Action.NO_OP.value]
     parts = [f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number]
+    parts += [f"at most {plan.most_down_at_once} down at once"] if plan.most_down_at_once else []
     quiet = sum(is_quiet(change) for change in plan.changes)
     alone = sum(change.action is Action.NO_OP and not change.pending for change in plan.changes) - quiet
     rest = [f"{quiet} as specified"] if quiet else []
