@@ -1,7 +1,8 @@
 """Follow the plan: each step when what it needs is done, as many at once as the host allows, each confirmed.
 
-Computes nothing anew. A failed step takes along only what depends on it; the first failed restart also stops the
-restarts that have not begun (the next ones would likely fail the same way).
+Computes nothing anew. A failed step takes along only what depends on it. A start that does not get ready is undone at
+once by its fallback, which is part of the plan; the first failed restart also stops the restarts that have not begun
+(the next ones would likely fail the same way).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Protocol
 from reconciler.core.diagnostics import Diagnostic, ReconcilerError
 from reconciler.core.order import expected_seconds
 from reconciler.core.plan import Plan
-from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start
+from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 from reconciler.health import await_ready
 from reconciler.hypervisors.base import Executor
+
+_REASON_MAX = 300  # characters of a reason that are kept on the host
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +78,13 @@ class _Run:
                 self._followers[need].append(step.id)
         self._length = _critical_lengths(plan.steps, self._followers)
         self._restarting = {change.address for change in plan.changes if change.restarts}
+        self._ways_back = {fallback.address: fallback for fallback in plan.fallbacks}
+        self._shutdowns = {step.address: step.id for step in plan.steps if isinstance(step.step, Shutdown)}
+        self._bringing_back: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._brought_back: set[str] = set()  # addresses
+        self._fallbacks = {step_id: fallback for fallback in plan.fallbacks for step_id in fallback.after}
         self._begun: set[str] = set()  # addresses
+        self._fallen_back: list[StepResult] = []
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
 
@@ -86,24 +95,19 @@ class _Run:
         for step_id, needs in self._waiting.items():
             if not needs:
                 self._offer(step_id)
-        running: dict[asyncio.Task[StepResult], PlannedStep] = {}
+        running: set[asyncio.Task[None]] = set()
         try:
             while True:
-                for step in self._begin_ready():
-                    running[asyncio.create_task(self._carry_out(step))] = step
+                running |= {asyncio.create_task(self._work(step)) for step in self._begin_ready()}
                 if not running:
                     break
-                finished, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
                 for task in finished:
-                    self._end(running.pop(task), task.result())
+                    task.result()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        for step_id in self._waiting:  # only what nobody could reach any more
-            self._results.setdefault(
-                step_id, StepResult(step=self._steps[step_id], reason="what it needs was not done")
-            )
         return replace(self._result(), diagnostics=tuple(held[host] for host in sorted(held)))
 
     def _offer(self, step_id: str) -> None:
@@ -128,6 +132,47 @@ class _Run:
                 begun.append(step)
         return begun
 
+    async def _work(self, step: PlannedStep) -> None:
+        """One step, and the way back when it was a start that failed; both in the same slot."""
+        result = await self._carry_out(step)
+        self._end(step, result)
+        if result.problem is not None and step.id in self._fallbacks:
+            await self._follow_back(_way_back(self._fallbacks[step.id], step, result.problem))
+        if step.address in self._restarting:
+            await self._bring_back_stranded(step.host)
+        self._slots[step.host] += 1
+
+    async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
+        """Each step of a way back, as far as it goes."""
+        failed = False
+        for planned in steps:
+            if failed:
+                result = StepResult(step=planned, reason=f"the way back of {planned.address} failed before it")
+            else:
+                self._progress.started(planned)
+                result = await self._carry_out(planned)
+                failed = result.problem is not None
+            self._fallen_back.append(result)
+            self._progress.finished(result)
+
+    async def _bring_back_stranded(self, host: str) -> None:
+        """Start again, as they were, the domains that were taken down and whose own start is not tried any more."""
+        async with self._bringing_back[host]:
+            for step in self._steps.values():
+                if step.host == host and isinstance(step.step, Start) and self._is_stranded(step):
+                    self._brought_back.add(step.address)
+                    way = self._ways_back.get(step.address)
+                    if way is not None:
+                        starts = tuple(planned for planned in way.steps if isinstance(planned.step, Start | AwaitReady))
+                        await self._follow_back(starts)
+
+    def _is_stranded(self, start: PlannedStep) -> bool:
+        result = self._results.get(start.id)
+        down = self._shutdowns.get(start.address)
+        went_down = down in self._results and self._results[down].problem is None and self._results[down].reason is None
+        untried = result is not None and result.reason is not None
+        return untried and went_down and start.address not in self._brought_back
+
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
         executor = self._executors[planned.host]
         began = executor.now()
@@ -141,7 +186,6 @@ class _Run:
         return StepResult(step=planned, seconds=executor.now() - began)
 
     def _end(self, step: PlannedStep, result: StepResult) -> None:
-        self._slots[step.host] += 1
         self._results[step.id] = result
         self._progress.finished(result)
         if result.problem is None:
@@ -178,11 +222,33 @@ class _Run:
 
     def _result(self) -> ApplyResult:
         results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
+        results += self._fallen_back
         return ApplyResult(
             done=tuple(result for result in results if result.problem is None and result.reason is None),
             failed=tuple(result for result in results if result.problem is not None),
             skipped=tuple(result for result in results if result.reason is not None),
         )
+
+
+def _way_back(fallback: Fallback, failed: PlannedStep, problem: Diagnostic) -> tuple[PlannedStep, ...]:
+    """What to do after this failure. One that may go away by itself says nothing about the new definition.
+
+    Then nothing is quarantined; and a domain that nobody could look at stays as it is for the next run.
+    """
+    if not problem.transient:
+        return tuple(_with_reason(planned, problem) for planned in fallback.steps)
+    if isinstance(failed.step, AwaitReady):
+        return ()
+    return tuple(planned for planned in fallback.steps if not isinstance(planned.step, SetQuarantine))
+
+
+def _with_reason(planned: PlannedStep, problem: Diagnostic) -> PlannedStep:
+    """A quarantine with why its last entry, the boot that failed just now, did: one line, history has the rest."""
+    if not isinstance(planned.step, SetQuarantine):
+        return planned
+    why = (problem.detail or problem.summary).splitlines()[0][:_REASON_MAX]
+    *others, failed = planned.step.entries
+    return replace(planned, step=replace(planned.step, entries=(*others, replace(failed, reason=why))))
 
 
 def _critical_lengths(steps: tuple[PlannedStep, ...], followers: Mapping[str, list[str]]) -> dict[str, float]:

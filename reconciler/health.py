@@ -120,12 +120,12 @@ def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:
 
 def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
     if look.console is None:
-        ending = " The host keeps no log of its console."
+        ending = "\nThe host keeps no log of its console."
         hint = "To see guests' consoles, let xenconsoled log them: XENCONSOLED_ARGS=--log=guest in its defaults file."
     else:
         lines = [line for line in _printable(look.console).splitlines() if line.strip()][-_CONSOLE_LINES:]
-        ending = " Its console's last lines:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
-        ending = ending or " Its console shows nothing."
+        ending = "\nIts console's last lines:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
+        ending = ending or "\nIts console shows nothing."
         hint = None
     return world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint)
 

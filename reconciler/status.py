@@ -22,6 +22,7 @@ class Condition(StrEnum):
     PENDING_RESTART = "pending restart"
     DRIFTED = "drifted"  # an apply would change it
     UNMANAGED = "unmanaged"
+    QUARANTINED = "quarantined"  # what the spec asks for failed to boot, and is not tried again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ def _judge(change: Change) -> DomainStatus:
 
 def _condition(change: Change) -> tuple[Condition, str]:
     guest = change.guest
+    if change.quarantined:
+        return Condition.QUARANTINED, change.blocked or change.reason
     if change.action is Action.BLOCKED:
         ours = guest is None or guest.owner is Owner.OURS
         return Condition.STALLED if ours else Condition.UNMANAGED, change.blocked or change.reason

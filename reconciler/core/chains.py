@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import assert_never
 
+from reconciler.core.boot import boot_digest, with_quarantined
 from reconciler.core.changes import Action, Change
-from reconciler.core.memory import promised_kib
+from reconciler.core.memory import needed_kib, promised_kib
 from reconciler.core.simulate import guest_after
-from reconciler.core.state import Disk, Domain, Host
+from reconciler.core.state import Disk, Domain, Guest, Host, Owner, Power
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -22,6 +23,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     Shutdown,
@@ -31,6 +33,8 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
+
+_FAILED_SHUTDOWN_SECONDS = 20  # a guest that did not get ready may still be able to write its disks back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,20 +73,77 @@ class Chain:
 
     @property
     def memory_done(self) -> int | None:
-        """Index of the last step that moves memory: when what a chain gives back is free."""
+        """Index of the step after which what a chain gives back is free: its last one that moves memory.
+
+        After a restart that is the proof that the new definition works: until then the old one may need its memory.
+        """
+        if self.change.restarts:
+            return self.first(AwaitReady)
         return next((index for index in reversed(range(len(self.links))) if self.links[index].memory_kib), None)
 
 
 def chain_of(change: Change, host: Host, named_disks: frozenset[str]) -> Chain:
     """The steps of a change. `named_disks` are disk targets that any spec or config names, which are never deleted."""
+    return Chain(change=change, links=_links(_steps(change, host, named_disks), change.guest))
+
+
+def fallback_of(change: Change) -> tuple[Link, ...]:
+    """What brings a domain back when its new definition does not get ready; () when there is nothing to fall back from.
+
+    The failed boot is remembered first: killed anywhere after that, the next run does not try it again. A first boot
+    leaves nothing but its disks and its config. A domain that only goes down with another just starts again.
+    """
+    guest, target = change.guest, change.target
+    if change.restarts and not change.writes_config and target is not None and guest is not None:
+        return _links(_start_again(target, target), guest_after(guest, _shutdown(change)))
+    unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
+    if target is None or target.state != "running" or change.action is Action.ADOPT:
+        return ()
+    tried = guest.candidate if unproven_update and guest is not None and guest.candidate is not None else target
+    old = guest.config if guest is not None else None
+    if old is not None and not (unproven_update or (change.writes_config and boot_digest(old) != boot_digest(tried))):
+        return ()
+    if guest is not None and change.quarantine is not None:
+        guest = replace(guest, quarantine=change.quarantine)
+    steps: list[Step] = [
+        SetQuarantine(domain=target.name, entries=with_quarantined(guest, tried, reason="")),
+        Shutdown(
+            domain=target.name,
+            uuid=target.uuid,
+            timeout_seconds=min(target.shutdown_timeout_seconds, _FAILED_SHUTDOWN_SECONDS),
+            on_timeout="destroy",
+        ),
+    ]
+    reserved_kib = needed_kib(tried, tried.memory_kib)
+    if change.restarts and guest is not None:  # what it had is kept for it until the new definition is ready
+        reserved_kib = max(reserved_kib, promised_kib(guest))
+    if old is not None and old.state == "running" and needed_kib(old, old.memory_kib) <= reserved_kib:
+        steps += _start_again(old, target)
+    started = replace(
+        guest or Guest(name=target.name, owner=Owner.OURS),
+        running=tried,
+        power=Power.RUNNING,
+        actual_kib=tried.memory_kib,
+        unproven=True,
+    )
+    return _links(steps, started)
+
+
+def _start_again(definition: Domain, target: Domain) -> list[Step]:
+    return [
+        Start(definition=definition),
+        AwaitReady(domain=definition.name, uuid=definition.uuid, ready=target.policy.ready),
+    ]
+
+
+def _links(steps: Iterable[Step], guest: Guest | None) -> tuple[Link, ...]:
     links = []
-    guest = change.guest
-    for step in _steps(change, host, named_disks):
+    for step in steps:
         after = guest_after(guest, step) if _moves_guest(step) else guest
         delta = (promised_kib(after) if after else 0) - (promised_kib(guest) if guest else 0)
         links.append(Link(step=step, memory_kib=delta))
         guest = after
-    return Chain(change=change, links=tuple(links))
+    return tuple(links)
 
 
 def _moves_guest(step: Step) -> bool:
@@ -118,6 +179,7 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     target, guest = _target(change), change.guest
     proven = guest is not None and guest.config is not None and change.action is not Action.ADOPT
     candidate = proven and change.writes_config
+    yield from _quarantine(change)
     yield from _stage(target, host)
     yield from _create_disks(target, host)
     if guest is not None and guest.exists:
@@ -218,6 +280,12 @@ def _shutdown(change: Change) -> Shutdown:
         timeout_seconds=definition.shutdown_timeout_seconds if definition else 90,
         on_timeout=definition.on_shutdown_timeout if definition else "fail",
     )
+
+
+def _quarantine(change: Change) -> Iterator[Step]:
+    """Lift the quarantine for a retry; for a rollback, quarantine what is left, so that nobody undoes it."""
+    if change.quarantine is not None:
+        yield SetQuarantine(domain=change.domain, entries=change.quarantine)
 
 
 def _stage(target: Domain, host: Host) -> Iterator[Step]:

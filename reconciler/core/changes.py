@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from reconciler.core.boot import quarantined, with_quarantined
 from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
 from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
-from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, Quarantined, address_of
 
 
 class Action(StrEnum):
@@ -37,6 +38,7 @@ class Consent:
     adopt: frozenset[str] = frozenset()
     restart: frozenset[str] = frozenset()
     retry: frozenset[str] = frozenset()
+    rollback: frozenset[str] = frozenset()
     allow_destroy: int | None = None
     allow_restart: int | None = None
 
@@ -61,6 +63,8 @@ class Change:
     guest: Guest | None = field(default=None, repr=False)
     target: Domain | None = field(default=None, repr=False)
     writes_config: bool = False
+    quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
+    quarantined: bool = False  # what the spec asks for is not tried, since its boot inputs failed before
 
     @property
     def address(self) -> str:
@@ -108,7 +112,8 @@ def decide_host(
             change = _decide_unwanted(host, guest, fleet)
         else:
             change = _decide_wanted(host, settings, guest, wanted, index, fleet, consent)
-        if change.acts and not (settings.reconcile and (wanted is None or wanted.policy.reconcile)):
+        reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
+        if change.action is not Action.NO_OP and not reconciles:
             change = _hold(change, settings)
         changes.append(change)
     return tuple(changes)
@@ -152,6 +157,7 @@ def _decide_wanted(
         change = _reconcile_ours(host, guest, desired, consent)
     if not change.acts:
         return change
+    change = _heed_quarantine(host, change, consent)
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
     return change if block is None else _blocked(host, desired.name, block, guest, change.fields)
 
@@ -176,8 +182,10 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
     if guest.exists and guest.running is None:
         why = guest.problem or "xl does not tell its configuration"
         return _blocked(host, guest.name, Block(f"it runs, but {why}", "look at `xl list -l` on the host"), guest)
+    if address_of(host.name, guest.name) in consent.rollback:
+        return _rolled_back(host, guest, desired, consent)
     live = guest.power in (Power.RUNNING, Power.PAUSED)
-    current = guest.running if live else guest.config
+    current = guest.running if live or guest.config is None else guest.config
     assert current is not None
     target = align_vifs(desired, current)
     fields = compare(current, target, host, running=live and desired.state == "running")
@@ -187,6 +195,60 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
         reason = "it does not run" if not guest.exists else f"it is {guest.power.value}"
         return _acting(host, guest, Action.START, reason, target, fields)
     return _update(host, guest, target, fields, consent)
+
+
+def _heed_quarantine(host: Host, change: Change, consent: Consent) -> Change:
+    """Boot inputs that failed are not tried again; a domain that is down is brought back as it last worked."""
+    guest, target = change.guest, change.target
+    boots = change.action in (Action.CREATE, Action.START, Action.RESTART)
+    if not boots or guest is None or target is None or target.state != "running":
+        return change
+    entry = quarantined(guest, target)
+    if entry is None:
+        return change
+    if change.address in consent.retry:
+        return replace(change, quarantine=())
+    why = f"its boot inputs are quarantined, since they failed before: {entry.reason}"
+    block = Block(
+        why, f"change kernel, ramdisk or cmdline, or try again with: reconciler apply --retry {change.address}"
+    )
+    old = guest.config
+    if guest.exists or old is None or old.state != "running" or quarantined(guest, old) is not None:
+        return replace(_blocked(host, change.domain, block, guest, change.fields), quarantined=True)
+    back = _change(host, change.domain, Action.START, f"it does not run, and {why}", guest=guest, target=old)
+    return replace(back, pending=tuple(f"{field.path} is quarantined" for field in change.fields), quarantined=True)
+
+
+def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
+    way = _roll_back(guest, desired)
+    if way is None:
+        block = Block("no previous kernel of it is kept on the host", "revert the commit in git and apply it")
+        return _blocked(host, guest.name, block, guest)
+    wanted, quarantine = way
+    allowed = replace(consent, rollback=frozenset(), restart=frozenset({address_of(host.name, guest.name)}))
+    change = _reconcile_ours(host, guest, wanted, allowed)
+    return (
+        replace(change, quarantine=quarantine, reason="rolled back to the previous kernel") if change.acts else change
+    )
+
+
+def _roll_back(guest: Guest, desired: Domain) -> tuple[Domain, tuple[Quarantined, ...]] | None:
+    """The desired domain with the boot inputs it had before, and what to quarantine; None: nothing is kept to go to."""
+    if guest.previous is None or guest.definition is None:
+        return None
+    back = guest.previous
+    wanted = replace(
+        desired,
+        type=back.type,
+        kernel=back.kernel,
+        ramdisk=back.ramdisk,
+        cmdline=back.cmdline,
+        bootloader=back.bootloader,
+        bootloader_args=back.bootloader_args,
+        firmware=back.firmware,
+    )
+    left = with_quarantined(guest, guest.definition, "rolled back by hand")
+    return wanted, with_quarantined(replace(guest, quarantine=left), desired, "rolled back by hand")
 
 
 def _towards_stopped(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...]) -> Change:
@@ -317,6 +379,8 @@ def _hold(change: Change, settings: HostSettings) -> Change:
         action=Action.NO_OP,
         reason=f"held: {where} says reconcile = false",
         waits_for=("reconcile = true",),
+        blocked=None,
+        hint=None,
         target=None,
         downtime_seconds=0,
     )

@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from reconciler.core.chains import Chain, chain_of
+from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
 from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
-from reconciler.core.steps import PlannedStep, Shutdown
+from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, Shutdown, Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,7 @@ class Plan:
     diagnostics: tuple[Diagnostic, ...]
     base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `base_of`
     tree_digest: str = ""
+    fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
@@ -65,7 +66,8 @@ class Plan:
             "tree": self.tree_digest,
             "commit": self.commit,
             "steps": [
-                [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs] for step in self.steps
+                [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs]
+                for step in (*self.steps, *(step for fallback in self.fallbacks for step in fallback.steps))
             ],
         }
         # file names on a host are bytes, and those that are no UTF-8 are surrogates here
@@ -112,6 +114,7 @@ def build_plan(
         hosts=_summaries(desired, hosts),
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
+        fallbacks=_fallbacks(steps, changes),
         ledger=_ledger(steps, desired, hosts),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
@@ -119,6 +122,34 @@ def build_plan(
         tree_digest=desired.tree_digest,
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
+
+
+def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple[Fallback, ...]:
+    """The way back of every change that starts what has not proven itself."""
+    critical: dict[str, list[PlannedStep]] = {}
+    for step in steps:
+        if isinstance(step.step, Start | AwaitReady):
+            critical.setdefault(step.address, []).append(step)
+    found = []
+    for change in changes:
+        after = critical.get(change.address, [])
+        links = fallback_of(change) if after else ()
+        if links:
+            planned = tuple(
+                PlannedStep(
+                    id=f"{after[0].id}.f{number}",
+                    host=change.host,
+                    step=link.step,
+                    needs=(f"{after[0].id}.f{number - 1}",) if number > 1 else (),
+                    memory_kib=link.memory_kib,
+                    wave=after[0].wave,
+                )
+                for number, link in enumerate(links, start=1)
+            )
+            proven = change.restarts and not change.writes_config
+            failing = () if proven else tuple(step.id for step in after)
+            found.append(Fallback(address=change.address, after=failing, steps=planned))
+    return tuple(found)
 
 
 def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

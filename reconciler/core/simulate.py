@@ -19,6 +19,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     Shutdown,
@@ -115,12 +116,28 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
             if guest.candidate is None:
                 raise ValueError(f"{guest.name} has no candidate to promote")
             return replace(
-                guest, config=guest.candidate, candidate=None, config_exists=True, edited=False, unproven=False
+                guest,
+                config=guest.candidate,
+                previous=None if guest.config is None else replace(guest.config, autostart=None),
+                candidate=None,
+                config_exists=True,
+                edited=False,
+                unproven=False,
             )
         case RemoveConfig():
             if not guest.exists:
                 return None
-            return replace(guest, owner=Owner.UNMANAGED, config=None, candidate=None, config_exists=False)
+            return replace(
+                guest,
+                owner=Owner.UNMANAGED,
+                config=None,
+                candidate=None,
+                previous=None,
+                quarantine=(),
+                config_exists=False,
+            )
+        case SetQuarantine():
+            return replace(guest, quarantine=step.entries, candidate=None if step.entries else guest.candidate)
         case SetAutostart():
             return _with_autostart(guest, step.order)
         case AwaitReady():

@@ -163,6 +163,15 @@ class Owner(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Boot inputs that failed: a digest of all that the boot read, its kernel file, and why it failed."""
+
+    boot: str
+    kernel: str = ""
+    reason: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """Everything a host holds under one domain name.
 
@@ -176,6 +185,8 @@ class Guest:
     candidate: Domain | None = None
     running: Domain | None = None
     unproven: bool = False  # runs from the candidate
+    previous: Domain | None = None  # the definition before the last one that was promoted: where a rollback leads
+    quarantine: tuple[Quarantined, ...] = ()  # not tried again until they change, or --retry
     power: Power = Power.ABSENT
     # memory it holds now, which a balloon may move towards running.memory_kib
     actual_kib: int = field(default=0, compare=False)

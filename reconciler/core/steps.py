@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.core.state import Disk, Domain, Image, Ready, Vif
+from reconciler.core.state import Disk, Domain, Image, Quarantined, Ready, Vif
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +81,15 @@ class SweepImages:
     domain: str
     keep: tuple[str, ...] = ()
     kind: Literal["sweep_images"] = "sweep_images"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetQuarantine:
+    """Keep on the host which boot inputs are not to be tried again, and drop a candidate; (): lift the quarantine."""
+
+    domain: str
+    entries: tuple[Quarantined, ...]
+    kind: Literal["set_quarantine"] = "set_quarantine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +198,7 @@ Step = (
     | RemoveConfig
     | SweepImages
     | SetAutostart
+    | SetQuarantine
     | Start
     | AwaitReady
     | Shutdown
@@ -224,3 +234,16 @@ class PlannedStep:
     @property
     def address(self) -> str:
         return f"{self.host}/{domain_of(self.step)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fallback:
+    """What is done when a start does not get ready: these steps, in order, as soon as one of `after` fails.
+
+    Of a domain that was taken down and whose start is not tried, because something else failed, only the start of the
+    proven definition is done.
+    """
+
+    address: str
+    after: tuple[str, ...]  # ids of planned steps
+    steps: tuple[PlannedStep, ...]

@@ -12,9 +12,9 @@ from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.memory import capacity_kib, promised_kib, used_kib
 from reconciler.core.plan import Plan
-from reconciler.core.simulate import Replay
+from reconciler.core.simulate import Replay, guest_after
 from reconciler.core.state import Desired, Guest, Host, Owner, Power, address_of
-from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start, WriteConfig
+from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, Shutdown, Start, WriteConfig
 
 
 class PlanError(ReconcilerError):
@@ -36,12 +36,15 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     """Replay the plan step by step; raises PlanError at the first broken rule."""
     changes = {change.address: change for change in plan.changes}
     replays = {name: _HostReplay(host, desired, changes) for name, host in hosts.items()}
+    ways_back = {fallback.after[0]: fallback for fallback in plan.fallbacks if fallback.after}
     done: set[str] = set()
     for planned in plan.steps:
         if not done.issuperset(planned.needs):
             raise PlanError(f"step {planned.id} comes before a step that it needs", planned.address)
         done.add(planned.id)
         replays[planned.host].apply(planned)
+        if planned.id in ways_back:
+            replays[planned.host].check_fallback(ways_back[planned.id])
     for name, replay in replays.items():
         _check_end(replay.host(), desired, plan, name)
 
@@ -78,6 +81,24 @@ class _HostReplay:
         delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
         self._check_memory(planned, delta)
         self._check_availability(planned, before, change)
+
+    def check_fallback(self, fallback: Fallback) -> None:
+        """From here, where the new definition has just been started, the way back must fit and lead to the old one."""
+        name = fallback.address.split("/", 1)[1]
+        guest, used_kib = self._replay.guests.get(name), self._used_kib
+        proven = guest.config if guest is not None else None
+        for planned in fallback.steps:
+            before = guest
+            try:
+                guest = guest_after(guest, planned.step)
+            except ValueError as error:
+                raise PlanError(f"fallback step {planned.id} is impossible: {error}", fallback.address) from error
+            used_kib += (promised_kib(guest) if guest else 0) - (promised_kib(before) if before else 0)
+            if isinstance(planned.step, Start) and used_kib > self._capacity_kib:
+                raise PlanError(f"fallback step {planned.id} would not fit into memory", fallback.address)
+        comes_back = any(isinstance(planned.step, Start) for planned in fallback.steps)
+        if comes_back and (guest is None or guest.running != proven):
+            raise PlanError("its way back does not lead to the proven definition", fallback.address)
 
     def _check_ownership(self, planned: PlannedStep, name: str) -> None:
         guest = self._replay.guests.get(name)

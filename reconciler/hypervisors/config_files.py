@@ -1,6 +1,6 @@
 """Config files, candidates and autostart on a dom0: only files, links and names that are ours are ever touched.
 
-Called by `xl_execute` for WriteConfig, PromoteConfig, RemoveConfig and SetAutostart.
+Called by `xl_execute` for WriteConfig, PromoteConfig, RemoveConfig, SetQuarantine and SetAutostart.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import hashlib
 
 from reconciler.core.diagnostics import refused, world_error
 from reconciler.core.state import address_of
-from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, WriteConfig
+from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.hypervisors.autostart import write_list
 from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.hypervisors.quarantine import render_quarantine
 from reconciler.hypervisors.xl_cfg import render_file, split_mark
 
 # `expected` is the digest of the file that was judged before, so that nothing written since is lost.
@@ -63,7 +64,7 @@ rm -f -- "$candidate"
 )
 
 _REMOVE = """
-rm -f -- "$candidate" "$previous"
+rm -f -- "$candidate" "$previous" "$quarantine"
 rmdir -- "$folder" 2>/dev/null || :
 if [ -e "$config" ]; then
     [ "$(sha256_of "$config")" = "$expected" ] || refuse "$config was changed by someone else just now." "Plan again."
@@ -132,10 +133,30 @@ async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
         "config": config,
         "candidate": dom0.candidate_path(step.domain),
         "previous": dom0.previous_path(step.domain),
+        "quarantine": dom0.quarantine_path(step.domain),
         "folder": f"{dom0.kernel_dir}/{step.domain}",
         "expected": await _digest_of_ours(shell, step.domain, config, fleet, anyone=False),
     }
     await shell.act(step.domain, "removing the config file failed", _REMOVE, given)
+
+
+async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> None:
+    """Keep the failed boots on the host and drop the candidate that was the last of them; (): forget them all."""
+    dom0 = shell.dom0
+    path = dom0.quarantine_path(step.domain)
+    if not step.entries:
+        await shell.act(step.domain, "lifting the quarantine failed", 'rm -f -- "$path"', {"path": path})
+        return
+    before = await _read(shell, step.domain, path)
+    content = render_quarantine(step.entries).encode()
+    given = {
+        "target": path,
+        "expected": "" if before is None else hashlib.sha256(before).hexdigest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "unfinished": _beside(path, token),
+        "obsolete": dom0.candidate_path(step.domain),
+    }
+    await shell.act(step.domain, "writing the quarantine failed", _WRITE, given, input=[content])
 
 
 async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> None:

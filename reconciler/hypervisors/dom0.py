@@ -37,6 +37,9 @@ class Dom0:
     def previous_path(self, domain: str) -> str:
         return f"{self.kernel_dir}/{domain}/previous.cfg"
 
+    def quarantine_path(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/quarantine.json"
+
     def domain_of_config(self, path: str) -> str | None:
         """The domain that a path in config_dir is the config file of."""
         folder, name = posixpath.split(posixpath.normpath(path))
@@ -45,8 +48,8 @@ class Dom0:
         return name.removesuffix(self._suffix) if self._suffix else name
 
     def domain_of_candidate(self, path: str) -> str | None:
-        folder, name = posixpath.split(path)
-        return posixpath.basename(folder) if name == "candidate.cfg" else None
+        domain = posixpath.basename(posixpath.dirname(path))
+        return domain if path == self.candidate_path(domain) else None
 
     @property
     def _suffix(self) -> str:

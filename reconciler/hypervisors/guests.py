@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.core.state import Domain, Guest, Owner, Power
+from reconciler.hypervisors.quarantine import parse_quarantine
 from reconciler.hypervisors.xl_cfg import ConfigFile, read_file
 from reconciler.hypervisors.xl_live import overlay, untold
 from reconciler.hypervisors.xl_output import Row
@@ -84,6 +85,17 @@ def assemble_guests(
         for name in sorted({*configs, *candidates, *live})
     }
     return {name: guest for name, guest in guests.items() if guest is not None}, remains_kib
+
+
+def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
+    """With what is kept beside a config file of ours, as texts: the definition before this one, and failed boots."""
+    if guest.owner is not Owner.OURS:
+        return guest
+    return replace(
+        guest,
+        previous=None if previous is None else read_file(previous, images).domain,
+        quarantine=() if quarantine is None else parse_quarantine(quarantine),
+    )
 
 
 def _by_name(instances: Sequence[Instance]) -> tuple[dict[str, Instance], int]:

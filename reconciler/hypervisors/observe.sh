@@ -59,7 +59,8 @@ configs=''
 for file do configs=$configs$file$nl; done
 printf '%s' "$configs$others"
 close config_names 0
-for file in "$xen_dir/xl.conf" /etc/rc.conf /etc/rc.conf.d/xendomains; do
+for file in "$xen_dir/xl.conf" /etc/rc.conf /etc/rc.conf.d/xendomains \
+    "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json; do
     [ -f "$file" ] && [ -r "$file" ] && set -- "$@" "$file"
 done
 [ $# -gt 0 ] && tar -chPf - -- "$@" 2>/dev/null

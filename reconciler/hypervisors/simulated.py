@@ -26,6 +26,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     Shutdown,
@@ -151,7 +152,7 @@ class SimulatedExecutor:
             case StageImage() | SweepImages() | CreateDisk() | GrowDisk() | DeleteDisk():
                 with self._change() as draft:
                     change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
-            case WriteConfig() | PromoteConfig() | RemoveConfig() | SetAutostart():
+            case WriteConfig() | PromoteConfig() | RemoveConfig() | SetAutostart() | SetQuarantine():
                 with self._change() as draft:
                     change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
             case Start():

@@ -14,11 +14,13 @@ from reconciler.core.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetQuarantine,
     StageImage,
     SweepImages,
     WriteConfig,
     domain_of,
 )
+from reconciler.hypervisors.quarantine import render_quarantine
 from reconciler.hypervisors.simulated_draft import Draft
 from reconciler.hypervisors.simulated_store import StoredFile
 from reconciler.hypervisors.simulated_view import new_disk
@@ -34,6 +36,7 @@ FileStep = (
     | RemoveConfig
     | SweepImages
     | SetAutostart
+    | SetQuarantine
 )
 
 
@@ -59,6 +62,8 @@ def change_files(draft: Draft, step: FileStep, *, commit: str | None, spec_root:
             _sweep_images(draft, step)
         case SetAutostart():
             _set_autostart(draft, step)
+        case SetQuarantine():
+            _set_quarantine(draft, step)
         case _:
             assert_never(step)
 
@@ -161,7 +166,8 @@ def _promote_config(draft: Draft, step: PromoteConfig) -> None:
 def _remove_config(draft: Draft, step: RemoveConfig) -> None:
     draft.refuse_foreign(step.domain, draft.guest(step.domain))
     paths = draft.paths
-    for path in (paths.config(step.domain), paths.candidate(step.domain), paths.previous(step.domain)):
+    ours = (paths.config, paths.candidate, paths.previous, paths.quarantine)
+    for path in (place(step.domain) for place in ours):
         draft.stored.files.pop(path, None)
     if draft.instance(step.domain) is None:
         draft.stored.instances.pop(step.domain, None)
@@ -182,3 +188,13 @@ def _set_autostart(draft: Draft, step: SetAutostart) -> None:
         draft.stored.autostart.pop(step.domain, None)
     else:
         draft.stored.autostart[step.domain] = step.order
+
+
+def _set_quarantine(draft: Draft, step: SetQuarantine) -> None:
+    draft.refuse_foreign(step.domain, draft.guest(step.domain))
+    paths, files = draft.paths, draft.stored.files
+    if not step.entries:
+        files.pop(paths.quarantine(step.domain), None)
+        return
+    draft.store.put(draft.stored, paths.quarantine(step.domain), render_quarantine(step.entries).encode())
+    files.pop(paths.candidate(step.domain), None)

@@ -13,7 +13,7 @@ from reconciler.core.memory import needed_kib
 from reconciler.core.state import Disk, FileFact, Guest, Host, HostSettings, Owner
 from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.guests import Instance as SeenInstance
-from reconciler.hypervisors.guests import assemble_guests
+from reconciler.hypervisors.guests import assemble_guests, with_past
 from reconciler.hypervisors.simulated_guest import actual_kib, settle
 from reconciler.hypervisors.simulated_store import Store, StoredFile, StoredHost
 
@@ -37,6 +37,9 @@ class HostPaths:
 
     def previous(self, domain: str) -> str:
         return f"{self.kernel_dir}/{domain}/previous.cfg"
+
+    def quarantine(self, domain: str) -> str:
+        return f"{self.kernel_dir}/{domain}/quarantine.json"
 
     def config_names(self, stored: StoredHost) -> list[str]:
         """The domains that have a config file."""
@@ -122,6 +125,7 @@ class View:
             }
 
         live = {name: self._instances[name] for name in names if name in self._instances}
+        images = self._paths.images(self._stored)
         guests, _ = assemble_guests(
             fleet=self._fleet,
             configs=texts({name: self._paths.config(name) for name in names}),
@@ -137,10 +141,15 @@ class View:
                 for name, instance in live.items()
                 if instance.exists
             ],
-            images=self._paths.images(self._stored),
+            images=images,
             autostart={name: order for name, order in self._stored.autostart.items() if name in names},
         )
-        return guests
+        previous = texts({name: self._paths.previous(name) for name in guests})
+        failed = texts({name: self._paths.quarantine(name) for name in guests})
+        return {
+            name: with_past(guest, previous=previous.get(name), quarantine=failed.get(name), images=images)
+            for name, guest in guests.items()
+        }
 
     def _files(self, question: Question, guests: Iterable[Guest]) -> dict[str, FileFact]:
         """Disk targets and sources that are there. What a person's config names is there too, of unknown size."""

@@ -183,6 +183,11 @@ if [ ! -e "$target" ] && [ ! -L "$target" ]; then exit 0; fi
 [ -f "$target" ] && [ ! -L "$target" ] || refuse "$target is not a plain file, so it is not deleted."
 inside_roots "${target%/*}"
 unused
+if [ "$system" = Linux ]; then
+    loops=$(losetup -n -O NAME -j "$target" | tr '\\n' ' ')
+    [ -z "$loops" ] || refuse "The loop device $loops still holds $target, so it is not deleted." \\
+        "If nothing uses it: losetup -d $loops"
+fi
 rm -- "$target"
 """
 )

@@ -28,6 +28,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     Shutdown,
@@ -95,6 +96,8 @@ class XlExecutor:
                 await config_files.remove(shell, step, self._fleet)
             case SetAutostart():
                 await config_files.set_autostart(shell, step, token)
+            case SetQuarantine():
+                await config_files.set_quarantine(shell, step, token)
             case Start():
                 await self._start(shell, step, report)
             case Shutdown():

@@ -23,7 +23,7 @@ from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.digest_cache import DigestCache
 from reconciler.hypervisors.dom0 import Dom0, dom0_of
-from reconciler.hypervisors.guests import assemble_guests, instances_of
+from reconciler.hypervisors.guests import assemble_guests, instances_of, with_past
 from reconciler.hypervisors.xl_output import XlOutputError, parse_info, parse_list, parse_list_long
 
 _OBSERVE_SECONDS = 120
@@ -115,7 +115,7 @@ class XlObserver:
             boot_id=answer.lines("system")[3],
             autoballoon=_autoballoon(texts, info.dom0_mem),
             bridges=frozenset(answer.lines("bridges")),
-            guests=guests,
+            guests={name: _with_past(guest, texts, digests, dom0) for name, guest in guests.items()},
             nameless_kib=nameless_kib,
             images=staged,
             digests={path: digests[path] for path in question.images if path in digests},
@@ -247,6 +247,11 @@ def _configs_and_candidates(
         elif candidate_of is not None and path in texts:
             candidates[candidate_of] = texts[path]
     return configs, candidates
+
+
+def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:
+    previous, quarantine = dom0.previous_path(guest.name), dom0.quarantine_path(guest.name)
+    return with_past(guest, previous=texts.get(previous), quarantine=texts.get(quarantine), images=images)
 
 
 def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:

@@ -12,7 +12,7 @@ from reconciler.core.diagnostics import Diagnostic
 from reconciler.core.diff import FieldChange
 from reconciler.core.plan import LedgerEntry, Plan
 from reconciler.core.state import Desired
-from reconciler.core.steps import PlannedStep
+from reconciler.core.steps import Fallback, PlannedStep
 from reconciler.render import diagnostics
 from reconciler.render.summary import counts
 
@@ -41,6 +41,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         },
         "changes": [_change(change) for change in plan.changes],
         "steps": [_step(step) for step in plan.steps],
+        "fallbacks": [_fallback(fallback) for fallback in plan.fallbacks],
         "ledger": [_ledger(entry) for entry in plan.ledger],
         "unmanaged": list(plan.unmanaged),
         "diagnostics": diagnostics.documents(plan.diagnostics),
@@ -104,6 +105,14 @@ def _step(step: PlannedStep) -> dict[str, Any]:
         "needs": list(step.needs),
         "memory_kib": step.memory_kib,
         "wave": step.wave,
+    }
+
+
+def _fallback(fallback: Fallback) -> dict[str, Any]:
+    return {
+        "address": fallback.address,
+        "after": list(fallback.after),
+        "steps": [_step(step) for step in fallback.steps],
     }
 
 

@@ -21,6 +21,7 @@ _COLOURS = {
     Condition.PENDING_RESTART: "yellow",
     Condition.DRIFTED: "yellow",
     Condition.UNMANAGED: "bright_black",
+    Condition.QUARANTINED: "red",
 }
 
 

@@ -17,6 +17,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     Shutdown,
@@ -49,6 +50,8 @@ def _words(step: Step) -> str:
             return "remove staged files that nothing needs"
         case SetAutostart():
             return "no longer start at boot" if step.order is None else f"start at boot, in place {step.order}"
+        case SetQuarantine():
+            return "remember what failed to boot" if step.entries else "forget what failed to boot"
         case Start():
             return "start from the candidate" if step.candidate else "start"
         case AwaitReady():

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.core.changes import Action, Change
 from reconciler.core.diff import Effect, FieldChange
 from reconciler.core.plan import Plan
+from reconciler.core.steps import PlannedStep, Start
 from reconciler.render import values
 from reconciler.render.escape import plain
 from reconciler.render.paint import Paint, no_paint
@@ -41,7 +42,11 @@ def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> st
     """The whole plan; `steps` adds the steps in their order."""
     shown = [change for change in plan.changes if not is_quiet(change)]
     large = len(shown) > _LARGE_PLAN_CHANGES
-    blocks = [_change(change, brief=large and is_new(change), paint=paint) for change in shown]
+    back = {fallback.address for fallback in plan.fallbacks if any(isinstance(s.step, Start) for s in fallback.steps)}
+    blocks = [
+        _change(change, brief=large and is_new(change), falls_back=change.address in back, paint=paint)
+        for change in shown
+    ]
     sections = [_join_blocks(blocks)] if blocks else []
     if large and any(is_new(change) for change in shown):
         sections.append("What new domains consist of is left out here: --target ADDRESS shows one of them.")
@@ -61,7 +66,7 @@ def _join_blocks(blocks: Sequence[str]) -> str:
     return text
 
 
-def _change(change: Change, *, brief: bool, paint: Paint) -> str:
+def _change(change: Change, *, brief: bool, falls_back: bool, paint: Paint) -> str:
     colour = _COLOURS.get(change.action, _OTHER_COLOUR)
     title = paint(f"{SYMBOLS[change.action]} {plain(change.address)}", colour)
     lines = [f"{title}  {plain(_why(change))}"]
@@ -69,6 +74,7 @@ def _change(change: Change, *, brief: bool, paint: Paint) -> str:
     matters = not is_new(change) and change.action not in (Action.START, Action.STOP)
     lines += _fields(fields, with_effect=matters, paint=paint)
     lines += [_downtime(change)] if change.restarts else []
+    lines += ["falls back to the last proven definition if it does not get ready"] if falls_back else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
     lines += [f"pending: {plain(what)}" for what in change.pending]
     if change.hint is not None:
@@ -115,9 +121,16 @@ def _effect(field: FieldChange) -> str:
 
 def _steps(plan: Plan) -> Iterator[str]:
     yield "Steps, each as soon as what it needs is done:"
+    yield from _step_lines(plan.steps)
+    for fallback in plan.fallbacks:
+        yield f"\nIf {' or '.join(fallback.after)} fails, so {plain(fallback.address)} does not get ready:"
+        yield from _step_lines(fallback.steps)
+
+
+def _step_lines(steps: Sequence[PlannedStep]) -> Iterator[str]:
     rows = [
         (step.id, plain(step.address), in_words(step.step), _signed(step.memory_kib), ", ".join(step.needs))
-        for step in plan.steps
+        for step in steps
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     for identity, address, words, memory, needs in rows:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.core.state import Disk, Domain, HostSettings, Image
+from reconciler.core.state import Disk, Domain, HostSettings, Image, Quarantined
 from reconciler.core.steps import (
     CreateDisk,
     DeleteDisk,
@@ -20,6 +20,7 @@ from reconciler.core.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetQuarantine,
     StageImage,
     SweepImages,
     WriteConfig,
@@ -27,6 +28,7 @@ from reconciler.core.steps import (
 from reconciler.hypervisors import config_files, images, storage
 from reconciler.hypervisors.dom0 import Dom0
 from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.hypervisors.quarantine import parse_quarantine
 from reconciler.hypervisors.xl_cfg import render_file, split_mark
 
 from .conftest import write_tool
@@ -297,6 +299,19 @@ class TestConfigFiles:
             await config_files.remove(shell, RemoveConfig(domain="web"), "default")
         assert names_in(dom0.config_dir) == ["other.cfg"]
         assert names_in(dom0.kernel_dir) == []
+
+    async def test_a_failed_boot_is_kept_in_place_of_its_candidate(self, shell: Dom0Shell, web: Domain) -> None:
+        dom0 = shell.dom0
+        await self.write(shell, web)
+        await self.write(shell, replace(web, cmdline="bad"), candidate=True)
+        one, two = Quarantined(boot="a", kernel="/k", reason="it crashed"), Quarantined(boot="b")
+        for entries in ((one,), (one, two)):
+            step = SetQuarantine(domain="web", entries=entries)
+            await config_files.set_quarantine(shell, step, "t")
+            assert parse_quarantine(Path(dom0.quarantine_path("web")).read_text()) == entries
+            assert names_in(f"{dom0.kernel_dir}/web") == ["quarantine.json"]
+        await config_files.set_quarantine(shell, SetQuarantine(domain="web", entries=()), "t")
+        assert names_in(f"{dom0.kernel_dir}/web") == []
 
 
 class TestAutostart:

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.diagnostics import ReconcilerError
-from reconciler.core.state import Domain, HostSettings, Owner, Power
+from reconciler.core.state import Domain, HostSettings, Owner, Power, Quarantined
 from reconciler.hypervisors import xl_observe
 from reconciler.hypervisors.base import Question
+from reconciler.hypervisors.quarantine import parse_quarantine, render_quarantine
 from reconciler.hypervisors.xl_cfg import render_file
 from reconciler.hypervisors.xl_observe import XlObserver
 
@@ -77,6 +78,26 @@ async def test_a_domain_of_ours_is_put_together_from_its_file_and_what_runs(
     assert (guest.owner, guest.power, guest.commit, guest.problem) == (Owner.OURS, Power.RUNNING, "abc123", None)
     assert guest.running == guest.config
     assert guest.actual_kib == 96 * 1024
+
+
+async def test_the_past_of_a_domain_is_kept_beside_its_config(
+    observer: XlObserver, settings: HostSettings, make_domain: Callable[..., Domain]
+) -> None:
+    web, old = make_domain(), make_domain(cmdline="old")
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    past = Path(settings.kernel_dir) / "web"
+    past.mkdir()
+    (past / "previous.cfg").write_text(render_file(old, "default", None))
+    entries = (Quarantined(boot="abc", kernel="/k", reason="it crashed"),)
+    (past / "quarantine.json").write_text(render_quarantine(entries))
+    guest = (await observer.observe(Question())).guests["web"]
+    assert guest.previous is not None
+    assert (guest.previous.cmdline, guest.quarantine) == ("old", entries)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"boot": 1}]', '[{"boot": "a", "other": 1}]', "[" * 99_999])
+def test_a_damaged_quarantine_says_nothing(text: str) -> None:
+    assert parse_quarantine(text) == ()
 
 
 async def test_a_config_with_odd_bytes_or_none_at_all_takes_its_name_and_harms_nobody(

@@ -11,7 +11,7 @@ from typing import get_args
 from hypothesis import HealthCheck, given, settings
 
 from reconciler.core.simulate import apply_step
-from reconciler.core.state import Disk, Domain, Vif
+from reconciler.core.state import Disk, Domain, Quarantined, Vif
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -23,6 +23,7 @@ from reconciler.core.steps import (
     RemoveConfig,
     SetAutostart,
     SetMemory,
+    SetQuarantine,
     SetScheduler,
     SetVcpus,
     StageImage,
@@ -76,6 +77,8 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     yield Start(definition=second, candidate=True)
     yield PromoteConfig(domain=name)
     yield SweepImages(domain=name, keep=tuple(each.path for each in second.images))
+    yield SetQuarantine(domain=name, entries=(Quarantined(boot="b", kernel="/boot/b", reason="it panicked"),))
+    yield SetQuarantine(domain=name, entries=())
     yield SetAutostart(domain=name, order=None)
     yield shutdown(second)
     yield RemoveConfig(domain=name)

@@ -1,0 +1,50 @@
+"""What a boot reads, as one digest: the identity under which a failed boot is remembered and not tried again."""
+
+from __future__ import annotations
+
+import hashlib
+
+from reconciler.core.state import Domain, Guest, Quarantined, canonical_json
+
+_REMEMBERED = 10  # failed boots kept for a domain
+
+
+def boot_digest(definition: Domain) -> str:
+    """sha256 over all that a boot reads: kernel, ramdisk, command line, devices, and what is set only at a start.
+
+    Left out is what changes live or is only kept (memory within maxmem, vcpus, weights, prevent_destroy …): such a
+    change does not make a bad kernel worth another try.
+    """
+    inputs = {
+        "type": definition.type,
+        "images": [image.sha256 or image.path for image in definition.images],
+        "cmdline": definition.cmdline,
+        "bootloader": [definition.bootloader, *definition.bootloader_args],
+        "firmware": definition.firmware,
+        "maxmem_kib": definition.maxmem_kib,
+        "maxvcpus": definition.maxvcpus,
+        "disks": [[disk.devid, disk.target, disk.format, disk.access] for disk in definition.disks],
+        "vifs": [[vif.mac, vif.bridge, vif.ip, vif.script, vif.model, vif.type] for vif in definition.vifs],
+        "pci": list(definition.pci),
+        "xl": [list(pair) for pair in definition.xl],
+    }
+    return hashlib.sha256(canonical_json(inputs).encode()).hexdigest()
+
+
+def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:
+    """The failed boot that this definition would repeat, if it is one that is remembered."""
+    if guest is None or not guest.quarantine:
+        return None
+    digest = boot_digest(definition)
+    return next((entry for entry in guest.quarantine if entry.boot == digest), None)
+
+
+def with_quarantined(guest: Guest | None, definition: Domain, reason: str) -> tuple[Quarantined, ...]:
+    """The remembered failed boots with this one added, the oldest dropped."""
+    entry = Quarantined(boot=boot_digest(definition), kernel=_kernel(definition), reason=reason)
+    before = [other for other in (guest.quarantine if guest is not None else ()) if other.boot != entry.boot]
+    return (*before[-(_REMEMBERED - 1) :], entry)
+
+
+def _kernel(definition: Domain) -> str:
+    return definition.kernel.path if definition.kernel is not None else ""
