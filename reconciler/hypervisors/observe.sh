@@ -22,7 +22,7 @@ NetBSD)
 *)
     stat_format() { stat -c '%F|%s|%d:%i|%t:%T|%y|%z|%n' "$@" 2>/dev/null; }
     digests() { sha256sum "$@"; }
-    boot_id() { cat /proc/sys/kernel/random/boot_id; }
+    boot_id() { read -r boot </proc/sys/kernel/random/boot_id && printf '%s\n' "$boot"; }
     xen_dir=/etc/xen suffix=.cfg ;;
 esac
 config_dir=${config_dir:-$xen_dir}
@@ -72,9 +72,23 @@ set -f
 IFS=$nl
 set -- $configs
 named=$(
-    [ $# -gt 0 ] && cat -- "$@" 2>/dev/null | tr "'\"" '\n\n' |
-        sed -n -e 's/^.*target=\//\//p' -e t -e 's/^[a-z0-9:]*\(\/[^,]*\),.*/\1/p'
-    printf '%s\n' "$long" | sed -n 's/.*"pdev_path": "\(.*\)".*/\1/p'
+    {
+        printf '%s\n' "$long"
+        [ $# -gt 0 ] && cat -- "$@" 2>/dev/null
+    } | awk -F "['\"]" '
+        $2 == "pdev_path" { print $4; next }
+        {
+            for (i = 2; i <= NF; i++) {
+                text = $i
+                if (at = index(text, "target=/")) {
+                    print substr(text, at + 7)
+                } else if (text ~ /^[a-z0-9:]*\/[^,]*,/) {
+                    sub(/^[a-z0-9:]*/, "", text)
+                    sub(/,.*/, "", text)
+                    print text
+                }
+            }
+        }'
 )
 set --
 for file in $files $named; do
