@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +27,10 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
-    """A booted dom0, shared by all tests."""
+    """A booted dom0, shared by all tests; RECONCILER_LAB names the folder of one that was booted by hand."""
+    if folder := os.environ.get("RECONCILER_LAB"):
+        yield Lab(Path(folder))
+        return
     with booted() as lab:
         yield lab
 
