@@ -215,11 +215,12 @@ def _storable(text: str) -> str:
 def measured_downtime(plan: Plan, result: ApplyResult) -> dict[str, float]:
     """Address -> seconds from the begin of its shutdown until it was ready, of the restarts that were done whole."""
     restarting = {change.address for change in plan.changes if change.restarts}
+    planned = {step.id for step in plan.steps}  # a way back that was taken is no measure
     seconds: dict[str, float] = {}
     ready: set[str] = set()
     for done in result.done:
         address = done.step.address
-        if address in restarting and done.step.step.kind in _DOWN_KINDS:
+        if address in restarting and done.step.id in planned and done.step.step.kind in _DOWN_KINDS:
             seconds[address] = seconds.get(address, 0) + done.seconds
             if done.step.step.kind == "await_ready":
                 ready.add(address)

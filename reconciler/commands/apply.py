@@ -27,7 +27,7 @@ from reconciler.commands.session import (
 )
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Diagnostic, Kind, exit_code
+from reconciler.core.diagnostics import Diagnostic, Kind, exit_code, refused
 from reconciler.core.plan import Plan
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text
@@ -144,6 +144,12 @@ def _specs_of(saved: plan_file.SavedPlan) -> Path:
         return saved.specs
     usual = Path(os.environ.get("RECONCILER_SPECS") or "specs")
     gone, instead = plain(str(saved.specs)), plain(str(usual))
+    if not usual.is_dir():
+        raise refused(
+            "the specs of the plan are gone",
+            f"The plan was made from {gone}, and neither that nor {instead} is there. Nothing was done.",
+            "set RECONCILER_SPECS to the folder of the same specs",
+        )
     print_message(f"The plan was made from {gone}, which is gone; the specs are read from {instead} instead.\n")
     return usual
 
@@ -159,7 +165,7 @@ def _carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: boo
         result = ApplyResult(diagnostics=(refusal,)) if refusal is not None else follow()
         print_diagnostics(result.diagnostics)
         if plan.steps and refusal is None and not as_json:
-            print_data("\n" + apply_text(result, paint_for(sys.stdout)))
+            print_data("\n" + apply_text(result, plan.fallbacks, paint_for(sys.stdout)))
     problems = (*plan.diagnostics, *result.diagnostics)
     if as_json:
         print_data(as_text(apply_document(result, problems)))

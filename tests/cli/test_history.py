@@ -82,6 +82,17 @@ def test_after_a_restart_the_next_plan_knows_how_long_it_takes(run: Run, tree: P
     assert changes["alpha/web"]["downtime_seconds"] > 1
 
 
+def test_a_way_back_that_was_taken_is_no_measure_of_a_restart(run: Run, tree: Path) -> None:
+    run("apply", "--yes")
+    (tree / "specs/kernels").mkdir()
+    (tree / "specs/kernels/linux").write_text('#!simulated-kernel\nboot = "panic"\n')
+    (tree / "specs/alpha/web.toml").write_text('kernel = "kernels/linux"\nmemory = 256\n')
+    assert run("apply", "--yes").code == FAILED
+    (tree / "specs/alpha/web.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 300\n')
+    changes = {change["address"]: change for change in json.loads(run("plan", "--json").out)["changes"]}
+    assert (changes["alpha/web"]["action"], changes["alpha/web"]["downtime_seconds"]) == ("restart", None)
+
+
 def broken(file: Path) -> None:
     file.write_bytes(b"this is no database" * 100)
 

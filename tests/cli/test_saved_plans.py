@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -313,6 +314,14 @@ def test_a_tree_that_moved_away_is_looked_for_where_specs_usually_are(
     assert "which is gone; the specs are read from elsewhere instead" in followed.err
 
 
+def test_a_plan_whose_specs_are_nowhere_is_refused(run: Run, tree: Path) -> None:
+    save(run)
+    (tree / "specs").rename(tree / "elsewhere")
+    refused = run("apply", "plan.json", "--yes")
+    assert refused.code == REFUSED
+    assert "neither that nor specs is there" in refused.err
+
+
 def test_a_plan_of_another_tree_is_refused(run: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(run)
     (tree / "specs").rename(tree / "elsewhere")
@@ -365,3 +374,21 @@ def test_what_was_blocked_when_the_plan_was_made_still_counts(run: Run, tree: Pa
     followed = run("apply", "plan.json", "--yes")
     assert followed.code == REFUSED
     assert domains(run) == ["db", "web"]
+
+
+def test_a_saved_plan_falls_back_as_it_said(run: Run, tree: Path) -> None:
+    assert run("apply", "--yes").code == DONE
+    (tree / "specs/kernels").mkdir()
+    (tree / "specs/kernels/linux").write_text('#!simulated-kernel\nboot = "panic"\n')
+    (tree / "specs/alpha/web.toml").write_text('kernel = "kernels/linux"\nmemory = 256\n')
+    save(run)
+    assert run("apply", "plan.json", "--yes").code == FAILED
+    assert domains(run) == ["db", "web"]
+
+
+def test_of_two_that_use_a_plan_at_once_one_is_refused(run: Run, tree: Path) -> None:
+    run("apply", "--yes")
+    save(run)
+    command = [sys.executable, "-c", "from reconciler.cli import main; main()", "apply", "plan.json"]
+    both = [subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) for _ in range(2)]
+    assert sorted(process.wait() for process in both) == [DONE, REFUSED]
