@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from reconciler.apply import ApplyResult, StepResult
+from reconciler.core.steps import AwaitReady, Fallback
 from reconciler.render.escape import plain, plain_lines
 from reconciler.render.paint import Paint, no_paint
 from reconciler.render.steps import in_words
 
 
-def apply_text(result: ApplyResult, paint: Paint = no_paint) -> str:
-    """What was done, what failed, what was skipped and why."""
+def apply_text(result: ApplyResult, fallbacks: Sequence[Fallback] = (), paint: Paint = no_paint) -> str:
+    """What was done, what failed, who fell back, what was skipped and why. `fallbacks` are those of the plan."""
     sections = [_failed(step, paint) for step in result.failed]
+    sections += [
+        f"{plain(address)} runs its last proven definition again." for address in _fell_back(result, fallbacks)
+    ]
     skipped = _skipped(result.skipped)
     if skipped:
         sections.append("\n".join(("Skipped:", *skipped)))
     sections.append(paint(_headline(result), "bold"))
     return "\n\n".join(sections) + "\n"
+
+
+def _fell_back(result: ApplyResult, fallbacks: Sequence[Fallback]) -> list[str]:
+    """Addresses whose way back was followed to its end, where the old definition is ready again."""
+    ends = {step.id for fallback in fallbacks for step in fallback.steps if isinstance(step.step, AwaitReady)}
+    return sorted(done.step.address for done in result.done if done.step.id in ends)
 
 
 def _headline(result: ApplyResult) -> str:
