@@ -348,7 +348,7 @@ def _acting(
 ) -> Change:
     """The change, or a no-op when there is nothing to do for an update."""
     written = guest.candidate if guest.unproven else guest.config
-    writes = written is None or guest.edited or _as_config(written) != _as_config(target)
+    writes = written is None or guest.edited or not _same_config(written, target)
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
         return _change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)
@@ -357,9 +357,9 @@ def _acting(
     return _change(host, guest.name, action, reason, fields=fields, guest=guest, target=target, writes_config=writes)
 
 
-def _as_config(definition: Domain) -> Domain:
-    """A definition as far as a config file carries it (autostart is the dom0's)."""
-    return replace(definition, autostart=None)
+def _same_config(one: Domain, other: Domain) -> bool:
+    """Whether two definitions are the same as far as a config file carries them (autostart is the dom0's)."""
+    return one == other or replace(one, autostart=None) == replace(other, autostart=None)
 
 
 def _why(guest: Guest, target: Domain) -> str:
@@ -367,7 +367,7 @@ def _why(guest: Guest, target: Domain) -> str:
         return "it runs a new definition that has not proven itself yet"
     if guest.edited:
         return "its config file was edited by hand"
-    if guest.config is not None and _as_config(guest.config) == _as_config(target):
+    if guest.config is not None and _same_config(guest.config, target):
         return "drifted from the spec"
     return "spec changed"
 

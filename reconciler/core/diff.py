@@ -76,7 +76,8 @@ def align_vifs(desired: Domain, current: Domain) -> Domain:
 
     A vif is the one with its mac; so removing the first of two named ones does not renumber the second.
     """
-    if not current.vifs or not desired.vifs:
+    placed = [(vif.devid, vif.mac) for vif in current.vifs]
+    if not placed or [(vif.devid, vif.mac) for vif in desired.vifs] == placed:
         return desired
     there = {vif.mac: vif.devid for vif in current.vifs}
     kept = {there[vif.mac] for vif in desired.vifs if vif.mac in there}

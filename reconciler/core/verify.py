@@ -167,6 +167,8 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
     """Deciding anew on the replayed host must find nothing to do for what the plan set out to change."""
     part = desired.hosts[name]
     wanted = {change.domain: change for change in plan.changes if change.host == name and change.acts}
+    if not wanted:
+        return
     fleet = Fleet(
         declared={domain: owner for owner, other in desired.hosts.items() for domain in other.domains},
         managed={},
