@@ -19,7 +19,7 @@ from reconciler.render.why import why_document, why_text
 from reconciler.specs import read_tree
 
 
-@click.command(short_help="Tell everything about one domain: who asks for what, and what it waits for.")
+@click.command(short_help="Tell who asks for what in a domain, and what it waits for.")
 @click.argument("address")
 @specs_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
