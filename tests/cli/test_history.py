@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -59,6 +60,32 @@ def test_json_tells_every_step_and_the_digest_of_the_plan(run: Run, tree: Path) 
     ready = [step for step in apply["steps"] if step["kind"] == "await_ready"]
     assert {step["address"] for step in ready} == {"alpha/web", "alpha/db"}
     assert all(step["outcome"] == "done" and step["seconds"] > 0 for step in ready)
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="signs a commit with an ssh key")
+def test_the_commit_and_who_signed_it_are_kept(run: Run, tree: Path) -> None:
+    keys = tree / "keys"
+    keys.mkdir()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(keys / "ann")], check=True)
+    (keys / "allowed").write_text(f"ann@example.org {(keys / 'ann.pub').read_text()}")
+    settings = {
+        "user.name": "Ann",
+        "user.email": "ann@example.org",
+        "gpg.format": "ssh",
+        "user.signingkey": str(keys / "ann.pub"),
+        "gpg.ssh.allowedSignersFile": str(keys / "allowed"),
+    }
+    (tree / ".gitignore").write_text(".state\nkeys\n")
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    for key, value in settings.items():
+        subprocess.run(["git", "config", key, value], check=True)
+    subprocess.run(["git", "add", "."], check=True)
+    subprocess.run(["git", "commit", "--quiet", "-S", "--message=Begin"], check=True)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert run("apply", "--yes").code == DONE
+    (apply,) = json.loads(run("history", "--json").out)["applies"]
+    assert (apply["commit"], apply["signer"]) == (commit, "ann@example.org")
+    assert f"  {commit[:12]}  ann@example.org  " in run("history").out
 
 
 def test_an_apply_that_was_cut_short_is_known(run: Run, tree: Path) -> None:
