@@ -8,9 +8,10 @@ from typing import assert_never
 
 from reconciler.core.boot import boot_digest, with_quarantined
 from reconciler.core.changes import Action, Change
+from reconciler.core.disks import missing_bytes
 from reconciler.core.memory import needed_kib, promised_kib
 from reconciler.core.simulate import guest_after
-from reconciler.core.state import Disk, Domain, Guest, Host, Owner, Power
+from reconciler.core.state import Domain, Guest, Host, Owner, Power
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -103,8 +104,8 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     old = guest.config if guest is not None else None
     if old is not None and not (unproven_update or (change.writes_config and boot_digest(old) != boot_digest(tried))):
         return ()
-    if guest is not None and change.quarantine is not None:
-        guest = replace(guest, quarantine=change.quarantine)
+    if guest is not None and change.quarantine == ():  # a rollback that fails leaves nothing behind, so keeps nothing
+        guest = replace(guest, quarantine=())
     steps: list[Step] = [
         SetQuarantine(domain=target.name, entries=with_quarantined(guest, tried, reason="")),
         Shutdown(
@@ -302,19 +303,8 @@ def _create_disks(target: Domain, host: Host) -> Iterator[Step]:
 
 def _grow_disks(target: Domain, host: Host, attached: tuple[int, ...]) -> Iterator[Step]:
     for disk in target.disks:
-        if _is_smaller(disk, host):
+        if missing_bytes(disk, host.files.get(disk.target)) > 0:
             yield GrowDisk(domain=target.name, disk=disk, attached=disk.devid in attached)
-
-
-def _is_smaller(disk: Disk, host: Host) -> bool:
-    fact = host.files.get(disk.target)
-    return (
-        fact is not None
-        and disk.format == "raw"
-        and disk.size_bytes is not None
-        and disk.kind != "device"
-        and fact.size_bytes < disk.size_bytes
-    )
 
 
 def _autostart(change: Change) -> Iterator[Step]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from reconciler.core.disks import missing_bytes
 from reconciler.core.resolve.host import pci_address
 from reconciler.core.state import Disk, Domain, Host, Image, Scalar, Vif
 
@@ -146,8 +147,12 @@ def _disk(disk: Disk, wanted: Disk | None, domain: Domain, reference: Domain, ho
         "on_delete": disk.on_delete,
     }
     if wanted is not None and wanted.size_bytes is not None and wanted.format == "raw":  # others hide their size
-        fact = host.files.get(disk.target)
-        shown["size"] = wanted.size_bytes if domain is reference or fact is None else fact.size_bytes
+        there = (
+            wanted.size_bytes
+            if domain is reference
+            else wanted.size_bytes - missing_bytes(wanted, host.files.get(disk.target))
+        )
+        shown["size"] = there
     return shown
 
 

@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from reconciler.core.chains import Chain
 from reconciler.core.dependencies import restart_groups
-from reconciler.core.policy import disk_key
+from reconciler.core.disks import disk_key
 from reconciler.core.state import Host
 from reconciler.core.steps import AttachDisk, AwaitReady, PlannedStep, Shutdown, Start, Step
 

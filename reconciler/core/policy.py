@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.core.diff import FieldChange
+from reconciler.core.disks import disk_key, missing_bytes
 from reconciler.core.state import Disk, Domain, Guest, Host, HostSettings, Owner, Vif
 
 
@@ -42,12 +43,6 @@ class HostIndex:
             for disk in domain.disks:
                 disks.setdefault(disk_key(host, disk.target), []).append((domain.name, disk.access))
         return HostIndex({key: tuple(holders) for key, holders in disks.items()}, macs)
-
-
-def disk_key(host: Host, target: str) -> str:
-    """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
-    fact = host.files.get(target)
-    return (fact.key or fact.real_path or target) if fact is not None else target
 
 
 def block_destroy(host: Host, guest: Guest, *, any_specs: bool) -> Block | None:
@@ -152,7 +147,7 @@ def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Do
         return _block_absent_disk(host, current, disk)
     if fact.kind not in ("file", "block"):
         return Block(f"{disk.target} is a {fact.kind}, not a disk", None)
-    if disk.size_bytes is not None and fact.size_bytes > disk.size_bytes and disk.format == "raw":
+    if missing_bytes(disk, fact) < 0:
         return Block(
             f"{disk.target} has {fact.size_bytes} bytes and the spec asks for {disk.size_bytes}: disks never shrink",
             f"raise the size of disk {disk.vdev} in the spec",

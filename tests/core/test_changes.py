@@ -127,6 +127,14 @@ def test_a_disk_grows_live_and_never_shrinks() -> None:
     assert "never shrink" in (change_of(shrunk, "web").blocked or "")
 
 
+def test_a_volume_that_lvm_rounded_up_is_neither_grown_nor_shrunk() -> None:
+    volume = disk("/dev/vg0/web", kind="lv", size_bytes=1001 * 1024 * 1024)
+    world = host(guest(domain("web", disks=(volume,))))
+    rounded = FileFact(kind="block", size_bytes=1004 * 1024 * 1024)
+    made = plan(replace(world, files={"/dev/vg0/web": rounded}), desired(domain("web", disks=(volume,))))
+    assert change_of(made, "web").action is Action.NO_OP
+
+
 def test_on_netbsd_a_file_disk_grows_by_a_restart() -> None:
     web = domain("web", disks=(disk("/srv/web"),))
     made = plan(host(guest(web), flavour="netbsd"), desired(domain("web", disks=(disk("/srv/web", size_bytes=8192),))))

@@ -1,0 +1,26 @@
+"""Disks as the specs mean them against what is there: one place for what counts as another size, or the same disk."""
+
+from __future__ import annotations
+
+from reconciler.core.state import Disk, FileFact, Host
+
+_LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
+"""LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
+
+
+def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
+    """How much larger the spec wants a disk than it is; negative where it wants less, 0 where nobody can tell.
+
+    Only raw disks show their size in what holds them.
+    """
+    if fact is None or disk.size_bytes is None or disk.format != "raw" or disk.kind == "device":
+        return 0
+    difference = disk.size_bytes - fact.size_bytes
+    rounded_up = disk.kind == "lv" and -_LARGEST_EXTENT_BYTES < difference < 0
+    return 0 if rounded_up else difference
+
+
+def disk_key(host: Host, target: str) -> str:
+    """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
+    fact = host.files.get(target)
+    return (fact.key or fact.real_path or target) if fact is not None else target
