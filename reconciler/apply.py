@@ -79,6 +79,10 @@ class _Run:
         self._length = _critical_lengths(plan.steps, self._followers)
         self._restarting = {change.address for change in plan.changes if change.restarts}
         self._ways_back = {fallback.address: fallback for fallback in plan.fallbacks}
+        self._restarts: dict[str, list[PlannedStep]] = defaultdict(list)  # host -> starts, in the order of the plan
+        for step in plan.steps:
+            if isinstance(step.step, Start) and step.address in self._restarting:
+                self._restarts[step.host].append(step)
         self._shutdowns = {step.address: step.id for step in plan.steps if isinstance(step.step, Shutdown)}
         self._bringing_back: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._brought_back: set[str] = set()  # addresses
@@ -158,8 +162,8 @@ class _Run:
     async def _bring_back_stranded(self, host: str) -> None:
         """Start again, as they were, the domains that were taken down and whose own start is not tried any more."""
         async with self._bringing_back[host]:
-            for step in self._steps.values():
-                if step.host == host and isinstance(step.step, Start) and self._is_stranded(step):
+            for step in self._restarts[host]:
+                if self._is_stranded(step):
                     self._brought_back.add(step.address)
                     way = self._ways_back.get(step.address)
                     if way is not None:

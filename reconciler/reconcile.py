@@ -129,6 +129,7 @@ class Reconciler:
         with self._history.recording(plan, signer_of(self._spec_root, plan.commit)) as recording:
             result = await apply_plan(plan, executors, parallel, _Recorded(progress, recording), held)
             recording.end(result)
+        sightings.remember_steps(self._state_dir, [done.step for done in result.done])
         if recording.problem is None:
             return result
         return replace(result, diagnostics=(*result.diagnostics, _unrecorded(recording.problem)))
@@ -197,7 +198,7 @@ class Reconciler:
         return self._observers[settings.name]
 
     def _executor(self, settings: HostSettings) -> Executor:
-        return open_executor(settings, self._desired, self._spec_root, self._state_dir)
+        return open_executor(self._observer(settings), settings, self._desired, self._spec_root, self._state_dir)
 
 
 class _Recorded:
@@ -229,15 +230,19 @@ def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observ
     return XlObserver(settings, fleet, state_dir)
 
 
-def open_executor(settings: HostSettings, desired: Desired, spec_root: Path, state_dir: Path) -> Executor:
-    """The changing side of a host, by its toolstack."""
+def open_executor(
+    observer: Observer, settings: HostSettings, desired: Desired, spec_root: Path, state_dir: Path
+) -> Executor:
+    """The changing side of a host, by its toolstack; over the connection that its observer has."""
     if settings.toolstack == "simulated":
         from reconciler.hypervisors.simulated import SimulatedExecutor
 
         return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
     from reconciler.hypervisors.xl_execute import XlExecutor
+    from reconciler.hypervisors.xl_observe import XlObserver
 
-    return XlExecutor(settings, desired.fleet, desired.commit, spec_root)
+    connection = observer.connection if isinstance(observer, XlObserver) else None
+    return XlExecutor(settings, desired.fleet, desired.commit, spec_root, connection=connection)
 
 
 def question_for(part: DesiredHost) -> Question:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from reconciler.core.state import Host, Owner
+from reconciler.core.steps import PlannedStep, RemoveConfig, WriteConfig
 
 _FILE = "sightings.json"
 
@@ -32,6 +33,26 @@ def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
         name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
         for name, host in hosts.items()
     }
+    _store(state_dir, before, now)
+
+
+def remember_steps(state_dir: Path, done: Iterable[PlannedStep]) -> None:
+    """Note what an apply made ours or gave up, since nobody may look at the host again before it falls silent."""
+    before = recall(state_dir)
+    now = {host: set(names) for host, names in before.items()}
+    for planned in done:
+        names = now.setdefault(planned.host, set())
+        match planned.step:
+            case WriteConfig():
+                names.add(planned.step.definition.name)
+            case RemoveConfig():
+                names.discard(planned.step.domain)
+            case _:
+                pass
+    _store(state_dir, before, {host: tuple(sorted(names)) for host, names in now.items()})
+
+
+def _store(state_dir: Path, before: Mapping[str, tuple[str, ...]], now: Mapping[str, tuple[str, ...]]) -> None:
     if now == before:
         return
     with suppress(OSError):  # a hint is not worth failing a plan for

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.state import HostSettings
 from reconciler.core.units import Unfit, size_kib
 from reconciler.hypervisors.simulated_hand import Hand
 from reconciler.hypervisors.simulated_store import FAULTS
@@ -28,18 +29,21 @@ class _Target:
 
         reading = read_tree(self.specs)
         part = reading.desired.hosts.get(self.host)
-        if part is None:
+        settings = part.settings if part is not None else None
+        if settings is None and not self.specs.exists() and (self.state_dir / "hosts" / self.host).is_dir():
+            settings = HostSettings(name=self.host, toolstack="simulated")  # it was made by specs that are elsewhere
+        if settings is None:
             unreadable = self.host in reading.desired.frozen or not reading.desired.hosts
             if unreadable and reading.diagnostics:
                 raise ReconcilerError(*reading.diagnostics)
             raise self._unknown(sorted(reading.desired.hosts))
-        if part.settings.toolstack != "simulated":
+        if settings.toolstack != "simulated":
             raise world_error(
                 "not a simulated host",
-                f"The host {self.host} has the toolstack {part.settings.toolstack}, so `sim` cannot reach into it.",
+                f"The host {self.host} has the toolstack {settings.toolstack}, so `sim` cannot reach into it.",
                 address=self.host,
             )
-        return Hand(settings=part.settings, fleet=reading.desired.fleet, state_dir=self.state_dir)
+        return Hand(settings=settings, fleet=reading.desired.fleet, state_dir=self.state_dir)
 
     def _unknown(self, hosts: list[str]) -> ReconcilerError:
         there = f"The hosts there are {', '.join(hosts)}." if hosts else f"{self.specs} has no hosts."

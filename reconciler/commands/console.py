@@ -17,7 +17,7 @@ from reconciler.commands.settings import Settings
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.spec import NAME
 from reconciler.core.state import HostSettings, Power
-from reconciler.reconcile import open_executor
+from reconciler.reconcile import open_executor, open_observer
 from reconciler.render.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
 
@@ -58,7 +58,9 @@ def _become(argv: list[str]) -> NoReturn:
 
 
 def _print_simulated(reading: TreeReading, host: HostSettings, name: str, specs: Path, state_dir: Path) -> None:
-    look = asyncio.run(open_executor(host, reading.desired, specs, state_dir).look(name))
+    observer = open_observer(host, reading.desired.fleet, state_dir)
+    executor = open_executor(observer, host, reading.desired, specs, state_dir)
+    look = asyncio.run(executor.look(name))
     if look.power is Power.ABSENT and not look.console:
         raise world_error("no such domain", f"No domain {name} runs on {host.name}.", address=f"{host.name}/{name}")
     print_data("".join(line + "\n" for line in plain_lines((look.console or "").rstrip("\n"))))

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from reconciler.core.boot import quarantined, with_quarantined
+from reconciler.core.boot import ROLLED_BACK, as_before, before_this, failed_before, left_by_rollback, quarantined
 from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
 from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
 from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, Quarantined, address_of
@@ -64,7 +64,7 @@ class Change:
     target: Domain | None = field(default=None, repr=False)
     writes_config: bool = False
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
-    quarantined: bool = False  # what the spec asks for is not tried, since its boot inputs failed before
+    quarantined: Quarantined | None = None  # why what the spec asks for is not tried
 
     @property
     def address(self) -> str:
@@ -124,7 +124,7 @@ def _decide_unwanted(host: Host, guest: Guest, fleet: Fleet) -> Change:
     elsewhere = fleet.declared.get(guest.name)
     if elsewhere is not None:
         return _blocked(host, guest.name, _moved(guest.name, host.name, elsewhere), guest)
-    if not fleet.prune:
+    if not fleet.prune and fleet.any_specs:
         reason = "no spec names it, but some specs cannot be read, so nothing is destroyed"
         return _change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=("specs that can be read",))
     forbidden = block_destroy(host, guest, any_specs=fleet.any_specs)
@@ -155,9 +155,10 @@ def _decide_wanted(
         change = _adopt(host, guest, desired, consent)
     else:
         change = _reconcile_ours(host, guest, desired, consent)
+    if guest is not None and guest.quarantine:
+        change = _heed_quarantine(host, guest, change, consent)
     if not change.acts:
         return change
-    change = _heed_quarantine(host, change, consent)
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
     return change if block is None else _blocked(host, desired.name, block, guest, change.fields)
 
@@ -197,58 +198,88 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
     return _update(host, guest, target, fields, consent)
 
 
-def _heed_quarantine(host: Host, change: Change, consent: Consent) -> Change:
+def _heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) -> Change:
     """Boot inputs that failed are not tried again; a domain that is down is brought back as it last worked."""
-    guest, target = change.guest, change.target
-    boots = change.action in (Action.CREATE, Action.START, Action.RESTART)
-    if not boots or guest is None or target is None or target.state != "running":
+    target = change.target
+    if target is None or target.state != "running":
         return change
-    entry = quarantined(guest, target)
+    failed = failed_before(guest, guest.running) if guest.running is not None else None
+    boots = change.action in (Action.CREATE, Action.START, Action.RESTART)
+    entry = quarantined(guest, target) if boots else failed
     if entry is None:
         return change
     if change.address in consent.retry:
-        return replace(change, quarantine=())
+        return change if change.quarantine is not None else _tried_again(change, runs=failed is not None)
     why = f"its boot inputs are quarantined, since they failed before: {entry.reason}"
-    block = Block(
-        why, f"change kernel, ramdisk or cmdline, or try again with: reconciler apply --retry {change.address}"
-    )
+    if entry.reason == ROLLED_BACK:
+        why = f"its boot inputs are quarantined: {ROLLED_BACK}"
+    waiting = tuple(f"{field.path} is quarantined" for field in change.fields)
+    back = _last_proven(host, guest, target, why, failed=failed is not None)
+    if back is not None:
+        return replace(back, pending=waiting, quarantined=entry)
+    hint = f"change kernel, ramdisk or cmdline, or try again with: reconciler apply --retry {change.address}"
+    return replace(_blocked(host, change.domain, Block(why, hint), guest, change.fields), quarantined=entry)
+
+
+def _tried_again(change: Change, *, runs: bool) -> Change:
+    """With the quarantine lifted; what runs and has failed is started anew."""
+    if runs and not change.restarts:
+        change = replace(change, action=Action.RESTART, reason="tried again as --retry asked", downtime_seconds=None)
+    return replace(change, quarantine=())
+
+
+def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: bool) -> Change | None:
+    """The way to what last worked, for a domain whose target is quarantined; None: it runs that, or there is none.
+
+    `failed`: what runs is quarantined itself, since an apply was cut short before it had gone the way back.
+    """
+    if guest.unproven and guest.candidate is not None and not failed:  # say, a rollback that was cut short
+        candidate = replace(guest.candidate, policy=target.policy)
+        return _acting(host, guest, Action.UPDATE, f"what it runs has not proven itself yet, and {why}", candidate, ())
     old = guest.config
-    if guest.exists or old is None or old.state != "running" or quarantined(guest, old) is not None:
-        return replace(_blocked(host, change.domain, block, guest, change.fields), quarantined=True)
-    back = _change(host, change.domain, Action.START, f"it does not run, and {why}", guest=guest, target=old)
-    return replace(back, pending=tuple(f"{field.path} is quarantined" for field in change.fields), quarantined=True)
+    if old is None or old.state != "running" or failed_before(guest, old) is not None:
+        return None
+    old = replace(old, policy=target.policy)
+    if not guest.exists:
+        return _change(host, guest.name, Action.START, f"it does not run, and {why}", guest=guest, target=old)
+    if not failed or guest.running is None:
+        return None
+    fields = compare(guest.running, old, host, running=True)
+    reason = f"it runs what did not get ready, and {why}"
+    back = _change(host, guest.name, Action.RESTART, reason, guest=guest, target=old, fields=fields)
+    return replace(back, downtime_seconds=None)
 
 
 def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
-    way = _roll_back(guest, desired)
-    if way is None:
-        block = Block("no previous kernel of it is kept on the host", "revert the commit in git and apply it")
+    """Back to what it booted before; what it leaves and what the spec asks for are quarantined, or watch undoes it."""
+    back = before_this(guest)
+    wanted = as_before(desired, back) if back is not None else desired
+    block = _no_rollback(host, guest, desired, wanted, is_kept=back is not None)
+    if block is not None:
         return _blocked(host, guest.name, block, guest)
-    wanted, quarantine = way
     allowed = replace(consent, rollback=frozenset(), restart=frozenset({address_of(host.name, guest.name)}))
     change = _reconcile_ours(host, guest, wanted, allowed)
-    return (
-        replace(change, quarantine=quarantine, reason="rolled back to the previous kernel") if change.acts else change
-    )
+    if not change.acts:
+        return change
+    return replace(change, quarantine=left_by_rollback(guest, desired), reason="rolled back to what it booted before")
 
 
-def _roll_back(guest: Guest, desired: Domain) -> tuple[Domain, tuple[Quarantined, ...]] | None:
-    """The desired domain with the boot inputs it had before, and what to quarantine; None: nothing is kept to go to."""
-    if guest.previous is None or guest.definition is None:
-        return None
-    back = guest.previous
-    wanted = replace(
-        desired,
-        type=back.type,
-        kernel=back.kernel,
-        ramdisk=back.ramdisk,
-        cmdline=back.cmdline,
-        bootloader=back.bootloader,
-        bootloader_args=back.bootloader_args,
-        firmware=back.firmware,
-    )
-    left = with_quarantined(guest, guest.definition, "rolled back by hand")
-    return wanted, with_quarantined(replace(guest, quarantine=left), desired, "rolled back by hand")
+def _no_rollback(host: Host, guest: Guest, desired: Domain, wanted: Domain, *, is_kept: bool) -> Block | None:
+    revert = "revert the commit in git and apply it"
+    if desired.state == "stopped":
+        return Block("it is to be stopped, so nothing of it runs that could be rolled back", 'set state = "running"')
+    if not is_kept:
+        return Block("nothing that it booted before is kept on the host", revert)
+    if guest.definition is not None and as_before(guest.definition, wanted) == guest.definition:
+        return Block("what is kept from before boots the same kernel, ramdisk and cmdline", revert)
+    entry = quarantined(guest, wanted)
+    if entry is not None and entry.reason == ROLLED_BACK:
+        retry = f"to go forward again: reconciler apply --retry {address_of(host.name, guest.name)}"
+        return Block("it was rolled back already, and what it left then is all that is kept", retry)
+    if entry is not None:
+        return Block(f"what it booted before is quarantined: {entry.reason}", revert)
+    gone = next((image.path for image in wanted.images if image.path not in host.images), None)
+    return None if gone is None else Block(f"{gone}, which it booted before, is gone from the host", revert)
 
 
 def _towards_stopped(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...]) -> Change:
