@@ -31,6 +31,8 @@ COMMANDS = {
     "apply": ("reconciler.commands.apply", "apply", "Make the hosts what the specs say."),
     "status": ("reconciler.commands.status", "status", "Tell how each domain is, and why."),
     "why": ("reconciler.commands.why", "why", "Tell who asks for what in a domain, and what it waits for."),
+    "kernels": ("reconciler.commands.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
+    "rollback": ("reconciler.commands.rollback", "rollback", "Bring a domain back to what it booted before."),
     "history": ("reconciler.commands.history", "history", "Tell what was done when, for which commit."),
     "import": (
         "reconciler.commands.import_",

@@ -51,7 +51,7 @@ def _judge(change: Change) -> DomainStatus:
 
 def _condition(change: Change) -> tuple[Condition, str]:
     guest = change.guest
-    if change.quarantined:
+    if change.quarantined is not None:
         return Condition.QUARANTINED, change.blocked or change.reason
     if change.action is Action.BLOCKED:
         ours = guest is None or guest.owner is Owner.OURS

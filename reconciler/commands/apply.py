@@ -109,8 +109,8 @@ def apply(
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         check_targets(plan, reading.desired, targets)
-        follow = (lambda: _follow(session, plan)) if plan.steps else None
-        return _carry_out(plan, follow, yes=yes, as_json=as_json)
+        follow = (lambda: follow_plan(session, plan)) if plan.steps else None
+        return carry_out(plan, follow, yes=yes, as_json=as_json)
 
 
 def _refuse_with_plan(options: list[str]) -> None:
@@ -135,7 +135,7 @@ def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) ->
                 use = partial(plan_file.use_once, saved, settings.state_dir)
                 return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use))
 
-        return _carry_out(saved.plan, follow, yes=yes, as_json=as_json)
+        return carry_out(saved.plan, follow, yes=yes, as_json=as_json)
 
 
 def _specs_of(saved: plan_file.SavedPlan) -> Path:
@@ -154,7 +154,7 @@ def _specs_of(saved: plan_file.SavedPlan) -> Path:
     return usual
 
 
-def _carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
+def carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
     """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
     print_diagnostics(beside_the_plan(plan))
     shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
@@ -172,7 +172,7 @@ def _carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: boo
     return _FAILED if result.failed else exit_code(problems)
 
 
-def _follow(session: Session, plan: Plan) -> ApplyResult:
+def follow_plan(session: Session, plan: Plan) -> ApplyResult:
     with show_progress(sys.stderr, total=len(plan.steps)) as progress:
         return session.wait_for(session.reconciler.apply(plan, progress))
 

@@ -104,7 +104,7 @@ def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
         host = address.partition("/")[0]
         seen = host in plan.hosts and plan.hosts[host].observed
         if address not in met and seen:
-            raise _no_domain(desired, address)
+            raise no_domain(desired, address)
 
 
 def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> frozenset[str]:
@@ -113,7 +113,7 @@ def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> fr
     for address in sorted(given):
         _check_form(option, address)
         if address not in _addresses(desired) | desired.frozen and address.partition("/")[0] not in desired.frozen:
-            raise _no_domain(desired, address)
+            raise no_domain(desired, address)
     return given
 
 
@@ -128,7 +128,7 @@ def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domai
         raise ReconcilerError(*_problems_of(reading, address))
     if part is None:
         check_host(reading.desired, host)
-    raise _no_domain(reading.desired, address)
+    raise no_domain(reading.desired, address)
 
 
 def _problems_of(reading: TreeReading, address: str) -> tuple[Diagnostic, ...]:
@@ -142,7 +142,8 @@ def _check_form(option: str, address: str) -> None:
         raise world_error("not an address", f'"{address}" ({option}) is not of the form host/domain.')
 
 
-def _no_domain(desired: Desired, address: str) -> ReconcilerError:
+def no_domain(desired: Desired, address: str) -> ReconcilerError:
+    """What is said of an address that nobody knows, with the nearest one that is known."""
     known = sorted(_addresses(desired))
     return world_error(
         "no such domain",

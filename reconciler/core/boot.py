@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from reconciler.core.state import Domain, Guest, Quarantined, canonical_json
 
+ROLLED_BACK = "rolled back by hand"  # the reason of what `reconciler rollback` left, which did not fail
 _REMEMBERED = 10  # failed boots kept for a domain
 
 
@@ -39,11 +41,44 @@ def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:
     return next((entry for entry in guest.quarantine if entry.boot == digest), None)
 
 
+def failed_before(guest: Guest | None, definition: Domain) -> Quarantined | None:
+    """As `quarantined`, less what a rollback left: that has worked."""
+    entry = quarantined(guest, definition)
+    return None if entry is None or entry.reason == ROLLED_BACK else entry
+
+
 def with_quarantined(guest: Guest | None, definition: Domain, reason: str) -> tuple[Quarantined, ...]:
     """The remembered failed boots with this one added, the oldest dropped."""
     entry = Quarantined(boot=boot_digest(definition), kernel=_kernel(definition), reason=reason)
     before = [other for other in (guest.quarantine if guest is not None else ()) if other.boot != entry.boot]
     return (*before[-(_REMEMBERED - 1) :], entry)
+
+
+def before_this(guest: Guest) -> Domain | None:
+    """Where a rollback leads: what was proven before what runs now; None: nothing is kept."""
+    return guest.config if guest.unproven else guest.previous
+
+
+def as_before(desired: Domain, before: Domain) -> Domain:
+    """The desired domain, booting what an earlier definition of it booted."""
+    return replace(
+        desired,
+        type=before.type,
+        kernel=before.kernel,
+        ramdisk=before.ramdisk,
+        cmdline=before.cmdline,
+        bootloader=before.bootloader,
+        bootloader_args=before.bootloader_args,
+        firmware=before.firmware,
+    )
+
+
+def left_by_rollback(guest: Guest, desired: Domain) -> tuple[Quarantined, ...]:
+    """The remembered boots with what runs now and what the specs ask for: so nobody undoes a rollback."""
+    if guest.definition is None:
+        return with_quarantined(guest, desired, ROLLED_BACK)
+    left = with_quarantined(guest, guest.definition, ROLLED_BACK)
+    return with_quarantined(replace(guest, quarantine=left), desired, ROLLED_BACK)
 
 
 def _kernel(definition: Domain) -> str:

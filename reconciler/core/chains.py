@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from reconciler.core.boot import boot_digest, with_quarantined
+from reconciler.core.boot import boot_digest, failed_before, with_quarantined
 from reconciler.core.changes import Action, Change
 from reconciler.core.disks import missing_bytes
 from reconciler.core.memory import needed_kib, promised_kib
@@ -108,17 +108,13 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
         guest = replace(guest, quarantine=())
     steps: list[Step] = [
         SetQuarantine(domain=target.name, entries=with_quarantined(guest, tried, reason="")),
-        Shutdown(
-            domain=target.name,
-            uuid=target.uuid,
-            timeout_seconds=min(target.shutdown_timeout_seconds, _FAILED_SHUTDOWN_SECONDS),
-            on_timeout="destroy",
-        ),
+        _shutdown_of_failed(target.name, target.uuid, target),
     ]
     reserved_kib = needed_kib(tried, tried.memory_kib)
     if change.restarts and guest is not None:  # what it had is kept for it until the new definition is ready
         reserved_kib = max(reserved_kib, promised_kib(guest))
-    if old is not None and old.state == "running" and needed_kib(old, old.memory_kib) <= reserved_kib:
+    comes_back = old is not None and old.state == "running" and failed_before(guest, old) is None
+    if old is not None and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
         steps += _start_again(old, target)
     started = replace(
         guest or Guest(name=target.name, owner=Owner.OURS),
@@ -275,11 +271,24 @@ def _shutdown(change: Change) -> Shutdown:
     assert guest is not None
     definition = change.target or guest.config or guest.running
     uuid = guest.running.uuid if guest.running is not None else (guest.config.uuid if guest.config else "")
+    if guest.running is not None and failed_before(guest, guest.running) is not None:
+        return _shutdown_of_failed(guest.name, uuid, definition)
     return Shutdown(
         domain=guest.name,
         uuid=uuid,
         timeout_seconds=definition.shutdown_timeout_seconds if definition else 90,
         on_timeout=definition.on_shutdown_timeout if definition else "fail",
+    )
+
+
+def _shutdown_of_failed(name: str, uuid: str, definition: Domain | None) -> Shutdown:
+    """A guest that never got ready is not waited for long, and its plug may be pulled."""
+    timeout_seconds = definition.shutdown_timeout_seconds if definition is not None else _FAILED_SHUTDOWN_SECONDS
+    return Shutdown(
+        domain=name,
+        uuid=uuid,
+        timeout_seconds=min(timeout_seconds, _FAILED_SHUTDOWN_SECONDS),
+        on_timeout="destroy",
     )
 
 
