@@ -26,10 +26,11 @@ _REASON_MAX = 300  # characters of a reason that are kept on the host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """How one step ended. `seconds` by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
+    """How one step ended, and when, by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
 
     step: PlannedStep
     seconds: float = 0
+    began: float = 0
     problem: Diagnostic | None = None
     reason: str | None = None
 
@@ -186,8 +187,9 @@ class _Run:
             else:
                 await executor.execute(planned.step, lambda text: self._progress.noted(planned, text))
         except ReconcilerError as error:
-            return StepResult(step=planned, seconds=executor.now() - began, problem=error.diagnostics[0])
-        return StepResult(step=planned, seconds=executor.now() - began)
+            problem = error.diagnostics[0]
+            return StepResult(step=planned, seconds=executor.now() - began, began=began, problem=problem)
+        return StepResult(step=planned, seconds=executor.now() - began, began=began)
 
     def _end(self, step: PlannedStep, result: StepResult) -> None:
         self._results[step.id] = result

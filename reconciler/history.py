@@ -18,12 +18,12 @@ from statistics import median
 from reconciler.apply import ApplyResult, StepResult
 from reconciler.core.diagnostics import world_error
 from reconciler.core.plan import Plan
+from reconciler.outages import Outcome, outages_of
 
 _FILE = "history.sqlite"
 _VERSION = 1
 _BUSY_SECONDS = 20
 _APPLY = "id, began, ended, commit_hash, signer, digest, planned"
-_DOWN_KINDS = ("shutdown", "grow_disk", "write_config", "start", "await_ready")
 _RECENT_RESTARTS = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS apply (
@@ -196,8 +196,10 @@ class Recording:
 
     def end(self, result: ApplyResult) -> None:
         """Note that the apply came to its end, and how long each restarted domain was down."""
-        for address, seconds in measured_downtime(self._plan, result).items():
-            self._write("INSERT INTO downtime VALUES (?, ?, ?)", (self._apply_id, address, seconds))
+        for outage in outages_of(self._plan, result):
+            if outage.outcome is Outcome.RESTARTED:  # a way back that was taken is no measure
+                row = (self._apply_id, outage.address, outage.down_seconds)
+                self._write("INSERT INTO downtime VALUES (?, ?, ?)", row)
         self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
 
     def _write(self, statement: str, values: tuple[object, ...]) -> None:
@@ -210,21 +212,6 @@ class Recording:
 def _storable(text: str) -> str:
     """What a host said may hold bytes that are no UTF-8, which sqlite does not take."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
-
-
-def measured_downtime(plan: Plan, result: ApplyResult) -> dict[str, float]:
-    """Address -> seconds from the begin of its shutdown until it was ready, of the restarts that were done whole."""
-    restarting = {change.address for change in plan.changes if change.restarts}
-    planned = {step.id for step in plan.steps}  # a way back that was taken is no measure
-    seconds: dict[str, float] = {}
-    ready: set[str] = set()
-    for done in result.done:
-        address = done.step.address
-        if address in restarting and done.step.id in planned and done.step.step.kind in _DOWN_KINDS:
-            seconds[address] = seconds.get(address, 0) + done.seconds
-            if done.step.step.kind == "await_ready":
-                ready.add(address)
-    return {address: round(total, 1) for address, total in seconds.items() if address in ready}
 
 
 def _steps(

@@ -29,6 +29,7 @@ from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, exit_code, refused
 from reconciler.core.plan import Plan
+from reconciler.outages import outages_of
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text
 from reconciler.render.escape import plain
@@ -165,10 +166,10 @@ def carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool
         result = ApplyResult(diagnostics=(refusal,)) if refusal is not None else follow()
         print_diagnostics(result.diagnostics)
         if plan.steps and refusal is None and not as_json:
-            print_data("\n" + apply_text(result, plan.fallbacks, paint_for(sys.stdout)))
+            print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
     problems = (*plan.diagnostics, *result.diagnostics)
     if as_json:
-        print_data(as_text(apply_document(result, problems)))
+        print_data(as_text(apply_document(result, problems, outages_of(plan, result))))
     return _FAILED if result.failed else exit_code(problems)
 
 

@@ -13,6 +13,7 @@ from reconciler.core.diff import FieldChange
 from reconciler.core.plan import LedgerEntry, Plan
 from reconciler.core.state import Desired
 from reconciler.core.steps import Fallback, PlannedStep
+from reconciler.outages import Outage
 from reconciler.render import diagnostics
 from reconciler.render.summary import counts
 
@@ -49,13 +50,16 @@ def plan_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def apply_document(result: ApplyResult, problems: Sequence[Diagnostic]) -> dict[str, Any]:
+def apply_document(
+    result: ApplyResult, problems: Sequence[Diagnostic], outages: Sequence[Outage] = ()
+) -> dict[str, Any]:
     """What `apply --json` prints. `problems` are those of the plan and of whole hosts."""
     return {
         "format": FORMAT,
         "done": [_result(step) for step in result.done],
         "failed": [_result(step) for step in result.failed],
         "skipped": [_result(step) for step in result.skipped],
+        "outages": [_outage(outage) for outage in outages],
         "diagnostics": diagnostics.documents(problems),
         "summary": {"done": len(result.done), "failed": len(result.failed), "skipped": len(result.skipped)},
     }
@@ -122,6 +126,16 @@ def _ledger(entry: LedgerEntry) -> dict[str, Any]:
         "step": entry.step,
         "used_kib": entry.used_kib,
         "capacity_kib": entry.capacity_kib,
+    }
+
+
+def _outage(outage: Outage) -> dict[str, Any]:
+    return {
+        "address": outage.address,
+        "outcome": outage.outcome.value,
+        "down_seconds": outage.down_seconds,
+        "problem": outage.problem,
+        "way_back_problem": outage.way_back_problem,
     }
 
 

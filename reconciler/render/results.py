@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.steps import AwaitReady, Fallback
+from reconciler.outages import Outage, Outcome
+from reconciler.render import values
 from reconciler.render.escape import plain, plain_lines
 from reconciler.render.paint import Paint, no_paint
 from reconciler.render.steps import in_words
 
+_LISTED_RESTARTS = 20
 
-def apply_text(result: ApplyResult, fallbacks: Sequence[Fallback] = (), paint: Paint = no_paint) -> str:
-    """What was done, what failed, who fell back, what was skipped and why. `fallbacks` are those of the plan."""
+
+def apply_text(result: ApplyResult, outages: Sequence[Outage] = (), paint: Paint = no_paint) -> str:
+    """What was done, what failed, who fell back or was down, what was skipped and why."""
     sections = [_failed(step, paint) for step in result.failed]
-    sections += [
-        f"{plain(address)} runs its last proven definition again." for address in _fell_back(result, fallbacks)
-    ]
+    sections += ["\n".join(lines) for lines in (_ways_back(outages, paint), _restarts(outages)) if lines]
     skipped = _skipped(result.skipped)
     if skipped:
         sections.append("\n".join(("Skipped:", *skipped)))
@@ -24,10 +26,43 @@ def apply_text(result: ApplyResult, fallbacks: Sequence[Fallback] = (), paint: P
     return "\n\n".join(sections) + "\n"
 
 
-def _fell_back(result: ApplyResult, fallbacks: Sequence[Fallback]) -> list[str]:
-    """Addresses whose way back was followed to its end, where the old definition is ready again."""
-    ends = {step.id for fallback in fallbacks for step in fallback.steps if isinstance(step.step, AwaitReady)}
-    return sorted(done.step.address for done in result.done if done.step.id in ends)
+def _ways_back(outages: Sequence[Outage], paint: Paint) -> list[str]:
+    """A line for each domain that did not come up with its new definition."""
+    return [_way_back(outage, paint) for outage in outages if outage.outcome is not Outcome.RESTARTED]
+
+
+def _way_back(outage: Outage, paint: Paint) -> str:
+    address = plain(outage.address)
+    down = f", down for {values.duration(outage.down_seconds)}" if outage.down_seconds is not None else ""
+    match outage.outcome:
+        case Outcome.FELL_BACK:
+            return f"{paint('fell back:', 'yellow')} {address} runs its last proven definition again{down}."
+        case Outcome.CAME_BACK:
+            return f"{address} runs again as it was{down}."
+        case Outcome.CLEARED:
+            rest = "has nothing to fall back to; what was started is cleared away, its disks are kept"
+            return f"{paint('stalled:', 'red')} {address} {rest}."
+        case Outcome.STALLED:
+            first = f" {plain(outage.problem)}" if outage.problem is not None else ""
+            second = plain(outage.way_back_problem or "")
+            return f"{paint('stalled:', 'red')} {address}:{first} The way back failed too: {second}"
+        case Outcome.RESTARTED:
+            raise AssertionError("told by _restarts")
+        case _:
+            assert_never(outage.outcome)
+
+
+def _restarts(outages: Sequence[Outage]) -> list[str]:
+    """How long each restart took its domain down; of many, only the longest."""
+    down = {
+        outage.address: outage.down_seconds
+        for outage in outages
+        if outage.outcome is Outcome.RESTARTED and outage.down_seconds is not None
+    }
+    if len(down) > _LISTED_RESTARTS:
+        longest = max(down, key=lambda address: (down[address], address))
+        return [f"{len(down)} domains were down, the longest {plain(longest)} for {values.duration(down[longest])}."]
+    return [f"{plain(address)} was down for {values.duration(seconds)}." for address, seconds in down.items()]
 
 
 def _headline(result: ApplyResult) -> str:
