@@ -2,7 +2,8 @@
 
 Computes nothing anew. A failed step takes along only what depends on it. A start that does not get ready is undone at
 once by its fallback, which is part of the plan; the first failed restart also stops the restarts that have not begun
-(the next ones would likely fail the same way).
+(the next ones would likely fail the same way). Asked to stop, it ends the steps in flight, brings back the domains that
+are down for a restart, and leaves the rest for the next plan.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -59,9 +60,13 @@ async def apply_plan(
     parallel: Mapping[str, int],
     progress: Progress,
     held: Mapping[str, Diagnostic],
+    stop: Callable[[], str | None] = lambda: None,
 ) -> ApplyResult:
-    """Carry out all steps of a plan, except on hosts that are `held`. Failures are in the result, never raised."""
-    return await _Run(plan, executors, parallel, progress).run(held)
+    """Carry out all steps of a plan, except on hosts that are `held`. Failures are in the result, never raised.
+
+    `stop` is asked before steps are begun; it gives the reason once the rest is to be left.
+    """
+    return await _Run(plan, executors, parallel, progress).run(held, stop)
 
 
 class _Run:
@@ -93,7 +98,7 @@ class _Run:
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
 
-    async def run(self, held: Mapping[str, Diagnostic]) -> ApplyResult:
+    async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
         for step in self._steps.values():
             if step.host in held:
                 self._skip(step.id, held[step.host].summary)
@@ -103,6 +108,8 @@ class _Run:
         running: set[asyncio.Task[None]] = set()
         try:
             while True:
+                if (why := stop()) is not None:
+                    self._leave_rest(why)
                 running |= {asyncio.create_task(self._work(step)) for step in self._begin_ready()}
                 if not running:
                     break
@@ -216,6 +223,14 @@ class _Run:
             step = self._steps[step_id]
             if isinstance(step.step, Shutdown) and step.address in self._restarting and step.address not in down:
                 self._skip(step_id, f"not begun, since the restart of {failed.address} failed")
+
+    def _leave_rest(self, why: str) -> None:
+        """Nothing more is begun, but what brings back a domain that is down for a restart, or on its way down."""
+        going_down = {address for address, step_id in self._shutdowns.items() if step_id not in self._waiting}
+        for step_id in list(self._waiting):
+            address = self._steps[step_id].address
+            if address not in self._restarting or address not in going_down:
+                self._skip(step_id, why)
 
     def _skip(self, step_id: str, reason: str) -> None:
         if step_id not in self._waiting:

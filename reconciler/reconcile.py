@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler import sightings
@@ -34,6 +34,7 @@ class Selection:
 
     hosts: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
+    postponed: Mapping[str, str] = field(default_factory=dict)  # addresses to leave alone this time -> why
 
     def host_names(self, known: Iterable[str]) -> frozenset[str]:
         named = self.hosts | {target.split("/", 1)[0] for target in self.targets}
@@ -50,6 +51,19 @@ class Reconciler:
         self._state_dir = state_dir
         self._observers: dict[str, Observer] = {}
         self._history = History(state_dir)
+        self._signer: str | None = None
+
+    async def renew(self, reading: TreeReading, spec_root: Path, signer: str | None) -> None:
+        """Go on with other specs. Connections are kept to the hosts whose settings stayed the same.
+
+        `signer` is who signed the commit of these specs, for the history, where their source has checked it.
+        """
+        before, after = self._desired, reading.desired
+        for name in list(self._observers):
+            same_host = name in after.hosts and after.hosts[name].settings == before.hosts[name].settings
+            if not same_host or after.fleet != before.fleet:
+                await self._observers.pop(name).close()
+        self._reading, self._desired, self._spec_root, self._signer = reading, after, spec_root, signer
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
@@ -59,7 +73,7 @@ class Reconciler:
             others, silent = await self.observe(frozenset(self._desired.hosts) - selected)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
-        desired, missing = complete(self._desired, hosts)
+        desired, missing = complete(replace(self._desired, postponed=selection.postponed), hosts)
         downtime, forgotten = self._expected_downtime()
         plan = build_plan(
             desired,
@@ -77,13 +91,24 @@ class Reconciler:
             unmanaged=tuple(address for address in plan.unmanaged if address.split("/", 1)[0] in selected),
         )
 
-    async def apply(self, plan: Plan, progress: Progress) -> ApplyResult:
-        """Follow a plan of `make_plan`: one apply a host, and only where nothing moved since the plan was made."""
-        self._history.check_writable()
+    async def apply(
+        self,
+        plan: Plan,
+        progress: Progress,
+        *,
+        stop: Callable[[], str | None] = lambda: None,
+        history_is_needed: bool = True,
+    ) -> ApplyResult:
+        """Follow a plan of `make_plan`: one apply a host, and only where nothing moved since the plan was made.
+
+        `stop` gives a reason once the rest is to be left; see `apply_plan`. A history that cannot be written is an
+        error before anything is done, or, where it is not needed, told beside the result.
+        """
+        unrecorded = self._unrecorded_why(history_is_needed)
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks)
             held |= await self._moved(plan, frozenset(executors) - set(held))
-            return await self._follow(plan, executors, held, progress)
+            return await self._follow(plan, executors, held, progress, stop, unrecorded)
 
     async def apply_saved(self, plan: Plan, progress: Progress, use: Callable[[], None]) -> ApplyResult:
         """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
@@ -123,16 +148,38 @@ class Reconciler:
         return held
 
     async def _follow(
-        self, plan: Plan, executors: Mapping[str, Executor], held: Mapping[str, Diagnostic], progress: Progress
+        self,
+        plan: Plan,
+        executors: Mapping[str, Executor],
+        held: Mapping[str, Diagnostic],
+        progress: Progress,
+        stop: Callable[[], str | None] = lambda: None,
+        unrecorded: str | None = None,
     ) -> ApplyResult:
         parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
-        with self._history.recording(plan, signer_of(self._spec_root, plan.commit)) as recording:
-            result = await apply_plan(plan, executors, parallel, _Recorded(progress, recording), held)
-            recording.end(result)
+        with self._recording(plan) if unrecorded is None else nullcontext() as recording:
+            followed = progress if recording is None else _Recorded(progress, recording)
+            result = await apply_plan(plan, executors, parallel, followed, held, stop)
+            if recording is not None:
+                recording.end(result)
+                unrecorded = recording.problem
         sightings.remember_steps(self._state_dir, [done.step for done in result.done])
-        if recording.problem is None:
+        if unrecorded is None:
             return result
-        return replace(result, diagnostics=(*result.diagnostics, _unrecorded(recording.problem)))
+        return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
+
+    def _recording(self, plan: Plan) -> AbstractContextManager[Recording]:
+        return self._history.recording(plan, self._signer or signer_of(self._spec_root, plan.commit))
+
+    def _unrecorded_why(self, history_is_needed: bool) -> str | None:
+        """None when the history can be written; else why not, or that as an error."""
+        try:
+            self._history.check_writable()
+        except ReconcilerError as error:
+            if history_is_needed:
+                raise
+            return error.diagnostics[0].detail.rstrip(".")
+        return None
 
     async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
         """All of these hosts that answer, and why the others do not."""

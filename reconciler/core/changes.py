@@ -87,6 +87,7 @@ class Fleet:
     declared: Mapping[str, str]  # domain name -> host whose specs declare it
     managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
     unseen: Mapping[str, str] = field(default_factory=dict)  # domain name -> unobserved host it was last seen on
+    postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     prune: bool = True
     any_specs: bool = True
 
@@ -115,6 +116,8 @@ def decide_host(
         reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
         if change.action is not Action.NO_OP and not reconciles:
             change = _hold(change, settings)
+        elif change.acts and change.address in fleet.postponed:
+            change = _left_alone(change, fleet.postponed[change.address], "a later try")
         changes.append(change)
     return tuple(changes)
 
@@ -405,11 +408,16 @@ def _why(guest: Guest, target: Domain) -> str:
 
 def _hold(change: Change, settings: HostSettings) -> Change:
     where = "its spec" if settings.reconcile else "host.toml"
+    return _left_alone(change, f"held: {where} says reconcile = false", "reconcile = true")
+
+
+def _left_alone(change: Change, reason: str, waits_for: str) -> Change:
+    """What differs is still told; nothing is done about it."""
     return replace(
         change,
         action=Action.NO_OP,
-        reason=f"held: {where} says reconcile = false",
-        waits_for=("reconcile = true",),
+        reason=reason,
+        waits_for=(waits_for,),
         blocked=None,
         hint=None,
         target=None,

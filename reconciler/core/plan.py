@@ -202,6 +202,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         declared={name: host for host, part in desired.hosts.items() for name in part.domains},
         managed=managed,
         unseen=unseen,
+        postponed=desired.postponed,
         prune=desired.prune,
         any_specs=any(part.domains for part in desired.hosts.values()) or bool(desired.frozen),
     )

@@ -327,6 +327,7 @@ class Desired:
     git: GitTrust = GitTrust()
     frozen: frozenset[str] = frozenset()
     prune: bool = True
+    postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why
     commit: str | None = None
     tree_digest: str = ""
 

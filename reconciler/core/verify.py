@@ -172,6 +172,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
     fleet = Fleet(
         declared={domain: owner for owner, other in desired.hosts.items() for domain in other.domains},
         managed={},
+        postponed=desired.postponed,
         prune=desired.prune,
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
