@@ -18,6 +18,7 @@ from statistics import median
 from reconciler.apply import ApplyResult, StepResult
 from reconciler.core.diagnostics import world_error
 from reconciler.core.plan import Plan
+from reconciler.core.steps import is_of_way_back
 from reconciler.outages import Outcome, outages_of
 
 _FILE = "history.sqlite"
@@ -65,6 +66,12 @@ class ApplyRecord:
     digest: str
     planned: int
     steps: tuple[StepRecord, ...]
+
+    @property
+    def way_back_problem(self) -> str | None:
+        """Why a domain that did not get ready did not come back as it was either, in one line."""
+        failed = (step for step in self.steps if step.outcome == "failed" and is_of_way_back(step.step))
+        return next((step.problem.splitlines()[0] for step in failed if step.problem), None)
 
 
 class History:

@@ -5,12 +5,14 @@ Called by `commands.status`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from reconciler.core.boot import ROLLED_BACK
 from reconciler.core.changes import Action, Change
 from reconciler.core.plan import Plan
-from reconciler.core.state import Owner, Power
+from reconciler.core.state import Image, Owner, Power, Quarantined
 
 
 class Condition(StrEnum):
@@ -31,12 +33,17 @@ class DomainStatus:
     condition: Condition
     reason: str
     hint: str | None = None
+    kernel: Image | None = None  # what it runs
+    running_seconds: float | None = None  # since it booted; None: it does not run, or its host cannot tell
 
 
-def judge(plan: Plan) -> tuple[DomainStatus, ...]:
-    """One entry for every declared, managed or unmanaged domain of the hosts that were observed, by address."""
+def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
+    """One entry for every declared, managed or unmanaged domain of the hosts that were observed, by address.
+
+    `ways_back` says why the way back of an address failed in the last apply that was about it.
+    """
     found = {address: _unmanaged(address) for address in plan.unmanaged}
-    found |= {change.address: _judge(change) for change in plan.changes}
+    found |= {change.address: _judge(change, ways_back.get(change.address)) for change in plan.changes}
     return tuple(found[address] for address in sorted(found))
 
 
@@ -44,15 +51,38 @@ def _unmanaged(address: str) -> DomainStatus:
     return DomainStatus(address=address, condition=Condition.UNMANAGED, reason="not ours, never changed")
 
 
-def _judge(change: Change) -> DomainStatus:
-    condition, reason = _condition(change)
-    return DomainStatus(address=change.address, condition=condition, reason=reason, hint=change.hint)
+def _judge(change: Change, way_back: str | None) -> DomainStatus:
+    guest = change.guest
+    if change.quarantined is not None:
+        condition, reason = _held_back(change, change.quarantined, way_back)
+    else:
+        condition, reason = _condition(change)
+    return DomainStatus(
+        address=change.address,
+        condition=condition,
+        reason=reason,
+        hint=change.hint,
+        kernel=guest.running.kernel if guest is not None and guest.running is not None else None,
+        running_seconds=guest.running_seconds if guest is not None else None,
+    )
+
+
+def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tuple[Condition, str]:
+    """A domain whose spec asks for boot inputs that are not to be tried again."""
+    reason = change.blocked or change.reason
+    if way_back is not None:
+        return Condition.STALLED, f"{reason} The way back failed too: {way_back}"
+    if change.acts:  # an apply brings back what last worked
+        return Condition.DRIFTED, f"{change.action.value}: {reason}"
+    if change.guest is None or not change.guest.exists:
+        return Condition.STALLED, f"it does not run, and never did: {reason}"
+    if entry.reason == ROLLED_BACK:
+        return Condition.DRIFTED, "rolled back: what its spec asks for is quarantined until the spec changes"
+    return Condition.QUARANTINED, reason
 
 
 def _condition(change: Change) -> tuple[Condition, str]:
     guest = change.guest
-    if change.quarantined is not None:
-        return Condition.QUARANTINED, change.blocked or change.reason
     if change.action is Action.BLOCKED:
         ours = guest is None or guest.owner is Owner.OURS
         return Condition.STALLED if ours else Condition.UNMANAGED, change.blocked or change.reason

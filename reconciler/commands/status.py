@@ -11,7 +11,9 @@ from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import open_session, specs_argument
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Kind, exit_code
+from reconciler.core.diagnostics import Kind, ReconcilerError, exit_code
+from reconciler.core.plan import Plan
+from reconciler.history import History
 from reconciler.reconcile import Selection
 from reconciler.render.documents import as_text
 from reconciler.render.status import status_document, status_text
@@ -33,10 +35,27 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
         plan = session.wait_for(session.reconciler.make_plan(Selection(), Consent()))
     # What apply would refuse is the state of single domains here, not a failure of looking.
     problems = [problem for problem in plan.diagnostics if problem.kind is not Kind.REFUSED]
-    statuses = judge(plan)
+    statuses = judge(plan, _failed_ways_back(plan, settings.state_dir))
     print_diagnostics(problems)
     if as_json:
         print_data(as_text(status_document(statuses, plan, problems)))
     else:
         print_data(status_text(statuses, plan, paint_for(sys.stdout)))
     return exit_code(problems)
+
+
+def _failed_ways_back(plan: Plan, state_dir: Path) -> dict[str, str]:
+    """Address -> why its way back failed in the last apply that was about it, as far as the history goes."""
+    history = History(state_dir)
+    found = {}
+    for change in plan.changes:
+        if change.quarantined is None:
+            continue
+        try:
+            last = history.last_of(change.address)
+        except ReconcilerError:
+            return {}  # the plan's diagnostics say already that the history is broken
+        problem = last.way_back_problem if last is not None else None
+        if problem is not None:
+            found[change.address] = problem
+    return found

@@ -190,6 +190,7 @@ class Guest:
     power: Power = Power.ABSENT
     # memory it holds now, which a balloon may move towards running.memory_kib
     actual_kib: int = field(default=0, compare=False)
+    running_seconds: float | None = field(default=None, compare=False)  # since it booted, where the host can tell
     autostart: int | None = None
     config_exists: bool = False  # a config file of that name is there, whoever wrote it, readable or not
     edited: bool = False  # the body of our file was changed by hand

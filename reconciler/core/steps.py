@@ -236,6 +236,11 @@ class PlannedStep:
         return f"{self.host}/{domain_of(self.step)}"
 
 
+def is_of_way_back(step_id: str) -> bool:
+    """Whether this is the id of a step of a `Fallback`: that of the start it is for, and its place in the fallback."""
+    return "." in step_id
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
     """What is done when a start does not get ready: these steps, in order, as soon as one of `after` fails.

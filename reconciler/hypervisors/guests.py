@@ -29,6 +29,7 @@ class Instance:
     uuid: str  # "" where the listing has none
     power: Power
     actual_kib: int
+    running_seconds: float | None = None  # since it booted, where the host can tell
     config: Mapping[str, Any] | None = None
     definition: Domain | None = None
 
@@ -139,6 +140,7 @@ def _guest(found: _Evidence) -> Guest | None:
         unproven=candidate is not None and started_from is candidate,
         power=found.instance.power if found.instance else Power.ABSENT,
         actual_kib=found.instance.actual_kib if found.instance else 0,
+        running_seconds=found.instance.running_seconds if found.instance else None,
         autostart=found.autostart,
         config_exists=found.config is not None,
         edited=owner is Owner.OURS and found.config is not None and not found.config.intact,

@@ -39,6 +39,11 @@ status=$?
 printf '%s\n' "$long"
 close long "$status"
 
+# When the domains booted, and what the clock says now. libxl writes the time anew at each boot of a guest.
+date +%s
+command -v xenstore-ls >/dev/null && xenstore-ls -f /vm 2>/dev/null | grep '/start_time = '
+close booted 0
+
 # Texts: config files, candidates and the settings of the dom0 that matter, in one tar. What is too large for a config,
 # or is no file at all, is only named: its name is taken all the same.
 large=$nl$(find -L "$config_dir" -maxdepth 1 -type f -size +512 2>/dev/null)$nl # over 256 KiB

@@ -136,6 +136,7 @@ class View:
                     uuid=instance.definition.uuid,
                     power=instance.power,
                     actual_kib=actual_kib(instance, self._now),
+                    running_seconds=self._now - instance.booted_at,
                     definition=instance.definition,
                 )
                 for name, instance in live.items()

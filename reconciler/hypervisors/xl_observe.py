@@ -13,6 +13,7 @@ import secrets
 import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.digest_cache import DigestCache
 from reconciler.hypervisors.dom0 import Dom0, dom0_of
-from reconciler.hypervisors.guests import assemble_guests, instances_of, with_past
+from reconciler.hypervisors.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.hypervisors.xl_output import XlOutputError, parse_info, parse_list, parse_list_long
 
 _OBSERVE_SECONDS = 120
@@ -31,6 +32,7 @@ _HASH_SECONDS = 600  # the first pass over a host may have many images to read
 _SECOND_LOOK_SECONDS = 3
 _XL_MISSING = 127
 _STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
+_START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time = \"(?P<seconds>[0-9]{1,12})(?:\.[0-9]*)?\"")
 _KINDS = {
     "regular file": "file",
     "regular empty file": "file",
@@ -101,7 +103,7 @@ class XlObserver:
             fleet=self._fleet,
             configs=configs,
             candidates=candidates,
-            instances=instances_of(parse_list(answer.text("list")), dict(parse_list_long(answer.text("long")))),
+            instances=_instances(answer),
             images=digests,
             autostart=_autostart(answer, texts, dom0),
         )
@@ -247,6 +249,20 @@ def _configs_and_candidates(
         elif candidate_of is not None and path in texts:
             candidates[candidate_of] = texts[path]
     return configs, candidates
+
+
+def _instances(answer: _Answer) -> list[Instance]:
+    """What the hypervisor holds, and since when, where xenstore tells."""
+    instances = instances_of(parse_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
+    now, *lines = answer.lines("booted") or ("",)
+    found = (_START_TIME.fullmatch(line) for line in lines)
+    booted = {match["uuid"]: int(match["seconds"]) for match in found if match is not None}
+    return [
+        replace(instance, running_seconds=float(max(0, int(now) - booted[instance.uuid])))
+        if now.isdecimal() and instance.uuid in booted
+        else instance
+        for instance in instances
+    ]
 
 
 def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:

@@ -41,8 +41,8 @@ def _lines(domain: DomainKernels, paint: Paint) -> Iterator[str]:
 
 def _other(other: OtherBytes) -> str:
     now = "is not there" if not other.sha256 else f"is {other.sha256[:12]} now"
-    runs = "without one" if other.running_sha256 is None else other.running_sha256[:12] or _UNKNOWN
-    return f"{other.kind} {plain(other.source)} {now}; it runs {runs}"
+    runs = "none" if other.running_sha256 is None else other.running_sha256[:12] or _UNKNOWN
+    return f"{other.kind} {plain(other.source)} {now}; the domain has {runs}"
 
 
 def kernels_document(domains: Sequence[DomainKernels], problems: Sequence[Diagnostic]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from reconciler.core.diagnostics import Diagnostic
 from reconciler.core.plan import Plan
-from reconciler.render import diagnostics
+from reconciler.render import diagnostics, values
 from reconciler.render.documents import FORMAT
 from reconciler.render.escape import plain
 from reconciler.render.paint import Paint, no_paint
@@ -29,10 +29,13 @@ def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_
     """A line a domain and a line for each host that is silent, then how many domains there are of each kind."""
     address_width = max((len(status.address) for status in statuses), default=0)
     condition_width = max((len(status.condition) for status in statuses), default=0)
+    widths = [max(map(len, column)) for column in zip(*map(_runs, statuses), strict=True)]
     lines = []
     for status in statuses:
         condition = paint(f"{status.condition:<{condition_width}}", _COLOURS[status.condition])
-        lines.append(f"{plain(status.address):<{address_width}}  {condition}  {plain(status.reason)}")
+        cells = (f"{cell:<{width}}" for cell, width in zip(_runs(status), widths, strict=True) if width)
+        address = f"{plain(status.address):<{address_width}}"
+        lines.append("  ".join((address, condition, *cells, plain(status.reason))))
         if status.hint is not None:
             lines.append(f"{'':<{address_width}}  {paint('hint:', 'cyan')} {plain(status.hint)}")
     silent = [name for name, summary in plan.hosts.items() if not summary.observed]
@@ -40,6 +43,16 @@ def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_
     counted = Counter(status.condition for status in statuses)
     summary = ", ".join(f"{counted[condition]} {condition}" for condition in Condition if counted[condition])
     return "\n".join([*lines, *([""] if lines else []), f"{summary or 'No domain'}."]) + "\n"
+
+
+def _runs(status: DomainStatus) -> tuple[str, str]:
+    """The kernel file that runs, which has the digest in its name where it is staged, and for how long it has."""
+    if status.kernel is None:
+        return "", ""
+    name, digest = status.kernel.path.rpartition("/")[2], status.kernel.short
+    file = name if not digest or name.endswith(f".{digest}") else f"{name} ({digest})"
+    up = f"up {values.duration(status.running_seconds)}" if status.running_seconds is not None else ""
+    return plain(file), up
 
 
 def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequence[Diagnostic]) -> dict[str, Any]:
@@ -53,6 +66,10 @@ def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequ
                 "status": status.condition.value,
                 "reason": status.reason,
                 "hint": status.hint,
+                "kernel": None
+                if status.kernel is None
+                else {"path": status.kernel.path, "sha256": status.kernel.sha256 or None},
+                "running_seconds": status.running_seconds,
             }
             for status in statuses
         ],

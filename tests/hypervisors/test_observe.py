@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from importlib.resources import files as resources
 from pathlib import Path
@@ -59,6 +60,19 @@ def running_json(domid: int, domain: Domain) -> dict[str, object]:
 def show_running(xen: Path, domain: Domain, domid: int = 4, state: str = "-b----") -> None:
     (xen / "list").write_text(TABLE_HEAD + table_row(domain.name, domid, state, domain.uuid))
     (xen / "long").write_text(json.dumps([running_json(domid, domain)], indent=4))
+
+
+async def test_xenstore_tells_since_when_a_domain_runs(
+    observer: XlObserver, xen: Path, tools: Path, make_domain: Callable[..., Domain]
+) -> None:
+    web = make_domain()
+    show_running(xen, web)
+    assert (await observer.observe(Question())).guests["web"].running_seconds is None
+    (xen / "started").write_text(f'/vm/{web.uuid}/start_time = "{int(time.time()) - 90}.07"\n/vm/x/start_time = "1"\n')
+    write_tool(tools, "xenstore-ls", f"cat {xen}/started")
+    seconds = (await observer.observe(Question())).guests["web"].running_seconds
+    assert seconds is not None
+    assert 90 <= seconds < 120
 
 
 async def test_a_bare_host_is_read(observer: XlObserver) -> None:
