@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from reconciler.core.diagnostics import Diagnostic, Kind, Source
 from reconciler.core.problems import Problem
-from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, resolve
+from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.core.spec import NAME, TreeSpec
 from reconciler.core.state import Desired, address_of
 from reconciler.core.units import printable
 from reconciler.source import commit_of
+from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.toml import TomlError, parse_toml
 
@@ -62,16 +63,38 @@ class TreeReading:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # keys that every domain has unless it says otherwise
 
 
-def read_tree(root: str | Path) -> TreeReading:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Loaded:
+    """One TOML file: its text, and its tables or what is wrong with it."""
+
+    content: Content | None = None
+    data: Mapping[str, Any] | None = None
+    problem: Unreadable | None = None
+
+    def is_whole(self) -> bool:
+        return self.content is not None
+
+
+class TreeCache:
+    """What earlier readings of a tree learned: with it, `read_tree` reads only the files that changed since."""
+
+    def __init__(self) -> None:
+        self.specs = FileMemory[_Loaded]()
+        self.images = FileMemory[TreeFile]()
+        self.reading = LastResult[TreeReading]()
+
+
+def read_tree(root: str | Path, cache: TreeCache | None = None) -> TreeReading:
     """Read a whole tree. Whatever is wrong with it is a diagnostic, never an exception."""
-    return _Reader(os.fspath(root) or ".").read()
+    return _Reader(os.fspath(root) or ".", cache or TreeCache()).read()
 
 
 class _Reader:
     """Keeps, while one tree is read, what was found so far."""
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, cache: TreeCache) -> None:
         self._root = root
+        self._cache = cache
         self._tree = TreeRoot(root)
         self._texts: dict[str, str] = {}
         self._digests: dict[str, str] = {}
@@ -84,8 +107,15 @@ class _Reader:
         except OSError as error:
             return _no_tree(self._root, error)
         tree = self._read_files(entries)
-        files = {path: self._tree.digest(path) for path in sorted(tree.image_paths())}
+        files = {path: self._digest_of(path) for path in sorted(tree.image_paths())}
         self._digests |= {path: file.sha256 for path, file in files.items() if file.problem is None}
+        self._cache.specs.forget_the_rest()
+        self._cache.images.forget_the_rest()
+        everything = (self._root, self._digests, files, self._diagnostics)
+        reading = self._cache.reading.recall(everything, lambda: self._judge(tree, files))
+        return replace(reading, desired=replace(reading.desired, commit=commit_of(Path(self._root))))
+
+    def _judge(self, tree: SpecTree, files: Mapping[str, TreeFile]) -> TreeReading:
         resolution = resolve(replace(tree, files=files))
         diagnostics = [*self._diagnostics, *self._placed(resolution.problems)]
         if not diagnostics and not any(folder.domains for folder in tree.hosts.values()):
@@ -96,7 +126,6 @@ class _Reader:
             frozen=desired.frozen | self._frozen,
             prune=desired.prune and not diagnostics,
             tree_digest=self._tree_digest(),
-            commit=commit_of(Path(self._root)),
         )
         addresses = {
             address_of(folder.name, name): file.path
@@ -182,21 +211,37 @@ class _Reader:
 
     def _read_spec(self, relative: str, entry: os.DirEntry[str], address: str | None = None) -> SpecFile:
         """Read and parse one file. A domain's file must not be empty: it may have been cut short."""
-        content = self._tree.read_spec(relative, is_link=entry.is_symlink())
-        if isinstance(content, Content):
+        loaded = self._cache.specs.recall(
+            self._path(relative), lambda: self._load(relative, is_link=entry.is_symlink()), _Loaded.is_whole
+        )
+        content, problem = loaded.content, loaded.problem
+        if content is not None:
             self._texts[relative] = content.text
             self._digests[relative] = content.sha256
             if address is not None and not content.text.strip():
                 hint = "If its profiles and the defaults say everything, write a comment into it."
-                content = Unreadable(summary="Empty file", detail=f"{relative} is empty.", hint=hint)
-        if isinstance(content, Content):
-            try:
-                return SpecFile(path=relative, data=parse_toml(content.text))
-            except TomlError as error:
-                line = error.line
-                content = Unreadable(summary="Invalid TOML", detail=str(error), line=line, column=error.column)
-        self._report(relative, content, address)
+                problem = Unreadable(summary="Empty file", detail=f"{relative} is empty.", hint=hint)
+        if problem is None:
+            return SpecFile(path=relative, data=loaded.data)
+        self._report(relative, problem, address)
         return SpecFile(path=relative, data=None)
+
+    def _load(self, relative: str, *, is_link: bool) -> _Loaded:
+        content = self._tree.read_spec(relative, is_link=is_link)
+        if isinstance(content, Unreadable):
+            return _Loaded(problem=content)
+        try:
+            return _Loaded(content=content, data=parse_toml(content.text))
+        except TomlError as error:
+            line, column = error.line, error.column
+            problem = Unreadable(summary="Invalid TOML", detail=str(error), line=line, column=column)
+            return _Loaded(content=content, problem=problem)
+
+    def _digest_of(self, relative: str) -> TreeFile:
+        """The digest of a kernel or ramdisk of the tree."""
+        return self._cache.images.recall(
+            self._path(relative), lambda: self._tree.digest(relative), lambda file: file.problem is None
+        )
 
     def _is_name(self, name: str, relative: str, kind: str, address: str | None = None) -> bool:
         if _NAME.match(name) and not (kind == "domain" and name in TAKEN_NAMES):
