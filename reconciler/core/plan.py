@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from reconciler.core.chains import Chain, chain_of, fallback_of
-from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
+from reconciler.core.changes import Action, Change, Consent, Fleet
+from reconciler.core.decide import decide_host
 from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.memory import capacity_kib, used_kib

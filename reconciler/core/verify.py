@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.changes import Action, Change, Consent, Fleet, decide_host
+from reconciler.core.changes import Action, Change, Consent, Fleet
+from reconciler.core.decide import decide_host
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.memory import capacity_kib, promised_kib, used_kib
 from reconciler.core.plan import Plan

@@ -252,7 +252,8 @@ def test_a_held_domain_is_shown_and_never_changed() -> None:
 
 
 def test_a_domain_that_moved_to_another_host_is_blocked_on_both() -> None:
-    from reconciler.core.changes import Fleet, decide_host
+    from reconciler.core.changes import Fleet
+    from reconciler.core.decide import decide_host
 
     web = domain("web")
     settings = desired().hosts["alpha"].settings
