@@ -1,0 +1,117 @@
+"""The routes. All of them answer on the loop's own thread, from what the loop already knows: none looks at a host.
+
+Built by `server`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.render.documents import as_text, error_document, plan_document
+from reconciler.watch.view import WatchView
+from reconciler.web.guard import Guard
+from reconciler.web.metrics import MEDIA_TYPE, metrics_text
+from reconciler.web.page import POLICY, page
+from reconciler.web.token import Token
+
+_RETRY_AFTER_SECONDS = 5  # what we tell those who come before the first pass
+
+_NO_PLAN = Diagnostic(
+    kind=Kind.WORLD,
+    summary="no plan yet",
+    detail="No plan has been made yet: the first pass has not ended, or could not read its specs.",
+    hint="GET /api/status tells what stands against it",
+    transient=True,
+)
+
+
+def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> ASGIApp:
+    """The whole site. `token` None: nobody may ask for a pass."""
+    site = _Site(view, token, metrics_text(view.metrics))
+    app = Starlette(
+        routes=[
+            Route("/", site.page),
+            Route("/healthz", site.healthz),
+            Route("/readyz", site.readyz),
+            Route("/metrics", site.metrics),
+            Route("/api/status", site.status),
+            Route("/api/plan", site.plan),
+            Route("/reconcile", site.reconcile, methods=["POST"]),
+        ],
+        exception_handlers={404: _not_found, 405: _wrong_method},
+    )
+    app.router.redirect_slashes = False  # it would redirect to whatever the Host header says
+    return Guard(app, policy=POLICY, loopback_names_only=loopback_names_only)
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    """The endpoints; `async` although nothing is awaited, since Starlette runs others on threads of their own."""
+
+    view: WatchView
+    token: Token | None
+    metrics_text: Callable[[], bytes]
+
+    async def page(self, request: Request) -> Response:
+        return HTMLResponse(page(self.view))
+
+    async def healthz(self, request: Request) -> Response:
+        if self.view.is_healthy():
+            return _sentence("The loop turns.")
+        return _sentence("The loop does not turn: no pass has ended for too long.", 503)
+
+    async def readyz(self, request: Request) -> Response:
+        if self.view.is_ready():
+            return _sentence("A first pass has been made.")
+        return _sentence("No pass has been made yet.", 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self.metrics_text(), media_type=MEDIA_TYPE)
+
+    async def status(self, request: Request) -> Response:
+        return _json(self.view.status_document())
+
+    async def plan(self, request: Request) -> Response:
+        plan = self.view.plan()
+        if plan is None:
+            return _json(error_document([_NO_PLAN]), 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+        return _json(plan_document(plan))
+
+    async def reconcile(self, request: Request) -> Response:
+        if self.token is None:
+            return _sentence("Nobody may ask for a pass here, since watch was started without --token-file.", 403)
+        if not self.token.allows(request.headers.get("authorization", "")):
+            return _sentence(
+                "Asking for a pass needs the token of --token-file, as the header Authorization: Bearer TOKEN.",
+                401,
+                {"WWW-Authenticate": 'Bearer realm="reconciler"'},
+            )
+        self.view.reconcile_now()
+        return _sentence("A pass will be made, as soon as the running one has ended.", 202)
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
+    return _sentence("There is nothing at this path; the page at / and docs/http.md tell what there is.", 404)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    return _sentence(f"This path does not answer {request.method}, only {headers.get('Allow', 'GET')}.", 405, headers)
+
+
+def _sentence(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return PlainTextResponse(f"{text}\n", status, headers)
+
+
+def _json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(as_text(document), status, headers, "application/json")

@@ -1,0 +1,107 @@
+"""The web server beside the watch loop: in its event loop, and with bounds on what a client can hold on to.
+
+Called by `commands.watch`, through `reconciler.web.serve`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from uvicorn import Config, Server
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from reconciler.core.diagnostics import Diagnostic
+from reconciler.watch.view import WatchView
+from reconciler.web.address import bind, parse_listen
+from reconciler.web.app import build_app
+from reconciler.web.token import read_token
+
+_MOST_CONNECTIONS: Final = 100
+_REQUEST_SECONDS: Final = 30  # for a request to arrive and its answer to be taken
+_IDLE_SECONDS: Final = 5  # between two requests of a connection
+_LAST_ANSWERS_SECONDS: Final = 2  # at the end, for what is being answered
+_LARGEST_HEAD_BYTES: Final = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A server that runs: where, and what its user should know (a token file that others can read)."""
+
+    url: str
+    notes: tuple[Diagnostic, ...]
+
+
+@asynccontextmanager
+async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncIterator[Serving]:
+    """Serve HTTP while the context lasts, in the caller's event loop. Signals are left to the caller.
+
+    `listen` is a port, or an address and a port; without an address it is loopback. Raises `ReconcilerError` when it
+    cannot be understood, the port cannot be had, or the token file holds no token.
+    """
+    endpoint = parse_listen(listen)
+    token, notes = read_token(token_file) if token_file is not None else (None, ())
+    app = build_app(view, token, loopback_names_only=endpoint.is_loopback)
+    with bind(endpoint) as listening:
+        port = listening.getsockname()[1]
+        server = _Server(
+            Config(
+                app,
+                http=_BoundedProtocol,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                log_level="error",  # a request that is no HTTP is its sender's affair
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=_IDLE_SECONDS,
+                timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+                h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
+            )
+        )
+        running = asyncio.create_task(server.serve(sockets=[listening]), name="http")
+        try:
+            yield Serving(url=f"http://{endpoint.with_port(port)}/", notes=notes)
+        finally:
+            server.should_exit = True
+            await running
+
+
+class _Server(Server):
+    """SIGTERM and SIGINT belong to the loop, which finishes its steps first; uvicorn would take them."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _BoundedProtocol(H11Protocol):
+    """uvicorn waits for ever for a client that connects and says nothing, or that does not take its answer."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        if len(self.connections) > _MOST_CONNECTIONS:
+            transport.abort()
+        else:
+            self._set_deadline()
+
+    def on_response_complete(self) -> None:
+        self._set_deadline()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _set_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)

@@ -1,0 +1,79 @@
+"""A watch loop that is none: what it shows of itself is set by the test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reconciler.core.plan import Plan
+from reconciler.watch.view import Metrics
+from tests.core.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
+
+SINCE = "2026-11-22T21:45:03+00:00"
+
+# What ends an element, an attribute, a style or a script; what a terminal obeys; what cannot be encoded.
+HOSTILE = "</pre></title></style><script>alert(1)</script>\"'><img src=x onerror=alert(1)>{{7*7}}\x1b[2J\u202e\ud800"
+
+
+def a_plan() -> Plan:
+    """`web` is to be started, `db` to get more memory; `legacy` is not ours."""
+    web, db = domain("web"), domain("db")
+    world = host(stopped(web), guest(db), unmanaged(domain("legacy")))
+    return plan(world, desired(web, domain("db", memory_kib=384 * MIB)))
+
+
+def a_document(text: str | None = None) -> dict[str, Any]:
+    """The status document that goes with `a_plan`; with `text` wherever others than us choose the words."""
+    words = {key: text for key in ("address", "reason", "hint", "since", "condition") if text is not None}
+    if text is not None:
+        words["address"] = f"alpha/{text}"
+    problem = {"kind": "world", "summary": "beta does not answer", "detail": "ssh gave up.", "hint": "ping beta"}
+    problem |= dict.fromkeys(("address", "path"), text or "")
+    problem |= dict.fromkeys(("summary", "detail", "hint"), text) if text is not None else {}
+    return {
+        "format": 1,
+        "domains": [
+            _domain("db", "drifted", "update: spec changed", "Reconciling") | words,
+            _domain("legacy", "unmanaged", "not ours, never changed") | words,
+            _domain("web", "drifted", "start: it does not run", "Stalled") | words,
+        ],
+        "hosts": {"alpha": {"observed": True}, text or "beta": {"observed": False}},
+        "diagnostics": [{**problem, "line": 3, "column": 1}],
+        "summary": {"drifted": 2, "unmanaged": 1},
+    }
+
+
+def _domain(name: str, status: str, reason: str, condition: str | None = None) -> dict[str, Any]:
+    since = SINCE if condition is not None else None
+    entry = {"address": f"alpha/{name}", "status": status, "reason": reason, "hint": None}
+    return {**entry, "condition": condition, "since": since}
+
+
+@dataclass
+class FakeView:
+    """Implements `WatchView`."""
+
+    made: Plan | None = field(default_factory=a_plan)
+    document: dict[str, Any] = field(default_factory=a_document)
+    numbers: Metrics = field(default_factory=Metrics)
+    healthy: bool = True
+    ready: bool = True
+    asked: int = 0
+
+    def status_document(self) -> dict[str, Any]:
+        return self.document
+
+    def plan(self) -> Plan | None:
+        return self.made
+
+    def metrics(self) -> Metrics:
+        return self.numbers
+
+    def is_healthy(self) -> bool:
+        return self.healthy
+
+    def is_ready(self) -> bool:
+        return self.ready
+
+    def reconcile_now(self) -> None:
+        self.asked += 1
