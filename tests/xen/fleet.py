@@ -74,13 +74,14 @@ class Fleet:
     def apply(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("apply", "--yes", *arguments, exit_code=exit_code)
 
-    def plan(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.run("plan", "--json").stdout)
+    def plan(self, exit_code: int = 0) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.run("plan", "--json", exit_code=exit_code).stdout)
         return document
 
-    def actions(self) -> dict[str, str]:
+    def actions(self, exit_code: int = 0) -> dict[str, str]:
         """What a plan would do to each of our domains."""
-        return {change["address"].removeprefix("lab/"): change["action"] for change in self.plan()["changes"]}
+        changes = self.plan(exit_code)["changes"]
+        return {change["address"].removeprefix("lab/"): change["action"] for change in changes}
 
     def assert_nothing_to_do(self) -> None:
         self.run("plan", "--detailed-exitcode", exit_code=0)

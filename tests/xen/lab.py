@@ -194,7 +194,7 @@ def _start_qemu(folder: Path, image: Path, port: int) -> subprocess.Popen[bytes]
         *("-display", "none", "-nodefaults", "-no-user-config", "-serial", f"file:{folder}/console.log"),
         *("-kernel", f"{image}/xen.elf", "-append"),
         f"com1=115200,8n1 console=com1 noreboot dom0_mem={DOM0_MEMORY_MIB}M,max:{DOM0_MEMORY_MIB}M "
-        f"dom0_max_vcpus={CPUS}",
+        f"dom0_max_vcpus={CPUS} spec-ctrl=eager-fpu",  # lazy switching loses registers under emulation
         "-initrd",
         f"{image}/vmlinuz-dom0 console=hvc0 quiet loglevel=4 mitigations=off net.ifnames=0,{image}/initrd-dom0",
         *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-rng-pci"),
