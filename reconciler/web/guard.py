@@ -6,6 +6,8 @@ page may do: nothing but be shown.
 
 from __future__ import annotations
 
+from email.utils import formatdate
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,7 +34,7 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(self._headers)
+                MutableHeaders(scope=message).update({"Date": formatdate(usegmt=True), **self._headers})
             await send(message)
 
         answer = self._refusal(Headers(scope=scope)) or self._app

@@ -59,6 +59,7 @@ async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncI
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                date_header=False,
                 timeout_keep_alive=_IDLE_SECONDS,
                 timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
                 h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
@@ -68,15 +69,29 @@ async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncI
         try:
             yield Serving(url=f"http://{endpoint.with_port(port)}/", notes=notes)
         finally:
-            server.should_exit = True
+            server.end()
             await running
 
 
 class _Server(Server):
-    """SIGTERM and SIGINT belong to the loop, which finishes its steps first; uvicorn would take them."""
+    """A guest in the loop's process, where uvicorn would be the master."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._ended = asyncio.Event()
+
+    def end(self) -> None:
+        self.should_exit = True
+        self._ended.set()
+
+    async def main_loop(self) -> None:
+        """Sleeps. uvicorn's own looks at the clock ten times a second, at half the cpu time the loop may have at rest;
+        all that it would do for us is to keep a Date header, which `guard` writes."""
+        await self._ended.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT belong to the loop, which finishes its steps first; uvicorn would take them."""
         yield
 
 

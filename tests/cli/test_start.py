@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
 
 from reconciler import cli
 
-HEAVY = ("asyncio", "deepdiff", "pydantic_core", "rich", "sqlite3", "toml_rs", "tree_sitter", "reconciler.reconcile")
+WEB = ("jinja2", "prometheus_client", "starlette", "uvicorn", "reconciler.web")
+HEAVY = (
+    *("asyncio", "deepdiff", "pydantic_core", "rich", "sqlite3", "toml_rs", "tree_sitter", "reconciler.reconcile"),
+    *WEB,
+)
 _PROBE = """
 import sys
 from reconciler import cli
@@ -21,10 +26,20 @@ print("loaded:", *(name for name in sys.modules))
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], []], ids=["help", "version", "nothing"])
 def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
-    process = subprocess.run([sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=True)
-    loaded = process.stdout.rpartition("loaded:")[2].split()
+    loaded = _loaded_by(*arguments)
     assert "click" in loaded
-    assert not set(HEAVY) & set(loaded)
+    assert not loaded & set(HEAVY)
+
+
+def test_only_watch_loads_a_web_server(tree: Path) -> None:
+    loaded = _loaded_by("plan")
+    assert "reconciler.reconcile" in loaded
+    assert not loaded & set(WEB)
+
+
+def _loaded_by(*arguments: str) -> set[str]:
+    process = subprocess.run([sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=True)
+    return set(process.stdout.rpartition("loaded:")[2].split())
 
 
 def test_the_list_of_commands_repeats_what_each_says_of_itself() -> None:

@@ -136,6 +136,7 @@ async def test_browsers_may_load_run_and_frame_nothing(site: Site, path: str) ->
     headers = (await site.ask(path)).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
+    assert headers["date"].endswith(" GMT")
     assert "server" not in headers
     assert "unsafe" not in style
 
