@@ -155,7 +155,7 @@ class _Run:
         self._slots[step.host] += 1
 
     async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
-        """Each step of a way back, as far as it goes."""
+        """Each step of a way back, as far as it goes. One lost reply must not leave a domain down."""
         failed = False
         for planned in steps:
             if failed:
@@ -163,6 +163,8 @@ class _Run:
             else:
                 self._progress.started(planned)
                 result = await self._carry_out(planned)
+                if result.problem is not None and result.problem.transient:
+                    result = await self._carry_out(planned)
                 failed = result.problem is not None
             self._fallen_back.append(result)
             self._progress.finished(result)
@@ -179,11 +181,11 @@ class _Run:
                         await self._follow_back(starts)
 
     def _is_stranded(self, start: PlannedStep) -> bool:
-        result = self._results.get(start.id)
-        down = self._shutdowns.get(start.address)
-        went_down = down in self._results and self._results[down].problem is None and self._results[down].reason is None
+        """Whether its domain is down, or may be (whoever lost the reply to a shutdown does not know)."""
+        result, down = self._results.get(start.id), self._results.get(self._shutdowns.get(start.address, ""))
         untried = result is not None and result.reason is not None
-        return untried and went_down and start.address not in self._brought_back
+        may_be_down = down is not None and down.reason is None and (down.problem is None or down.problem.transient)
+        return untried and may_be_down and start.address not in self._brought_back
 
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
         executor = self._executors[planned.host]

@@ -14,19 +14,24 @@ _REMEMBERED = 10  # failed boots kept for a domain
 def boot_digest(definition: Domain) -> str:
     """sha256 over all that a boot reads: kernel, ramdisk, command line, devices, and what is set only at a start.
 
-    Left out is what changes live or is only kept (memory within maxmem, vcpus, weights, prevent_destroy …): such a
-    change does not make a bad kernel worth another try.
+    So whatever needs a restart is in it. Left out is what changes live or is only kept (memory within maxmem, vcpus,
+    weights, prevent_destroy …): such a change does not make a bad kernel worth another try.
     """
     inputs = {
         "type": definition.type,
         "images": [image.sha256 or image.path for image in definition.images],
-        "cmdline": definition.cmdline,
+        "cmdline": definition.cmdline or "",  # xl lists an empty one for none
         "bootloader": [definition.bootloader, *definition.bootloader_args],
         "firmware": definition.firmware,
         "maxmem_kib": definition.maxmem_kib,
         "maxvcpus": definition.maxvcpus,
+        "cpus": definition.cpus,
+        "on": [definition.on_poweroff, definition.on_reboot, definition.on_crash, definition.on_watchdog],
         "disks": [[disk.devid, disk.target, disk.format, disk.access] for disk in definition.disks],
-        "vifs": [[vif.mac, vif.bridge, vif.ip, vif.script, vif.model, vif.type] for vif in definition.vifs],
+        "vifs": [
+            [vif.mac, vif.bridge, vif.ip, vif.script, vif.rate, vif.model, vif.type, vif.vifname]
+            for vif in definition.vifs
+        ],
         "pci": list(definition.pci),
         "xl": [list(pair) for pair in definition.xl],
     }

@@ -95,14 +95,14 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     leaves nothing but its disks and its config. A domain that only goes down with another just starts again.
     """
     guest, target = change.guest, change.target
-    if change.restarts and not change.writes_config and target is not None and guest is not None:
-        return _links(_start_again(target, target), guest_after(guest, _shutdown(change)))
+    if change.restarts and target is not None and guest is not None and not _boots_anew(change):
+        return _links(_start_again(guest.config or target, target), guest_after(guest, _shutdown(change)))
     unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
     if target is None or target.state != "running" or change.action is Action.ADOPT:
         return ()
     tried = guest.candidate if unproven_update and guest is not None and guest.candidate is not None else target
     old = guest.config if guest is not None else None
-    if old is not None and not (unproven_update or (change.writes_config and boot_digest(old) != boot_digest(tried))):
+    if not (unproven_update or _boots_anew(change)):
         return ()
     if guest is not None and change.quarantine == ():  # a rollback that fails leaves nothing behind, so keeps nothing
         guest = replace(guest, quarantine=())
@@ -124,6 +124,14 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
         unproven=True,
     )
     return _links(steps, started)
+
+
+def _boots_anew(change: Change) -> bool:
+    """Whether it starts with boot inputs that have not proven themselves."""
+    old = change.guest.config if change.guest is not None else None
+    if old is None or change.target is None:
+        return True
+    return change.writes_config and boot_digest(old) != boot_digest(change.target)
 
 
 def _start_again(definition: Domain, target: Domain) -> list[Step]:
@@ -271,7 +279,7 @@ def _shutdown(change: Change) -> Shutdown:
     assert guest is not None
     definition = change.target or guest.config or guest.running
     uuid = guest.running.uuid if guest.running is not None else (guest.config.uuid if guest.config else "")
-    if guest.running is not None and failed_before(guest, guest.running) is not None:
+    if guest.running is not None and (change.quarantined or failed_before(guest, guest.running)):
         return _shutdown_of_failed(guest.name, uuid, definition)
     return Shutdown(
         domain=guest.name,

@@ -130,8 +130,9 @@ def _heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent)
     target = change.target
     if target is None or target.state != "running":
         return change
-    failed = failed_before(guest, guest.running) if guest.running is not None else None
     boots = change.action in (Action.CREATE, Action.START, Action.RESTART)
+    # without a difference that is worth a restart, what runs is the target
+    failed = failed_before(guest, guest.running if boots else target) if guest.running is not None else None
     entry = quarantined(guest, target) if boots else failed
     if entry is None:
         return change

@@ -20,7 +20,7 @@ from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
-from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, Shutdown, Start
+from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +147,8 @@ def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple
                 )
                 for number, link in enumerate(links, start=1)
             )
-            proven = change.restarts and not change.writes_config
-            failing = () if proven else tuple(step.id for step in after)
+            gives_up = any(isinstance(link.step, SetQuarantine) for link in links)
+            failing = tuple(step.id for step in after) if gives_up else ()  # else it only goes down with another
             found.append(Fallback(address=change.address, after=failing, steps=planned))
     return tuple(found)
 

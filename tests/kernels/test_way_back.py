@@ -1,0 +1,148 @@
+"""New kernels that fail, each in its own way: the domain is back on the old one, and nobody tries the new one again."""
+
+from __future__ import annotations
+
+import pytest
+
+from .fleet import BETTER, GOOD, WEB, Fleet
+
+PANICS, HANGS, LOOPS = 'boot = "panic"', 'boot = "hang"', 'boot = "reboot-loop"'
+FAILURES = [
+    pytest.param(PANICS, "destroy", "it is gone", id="panic, destroyed"),
+    pytest.param(PANICS, "preserve", "it crashed", id="panic, preserved"),
+    pytest.param(PANICS, "restart", "boot loop", id="panic, restarted"),
+    pytest.param(HANGS, "destroy", "are not connected", id="hang"),
+    pytest.param(f'{HANGS}\nshutdown = "ignore"', "destroy", "are not connected", id="hang that ignores shutdown"),
+    pytest.param(LOOPS, "destroy", "boot loop", id="reboot loop"),
+    pytest.param("boot = 3", "destroy", "The simulated kernel", id="no kernel"),
+]
+
+
+@pytest.mark.parametrize(("behaviour", "on_crash", "named"), FAILURES)
+def test_an_update_that_fails_leaves_the_old_kernel_running(
+    fleet: Fleet, behaviour: str, on_crash: str, named: str
+) -> None:
+    fleet.write("alpha/web.toml", f'{WEB}on_crash = "{on_crash}"\n')
+    fleet.apply()
+    neighbour = fleet.boot("db")
+    fleet.kernel("web", behaviour)
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert named in failed.out
+    assert "fell back: alpha/web runs its last proven definition again, down for " in failed.out
+    assert fleet.runs() == GOOD
+    assert fleet.boot("db") == neighbour
+
+    back = fleet.boot()
+    again = fleet.apply()
+    assert again.code == 3
+    assert "quarantined" in again.out
+    assert fleet.boot() == back
+    assert "alpha/web  quarantined" in fleet.run("status").out
+
+    assert fleet.apply("--retry", "alpha/web").code == 1
+    assert fleet.boot() != back
+    assert fleet.runs() == GOOD
+    assert fleet.boot("db") == neighbour
+
+    fleet.kernel("web", GOOD)  # nothing has to be cleaned
+    assert fleet.run("plan", "--detailed-exitcode").code == 0
+    fleet.kernel("web", BETTER)
+    assert fleet.apply().code == 0
+    assert fleet.runs() == BETTER
+
+
+@pytest.mark.parametrize(("behaviour", "on_crash", "named"), FAILURES)
+def test_a_first_boot_that_fails_leaves_its_disk_and_nothing_else(
+    fleet: Fleet, behaviour: str, on_crash: str, named: str
+) -> None:
+    fleet.write("alpha/web.toml", f'{WEB}on_crash = "{on_crash}"\n')
+    fleet.kernel("web", behaviour)
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert named in failed.out
+    assert "stalled: alpha/web has nothing to fall back to" in failed.out
+    assert fleet.boot() is None
+    assert "/srv/web" in fleet.host().files
+    assert fleet.runs("db") == GOOD
+    assert "alpha/web  stalled" in fleet.run("status").out
+
+    assert fleet.apply().code == 3
+    assert fleet.boot() is None
+    fleet.kernel("web", GOOD)
+    assert fleet.apply().code == 0
+    assert fleet.runs() == GOOD
+
+
+def test_a_second_kernel_that_fails_after_a_failed_first_boot_falls_back_to_nothing(fleet: Fleet) -> None:
+    fleet.kernel("web", PANICS)
+    fleet.apply()
+    fleet.kernel("web", f'{PANICS}\nconsole = "another"')
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert "way back failed" not in failed.out
+    assert fleet.boot() is None
+    assert len(fleet.guest().quarantine) == 2
+
+
+def test_a_guest_that_ignores_shutdown_is_left_running(fleet: Fleet) -> None:
+    fleet.kernel("web", f'{GOOD}\nshutdown = "ignore"')
+    fleet.apply()
+    before = fleet.boot()
+    fleet.kernel("web", BETTER)
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert "after it was asked to shut down" in failed.out
+    assert "fell back" not in failed.out
+    assert fleet.boot() == before
+    assert fleet.guest().quarantine == ()
+
+
+def test_its_plug_is_pulled_when_that_was_asked_for(fleet: Fleet) -> None:
+    fleet.write("alpha/web.toml", f'{WEB}on_shutdown_timeout = "destroy"\nshutdown_timeout = "30s"\n')
+    fleet.kernel("web", f'{GOOD}\nshutdown = "ignore"')
+    fleet.apply()
+    fleet.kernel("web", BETTER)
+    done = fleet.apply()
+    assert done.code == 0
+    assert fleet.runs() == BETTER
+    assert "alpha/web was down for 3" in done.out  # the half minute that it was waited for, and the boot
+
+
+def test_a_way_back_that_fails_tells_both_reasons(running: Fleet) -> None:
+    running.kernel("web", BETTER)
+    running.run("sim", "alpha", "fault", "create-fails", "--times", "2")
+    failed = running.apply()
+    assert failed.code == 1
+    assert "stalled: alpha/web: xl create of web failed" in failed.out
+    assert "The way back failed too: xl create of web failed" in failed.out
+    status = running.run("status").out
+    assert "alpha/web  stalled" in status
+    assert "The way back failed too" in status
+
+    assert running.apply().code == 0  # brings back what last worked
+    assert running.runs() == GOOD
+    assert "alpha/web  quarantined" in running.run("status").out
+
+
+def test_a_domain_that_is_down_is_started_as_it_last_worked(running: Fleet) -> None:
+    running.kernel("web", PANICS)
+    running.apply()
+    running.run("sim", "alpha", "destroy", "web")
+    started = running.apply()
+    assert started.code == 0
+    assert "start: it does not run" in started.out
+    assert running.runs() == GOOD
+
+
+def test_what_depends_on_a_domain_that_falls_back_runs_again_too(fleet: Fleet) -> None:
+    fleet.write("alpha/host.toml", 'toolstack = "simulated"\ndisk_roots = ["/srv"]\nmax_unavailable = 2\n')
+    fleet.write("alpha/db.toml", 'kernel = "kernels/db"\nmemory = 256\ndepends_on = ["web"]\n')
+    fleet.apply()
+    fleet.kernel("web", PANICS)
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert "fell back: alpha/web" in failed.out
+    assert "alpha/db runs again as it was, down for " in failed.out
+    assert (fleet.runs("web"), fleet.runs("db")) == (GOOD, GOOD)
+    assert fleet.guest("db").quarantine == ()
