@@ -55,7 +55,7 @@ def page(view: WatchView) -> str:
         ready=view.is_ready(),
         summary=_summary(metrics),
         last_pass=_last_pass(metrics),
-        problems=document.get("diagnostics", ()),
+        problems=list(_problems(document)),
         parts=list(_parts(document)),
         plan=plan_text(plan) if plan is not None else None,
     )
@@ -71,6 +71,19 @@ def _parts(document: Mapping[str, Any]) -> Iterator[_Part]:
     for host in sorted(by_host):
         by_host[host].domains.sort(key=lambda domain: (domain.get("condition") in _CALM, domain["address"]))
         yield by_host[host]
+
+
+def _problems(document: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+    """What stands in the way of the fleet: told by the last plan, and by watch (its source, a host). Each once."""
+    told = set()
+    for problem in (*document.get("diagnostics", ()), *document.get("watch", {}).get("problems", ())):
+        summary, detail = problem["summary"], problem["detail"]
+        if (summary, detail) in told:
+            continue
+        told.add((summary, detail))
+        path, line = problem.get("path"), problem.get("line")
+        where = problem.get("address") if path is None else path if line is None else f"{path}:{line}"
+        yield {"where": where or "", "summary": summary, "detail": detail, "hint": problem["hint"] or ""}
 
 
 def _summary(metrics: Metrics) -> str:

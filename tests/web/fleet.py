@@ -24,11 +24,19 @@ def a_plan() -> Plan:
 
 def a_document(text: str | None = None) -> dict[str, Any]:
     """The status document that goes with `a_plan`; with `text` wherever others than us choose the words."""
-    words = {key: text for key in ("address", "reason", "hint", "since", "condition") if text is not None}
+    words = {
+        key: text for key in ("address", "reason", "hint", "since", "condition", "condition_reason") if text is not None
+    }
     if text is not None:
         words["address"] = f"alpha/{text}"
-    problem = {"kind": "world", "summary": "beta does not answer", "detail": "ssh gave up.", "hint": "ping beta"}
-    problem |= dict.fromkeys(("address", "path"), text or "")
+    problem: dict[str, Any] = {
+        "kind": "world",
+        "summary": "beta does not answer",
+        "detail": "ssh gave up.",
+        "hint": "ping beta",
+    }
+    refused = {"summary": "the commit is not signed", "detail": text or "The last good one stays.", "hint": None}
+    problem |= dict.fromkeys(("address", "path"), text)
     problem |= dict.fromkeys(("summary", "detail", "hint"), text) if text is not None else {}
     return {
         "format": 1,
@@ -38,15 +46,16 @@ def a_document(text: str | None = None) -> dict[str, Any]:
             _domain("web", "drifted", "start: it does not run", "Stalled") | words,
         ],
         "hosts": {"alpha": {"observed": True}, text or "beta": {"observed": False}},
-        "diagnostics": [{**problem, "line": 3, "column": 1}],
+        "diagnostics": [{**problem, "line": text and 3, "column": text and 1}],
         "summary": {"drifted": 2, "unmanaged": 1},
+        "watch": {"problems": [refused, problem]},
     }
 
 
 def _domain(name: str, status: str, reason: str, condition: str | None = None) -> dict[str, Any]:
     since = SINCE if condition is not None else None
     entry = {"address": f"alpha/{name}", "status": status, "reason": reason, "hint": None}
-    return {**entry, "condition": condition, "since": since}
+    return {**entry, "condition": condition, "condition_reason": reason if since else None, "since": since}
 
 
 @dataclass

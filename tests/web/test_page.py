@@ -62,6 +62,23 @@ def test_hosts_domains_conditions_reasons_and_times() -> None:
     assert "beta does not answer ssh gave up. hint: ping beta" in words
 
 
+def test_why_is_what_watch_makes_of_it() -> None:
+    document = a_document()
+    document["domains"][0]["condition_reason"] = "s4 failed (2 tries; the next one at 2026-11-22T22:00:00Z)"
+    text = page(FakeView(document=document))
+    assert "s4 failed (2 tries; the next one at 2026-11-22T22:00:00Z)" in text
+    assert "start: it does not run" in text
+
+
+def test_problems_of_the_plan_and_of_watch_are_told_once() -> None:
+    document = a_document()
+    document["diagnostics"][0] |= {"path": "specs/alpha/web.toml", "line": 3}
+    words = shown(page(FakeView(document=document)))
+    assert "specs/alpha/web.toml:3 beta does not answer" in words
+    assert "the commit is not signed The last good one stays." in words
+    assert words.count("beta does not answer") == 1
+
+
 def test_domains_that_need_somebody_come_first() -> None:
     document = a_document()
     document["domains"][0] |= {"condition": "Ready", "status": "ready"}  # alpha/db
