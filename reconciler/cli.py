@@ -29,6 +29,7 @@ COMMANDS = {
     "validate": ("reconciler.commands.validate", "validate", "Check everything in the specs that needs no host."),
     "plan": ("reconciler.commands.plan", "plan", "Show what apply would do."),
     "apply": ("reconciler.commands.apply", "apply", "Make the hosts what the specs say."),
+    "watch": ("reconciler.commands.watch", "watch", "Keep the hosts as the specs say, until it is stopped."),
     "status": ("reconciler.commands.status", "status", "Tell how each domain is, and why."),
     "why": ("reconciler.commands.why", "why", "Tell who asks for what in a domain, and what it waits for."),
     "kernels": ("reconciler.commands.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),

@@ -16,9 +16,12 @@ from reconciler.core.plan import Plan
 from reconciler.history import History
 from reconciler.reconcile import Selection
 from reconciler.render.documents import as_text
+from reconciler.render.escape import plain
 from reconciler.render.status import status_document, status_text
 from reconciler.specs import read_tree
 from reconciler.status import judge
+from reconciler.watch import conditions
+from reconciler.watch.conditions import Condition, WatchRecord
 
 
 @click.command(short_help="Tell how each domain is, and why.")
@@ -37,11 +40,32 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
     problems = [problem for problem in plan.diagnostics if problem.kind is not Kind.REFUSED]
     statuses = judge(plan, _failed_ways_back(plan, settings.state_dir))
     print_diagnostics(problems)
+    record = conditions.load(settings.state_dir)
     if as_json:
-        print_data(as_text(status_document(statuses, plan, problems)))
+        document = status_document(statuses, plan, problems)
+        print_data(as_text(document if record is None else conditions.with_conditions(document, record)))
     else:
         print_data(status_text(statuses, plan, paint_for(sys.stdout)))
+        print_data("" if record is None else "\n" + _watch_text(record))
     return exit_code(problems)
+
+
+def _watch_text(record: WatchRecord) -> str:
+    """What watch last said of itself, and of what it does not call ready."""
+    state = "it has made no pass" if record.last_pass is None else f"its last pass ended {record.last_pass}"
+    state += f", and it was stopped {record.stopped}" if record.stopped is not None else ""
+    lines = [f"Watch (process {record.process}, {plain(record.source)}): {state}."]
+    if record.commit is not None:
+        lines.append(
+            f"  commit {record.commit[:12]}" + (f", signed by {plain(record.signer)}" if record.signer else "")
+        )
+    for problem in record.problems:
+        lines.append(f"  {plain(problem.summary)}: {plain(problem.detail)}")
+        lines += [f"    hint: {plain(problem.hint)}"] if problem.hint else []
+    for address, known in sorted(record.domains.items()):
+        if known.condition is not Condition.READY:
+            lines.append(f"  {plain(address)}  {known.condition} since {known.since}: {plain(known.reason)}")
+    return "\n".join(lines) + "\n"
 
 
 def _failed_ways_back(plan: Plan, state_dir: Path) -> dict[str, str]:

@@ -1,0 +1,191 @@
+"""How each domain fares under watch: Ready, Reconciling, Stalled or Held, why, and since when.
+
+Kept as one JSON file in the state directory, replaced as a whole after each pass, so that it outlives a restart of
+watch and `reconciler status` can read it whether watch runs or not. Losing it loses only the "since".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.core.changes import Change
+from reconciler.core.diagnostics import Diagnostic
+from reconciler.core.plan import Plan
+from reconciler.core.state import Desired, address_of
+from reconciler.status import Condition as Status
+from reconciler.status import judge
+from reconciler.watch.backoff import Failure
+from reconciler.watch.logs import moment
+
+_FILE = "watch.json"
+
+
+class Condition(StrEnum):
+    """What watch makes of a domain."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"  # watch works on it, or tries again by itself
+    STALLED = "Stalled"  # it cannot go on until somebody does something
+    HELD = "Held"  # it is left as it is on purpose
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainCondition:
+    condition: Condition
+    reason: str
+    since: str  # UTC, ISO 8601: when the condition became this one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """A problem that is no single domain's: of the source of the specs, a host, the whole run."""
+
+    summary: str
+    detail: str
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchRecord:
+    """What is known after a pass."""
+
+    format: Literal[1] = 1
+    process: int
+    source: str
+    commit: str | None = None
+    signer: str | None = None
+    last_pass: str | None = None  # UTC, ISO 8601
+    stopped: str | None = None  # None: it runs, or was killed
+    problems: tuple[Told, ...] = ()
+    domains: Mapping[str, DomainCondition] = field(default_factory=dict)
+
+
+_RECORD = TypeAdapter(WatchRecord)
+_OF_STATUS = {
+    Status.READY: Condition.READY,
+    Status.RECONCILING: Condition.RECONCILING,
+    Status.STALLED: Condition.STALLED,
+    Status.PENDING_RESTART: Condition.HELD,
+    Status.DRIFTED: Condition.HELD,  # what acts is told apart before
+    Status.UNMANAGED: Condition.STALLED,  # declared, and another's
+    Status.QUARANTINED: Condition.STALLED,
+}
+
+
+def load(state_dir: Path) -> WatchRecord | None:
+    """What watch last wrote; None when nothing, or nothing readable, is there."""
+    try:
+        return _RECORD.validate_json((state_dir / _FILE).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def store(state_dir: Path, record: WatchRecord) -> None:
+    """Raises OSError, for a full disk for one."""
+    state_dir.mkdir(parents=True, exist_ok=True)
+    draft = state_dir / f".{_FILE}.{os.getpid()}"
+    try:
+        draft.write_bytes(_RECORD.dump_json(record))
+        draft.replace(state_dir / _FILE)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def judge_domains(
+    plan: Plan, desired: Desired, failures: Mapping[str, Failure], waiting: Mapping[str, str], *, detect_only: bool
+) -> dict[str, tuple[Condition, str]]:
+    """Address -> condition and reason, of every domain that is declared or ours.
+
+    `failures` are those that are waited out; `waiting` says why restarts wait for others.
+    """
+    statuses = {status.address: status for status in judge(plan, {})}
+    found: dict[str, tuple[Condition, str]] = {}
+    for change in plan.changes:
+        status = statuses[change.address]
+        if not _reconciles(desired, change):
+            found[change.address] = Condition.HELD, status.reason
+        elif change.address in failures and not change.blocked:
+            found[change.address] = _failed(failures[change.address])
+        elif change.address in waiting:
+            found[change.address] = Condition.HELD, waiting[change.address]
+        elif change.acts:
+            why = f"{change.action.value}: {change.reason}"
+            found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why
+        else:
+            found[change.address] = _OF_STATUS[status.condition], status.reason
+    return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found), **found}.items()))
+
+
+def _reconciles(desired: Desired, change: Change) -> bool:
+    part = desired.hosts[change.host]
+    domain = part.domains.get(change.domain)
+    return part.settings.reconcile and (domain is None or domain.policy.reconcile)
+
+
+def _failed(failure: Failure) -> tuple[Condition, str]:
+    tries = "1 try" if failure.count == 1 else f"{failure.count} tries"
+    why = f"{failure.problem} ({tries}; the next one at {moment(failure.retry_at)})"
+    return (Condition.RECONCILING if failure.transient else Condition.STALLED), why
+
+
+def _unseen(plan: Plan, desired: Desired) -> dict[str, tuple[Condition, str]]:
+    """The declared domains of hosts that did not answer."""
+    why = {problem.address: problem for problem in plan.diagnostics if problem.address in desired.hosts}
+    found = {}
+    for host, part in desired.hosts.items():
+        if host in plan.hosts and plan.hosts[host].observed:
+            continue
+        problem = why.get(host)
+        told = problem.detail or problem.summary if problem is not None else "it did not answer"
+        condition = Condition.RECONCILING if problem is None or problem.transient else Condition.STALLED
+        for name in part.domains:
+            found[address_of(host, name)] = condition, f"{host} could not be observed: {told}"
+    return found
+
+
+def _unreadable(desired: Desired, found: Mapping[str, tuple[Condition, str]]) -> dict[str, tuple[Condition, str]]:
+    """Domains that do not exist yet, and whose spec cannot be read."""
+    addresses = [address for address in desired.frozen if "/" in address and address not in found]
+    return dict.fromkeys(addresses, (Condition.STALLED, "its spec file has errors"))
+
+
+def with_since(
+    judged: Mapping[str, tuple[Condition, str]], before: Mapping[str, DomainCondition], now: float
+) -> dict[str, DomainCondition]:
+    """Since when: a condition that stayed keeps its date, whatever became of its reason."""
+    return {
+        address: DomainCondition(
+            condition=condition,
+            reason=reason,
+            since=before[address].since
+            if address in before and before[address].condition is condition
+            else moment(now),
+        )
+        for address, (condition, reason) in judged.items()
+    }
+
+
+def told(problems: Sequence[Diagnostic]) -> tuple[Told, ...]:
+    return tuple(
+        Told(summary=problem.summary, detail=problem.detail, hint=problem.hint) for problem in dict.fromkeys(problems)
+    )
+
+
+def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, Any]:
+    """The document of `status --json` with what watch knows beside it."""
+    domains = []
+    for domain in document["domains"]:
+        known = record.domains.get(domain["address"])
+        about: dict[str, str | None] = {"condition": None, "condition_reason": None, "since": None}
+        if known is not None:
+            about = {"condition": known.condition.value, "condition_reason": known.reason, "since": known.since}
+        domains.append({**domain, **about})
+    summary = {key: value for key, value in _RECORD.dump_python(record, mode="json").items() if key != "domains"}
+    return {**document, "domains": domains, "watch": summary}

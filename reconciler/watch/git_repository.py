@@ -1,0 +1,135 @@
+"""The `git` commands that a source needs: fetch one branch, judge a commit, lay out its files. Called by `git_source`.
+
+Git is told to trust nothing that the repository says about itself: no hooks, no submodules, no questions at a terminal,
+and of signatures only ssh's, by the keys that it is given.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.core.diagnostics import Diagnostic, Kind
+
+_FETCH_SECONDS = 300
+_LOCAL_SECONDS = 120
+_FETCHED, _IN_FORCE = "refs/reconciler/fetched", "refs/reconciler/in-force"
+_CAUTIOUS = {
+    "core.hooksPath": os.devnull,
+    "submodule.recurse": "false",
+    "fetch.recurseSubmodules": "false",
+    "gc.auto": "0",  # what a pass waits for must not take minutes
+    "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
+    "gpg.x509.program": "false",
+}
+_KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_PROXY_")
+
+
+class GitError(Exception):
+    """Why there is no newer commit: git failed, or the commit is refused."""
+
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(diagnostic.detail)
+        self.diagnostic = diagnostic
+
+
+class Repository:
+    """A bare copy of the history of one branch."""
+
+    def __init__(self, folder: Path, url: str, branch: str) -> None:
+        self._folder = folder
+        is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path; git runs in another folder
+        self._url = str(Path(url).absolute()) if is_path else url
+        self._branch = branch
+
+    def fetch(self) -> str:
+        """The commit at the head of the branch, with its history brought here."""
+        if not (self._folder / "HEAD").exists():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._run("init", "--quiet", "--bare", "--template=", ".")
+        refs = f"+refs/heads/{self._branch}:{_FETCHED}"
+        options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
+        self._run("fetch", *options, "--", self._url, refs, timeout=_FETCH_SECONDS)
+        return self._run("rev-parse", "--verify", f"{_FETCHED}^{{commit}}")
+
+    def keep(self, commit: str) -> None:
+        """Never drop this commit, also when the branch moves away from it."""
+        self._run("update-ref", _IN_FORCE, commit)
+
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether `newer` goes on from `older`."""
+        result = self._try("merge-base", "--is-ancestor", older, newer)
+        return result.returncode == 0
+
+    def signer(self, commit: str, signers: Path) -> str | None:
+        """Who signed a commit with a key that the allowed signers file has; None: nobody did."""
+        allowed = ("-c", f"gpg.ssh.allowedSignersFile={signers}")
+        if self._try(*allowed, "verify-commit", commit).returncode != 0:
+            return None
+        return self._run(*allowed, "log", "-1", "--format=%GS", commit) or None
+
+    def lay_out(self, commit: str, path: str, folder: Path) -> bool:
+        """Write the files below `path` in a commit into an empty folder; False when the commit has no such folder.
+
+        A submodule becomes an empty folder; a symlink is laid out as one, and whoever reads decides where it may lead.
+        """
+        tree = f"{commit}:" if path == "." else f"{commit}:{path}"
+        if self._try("cat-file", "-t", tree).stdout.strip() != b"tree":
+            return False
+        index = {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
+        try:
+            self._run("read-tree", tree, environment=index)
+            self._run("checkout-index", "--all", f"--prefix={folder}/", environment=index)
+        finally:
+            Path(index["GIT_INDEX_FILE"]).unlink(missing_ok=True)
+        return True
+
+    def _run(
+        self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> str:
+        result = self._try(*arguments, timeout=timeout, environment=environment)
+        if result.returncode != 0:
+            raise GitError(self._failed(result.stderr.decode(errors="replace")))
+        return result.stdout.decode(errors="replace").strip()
+
+    def _try(
+        self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        settings = [part for key, value in _CAUTIOUS.items() for part in ("-c", f"{key}={value}")]
+        try:
+            return subprocess.run(
+                ["git", "-C", str(self._folder), *settings, *arguments],
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                env={**_environment(), **(environment or {})},
+                timeout=timeout,
+                start_new_session=True,  # so that Ctrl-C reaches us alone
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise GitError(self._failed(f"no answer within {timeout:.0f} s")) from None
+        except OSError as error:
+            raise GitError(self._failed(str(error))) from None
+
+    def _failed(self, said: str) -> Diagnostic:
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        why = next(
+            (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "it failed"
+        )
+        return Diagnostic(
+            kind=Kind.WORLD,
+            summary="the git repository cannot be read",
+            detail=f"{self._url}, branch {self._branch}: git says: {why}.".replace("..", "."),
+            hint=f"try the same by hand: git ls-remote {self._url} {self._branch}",
+            transient=True,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would lead git to another repository."""
+    kept = {
+        key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(_KEPT_SETTINGS)
+    }
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}

@@ -1,0 +1,270 @@
+"""Specs from a branch of a git repository: fetched at every pass, judged, and checked out apart from any work tree.
+
+Kept under `<state dir>/git/<source>/`: `repository.git` holds the history, `trees/<commit>` the files of the commit in
+force, `accepted.json` which commit that is and by which rules the next one is judged. Those are the rules of the last
+accepted commit, so nobody gets a commit accepted by changing the rules in it. A commit that is refused, and a remote
+that is down, leave the last good commit in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.problems import validate
+from reconciler.core.spec import TreeSpec
+from reconciler.specs import TreeCache, read_tree
+from reconciler.specs.files import Content, TreeRoot
+from reconciler.specs.toml import TomlError, parse_toml
+from reconciler.specs.tree import TREE_FILE
+from reconciler.watch.git_repository import GitError, Repository
+from reconciler.watch.source import Specs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the next commit is judged. `signers` is the text of an allowed signers file; see ssh-keygen(1)."""
+
+    require_signed: Literal["none", "head"] = "none"
+    signers: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    commit: str
+    signer: str | None
+    rules: Rules
+
+
+_ACCEPTED = TypeAdapter(Accepted)
+
+
+class GitSource:
+    """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
+
+    def __init__(self, url: str, branch: str, path: str, first: Rules, state_dir: Path) -> None:
+        self.name = f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})"
+        identity = hashlib.sha256("\0".join((url, branch, path)).encode(errors="surrogateescape")).hexdigest()[:12]
+        self._folder = state_dir / "git" / identity
+        self._repository = Repository(self._folder / "repository.git", url, branch)
+        self._path = path.strip("/") or "."
+        self._first = first
+        self._cache = TreeCache()
+        self._laid_out: str | None = None  # the commit whose files this process has written
+
+    async def read(self) -> Specs:
+        return await asyncio.to_thread(self._read)
+
+    async def watch(self, ask: Callable[[], None]) -> None:
+        """A remote says nothing by itself; every pass fetches."""
+
+    def _read(self) -> Specs:
+        try:
+            with self._alone():
+                return self._fetched_and_judged()
+        except GitError as error:
+            raise ReconcilerError(error.diagnostic) from None
+        except OSError as error:
+            raise ReconcilerError(_not_stored(self._folder, error)) from None
+
+    def _fetched_and_judged(self) -> Specs:
+        accepted = self._last_accepted()
+        problems: tuple[Diagnostic, ...] = ()
+        try:
+            accepted = self._newer(accepted)
+        except GitError as error:
+            if accepted is None:
+                raise
+            problems = (_still_in_force(error.diagnostic, accepted.commit),)
+        except OSError as error:
+            if accepted is None:
+                raise
+            problems = (_still_in_force(_not_stored(self._folder, error), accepted.commit),)
+        root = self._lay_out(accepted.commit)
+        reading = read_tree(root, self._cache)
+        reading = replace(reading, desired=replace(reading.desired, commit=accepted.commit))
+        return Specs(reading=reading, root=root, signer=accepted.signer, problems=problems)
+
+    def _newer(self, accepted: Accepted | None) -> Accepted:
+        """The head of the branch, accepted; raises GitError when it cannot be reached, or is refused."""
+        head = self._repository.fetch()
+        if accepted is not None and head == accepted.commit:
+            return accepted
+        if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
+            raise GitError(_rewound(head, accepted.commit, self._folder))
+        rules = accepted.rules if accepted is not None else self._first
+        signer = self._judge(head, rules)
+        root = self._lay_out(head)
+        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, rules))
+        self._repository.keep(head)
+        _replace(self._folder / "accepted.json", _ACCEPTED.dump_json(newer))
+        self._drop_trees_but(head)
+        return newer
+
+    def _judge(self, commit: str, rules: Rules) -> str | None:
+        """Who signed a commit, if that was asked; raises GitError when the rules refuse the commit."""
+        if rules.require_signed == "none":
+            return None
+        if rules.signers is None:
+            raise GitError(_no_signers(commit, self._folder))
+        signers = self._folder / "allowed-signers"
+        _replace(signers, rules.signers.encode())
+        signer = self._repository.signer(commit, signers)
+        if signer is None:
+            raise GitError(_unsigned(commit))
+        return signer
+
+    def _rules_in(self, root: Path, before: Rules) -> Rules:
+        """The rules that a commit sets for the next one: its `[git]` table, without one those of the command line.
+
+        A table that cannot be read changes nothing; neither does one that asks for signatures and names no signers
+        replace those that are known.
+        """
+        tree = TreeRoot(str(root))
+        if not (root / TREE_FILE).exists():
+            return self._first
+        content = tree.read_spec(TREE_FILE, is_link=True)
+        if not isinstance(content, Content):
+            return before
+        try:
+            table = parse_toml(content.text)
+        except TomlError:
+            return before
+        if "git" not in table:
+            return self._first
+        settings, _ = validate(TreeSpec, table)
+        if settings is None:
+            return before
+        named = settings.git.allowed_signers
+        signers = _signers_of(tree, named) if named is not None else before.signers or self._first.signers
+        return Rules(require_signed=settings.git.require_signed, signers=signers)
+
+    def _last_accepted(self) -> Accepted | None:
+        with suppress(FileNotFoundError):
+            try:
+                return _ACCEPTED.validate_json((self._folder / "accepted.json").read_bytes())
+            except ValidationError:
+                raise GitError(_forgotten(self._folder)) from None
+        return None
+
+    def _lay_out(self, commit: str) -> Path:
+        """The folder with the files of a commit, appearing whole or not at all.
+
+        One that another process left is written again: after a power cut it may hold files without their content.
+        """
+        folder = self._folder / "trees" / commit
+        if self._laid_out == commit and folder.is_dir():
+            return folder
+        draft = folder.with_name(f"{commit}.draft")
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(parents=True)
+        if not self._repository.lay_out(commit, self._path, draft):
+            shutil.rmtree(draft)
+            raise GitError(_no_folder(commit, self._path))
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+        self._laid_out = commit
+        return folder
+
+    def _drop_trees_but(self, commit: str) -> None:
+        for folder in (self._folder / "trees").iterdir():
+            if folder.name != commit:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two watches that share a state directory take turns."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def read_signers(path: Path) -> str:
+    """The text of an allowed signers file; raises OSError or UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8")
+
+
+def _signers_of(tree: TreeRoot, named: str) -> str | None:
+    """The text of the file that a `[git]` table names: of the tree, or of this machine when its path is absolute."""
+    if not named.startswith("/"):
+        content = tree.read_spec(named, is_link=True)
+        return content.text if isinstance(content, Content) else None
+    try:
+        return read_signers(Path(named))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.draft")
+    draft.write_bytes(content)
+    draft.replace(path)
+
+
+def _refused(summary: str, detail: str, hint: str) -> Diagnostic:
+    return Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint)
+
+
+def _still_in_force(problem: Diagnostic, commit: str) -> Diagnostic:
+    return replace(problem, detail=f"{problem.detail} Commit {commit[:12]} stays in force.")
+
+
+def _rewound(head: str, accepted: str, folder: Path) -> Diagnostic:
+    return _refused(
+        "the history of the branch was rewound",
+        f"Its head {head[:12]} does not go on from {accepted[:12]}, the last commit that was accepted.",
+        f"put the new commits on top of that one; or, if this was meant, stop watch and remove {folder}",
+    )
+
+
+def _unsigned(commit: str) -> Diagnostic:
+    return _refused(
+        "the commit is not signed by an allowed signer",
+        f"Commit {commit[:12]} has to be signed with the ssh key of an allowed signer.",
+        "sign a commit on top of it: git commit -S --allow-empty (with gpg.format = ssh)",
+    )
+
+
+def _no_signers(commit: str, folder: Path) -> Diagnostic:
+    return _refused(
+        "nobody is allowed to sign",
+        f"Commit {commit[:12]} has to be signed, and the allowed signers file that is named cannot be read.",
+        f"start again by the rules of the command line: stop watch, remove {folder}, give --allowed-signers",
+    )
+
+
+def _no_folder(commit: str, path: str) -> Diagnostic:
+    return _refused(
+        "the commit has no specs",
+        f"In commit {commit[:12]} there is no folder {path}.",
+        "name the folder of the specs in the repository with --path",
+    )
+
+
+def _forgotten(folder: Path) -> Diagnostic:
+    return _refused(
+        "the last accepted commit is not known",
+        f"{folder / 'accepted.json'} is damaged, so nobody can tell whether the history was rewound.",
+        f"look at the branch, then remove {folder} to begin with its head",
+    )
+
+
+def _not_stored(folder: Path, error: OSError) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.WORLD,
+        summary="the commit cannot be stored",
+        detail=f"{folder} cannot be written: {error.strerror or error}.",
+        hint="look whether the disk of the state directory is full",
+        transient=True,
+    )

@@ -1,0 +1,245 @@
+"""The loop: wait for a reason to look, make a pass, tell what came of it. `commands.watch` builds and runs it.
+
+Level-triggered: whatever woke it only says "look now". One signal to stop lets the steps in flight end; the rest is
+left for the next start, which looks at the hosts and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
+from reconciler.core.plan import Plan
+from reconciler.history import History
+from reconciler.render.status import status_document
+from reconciler.status import judge
+from reconciler.watch import conditions
+from reconciler.watch.conditions import WatchRecord
+from reconciler.watch.logs import Log, LoggedSteps, moment
+from reconciler.watch.notify import Notifier
+from reconciler.watch.passes import Outcome, Passes
+from reconciler.watch.source import Source
+from reconciler.watch.triggers import ASKED, INTERVAL, SPECS, Clock, Triggers
+from reconciler.watch.view import Metrics
+
+_FAILED = 1
+_STUCK_SECONDS = 1800.0  # without a step begun or ended: longer than any step may take
+_SIGNS_A_WATCHDOG_PERIOD = 3
+
+
+class Watcher:
+    """A `WatchView` that turns. `run` it once."""
+
+    def __init__(
+        self,
+        source: Source,
+        passes: Passes,
+        state_dir: Path,
+        *,
+        interval_seconds: float,
+        clock: Clock,
+        log: Log,
+        notifier: Notifier,
+    ) -> None:
+        self._source = source
+        self._passes = passes
+        self._state_dir = state_dir
+        self._interval_seconds = interval_seconds
+        self._clock = clock
+        self._log = log
+        self._notifier = notifier
+        self._triggers = Triggers(clock)
+        self._stopping = False
+        self._waiting = False
+        self._last_turn = clock.now()
+        self._plan: Plan | None = None
+        self._metrics = Metrics()
+        self._record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
+        self._told: frozenset[Diagnostic] = frozenset()
+
+    async def run(self, *, once: bool = False) -> int:
+        """Until `stop`, or for one pass. Gives the exit code: that of the pass for one, else 0."""
+        self._log.say("watch begins", source=self._source.name, interval_seconds=self._interval_seconds)
+        try:
+            if once:
+                return _exit_code(await self.make_pass(frozenset({"once"})))
+            async with self._attended():
+                await self._turn()
+            return 0
+        finally:
+            self._notifier.tell("STOPPING=1")
+            await self._passes.close()
+            self._store(replace(self._record, stopped=moment(self._clock.now())))
+            self._log.say("watch ended")
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+        self._stopping = True
+        self._notifier.tell("STOPPING=1")
+        self._log.say("asked to stop", note="what is under way is finished; a second signal leaves at once")
+        self._triggers.ask("stop")
+
+    async def make_pass(self, reasons: frozenset[str]) -> Outcome:
+        """One pass, for these reasons."""
+        began = self._clock.now()
+        self._turned()
+        if ASKED in reasons:
+            self._passes.try_all_now()
+        outcome = await self._passes.make(LoggedSteps(self._log, self._turned), self._stop_reason)
+        self._turned()
+        self._remember(outcome, began)
+        self._tell(outcome, reasons, began)
+        return outcome
+
+    async def _turn(self) -> None:
+        reasons = frozenset({"start"})
+        while not self._stopping:
+            outcome = await self.make_pass(reasons)
+            self._notifier.tell("READY=1")
+            if self._stopping:
+                return
+            seconds = self._interval_seconds
+            if outcome.retry_seconds is not None:
+                seconds = min(seconds, max(outcome.retry_seconds, 1.0))
+            self._waiting = True
+            reasons = await self._triggers.wait(seconds)
+            self._waiting = False
+
+    def _stop_reason(self) -> str | None:
+        """Why an apply should leave the rest: newer specs supersede what is under way."""
+        if self._stopping:
+            return "left for the next start, since watch was asked to stop"
+        if self._triggers.is_asked(SPECS):
+            return "left for the next pass, since the specs changed"
+        return None
+
+    @asynccontextmanager
+    async def _attended(self) -> AsyncIterator[None]:
+        """With the tasks beside the loop: one that looks out for changes, one that gives signs of life."""
+        tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
+        if self._notifier.watchdog_seconds is not None:
+            tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _give_signs(self, period_seconds: float) -> None:
+        while True:
+            if self.is_healthy():
+                self._notifier.tell("WATCHDOG=1")
+            await asyncio.sleep(period_seconds / _SIGNS_A_WATCHDOG_PERIOD)
+
+    def _turned(self) -> None:
+        self._last_turn = self._clock.now()
+
+    def _remember(self, outcome: Outcome, began: float) -> None:
+        now = self._clock.now()
+        if outcome.plan is not None:
+            self._plan = outcome.plan
+        domains = self._record.domains
+        if outcome.domains is not None:
+            domains = conditions.with_since(outcome.domains, domains, now)
+        self._record = replace(
+            self._record,
+            commit=outcome.commit if outcome.plan is not None else self._record.commit,
+            signer=outcome.signer if outcome.plan is not None else self._record.signer,
+            last_pass=moment(now),
+            problems=conditions.told(outcome.problems),
+            domains=domains,
+        )
+        self._metrics = replace(
+            self._metrics,
+            domains_by_condition=Counter(known.condition.value for known in domains.values()),
+            drifted=outcome.drifted if outcome.plan is not None else self._metrics.drifted,
+            passes_total=self._metrics.passes_total + 1,
+            pass_failures_total=self._metrics.pass_failures_total + outcome.failed,
+            last_pass_seconds=now - began,
+            steps_done_total=self._metrics.steps_done_total + len(outcome.result.done),
+            steps_failed_total=self._metrics.steps_failed_total + len(outcome.result.failed),
+            last_commit=self._record.commit,
+            last_pass_ended=now,
+        )
+        self._store(self._record)
+
+    def _store(self, record: WatchRecord) -> None:
+        try:
+            conditions.store(self._state_dir, record)
+        except OSError as error:
+            self._log.say("the conditions could not be stored", "error", detail=str(error))
+
+    def _tell(self, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
+        """The pass in one line, if it found or did anything, and each problem once, when it comes and when it goes."""
+        problems = frozenset(outcome.problems)
+        for problem in outcome.problems:
+            if problem not in self._told:
+                self._log.problem(problem)
+        for gone in sorted(self._told - problems, key=lambda problem: (problem.summary, problem.detail)):
+            self._log.say("no longer", problem=gone.summary, address=gone.address)
+        news = outcome.drifted or outcome.result.done or problems != self._told or reasons != {INTERVAL}
+        self._told = problems
+        counted = self._metrics.domains_by_condition
+        self._notifier.tell(
+            "STATUS=" + (", ".join(f"{counted[word]} {word}" for word in sorted(counted)) or "no domain")
+        )
+        if news:
+            self._log.say(
+                "pass ended",
+                "warning" if outcome.failed else "info",
+                because=", ".join(sorted(reasons)),
+                commit=outcome.commit,
+                drifted=outcome.drifted,
+                steps_done=len(outcome.result.done),
+                steps_failed=len(outcome.result.failed),
+                seconds=round(self._clock.now() - began, 2),
+                **{word.lower(): counted[word] for word in sorted(counted)},
+            )
+
+    # What follows is the WatchView.
+
+    def status_document(self) -> dict[str, Any]:
+        if self._plan is None:
+            empty = {"format": 1, "domains": [], "hosts": {}, "diagnostics": [], "summary": {}}
+            return conditions.with_conditions(empty, self._record)
+        problems = [problem for problem in self._plan.diagnostics if problem.kind is not Kind.REFUSED]
+        document = status_document(judge(self._plan, {}), self._plan, problems)
+        return conditions.with_conditions(document, self._record)
+
+    def plan(self) -> Plan | None:
+        return self._plan
+
+    def metrics(self) -> Metrics:
+        try:
+            downtime = History(self._state_dir).expected_downtime()
+        except ReconcilerError:  # the passes tell that the history is broken
+            downtime = {}
+        return replace(self._metrics, downtime_seconds_by_address=downtime)
+
+    def is_healthy(self) -> bool:
+        return self._waiting or self._clock.now() - self._last_turn < _STUCK_SECONDS
+
+    def is_ready(self) -> bool:
+        return self._metrics.passes_total > 0
+
+    def reconcile_now(self) -> None:
+        self._triggers.ask(ASKED)
+
+
+def _kept(state_dir: Path) -> dict[str, conditions.DomainCondition]:
+    """The conditions that an earlier watch left, so that "since" survives a restart."""
+    record = conditions.load(state_dir)
+    return dict(record.domains) if record is not None else {}
+
+
+def _exit_code(outcome: Outcome) -> int:
+    refusals = outcome.plan.diagnostics if outcome.plan is not None else ()
+    return _FAILED if outcome.result.failed else exit_code((*outcome.problems, *refusals))

@@ -1,0 +1,30 @@
+"""Tell a service manager how we are: one datagram to $NOTIFY_SOCKET. Source of the protocol: sd_notify(3).
+
+Called by the loop. Without a service manager, and when it does not listen, nothing happens.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+
+
+class Notifier:
+    """`watchdog_seconds`: how often the manager wants a sign of life at least; None: it does not ask for one."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._address = environment.get("NOTIFY_SOCKET", "")
+        wanted = environment.get("WATCHDOG_USEC", "")
+        meant_for_us = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self.watchdog_seconds = int(wanted) / 1_000_000 if wanted.isdecimal() and int(wanted) and meant_for_us else None
+
+    def tell(self, state: str) -> None:
+        """Such as READY=1, WATCHDOG=1, STOPPING=1 or STATUS=…"""
+        if not self._address.startswith(("/", "@")):
+            return
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.setblocking(False)  # a manager that hangs must not hang us
+            channel.sendto(state.encode(), address)

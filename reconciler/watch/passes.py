@@ -1,0 +1,174 @@
+"""One pass: read the specs, observe, plan anew, apply, look again, judge each domain. Called by the loop.
+
+What is remembered from pass to pass only decides when something is tried again, never what is to be done.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reconciler.apply import ApplyResult, Progress
+from reconciler.core.changes import Consent
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.plan import Plan
+from reconciler.core.state import Desired
+from reconciler.reconcile import Reconciler, Selection
+from reconciler.watch.backoff import Backoff
+from reconciler.watch.conditions import Condition, judge_domains
+from reconciler.watch.rollout import restarts_to_postpone
+from reconciler.watch.source import Source, Specs
+
+_BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a pass found and did. `plan` None: there were no specs, so nothing was looked at."""
+
+    commit: str | None = None
+    signer: str | None = None
+    plan: Plan | None = None  # as things are after the pass
+    drifted: int = 0  # domains that were not as specified when the pass began
+    result: ApplyResult = field(default_factory=ApplyResult)
+    problems: tuple[Diagnostic, ...] = ()
+    domains: Mapping[str, tuple[Condition, str]] | None = None  # None: nothing new is known
+    retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.result.failed) or any(problem.kind is not Kind.NOTE for problem in self.problems)
+
+
+class Passes:
+    """Makes passes over one source. Close it when done: it holds the connections to the hosts."""
+
+    def __init__(
+        self, source: Source, state_dir: Path, *, detect_only: bool, now: Callable[[], float], backoff: Backoff
+    ) -> None:
+        self._source = source
+        self._state_dir = state_dir
+        self._detect_only = detect_only
+        self._now = now
+        self._backoff = backoff
+        self._reconciler: Reconciler | None = None
+
+    async def make(self, progress: Progress, stop: Callable[[], str | None]) -> Outcome:
+        """Never raises for what hosts, specs or disks do: that is in the outcome."""
+        try:
+            specs = await self._source.read()
+            return await self._over(specs, progress, stop)
+        except ReconcilerError as error:
+            return Outcome(problems=error.diagnostics)
+        except OSError as error:  # a full disk under the state directory, no more file descriptors
+            return Outcome(problems=(_os_problem(error),))
+
+    def try_all_now(self) -> None:
+        """Forget what failed: somebody asks for another try."""
+        self._backoff.try_all_now()
+
+    async def close(self) -> None:
+        if self._reconciler is not None:
+            await self._reconciler.close()
+
+    async def _over(self, specs: Specs, progress: Progress, stop: Callable[[], str | None]) -> Outcome:
+        reconciler, desired = await self._renewed(specs), specs.reading.desired
+        self._backoff.keep(lambda address: _asked_for(desired, address))
+        plan, waiting = await self._plan(reconciler, desired)
+        drifted = sum(bool(change.acts or change.fields) for change in plan.changes)
+        result = ApplyResult()
+        if plan.steps and not self._detect_only and stop() is None:
+            result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
+            self._learn(result, desired)
+            if result.done or result.failed:
+                plan, waiting = await self._plan(reconciler, desired)
+        self._learn_of_hosts(plan, desired)
+        # what is refused to a single domain is told as its condition
+        told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
+        return Outcome(
+            commit=desired.commit,
+            signer=specs.signer,
+            plan=plan,
+            drifted=drifted,
+            result=result,
+            problems=(*specs.problems, *told, *result.diagnostics),
+            domains=self._judged(plan, desired, waiting),
+            retry_seconds=self._retry_seconds(result),
+        )
+
+    async def _renewed(self, specs: Specs) -> Reconciler:
+        if self._reconciler is None:
+            self._reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
+        await self._reconciler.renew(specs.reading, specs.root, specs.signer)
+        return self._reconciler
+
+    async def _plan(self, reconciler: Reconciler, desired: Desired) -> tuple[Plan, dict[str, str]]:
+        """The plan for now, and which restarts are not in it since they wait for others."""
+        failures = self._backoff.waiting(self._now())
+        postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
+        plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
+        for change in plan.changes:
+            if not change.acts and change.target is not None:  # as specified, whoever brought that about
+                self._backoff.succeeded(change.address)
+        failed = [address for address, failure in self._backoff.failures.items() if not failure.transient]
+        waiting = restarts_to_postpone(plan, desired, failed)
+        if waiting:
+            plan = await reconciler.make_plan(Selection(postponed={**waiting, **postponed}), Consent())
+        return plan, waiting
+
+    def _learn(self, result: ApplyResult, desired: Desired) -> None:
+        """Count what failed."""
+        problems = {failed.step.address: failed.problem for failed in reversed(result.failed) if failed.problem}
+        for address, problem in problems.items():
+            self._backoff.failed(address, _asked_for(desired, address), problem, self._now())
+        unfinished = {skipped.step.address for skipped in result.skipped}
+        for address in {done.step.address for done in result.done} - unfinished - set(problems):
+            self._backoff.succeeded(address)
+
+    def _learn_of_hosts(self, plan: Plan, desired: Desired) -> None:
+        """Look again at a silent host before the interval is over, but ever less often."""
+        silent = {problem.address: problem for problem in plan.diagnostics if problem.transient}
+        for host in desired.hosts:
+            if host in silent:
+                self._backoff.failed(host, _asked_for(desired, host), silent[host], self._now())
+            else:
+                self._backoff.succeeded(host)
+
+    def _judged(
+        self, plan: Plan, desired: Desired, waiting: Mapping[str, str]
+    ) -> dict[str, tuple[Condition, str]] | None:
+        if not desired.hosts and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
+            return None  # no tree, or none that can be read: it says nothing about domains
+        failures = self._backoff.waiting(self._now())
+        return judge_domains(plan, desired, failures, waiting, detect_only=self._detect_only)
+
+    def _retry_seconds(self, result: ApplyResult) -> float | None:
+        now = self._now()
+        due = self._backoff.next_try(now)
+        waits = [max(0.0, due - now)] if due is not None else []
+        if any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved since the plan
+            waits.append(_BUSY_RETRY_SECONDS)
+        return min(waits, default=None)
+
+
+def _asked_for(desired: Desired, address: str) -> str:
+    """A digest of all that the specs say about a domain and its host; "" when they do not name it."""
+    host, _, name = address.partition("/")
+    part = desired.hosts.get(host)
+    if part is None or (name and name not in part.domains):
+        return ""
+    asked = (desired.fleet, part.settings, part.domains[name] if name else None)
+    return hashlib.sha256(repr(asked).encode(errors="surrogatepass")).hexdigest()
+
+
+def _os_problem(error: OSError) -> Diagnostic:
+    name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return Diagnostic(
+        kind=Kind.WORLD,
+        summary="the pass could not be made",
+        detail=f"{name}{error.strerror or error}.",
+        hint="look whether the disk of the state directory is full",
+        transient=True,
+    )

@@ -1,0 +1,127 @@
+"""Where the loop gets its specs from, pass by pass; here: a folder of this machine. `git_source` has the other one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.core.diagnostics import Diagnostic
+from reconciler.specs import TreeCache, TreeReading, read_tree
+from reconciler.watch.triggers import Clock
+
+_QUIET_SECONDS = 0.3  # without a change: then an editor, or a `git checkout`, is taken to have ended
+_UNREST_SECONDS = 10.0  # what changes longer than that without a pause is read as it is
+_POLL_SECONDS = 10.0  # between two looks whether the folder itself was replaced
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specs:
+    """The specs in force. `problems` say why newer ones are not: refused, or out of reach."""
+
+    reading: TreeReading
+    root: Path
+    signer: str | None = None
+    problems: tuple[Diagnostic, ...] = ()
+
+
+class Source(Protocol):
+    name: str  # as the user gave it
+
+    async def read(self) -> Specs:
+        """The specs as they are now. Raises ReconcilerError when there are none yet."""
+
+    async def watch(self, ask: Callable[[], None]) -> None:
+        """Call `ask` whenever there may be something new, until cancelled. Only a hint: each pass reads anyway."""
+
+
+class LocalSource:
+    """A folder, watched where the operating system can. `tell` takes a sentence for the log."""
+
+    def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None]) -> None:
+        self.name = str(root)
+        self._root = root
+        self._clock = clock
+        self._tell = tell
+        self._cache = TreeCache()
+        self._settled: str | None = None  # what was last found at rest
+
+    async def read(self) -> Specs:
+        """Specs that are not what was last in force are read again after a moment, until they stay the same.
+
+        In the midst of a checkout files are missing, and a missing file would be a domain to destroy.
+        """
+        reading = await self._read()
+        waited_seconds = 0.0
+        while _state(reading) != self._settled and waited_seconds < _UNREST_SECONDS:
+            await self._clock.wait(asyncio.Event(), _QUIET_SECONDS)
+            waited_seconds += _QUIET_SECONDS
+            before, reading = reading, await self._read()
+            if _state(before) == _state(reading):
+                break
+        self._settled = _state(reading)
+        return Specs(reading=reading, root=self._root)
+
+    async def _read(self) -> TreeReading:
+        return await asyncio.to_thread(read_tree, self._root, self._cache)
+
+    async def watch(self, ask: Callable[[], None]) -> None:
+        """Asks once for each burst of changes, when it is over. A folder that is replaced as a whole is one, too."""
+        try:
+            import watchfiles  # noqa: F401  # asked for here, so that its absence is told once
+        except ImportError:  # no wheel for this platform
+            self._tell("this platform has no watchfiles, so changes of the specs are seen at the interval only")
+            return
+        told = False
+        while True:
+            folder = _identity(self._root)
+            try:
+                await self._watch_folder(folder, ask)
+            except (OSError, RuntimeError) as error:  # the folder is gone; no inotify watches are left
+                if folder is not None and not told:
+                    self._tell(f"the specs cannot be watched, so changes are seen at the interval only: {error}")
+                    told = True
+            await asyncio.sleep(_POLL_SECONDS)
+            if _identity(self._root) != folder:
+                ask()
+
+    async def _watch_folder(self, folder: tuple[int, int] | None, ask: Callable[[], None]) -> None:
+        """Until it is another folder."""
+        import watchfiles
+
+        root = self._root.absolute()
+        async for changes in watchfiles.awatch(
+            root,
+            watch_filter=lambda _, path: _matters(path, root),
+            step=int(_QUIET_SECONDS * 1000),
+            debounce=int(_UNREST_SECONDS * 1000),
+            rust_timeout=int(_POLL_SECONDS * 1000),
+            yield_on_timeout=True,
+        ):
+            if changes:
+                ask()
+            if _identity(self._root) != folder:
+                return
+
+
+def _state(reading: TreeReading) -> str:
+    """What tells one reading from another: the files, and what is wrong with them."""
+    return f"{reading.desired.tree_digest} {[problem.detail for problem in reading.diagnostics]}"
+
+
+def _matters(path: str, root: Path) -> bool:
+    """Whether a change of this path can be one of specs: not that of an editor's temporary file, nor inside .git."""
+    inside = Path(os.path.relpath(path, root)).parts
+    return inside[:1] == ("..",) or not any(part.startswith(".") or part.endswith("~") for part in inside)
+
+
+def _identity(root: Path) -> tuple[int, int] | None:
+    """Which folder it is, whatever links lead there; None when there is none."""
+    try:
+        found = root.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
