@@ -41,7 +41,9 @@ def rollback(settings: Settings, address: str, specs: Path, yes: bool, as_json: 
 def _check_leads_back(plan: Plan, address: str) -> None:
     """Refuse a plan that leaves the domain alone, or does something else to it, without saying that it is blocked."""
     change = next((change for change in plan.changes if change.address == address), None)
-    if change is not None and change.quarantine is None and change.blocked is None:
+    if change is None or change.blocked is not None:
+        return
+    if not change.acts or change.quarantine is None:
         raise refused(
             "cannot be rolled back",
             f"{address} is not rolled back: {change.reason}.",
