@@ -46,9 +46,10 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
 @pytest.fixture(scope="session")
 def legacy_domid(lab: Lab) -> str:
     """The domid of `legacy`, a domain that somebody made with plain xl, with its config file where ours are."""
-    lab.put("/etc/xen/legacy.cfg", LEGACY_CONFIG)
-    lab.xl("create", "/etc/xen/legacy.cfg")
-    lab.wait_for_guest("legacy")
+    if "legacy" not in lab.domains():
+        lab.put("/etc/xen/legacy.cfg", LEGACY_CONFIG)
+        lab.xl("create", "/etc/xen/legacy.cfg")
+        lab.wait_for_guest("legacy")
     return lab.domains()["legacy"]
 
 

@@ -106,4 +106,5 @@ class Fleet:
             f"for name in {names}; do xl destroy $name; {remove} /var/log/xen/console/guest-$name.log; "
             "lvremove -y vg0/$name; done",
             check=False,
+            timeout_seconds=RUN_SECONDS,
         )
