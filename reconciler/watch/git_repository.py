@@ -20,6 +20,7 @@ _CAUTIOUS = {
     "core.hooksPath": os.devnull,
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
+    "core.autocrlf": "false",  # kernels are bytes
     "gc.auto": "0",  # what a pass waits for must not take minutes
     "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
     "gpg.x509.program": "false",
@@ -81,7 +82,7 @@ class Repository:
         index = {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
         try:
             self._run("read-tree", tree, environment=index)
-            self._run("checkout-index", "--all", f"--prefix={folder}/", environment=index)
+            self._run(f"--work-tree={folder}", "checkout-index", "--all", environment=index)
         finally:
             Path(index["GIT_INDEX_FILE"]).unlink(missing_ok=True)
         return True

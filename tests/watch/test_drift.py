@@ -1,0 +1,161 @@
+"""What a host and its specs do to each other: seen at the next look, and repaired as the spec says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.core.diagnostics import Kind
+from tests.watch.conftest import World, look
+
+
+def edit_config(world: World) -> None:
+    world.hand.put("/etc/xen/web.cfg", config_of(world).replace(b"memory = 256", b"memory = 300"))
+
+
+def config_of(world: World) -> bytes:
+    from reconciler.hypervisors.simulated_store import Store
+
+    store = Store(world.state_dir, "alpha")
+    return store.content(store.read(), "/etc/xen/web.cfg")
+
+
+DRIFTS: dict[str, Callable[[World], None]] = {
+    "crashed": lambda world: world.hand.crash("web"),
+    "destroyed by hand": lambda world: world.hand.destroy("web"),
+    "memory set by hand": lambda world: world.hand.set("web", {"memory": "128"}),
+    "config file edited": edit_config,
+    "kernel file replaced": lambda world: world.hand.put("/boot/vmlinuz", b"another kernel"),
+    "dom0 rebooted": lambda world: world.hand.reboot(),
+}
+
+
+def as_specified(world: World) -> bool:
+    web, watcher = world.running(), world.watcher(detect_only=True)
+    whole = web.running is not None and web.running.memory_kib == 256 * 1024 and not web.edited
+    return whole and look(watcher).drifted == 0
+
+
+@pytest.mark.parametrize("drift", DRIFTS.values(), ids=DRIFTS)
+def test_drift_is_repaired_at_the_next_look(world: World, drift: Callable[[World], None]) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    assert as_specified(world)
+    drift(world)
+    outcome = look(watcher)
+    assert outcome.drifted
+    assert outcome.result.done
+    assert not outcome.failed
+    assert as_specified(world)
+    assert world.condition("alpha/web") == "Ready"
+
+
+def test_a_replaced_kernel_is_what_runs_afterwards(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    before = world.running().running
+    world.hand.put("/boot/vmlinuz", b"another kernel")
+    look(watcher)
+    after = world.running().running
+    assert before is not None
+    assert after is not None
+    assert before.kernel != after.kernel
+
+
+@pytest.mark.parametrize("drift", DRIFTS.values(), ids=DRIFTS)
+def test_detect_only_tells_and_changes_nothing(world: World, drift: Callable[[World], None]) -> None:
+    look(world.watcher())
+    drift(world)
+    state = world.state_dir / "hosts/alpha/state.json"
+    before = state.read_bytes()
+    watcher = world.watcher(detect_only=True)
+    outcome = look(watcher)
+    assert outcome.drifted
+    assert not outcome.result.done
+    assert state.read_bytes() == before
+    assert world.condition("alpha/web") == "Held"
+    assert watcher.metrics().drifted == outcome.drifted
+    assert watcher.plan() is not None
+
+
+def test_nothing_to_do_is_nothing_said(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher, "start")
+    said = len(world.events())
+    look(watcher)
+    look(watcher)
+    assert len(world.events()) == said
+
+
+def test_a_held_domain_is_shown_and_left_alone(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\nreconcile = false\n')
+    world.hand.destroy("web")
+    assert not look(watcher).result.done
+    known = world.record().domains["alpha/web"]
+    assert known.condition.value == "Held"
+    assert "reconcile = false" in known.reason
+
+
+def test_since_stays_while_the_condition_does_and_survives_a_restart(world: World) -> None:
+    look(world.watcher())
+    first = world.record().domains["alpha/web"].since
+    world.clock.seconds += 3600
+    look(world.watcher())
+    assert world.record().domains["alpha/web"].since == first
+    world.hand.destroy("web")
+    look(world.watcher(detect_only=True))
+    assert world.record().domains["alpha/web"].since > first
+
+
+def test_a_removed_file_destroys_and_an_empty_tree_does_not(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    (world.specs / "alpha/db.toml").unlink()
+    look(watcher)
+    assert world.guest("db") is None
+    (world.specs / "alpha/web.toml").unlink()
+    look(watcher)
+    assert world.running().running is not None
+
+
+def test_a_renamed_file_is_another_domain(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    (world.specs / "alpha/web.toml").rename(world.specs / "alpha/www.toml")
+    look(watcher)
+    assert world.guest("web") is None
+    assert world.running("www").running is not None
+    assert set(world.record().domains) == {"alpha/db", "alpha/www"}
+
+
+def test_a_tree_that_vanishes_changes_nothing_and_forgets_nothing(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    known = world.record().domains
+    world.specs.rename(world.folder / "elsewhere")
+    outcome = look(watcher)
+    assert Kind.SPEC in [problem.kind for problem in outcome.problems]
+    assert world.record().domains == known
+    assert "No spec tree" in [problem.summary for problem in world.record().problems]
+    (world.folder / "elsewhere").rename(world.specs)
+    assert not look(watcher).failed
+    assert world.record().problems == ()
+
+
+def test_a_broken_file_freezes_its_domain_and_every_destroy(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.write(web="memory = \n")
+    (world.specs / "alpha/db.toml").unlink()
+    world.hand.crash("web")
+    outcome = look(watcher)
+    assert not outcome.result.done
+    assert world.condition("alpha/web") == "Stalled"
+    assert world.guest("db") is not None
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\n')
+    look(watcher)
+    assert world.guest("db") is None
+    assert world.condition("alpha/web") == "Ready"

@@ -1,0 +1,325 @@
+"""A branch as the source: a real bare repository, pushed to as people do, with a real ssh key."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.core.diagnostics import Kind
+from reconciler.history import History
+from reconciler.watch.git_source import GitSource, Rules
+from reconciler.watch.loop import Watcher
+from tests.transcript import write_files
+from tests.watch.conftest import TREE, World, look
+
+IDENTITY = {
+    "user.name": "Ada",
+    "user.email": "ada@example.org",
+    "commit.gpgsign": "false",
+    "protocol.file.allow": "always",
+}
+
+
+class Author:
+    """Somebody with a clone, and a key."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.remote = folder / "remote.git"
+        self.work = folder / "work"
+        self.key = folder / "key"
+        self.branch = "main"
+        self.run("init", "--quiet", "--bare", "--initial-branch=main", str(self.remote), cwd=folder)
+        self.run("clone", "--quiet", str(self.remote), str(self.work), cwd=folder)
+        self.run("checkout", "--quiet", "-b", "main")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key)], check=True)
+        public = self.key.with_suffix(".pub").read_text()
+        self.signers = f"ada@example.org {public}"
+
+    def run(self, *arguments: str, cwd: Path | None = None) -> str:
+        settings = [part for key, value in IDENTITY.items() for part in ("-c", f"{key}={value}")]
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        done = subprocess.run(
+            ["git", *settings, *arguments],
+            cwd=cwd or self.work,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    def push(self, files: dict[str, str] | None = None, *, sign: bool = False) -> str:
+        """Commit all there is, with these files written first; the new commit."""
+        write_files(files or {}, self.work)
+        self.run("add", "--all")
+        key = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={self.key}")
+        self.run(*key, "commit", "--quiet", "--allow-empty", "-m", "work", *(["-S"] if sign else []))
+        self.run("push", "--quiet", "--force", "origin", self.branch)
+        return self.run("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Author(tmp_path)
+
+
+def follow(world: World, author: Author, *, path: str = "specs", rules: Rules | None = None) -> Watcher:
+    return world.watcher(GitSource(str(author.remote), "main", path, rules or Rules(), world.state_dir))
+
+
+def signed_only(author: Author) -> Rules:
+    return Rules(require_signed="head", signers=author.signers)
+
+
+def summaries(world: World) -> list[str]:
+    return [problem.summary for problem in world.record().problems]
+
+
+def test_a_push_is_applied_and_its_commit_recorded(world: World, author: Author) -> None:
+    first = author.push(TREE)
+    watcher = follow(world, author)
+    assert look(watcher).commit == first
+    assert world.running().commit == first
+    second = author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 128\nmaxmem = 256\n'})
+    outcome = look(watcher)
+    assert outcome.result.done
+    assert world.record().commit == second
+    web = world.running()
+    assert web.commit == second
+    assert web.running is not None
+    assert web.running.memory_kib == 128 * 1024
+    assert [apply.commit for apply in History(world.state_dir).records()] == [second, first]
+    assert watcher.metrics().last_commit == second
+
+
+def test_only_the_commit_in_force_is_kept_on_disk_and_no_work_tree_is_touched(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    (author.work / "specs/alpha/web.toml").write_text("half of an edi")
+    last = author.run("rev-parse", "HEAD")
+    look(watcher)
+    (trees,) = world.state_dir.glob("git/*/trees")
+    assert [folder.name for folder in trees.iterdir()] == [last]
+    author.run("checkout", "--quiet", ".")
+    last = author.push({"specs/alpha/db.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\n'})
+    look(watcher)
+    assert [folder.name for folder in trees.iterdir()] == [last]
+
+
+def test_specs_at_the_root_of_the_repository(world: World, author: Author) -> None:
+    author.push({name.removeprefix("specs/"): text for name, text in TREE.items()})
+    look(follow(world, author, path=""))
+    assert world.running().running is not None
+
+
+def test_a_bad_commit_freezes_its_domain_and_a_good_one_supersedes_it(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    author.push(
+        {"specs/alpha/web.toml": "memory = \n", "specs/alpha/db.toml": 'kernel = "/boot/other"\nmemory = 512\n'}
+    )
+    outcome = look(watcher)
+    assert {done.step.address for done in outcome.result.done} == {"alpha/db"}
+    assert world.condition("alpha/web") == "Stalled"
+    assert Kind.SPEC in [problem.kind for problem in outcome.problems]
+    author.push({"specs/alpha/web.toml": TREE["specs/alpha/web.toml"]})
+    assert not look(watcher).failed
+    assert world.condition("alpha/web") == "Ready"
+
+
+def test_a_commit_that_deletes_everything_destroys_nothing(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    shutil.rmtree(author.work / "specs")
+    (author.work / "README").write_text("gone")
+    author.push()
+    look(watcher)
+    assert "the commit has no specs" in summaries(world)
+    assert world.running().running is not None
+    assert world.running("db").running is not None
+
+
+def test_only_domain_files_deleted_destroys_nothing_either(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    for name in ("web", "db"):
+        (author.work / f"specs/alpha/{name}.toml").unlink()
+    author.push()
+    look(watcher)
+    assert world.running().running is not None
+
+
+def test_a_renamed_file_in_a_commit(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    (author.work / "specs/alpha/web.toml").rename(author.work / "specs/alpha/www.toml")
+    author.push()
+    look(watcher)
+    assert world.guest("web") is None
+    assert world.running("www").running is not None
+
+
+def test_a_submodule_is_not_followed(world: World, author: Author) -> None:
+    inner = Author(_made(world.folder / "inner"))
+    inner.push({"host.toml": 'toolstack = "simulated"\n', "spy.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\n'})
+    author.push(TREE)
+    author.run("submodule", "--quiet", "add", str(inner.remote), "specs/beta")
+    author.push()
+    outcome = look(follow(world, author))
+    assert outcome.plan is not None
+    assert set(outcome.plan.hosts) == {"alpha"}
+    assert not (world.state_dir / "hosts/beta").exists()
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_link_out_of_the_tree_is_not_followed(world: World, author: Author) -> None:
+    (world.folder / "secret.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 64\n')
+    author.push(TREE)
+    (author.work / "specs/alpha/spy.toml").symlink_to(world.folder / "secret.toml")
+    (author.work / "specs/beta").symlink_to("/etc")
+    author.push()
+    outcome = look(follow(world, author))
+    assert world.guest("spy") is None
+    assert "Link out of the tree" in [problem.summary for problem in outcome.problems]
+    assert world.condition("alpha/spy") == "Stalled"
+    assert world.condition("alpha/web") == "Ready"
+
+
+def test_rewound_history_is_refused_and_going_on_from_the_old_one_is_not(world: World, author: Author) -> None:
+    first = author.push(TREE)
+    second = author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 128\nmaxmem = 256\n'})
+    watcher = follow(world, author)
+    look(watcher)
+    author.run("reset", "--quiet", "--hard", first)
+    author.push({"specs/alpha/web.toml": 'kernel = "/boot/evil"\nmemory = 64\n'})
+    for again in (watcher, follow(world, author)):
+        outcome = look(again)
+        assert outcome.commit == second
+        assert summaries(world) == ["the history of the branch was rewound"]
+        assert second[:12] in world.record().problems[0].detail
+    author.run("reset", "--quiet", "--hard", second)
+    third = author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 192\nmaxmem = 256\n'})
+    assert look(watcher).commit == third
+    assert summaries(world) == []
+
+
+def test_a_repository_that_vanishes_leaves_the_last_commit_in_force(world: World, author: Author) -> None:
+    commit = author.push(TREE)
+    watcher = follow(world, author)
+    look(watcher)
+    author.remote.rename(world.folder / "away.git")
+    world.hand.destroy("web")
+    for again in (watcher, follow(world, author)):
+        outcome = look(again)
+        assert outcome.commit == commit
+        assert summaries(world) == ["the git repository cannot be read"]
+    assert world.running().running is not None
+    (world.folder / "away.git").rename(author.remote)
+    assert not look(watcher).problems
+
+
+@pytest.mark.parametrize("url", ["/nowhere/at/all.git", "--upload-pack=touch pwned", "ext::sh -c touch% pwned"])
+def test_a_repository_that_never_was(world: World, url: str) -> None:
+    outcome = look(world.watcher(GitSource(url, "main", "", Rules(), world.state_dir)))
+    assert outcome.plan is None
+    assert [problem.summary for problem in outcome.problems] == ["the git repository cannot be read"]
+    assert not list(world.folder.rglob("pwned"))
+
+
+def test_an_unsigned_commit_is_refused_and_a_signed_one_is_not(world: World, author: Author) -> None:
+    author.push(TREE)
+    watcher = follow(world, author, rules=signed_only(author))
+    assert look(watcher).plan is None
+    assert summaries(world) == ["the commit is not signed by an allowed signer"]
+    signed = author.push(sign=True)
+    assert look(watcher).commit == signed
+    assert world.record().signer == "ada@example.org"
+    assert History(world.state_dir).records()[0].signer == "ada@example.org"
+    author.push({"specs/alpha/web.toml": 'kernel = "/boot/evil"\nmemory = 64\n'})
+    outcome = look(watcher)
+    assert outcome.commit == signed
+    assert not outcome.result.done
+    assert "stays in force" in world.record().problems[0].detail
+
+
+def test_a_commit_is_judged_by_the_rules_of_the_one_before(world: World, author: Author) -> None:
+    signers = {"specs/signers": author.signers}
+    strict = '[git]\nrequire_signed = "head"\nallowed_signers = "signers"\n'
+    first = author.push({**TREE, **signers, "specs/reconciler.toml": strict})
+    watcher = follow(world, author)  # the command line asks for nothing
+    assert look(watcher).commit == first
+    lax = {"specs/reconciler.toml": '[git]\nrequire_signed = "none"\n'}
+    author.push(lax)
+    assert look(watcher).commit == first
+    third = author.push(sign=True)  # ratifies what it stands on
+    assert look(watcher).commit == third
+    fourth = author.push({"specs/alpha/db.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\n'})
+    assert look(watcher).commit == fourth
+
+
+def test_a_foreign_key_and_foreign_rules_count_for_nothing(world: World, author: Author) -> None:
+    stranger = Author(_made(world.folder / "stranger"))
+    strict = '[git]\nrequire_signed = "head"\nallowed_signers = "signers"\n'
+    first = author.push({**TREE, "specs/reconciler.toml": strict, "specs/signers": author.signers}, sign=True)
+    watcher = follow(world, author, rules=signed_only(author))
+    look(watcher)
+    author.key = stranger.key
+    author.push({"specs/signers": stranger.signers}, sign=True)
+    assert look(watcher).commit == first
+    assert summaries(world) == ["the commit is not signed by an allowed signer"]
+
+
+def test_signers_that_cannot_be_read_let_nobody_in(world: World, author: Author) -> None:
+    strict = '[git]\nrequire_signed = "head"\nallowed_signers = "../../../../signers"\n'
+    first = author.push({**TREE, "specs/reconciler.toml": strict}, sign=True)
+    watcher = follow(world, author, rules=signed_only(author))
+    look(watcher)
+    author.push(sign=True)
+    assert look(watcher).commit == first
+    assert summaries(world) == ["nobody is allowed to sign"]
+
+
+def test_what_a_power_cut_left_of_a_commit_is_written_again(world: World, author: Author) -> None:
+    author.push(TREE)
+    look(follow(world, author))
+    (file,) = world.state_dir.glob("git/*/trees/*/alpha/web.toml")
+    file.write_text("")
+    assert not look(follow(world, author)).failed
+    assert file.read_text() == TREE["specs/alpha/web.toml"]
+
+
+def test_a_damaged_memory_of_the_last_commit_is_no_reason_to_trust_the_next(world: World, author: Author) -> None:
+    author.push(TREE)
+    look(follow(world, author))
+    (file,) = world.state_dir.glob("git/*/accepted.json")
+    file.write_text("{")
+    assert look(follow(world, author)).plan is None
+    assert summaries(world) == ["the last accepted commit is not known"]
+
+
+def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> None:
+    commit = author.push(TREE)
+    look(follow(world, author, rules=Rules(signers="x")))
+    (file,) = world.state_dir.glob("git/*/accepted.json")
+    assert json.loads(file.read_text()) == {
+        "commit": commit,
+        "signer": None,
+        "rules": {"require_signed": "none", "signers": "x"},
+    }
