@@ -75,7 +75,7 @@ def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tupl
     if change.acts:  # an apply brings back what last worked
         return Condition.DRIFTED, f"{change.action.value}: {reason}"
     if change.guest is None or not change.guest.exists:
-        return Condition.STALLED, f"it does not run, and never did: {reason}"
+        return Condition.STALLED, f"it does not run: {reason}"
     if entry.reason == ROLLED_BACK:
         return Condition.DRIFTED, "rolled back: what its spec asks for is quarantined until the spec changes"
     return Condition.QUARANTINED, reason
