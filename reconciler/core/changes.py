@@ -57,6 +57,7 @@ class Change:
     guest: Guest | None = field(default=None, repr=False)
     target: Domain | None = field(default=None, repr=False)
     writes_config: bool = False
+    parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
 

@@ -94,8 +94,8 @@ def build_plan(
     problems = list(diagnostics)
     changes = _decide(desired, hosts, consent, unseen or {})
     if targets:
-        changes = [change for change in changes if change.address in targets or change.host in targets]
-    changes = close_dependencies(changes, desired)
+        changes = [change if {change.address, change.host} & targets else _parked(change) for change in changes]
+    changes = [change for change in close_dependencies(changes, desired) if change.acts or not change.parked]
     changes, braked = _brake(changes, desired, hosts, consent)
     problems += braked
     chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
@@ -122,6 +122,21 @@ def build_plan(
         base={name: base_of(host) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
+    )
+
+
+def _parked(change: Change) -> Change:
+    """A change that nobody asked for: its domain stays as it is, or goes down and up with what it depends on."""
+    guest = change.guest
+    runs = guest is not None and guest.owner is Owner.OURS and guest.exists
+    return Change(
+        host=change.host,
+        domain=change.domain,
+        action=Action.NO_OP,
+        reason="not selected",
+        guest=guest,
+        target=guest.config if guest is not None and runs else None,
+        parked=True,
     )
 
 

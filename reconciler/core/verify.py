@@ -167,7 +167,8 @@ def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str
 def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
     """Deciding anew on the replayed host must find nothing to do for what the plan set out to change."""
     part = desired.hosts[name]
-    wanted = {change.domain: change for change in plan.changes if change.host == name and change.acts}
+    acting = [change for change in plan.changes if change.host == name and change.acts]
+    wanted = {change.domain: change for change in acting if not change.parked}  # the others come back as they were
     if not wanted:
         return
     fleet = Fleet(

@@ -7,7 +7,10 @@ from dataclasses import replace
 from reconciler.core.changes import Action, Consent
 from reconciler.core.diagnostics import Kind, exit_code
 from reconciler.core.memory import needed_kib
+from reconciler.core.plan import build_plan
 from reconciler.core.state import Brake, HostSettings, Policy
+from reconciler.core.steps import Start
+from reconciler.core.verify import verify
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, plan, stopped
 
@@ -71,6 +74,24 @@ def test_restarting_a_dependency_takes_its_dependents_along_within_max_unavailab
     at = positions(made)
     assert at["top", "shutdown"] < at["base", "shutdown"] < at["base", "await_ready"] < at["top", "start"]
     assert change_of(made, "top").reason == "base, which it depends on, restarts"
+
+
+def test_a_dependent_that_is_not_selected_goes_down_and_up_as_it_is() -> None:
+    base, top = domain("base"), domain("top", depends_on=("base",))
+    world = host(guest(base), guest(top), guest(domain("other")))
+    wanted = desired(
+        domain("base", kernel=kernel("base", NEW)),
+        domain("top", depends_on=("base",), kernel=kernel("top", NEW)),
+        domain("other", kernel=kernel("other", NEW)),
+        settings=replace(SETTINGS, max_unavailable=2),
+    )
+    made = build_plan(wanted, {"alpha": world}, Consent(), targets=frozenset({"alpha/base"}))
+    verify(made, {"alpha": world}, wanted)
+    assert [change.domain for change in made.changes] == ["base", "top"]
+    assert change_of(made, "top").reason == "base, which it depends on, restarts"
+    starts = {step.step.definition.name: step.step.definition for step in made.steps if isinstance(step.step, Start)}
+    assert starts["top"].kernel == kernel("top")
+    assert starts["base"].kernel == kernel("base", NEW)
 
 
 def test_a_domain_is_not_stopped_under_one_that_depends_on_it() -> None:
