@@ -12,7 +12,7 @@ help:
 	@echo "make test      the tests that need no hypervisor"
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
 	@echo "make lint      style, types, and which module may import which"
-	@echo "make bench     speed at 10,000 domains, as ratios against a floor"
+	@echo "make bench     speed at 10,000 domains, as ratios against a floor; what watch costs at rest"
 	@echo "make clean     remove what make made"
 
 run: $(VENV)/.installed
@@ -36,6 +36,7 @@ lint: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.watch
 
 clean:
 	rm -rf $(VENV) $(STATE) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,16 +12,18 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from reconciler.core.state import Disk, Domain, Image, Vif, XlValue, canonical_json, fingerprint
 from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
-from reconciler.hypervisors.xl_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
+from reconciler.hypervisors.xl_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
 from reconciler.hypervisors.xl_reader import EVENTS, OWN_KEYS, read_values
 
 MARK_PREFIX = "# reconciler-mark: "
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
+_REMEMBERED_FILES = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +171,7 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
     if mark is not None and not intact and mark.body == _digest(mark.text):
         original = read_file(_with_head(mark, mark.text), images).domain
     try:
-        values = parse_cfg(text)
+        values = _values_of(text)
     except XlCfgError as error:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
     reading = read_values(values, images)
@@ -187,6 +189,12 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
     )
+
+
+@lru_cache(maxsize=_REMEMBERED_FILES)
+def _values_of(text: str) -> Mapping[str, Value]:
+    """A loop that looks every minute finds the same texts each time, and parsing them is most of its work."""
+    return parse_cfg(text)
 
 
 def split_mark(text: str) -> tuple[Mark | None, str]:

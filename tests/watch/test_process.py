@@ -1,0 +1,219 @@
+"""The command as a process of its own: signals, the service manager, two of them at once, what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.transcript import write_files
+from tests.watch.conftest import World
+
+DONE, FAILED, REFUSED, INVALID, INTERRUPTED = 0, 1, 3, 4, 130
+SLOW_HOST = 'toolstack = "simulated"\nparallel = 1\n[simulated]\nlatency = "150ms"\n'
+DOMAIN = 'kernel = "/boot/vmlinuz"\nmemory = 64\n'
+SOON_SECONDS = 30.0
+
+
+class Watch:
+    """A running `reconciler watch`, and all that it says."""
+
+    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
+        self.log = world.folder / f"log.{time.monotonic_ns()}"
+        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "--state-dir", str(world.state_dir)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "watch", *arguments], cwd=world.folder, stderr=log, env={**os.environ, **environment}
+            )
+
+    def said(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: self.said(text) or self.process.poll() is not None)
+        assert self.said(text), self.log.read_text()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(SOON_SECONDS)
+
+
+Begin = Callable[..., Watch]
+
+
+@pytest.fixture
+def begin(world: World) -> Iterator[Begin]:
+    """`begin("specs", "--interval", "1s")`; ended with the test, whatever becomes of it."""
+    watches: list[Watch] = []
+
+    def begin_one(*arguments: str, **environment: str) -> Watch:
+        watches.append(Watch(world, *arguments, **environment))
+        return watches[-1]
+
+    yield begin_one
+    for one in watches:
+        one.process.kill()
+        one.process.wait()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_it_watches_repairs_and_ends_with_0(world: World, begin: Begin) -> None:
+    watch = begin("specs", "--interval", "1s")
+    watch.wait_for("ready=2")
+    world.hand.destroy("web")
+    watch.wait_for("drifted=1")
+    until(lambda: world.guest("web") and world.running().running)
+    write_files({"specs/alpha/ns.toml": DOMAIN}, world.folder)
+    watch.wait_for("ready=3")
+    assert watch.end() == DONE
+    assert watch.said("watch ended")
+    assert world.record().stopped is not None
+
+
+def test_sigterm_amid_an_apply_finishes_the_step_and_leaves_the_rest(world: World, begin: Begin) -> None:
+    write_files({"specs/alpha/host.toml": SLOW_HOST}, world.folder)
+    world.write(**{f"d{number}": DOMAIN for number in range(8)})
+    watch = begin("specs")
+    watch.wait_for('event="step done"')
+    assert watch.end() == DONE
+    log = watch.log.read_text()
+    assert "asked to stop" in log
+    assert log.count('event="step begun"') == log.count('event="step done"')
+    assert 'event="step left out"' in log
+    assert 'event="step failed"' not in log
+    again = begin("specs")
+    again.wait_for("ready=10")
+    assert again.end() == DONE
+
+
+def test_a_domain_that_is_down_for_a_restart_is_brought_back_first(world: World, begin: Begin) -> None:
+    assert begin("specs", "--once").process.wait(SOON_SECONDS) == DONE
+    write_files({"specs/alpha/host.toml": SLOW_HOST}, world.folder)
+    world.write(web='kernel = "/boot/other"\nmemory = 256\n', db='kernel = "/boot/other"\nmemory = 512\n')
+    watch = begin("specs")
+    watch.wait_for('step="shut down')
+    assert watch.end() == DONE
+    web, db = world.running("web").running, world.running("db").running
+    assert web is not None
+    assert db is not None
+    assert web.kernel is not None
+    assert db.kernel is not None
+    assert sorted((web.kernel.path.rpartition("/")[2][:5], db.kernel.path.rpartition("/")[2][:5])) == ["other", "vmlin"]
+
+
+def test_a_second_signal_leaves_at_once(world: World, begin: Begin) -> None:
+    write_files({"specs/alpha/host.toml": SLOW_HOST.replace("150ms", "20s")}, world.folder)
+    watch = begin("specs")
+    time.sleep(0.1)
+    until(lambda: watch.said("watch begins"))
+    watch.process.send_signal(signal.SIGTERM)
+    watch.wait_for("asked to stop")
+    began = time.monotonic()
+    assert watch.end() == INTERRUPTED
+    assert time.monotonic() - began < 5
+
+
+def test_ctrl_c_is_an_interruption(begin: Begin) -> None:
+    watch = begin("specs")
+    watch.wait_for("ready=2")
+    assert watch.end(signal.SIGINT) == INTERRUPTED
+
+
+def test_sighup_asks_for_a_look(world: World, begin: Begin) -> None:
+    watch = begin("specs", "--interval", "1h")
+    watch.wait_for("ready=2")
+    world.hand.destroy("web")
+    watch.process.send_signal(signal.SIGHUP)
+    watch.wait_for("because=asked")
+    assert world.running().running is not None
+    assert watch.end() == DONE
+
+
+def test_two_of_them_do_the_work_once(world: World, begin: Begin) -> None:
+    world.write(**{f"d{number}": DOMAIN for number in range(6)})
+    both = [begin("specs", "--interval", "1s"), begin("specs", "--interval", "1s")]
+    for watch in both:
+        watch.wait_for("ready=8")
+    assert [watch.end() for watch in both] == [DONE, DONE]
+    starts = [watch.log.read_text().count('event="step done" address=alpha/d0 step=start') for watch in both]
+    assert sum(starts) == 1
+    assert not any(watch.said("Traceback") or watch.said("step failed") for watch in both)
+
+
+def test_the_service_manager_is_told(world: World, begin: Begin) -> None:
+    path = world.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(SOON_SECONDS)
+        watch = begin("specs", NOTIFY_SOCKET=str(path), WATCHDOG_USEC="300000")
+        heard: set[bytes] = set()
+        while not {b"READY=1", b"WATCHDOG=1"} <= heard:
+            heard.add(manager.recv(4096))
+        assert any(state.startswith(b"STATUS=2 Ready") for state in heard)
+        assert watch.end() == DONE
+        while b"STOPPING=1" not in heard:
+            heard.add(manager.recv(4096))
+
+
+def test_json_logs_are_json(begin: Begin) -> None:
+    watch = begin("specs", "--once", "--log-format", "json")
+    assert watch.process.wait(SOON_SECONDS) == DONE
+    events = [json.loads(line) for line in watch.log.read_text().splitlines()]
+    assert events[0]["event"] == "watch begins"
+    assert {event["level"] for event in events} == {"info"}
+    assert next(event for event in events if event["event"] == "pass ended")["steps_done"] == 8
+
+
+def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    token = world.folder / "token"
+    token.write_text("s3cret-s3cret-s3cret\n")
+    token.chmod(0o600)
+    watch = begin("specs", "--interval", "1h", "--listen", str(port), "--token-file", str(token))
+    watch.wait_for("ready=2")
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=SOON_SECONDS) as answer:
+        document = json.load(answer)
+    assert {(one["address"], one["condition"]) for one in document["domains"]} == {
+        ("alpha/web", "Ready"),
+        ("alpha/db", "Ready"),
+    }
+    world.hand.destroy("web")
+    ask = urllib.request.Request(f"http://127.0.0.1:{port}/reconcile", method="POST")
+    ask.add_header("Authorization", "Bearer s3cret-s3cret-s3cret")
+    with urllib.request.urlopen(ask, timeout=SOON_SECONDS) as answer:
+        assert answer.status == 202
+    watch.wait_for("because=asked")
+    assert world.running().running is not None
+    assert watch.end() == DONE
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda specs: None, DONE),
+        (lambda specs: (specs / "alpha/web.toml").write_text("memory = \n"), INVALID),
+        (lambda specs: (specs / "alpha/host.toml").unlink(), INVALID),
+        (lambda specs: (specs / "alpha/web.toml").write_text(DOMAIN.replace("64", "99999")), REFUSED),
+    ],
+    ids=["fine", "broken domain", "no host", "does not fit"],
+)
+def test_once_ends_as_an_apply_would(world: World, begin: Begin, change: Callable[[Path], object], code: int) -> None:
+    change(world.specs)
+    assert begin("specs", "--once").process.wait(SOON_SECONDS) == code
