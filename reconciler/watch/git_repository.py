@@ -21,7 +21,7 @@ _CAUTIOUS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "core.autocrlf": "false",  # kernels are bytes
-    "gc.auto": "0",  # what a pass waits for must not take minutes
+    "gc.autoDetach": "false",  # nothing goes on in here once git has returned
     "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
     "gpg.x509.program": "false",
 }

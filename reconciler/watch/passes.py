@@ -109,9 +109,11 @@ class Passes:
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
         plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
-        for change in plan.changes:
-            if not change.acts and change.target is not None:  # as specified, whoever brought that about
-                self._backoff.succeeded(change.address)
+        left = {change.address for change in plan.changes if change.acts or change.target is None}
+        for address in list(self._backoff.failures):
+            host = plan.hosts.get(address.partition("/")[0])
+            if "/" in address and address not in left and host is not None and host.observed:
+                self._backoff.succeeded(address)  # as specified, or gone, whoever brought that about
         failed = [address for address, failure in self._backoff.failures.items() if not failure.transient]
         waiting = restarts_to_postpone(plan, desired, failed)
         if waiting:
