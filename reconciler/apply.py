@@ -110,6 +110,8 @@ class _Run:
             while True:
                 if (why := stop()) is not None:
                     self._leave_rest(why)
+                    for host in self._executors:
+                        await self._bring_back_stranded(host)
                 running |= {asyncio.create_task(self._work(step)) for step in self._begin_ready()}
                 if not running:
                     break

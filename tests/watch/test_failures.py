@@ -12,9 +12,11 @@ from reconciler.core.diagnostics import Diagnostic, Kind, world_error
 from reconciler.hypervisors.simulated_store import Store
 from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
+from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.loop import Watcher
+from reconciler.watch.passes import Passes
 from tests.transcript import write_files
-from tests.watch.conftest import START, World, look
+from tests.watch.conftest import HOST, START, World, look
 
 PANICS = b'#!simulated-kernel\nboot = "panic"\n'
 OTHER = b"#!simulated-kernel\nboot_seconds = 2\n"
@@ -232,3 +234,26 @@ def test_a_broken_record_is_as_good_as_none(world: World) -> None:
     assert conditions.load(Path("nowhere")) is None
     assert world.record().last_pass == "2023-11-14T22:13:20Z"
     assert world.clock.seconds - START < 1
+
+
+def test_who_went_down_with_another_is_brought_back_when_the_rest_is_left(world: World) -> None:
+    write_files({"specs/alpha/host.toml": f"{HOST}max_unavailable = 2\n"}, world.folder)
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\ndepends_on = ["db"]\n')
+    look(world.watcher())
+    before = world.running("web").running, world.running("db").running
+    world.write(db='kernel = "/boot/other"\nmemory = 512\n')
+    passes = Passes(
+        world.local(), world.state_dir, detect_only=False, now=world.clock.now, backoff=Backoff(lambda: 0.5)
+    )
+    steps = LoggedSteps(Log(world.log, as_json=False, now=world.clock.now), lambda: None)
+
+    def stop() -> str | None:
+        went_down = any("step done" in event and "shut down" in event for event in world.events())
+        return "left for later" if went_down else None
+
+    outcome = asyncio.run(passes.make(steps, stop))
+    assert {skipped.reason for skipped in outcome.result.skipped} == {"left for later"}
+    assert (world.running("web").running, world.running("db").running) == before
+    look(world.watcher())
+    assert world.condition("alpha/db") == "Ready"
+    assert world.running("db").running != before[1]
