@@ -109,7 +109,7 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
         return _change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(f"{guest.power.value} to end",))
     if guest.exists and guest.running is None:
         why = guest.problem or "xl does not tell its configuration"
-        return _blocked(host, guest.name, Block(f"it runs, but {why}", "look at `xl list -l` on the host"), guest)
+        return _blocked(host, guest.name, Block(f"it is there, but {why}", _hint_for_untold(guest)), guest)
     if address_of(host.name, guest.name) in consent.rollback:
         return _rolled_back(host, guest, desired, consent)
     live = guest.power in (Power.RUNNING, Power.PAUSED)
@@ -208,6 +208,12 @@ def _no_rollback(host: Host, guest: Guest, desired: Domain, wanted: Domain, *, i
         return Block(f"what it booted before is quarantined: {entry.reason}", revert)
     gone = next((image.path for image in wanted.images if image.path not in host.images), None)
     return None if gone is None else Block(f"{gone}, which it booted before, is gone from the host", revert)
+
+
+def _hint_for_untold(guest: Guest) -> str:
+    if guest.power is Power.PAUSED:  # as a domain is that is being made, or was left half made
+        return f"if nobody is creating it just now, clear it away on the host: xl destroy {guest.name}"
+    return "look at `xl list -l` on the host"
 
 
 def _towards_stopped(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...]) -> Change:

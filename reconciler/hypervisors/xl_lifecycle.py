@@ -30,10 +30,17 @@ _STABLE_SECONDS = 30  # a domain that stays shut down or crashed for so long has
 _REBOOT_GAP_SECONDS = 6  # xl's daemon pauses 2 s between the old domain and the new one
 _DESTROY_SECONDS = 60
 
-# The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session.
-_CREATE = (
-    "if command -v setsid >/dev/null; then setsid xl create {file}; else xl create {file}; fi </dev/null >/dev/null"
-)
+# The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
+# must not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
+_CREATE = """
+said=$(mktemp) || exit
+begin() { if command -v setsid >/dev/null; then setsid xl create "$1"; else xl create "$1"; fi; }
+begin "$file" </dev/null >/dev/null 2>"$said"
+status=$?
+cat "$said" >&2
+rm -f "$said"
+exit "$status"
+"""
 
 
 async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -> None:
@@ -42,7 +49,7 @@ async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -
     if await _wait_for_name(xl, domain, report):
         return
     await _wait_for_memory(xl, domain, report)
-    result = await xl.connection.script(_CREATE.format(file=shlex.quote(file)), timeout_seconds=_CREATE_SECONDS)
+    result = await xl.connection.script(f"file={shlex.quote(file)}\n{_CREATE}", timeout_seconds=_CREATE_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
     if result.exit_code == 0 and row is not None:
         return
