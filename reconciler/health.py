@@ -16,7 +16,7 @@ from reconciler.core.state import Look, Power
 from reconciler.core.steps import AwaitReady
 
 POLL_SECONDS = 1.0
-_CONSOLE_LINES = 12
+_CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why
 _NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
 
 

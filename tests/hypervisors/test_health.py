@@ -130,6 +130,15 @@ async def test_the_end_of_the_console_is_shown_without_its_escape_sequences() ->
     assert "\x07" not in detail
 
 
+async def test_the_reason_of_a_linux_panic_is_shown_although_it_comes_before_the_trace() -> None:
+    reason = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
+    trace = "".join(f"[   17.72{number:02}] frame {number}\r\n" for number in range(15))
+    host = Watched(lambda _: replace(UP, power=Power.CRASHED, console=f"booting\r\n[   17.7] {reason}\r\n{trace}"))
+    with pytest.raises(ReconcilerError) as caught:
+        await await_ready(host, wait_for(Ready()))
+    assert reason in str(caught.value.diagnostics[0].detail)
+
+
 async def test_a_host_without_console_logs_says_how_to_get_them() -> None:
     host = Watched(lambda _: replace(UP, power=Power.CRASHED, console=None))
     with pytest.raises(ReconcilerError) as caught:

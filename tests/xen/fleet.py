@@ -98,9 +98,11 @@ class Fleet:
     def assert_nothing_to_do(self) -> None:
         self.run("plan", "--detailed-exitcode", exit_code=0)
 
-    def tear_down(self) -> None:
-        """Rid the lab of our domains by plain xl, whatever state a failed test has left them in."""
-        names = " ".join(sorted(self._ever_written))
+    def tear_down(self, *domains: str) -> None:
+        """Rid the lab of our domains, or of these, by plain xl, whatever state a failed test has left them in."""
+        for domain in domains:
+            (self.specs / "lab" / f"{domain}.toml").unlink(missing_ok=True)
+        names = " ".join(sorted(domains or self._ever_written))
         remove = "rm -rf /etc/xen/$name.cfg /etc/xen/auto/*$name.cfg /var/lib/xen/kernels/$name /srv/$name*.img"
         self.lab.ssh(
             f"for name in {names}; do xl destroy $name; {remove} /var/log/xen/console/guest-$name.log; "
