@@ -5,12 +5,13 @@ BIN    := $(VENV)/bin
 STATE  := .run-state
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-xen lint bench clean
+.PHONY: help run test test-xen test-xen-long lint bench clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
+	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
 	@echo "make lint      style, types, and which module may import which"
 	@echo "make bench     speed at 10,000 domains, as ratios against a floor; what watch costs at rest"
 	@echo "make clean     remove what make made"
@@ -26,7 +27,11 @@ test: $(VENV)/.installed-dev
 
 test-xen: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.xen.lab build
-	$(BIN)/pytest tests/xen -m xen -x --timeout 600 --durations 10
+	$(BIN)/pytest tests/xen -m "xen and not long" -x --timeout 600 --durations 10
+
+test-xen-long: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.xen.lab build
+	$(BIN)/pytest tests/xen -m "xen and long" --timeout 1200 --durations 10
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check

@@ -17,7 +17,7 @@ import pytest
 from tests.xen.fleet import REFUSED, Fleet
 from tests.xen.lab import Lab
 
-pytestmark = pytest.mark.xen
+pytestmark = [pytest.mark.xen, pytest.mark.long]
 
 FAILED = 1
 GUEST = """
