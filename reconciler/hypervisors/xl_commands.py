@@ -24,6 +24,16 @@ _READ_RETRIES = 2
 _RETRY_SECONDS = 1.0
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
+# xl leaves a process behind for each domain, which carries out what on_reboot and on_crash ask for. While there is one,
+# a domain that is not listed is only between two lives. A condition for sh, about the domain `$name`.
+COMES_BACK = """ps -A -ww -o args= | awk -v name="$name" '
+    $1 ~ /(^|\\/)xl$/ && / create / {
+        count = split($NF, part, "/")
+        file = part[count]
+        if (file == name || file == name ".cfg" || (file == "candidate.cfg" && part[count - 1] == name)) found = 1
+    }
+    END { exit !found }'"""
+
 
 @dataclass(frozen=True, slots=True)
 class Xl:
@@ -59,6 +69,10 @@ class Xl:
         if found is None and any(row.name == name for row in rows):
             raise self.name_taken(name)
         return found
+
+    async def comes_back(self, name: str) -> bool:
+        """Whether a domain that is not listed is about to be created again by the process that xl left for it."""
+        return (await self.connection.script(f"name={shlex.quote(name)}\n{COMES_BACK}")).exit_code == 0
 
     async def live(self, name: str, uuid: str) -> Row:
         """The running domain of this name and UUID; raises when it does not run."""

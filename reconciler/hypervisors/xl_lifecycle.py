@@ -27,7 +27,7 @@ _MEMORY_FREE_SECONDS = 60  # freed pages are scrubbed before they count as free
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 _REMNANT_SECONDS = 3  # until a create that failed has cleaned up by itself, or has not
 _STABLE_SECONDS = 30  # a domain that stays shut down or crashed for so long has nobody who clears it away
-_REBOOT_GAP_SECONDS = 6  # xl's daemon pauses 2 s between the old domain and the new one
+_REBOOT_GAP_SECONDS = 30  # xl's daemon pauses 2 s between the old domain and the new one; a busy dom0 takes longer
 _DESTROY_SECONDS = 60
 
 # The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
@@ -157,7 +157,7 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
     deadline = monotonic() + step.timeout_seconds
     watch = _Watch()
     try:
-        while not await _is_gone(xl, step, watch):
+        while not await _is_gone(xl, step):
             row = await _row(xl, step)
             if row is not None:
                 watch.note(row)
@@ -176,13 +176,14 @@ async def _row(xl: Xl, step: Shutdown) -> Row | None:
     return next((row for row in await xl.rows() if row.uuid == step.uuid and row.name in (step.domain, None)), None)
 
 
-async def _is_gone(xl: Xl, step: Shutdown, watch: _Watch) -> bool:
-    if await _row(xl, step) is not None:
-        return False
-    if watch.power is Power.REBOOTING:  # it may only be between two lives
-        await asyncio.sleep(_REBOOT_GAP_SECONDS)
-        return await _row(xl, step) is None
-    return True
+async def _is_gone(xl: Xl, step: Shutdown) -> bool:
+    """Gone for good: one that is only between two lives would come back beside what is started in its place."""
+    deadline = monotonic() + _REBOOT_GAP_SECONDS
+    while await _row(xl, step) is None:
+        if not await xl.comes_back(step.domain) or monotonic() > deadline:
+            return True
+        await asyncio.sleep(POLL_SECONDS)
+    return False
 
 
 async def _press_on(

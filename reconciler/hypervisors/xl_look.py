@@ -8,11 +8,13 @@ from __future__ import annotations
 from reconciler.core.diagnostics import world_error
 from reconciler.core.state import Look, Power
 from reconciler.hypervisors.connection import Result
+from reconciler.hypervisors.xl_commands import COMES_BACK
 from reconciler.hypervisors.xl_output import XlOutputError, parse_list
 
 PROBE_SECONDS = 5
 _CONNECTED = "4"
 _INITIALISING = "1"
+_DAEMON_ENDS_SECONDS = 2  # xl's process outlives its domain for a moment, and the gap between two lives is longer
 _CONSOLE_BYTES = 16 * 1024
 _MARK = "---reconciler---"
 
@@ -41,6 +43,8 @@ if [ "$domid" ]; then
         state) echo "state $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
         esac
     done
+elif {COMES_BACK} && sleep {_DAEMON_ENDS_SECONDS} && {COMES_BACK}; then
+    echo reboots
 fi
 echo {_MARK}
 """
@@ -78,7 +82,7 @@ def read_look(host: str, domain: str, result: Result) -> Look:
         raise world_error("xl is not understood", f"{host}: {error}", None, host) from error
     console = log.removeprefix("log\n") if log.startswith("log\n") else None
     if row is None:
-        return Look(power=Power.ABSENT, console=console)
+        return Look(power=Power.REBOOTING if "reboots" in devices.split() else Power.ABSENT, console=console)
     return Look(
         power=row.power,
         uuid=row.uuid,

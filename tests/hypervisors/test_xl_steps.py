@@ -211,6 +211,17 @@ class TestShutdown:
         await shutting
         assert guests.calls == ["shutdown -F 6"]
 
+    async def test_a_guest_between_two_lives_is_not_gone(
+        self, executor: XlExecutor, guests: Guests, tools: Path, step: Shutdown
+    ) -> None:
+        write_tool(tools, "ps", "echo /usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg")
+        guests.on("shutdown", f"{guests.later('gone')}; echo true >{tools}/ps")
+        shutting = asyncio.create_task(executor.execute(step, ignore))
+        await asyncio.sleep(0.1)
+        guests.show(table_row("web", 6))
+        await shutting
+        assert guests.calls == ["shutdown -F 6"]
+
     async def test_a_zombie_is_reported_not_hammered(
         self, executor: XlExecutor, guests: Guests, step: Shutdown
     ) -> None:
@@ -379,6 +390,24 @@ E""",
 
     async def test_a_domain_that_is_not_there_is_absent(self, executor: XlExecutor) -> None:
         assert (await executor.look("web")).power is Power.ABSENT
+
+    @pytest.mark.parametrize(
+        ("process", "power"),
+        [
+            ("/usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg", Power.REBOOTING),
+            ("xl create /var/lib/xen/kernels/web/candidate.cfg", Power.REBOOTING),
+            ("xl create --quiet --defconfig /usr/pkg/etc/xen/web", Power.REBOOTING),
+            ("xl create /etc/xen/web2.cfg", Power.ABSENT),
+            ("xl console web", Power.ABSENT),
+            ("vi /etc/xen/web.cfg", Power.ABSENT),
+        ],
+    )
+    async def test_a_domain_that_xl_is_about_to_create_again_reboots(
+        self, executor: XlExecutor, tools: Path, process: str, power: Power
+    ) -> None:
+        write_tool(tools, "ps", f"echo {process}")
+        write_tool(tools, "sleep", "")
+        assert (await executor.look("web")).power is power
 
     async def test_the_gate_stands_on_these_looks(
         self, executor: XlExecutor, guests: Guests, xenstore: Callable[..., None]
