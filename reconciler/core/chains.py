@@ -113,7 +113,8 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     reserved_kib = needed_kib(tried, tried.memory_kib)
     if change.restarts and guest is not None:  # what it had is kept for it until the new definition is ready
         reserved_kib = max(reserved_kib, promised_kib(guest))
-    comes_back = old is not None and old.state == "running" and failed_before(guest, old) is None
+    another = old is not None and boot_digest(old) != boot_digest(tried)
+    comes_back = another and old is not None and old.state == "running" and failed_before(guest, old) is None
     if old is not None and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
         steps += _start_again(old, target)
     started = replace(
@@ -131,6 +132,8 @@ def _boots_anew(change: Change) -> bool:
     old = change.guest.config if change.guest is not None else None
     if old is None or change.target is None:
         return True
+    if change.quarantine == () and change.action is Action.START and boot_digest(old) == boot_digest(change.target):
+        return True  # a first boot that failed is tried again
     return change.writes_config and boot_digest(old) != boot_digest(change.target)
 
 

@@ -54,7 +54,7 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
         FieldChange(
             path=path, before=old, after=new, effect=effect, waits=running and _is_lowered_ceiling(path, old, new)
         )
-        for path, old, new, effect in _differences(before, after, desired, host)
+        for path, old, new, effect in _differences(before, after, current, desired, host)
     ]
     if not running:
         changes = [replace(change, effect=Effect.LIVE) for change in changes]
@@ -166,19 +166,20 @@ def _vif(vif: Vif, wanted: Vif | None) -> dict[str, Scalar]:
 
 
 def _differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], desired: Domain, host: Host
+    before: Mapping[str, Any], after: Mapping[str, Any], current: Domain, desired: Domain, host: Host
 ) -> Iterator[tuple[str, Scalar, Scalar, Effect]]:
+    vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
     for key in after:
         if before[key] == after[key]:
             continue
         if key in ("disk", "vif", "xl"):
-            yield from _nested(key, before[key], after[key], desired, host)
+            yield from _nested(key, before[key], after[key], vdevs, desired, host)
         else:
             yield key, before[key], after[key], Effect.LIVE if key in _LIVE else Effect.RESTART
 
 
 def _nested(
-    key: str, before: Mapping[Any, Any], after: Mapping[Any, Any], desired: Domain, host: Host
+    key: str, before: Mapping[Any, Any], after: Mapping[Any, Any], vdevs: Mapping[int, str], desired: Domain, host: Host
 ) -> Iterator[tuple[str, Scalar, Scalar, Effect]]:
     """Differences inside disks, vifs and [xl], found by deepdiff (imported here: it is slow to load)."""
     from deepdiff import DeepDiff
@@ -190,7 +191,7 @@ def _nested(
             old = None if difference.t1 is notpresent else difference.t1
             new = None if difference.t2 is notpresent else difference.t2
             yield (
-                _path_text(key, path, desired),
+                _path_text(key, path, vdevs),
                 _summary(old),
                 _summary(new),
                 _nested_effect(key, path, old, new, desired, host),
@@ -211,10 +212,10 @@ def _nested_effect(key: str, path: list[Any], old: Any, new: Any, desired: Domai
     return Effect.RESTART
 
 
-def _path_text(key: str, path: list[Any], desired: Domain) -> str:
+def _path_text(key: str, path: list[Any], vdevs: Mapping[int, str]) -> str:
     if key == "xl":
         return f"xl.{path[0]}"
-    name = _vdev(desired, path[0]) if key == "disk" else path[0]
+    name = vdevs[path[0]] if key == "disk" else path[0]
     return f"{key}[{name}]" + (f".{path[1]}" if len(path) > 1 else "")
 
 

@@ -17,6 +17,7 @@ from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.decide import decide_host
 from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
@@ -95,7 +96,7 @@ def build_plan(
     changes = _decide(desired, hosts, consent, unseen or {})
     if targets:
         changes = [change if {change.address, change.host} & targets else _parked(change) for change in changes]
-    changes = [change for change in close_dependencies(changes, desired) if change.acts or not change.parked]
+    changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
     changes, braked = _brake(changes, desired, hosts, consent)
     problems += braked
     chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
@@ -123,6 +124,16 @@ def build_plan(
         tree_digest=desired.tree_digest,
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
+
+
+def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
+    """Changes after all that other domains do to them. What is blocked may block more, so it begins anew each time."""
+    while True:
+        settled = close_dependencies(changes, desired)
+        held = held_back(settled, desired, hosts)
+        if not held:
+            return settled
+        changes = [held.get(change.address, change) for change in changes]
 
 
 def _parked(change: Change) -> Change:
