@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from reconciler.core.changes import Action, Change
 from reconciler.core.dependencies import block
@@ -80,8 +81,17 @@ def _failed_waves(changes: list[Change], desired: Desired) -> dict[str, Change]:
     if not failed:
         return {}
     cause = min(failed, key=lambda change: (wave(change), change.address))
+    reason = f"wave {wave(cause)} is not through: {cause.address} is quarantined"
     return {
-        change.address: block(change, f"wave {wave(cause)} is not through: {cause.address} is quarantined")
+        change.address: replace(
+            change,
+            action=Action.NO_OP,
+            reason=reason,
+            waits_for=(f"wave {wave(cause)}",),
+            pending=tuple(f"{field.path} waits for wave {wave(cause)}" for field in change.fields),
+            target=None,
+            downtime_seconds=0,
+        )
         for change in changes
         if change.restarts and not change.parked and wave(change) > wave(cause)
     }

@@ -62,7 +62,9 @@ def test_higher_waves_wait_while_the_canary_is_quarantined() -> None:
     failed = replace(guest(canary), quarantine=with_quarantined(guest(canary), bad, "it panicked"))
     wanted = desired(bad, domain("other", kernel=kernel("other", NEW)), settings=SETTINGS)
     made = plan(host(failed, guest(other)), wanted)
-    assert change_of(made, "other").blocked == "wave -1 is not through: alpha/canary is quarantined"
+    waiting = change_of(made, "other")
+    assert (waiting.action, waiting.waits_for) == (Action.NO_OP, ("wave -1",))
+    assert waiting.reason == "wave -1 is not through: alpha/canary is quarantined"
     assert made.steps == ()
 
 
