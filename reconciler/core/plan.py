@@ -97,6 +97,7 @@ def build_plan(
     if targets:
         changes = [change if {change.address, change.host} & targets else _parked(change) for change in changes]
     changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
+    changes = _with_rename_hints(changes)
     changes, braked = _brake(changes, desired, hosts, consent)
     problems += braked
     chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
@@ -134,6 +135,26 @@ def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) 
         if not held:
             return settled
         changes = [held.get(change.address, change) for change in changes]
+
+
+def _with_rename_hints(changes: list[Change]) -> list[Change]:
+    """A file that was renamed is a destroy and a create that share a disk: say how its domain keeps its identity."""
+    leaving = {
+        (change.host, disk.target): change.guest.definition
+        for change in changes
+        if change.action is Action.DESTROY and change.guest is not None and change.guest.definition is not None
+        for disk in change.guest.definition.disks
+    }
+    hinted = []
+    for change in changes:
+        disks = change.target.disks if change.action is Action.CREATE and change.target is not None else ()
+        old = next((leaving[change.host, disk.target] for disk in disks if (change.host, disk.target) in leaving), None)
+        if old is not None:
+            macs = "".join(f', mac = "{vif.mac}"' for vif in old.vifs)
+            hint = f'if this is {old.name} under another name, pin in its spec: uuid = "{old.uuid}"{macs}'
+            change = replace(change, hint=hint)
+        hinted.append(change)
+    return hinted
 
 
 def _parked(change: Change) -> Change:
