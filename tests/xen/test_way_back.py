@@ -159,7 +159,7 @@ BAD_UPDATES = (
     Bad(
         "reboots for ever",
         on_kernel(WEB, "cloud").replace("console=hvc0", "console=hvc0 rdinit=/sbin/reboot"),
-        "boot loop",
+        "(reboots instead of coming up|is in a boot loop)",
     ),
 )
 
