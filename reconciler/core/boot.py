@@ -61,7 +61,7 @@ def with_quarantined(guest: Guest | None, definition: Domain, reason: str) -> tu
 
 def before_this(guest: Guest) -> Domain | None:
     """Where a rollback leads: what was proven before what runs now; None: nothing is kept."""
-    return guest.config if guest.unproven else guest.previous
+    return guest.config if guest.unproven and guest.config_proven else guest.previous
 
 
 def as_before(desired: Domain, before: Domain) -> Domain:

@@ -113,7 +113,8 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     reserved_kib = needed_kib(tried, tried.memory_kib)
     if change.restarts and guest is not None:  # what it had is kept for it until the new definition is ready
         reserved_kib = max(reserved_kib, promised_kib(guest))
-    another = old is not None and boot_digest(old) != boot_digest(tried)
+    ran = guest is not None and (guest.config_proven or guest.exists)
+    another = ran and old is not None and boot_digest(old) != boot_digest(tried)
     comes_back = another and old is not None and old.state == "running" and failed_before(guest, old) is None
     if old is not None and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
         steps += _start_again(old, target)
@@ -132,9 +133,9 @@ def _boots_anew(change: Change) -> bool:
     old = change.guest.config if change.guest is not None else None
     if old is None or change.target is None:
         return True
-    if change.quarantine == () and change.action is Action.START and boot_digest(old) == boot_digest(change.target):
-        return True  # a first boot that failed is tried again
-    return change.writes_config and boot_digest(old) != boot_digest(change.target)
+    if boot_digest(old) != boot_digest(change.target):
+        return change.writes_config
+    return change.guest is not None and not change.guest.config_proven
 
 
 def _start_again(definition: Domain, target: Domain) -> list[Step]:
@@ -185,23 +186,32 @@ def _steps(change: Change, host: Host, named_disks: frozenset[str]) -> Iterator[
 def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     """Create, start or restart: prepare while the old one still runs, keep the time down short."""
     target, guest = _target(change), change.guest
-    proven = guest is not None and guest.config is not None and change.action is not Action.ADOPT
-    candidate = proven and change.writes_config
+    candidate = guest is not None and guest.config is not None and change.writes_config and not _adopts(change)
     yield from _quarantine(change)
     yield from _stage(target, host)
     yield from _create_disks(target, host)
     if guest is not None and guest.exists:
         yield _shutdown(change)
     yield from _grow_disks(target, host, attached=())
-    if change.writes_config and (candidate or target.state == "stopped" or not proven):
-        yield WriteConfig(definition=target, candidate=candidate, adopt=change.action is Action.ADOPT)
+    if change.writes_config:
+        yield WriteConfig(definition=target, candidate=candidate, proven=_adopts(change), adopt=_adopts(change))
     if target.state == "running":
         yield Start(definition=target, candidate=candidate)
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
-    if candidate:
-        yield PromoteConfig(domain=target.name)
+        yield from _promote(change, candidate=candidate)
     yield from _autostart(change)
     yield from _sweep(change)
+
+
+def _promote(change: Change, *, candidate: bool) -> Iterator[Step]:
+    """Have the host remember that what runs has proven itself, unless it knows."""
+    known = change.guest is not None and change.guest.config is not None and change.guest.config_proven
+    if candidate or not (known or _adopts(change)):
+        yield PromoteConfig(domain=change.domain, first_boot=not candidate)
+
+
+def _adopts(change: Change) -> bool:
+    return change.action is Action.ADOPT
 
 
 def _settle(change: Change, host: Host) -> Iterator[Step]:
@@ -211,9 +221,17 @@ def _settle(change: Change, host: Host) -> Iterator[Step]:
     yield from _create_disks(target, host)
     yield from _grow_disks(target, host, attached=())
     if change.writes_config:
-        yield WriteConfig(definition=target, adopt=change.action is Action.ADOPT)
+        yield WriteConfig(definition=target, proven=_is_proven(change), adopt=_adopts(change))
     yield from _autostart(change)
     yield from _sweep(change)
+
+
+def _is_proven(change: Change) -> bool:
+    """Whether a domain that stays down has got ready before with what it would boot next."""
+    guest = change.guest
+    if _adopts(change) or guest is None or guest.config is None:
+        return _adopts(change)
+    return guest.config_proven and boot_digest(guest.config) == boot_digest(_target(change))
 
 
 def _update_live(change: Change, host: Host) -> Iterator[Step]:
@@ -227,8 +245,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     yield from _grow_disks(target, host, attached=tuple(disk.devid for disk in running.disks))
     if guest.unproven:
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
-        if guest.candidate is not None:
-            yield PromoteConfig(domain=target.name)
+        yield from _promote(change, candidate=guest.candidate is not None)
     yield from _devices(running, target)
     if running.vcpus != target.vcpus:
         yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)
@@ -240,7 +257,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
             domain=target.name, uuid=running.uuid, before_kib=running.memory_kib, memory_kib=target.memory_kib
         )
     if change.writes_config:
-        yield WriteConfig(definition=target, adopt=change.action is Action.ADOPT)
+        yield WriteConfig(definition=target, adopt=_adopts(change))
     yield from _autostart(change)
 
 

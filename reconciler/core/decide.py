@@ -159,13 +159,17 @@ def _tried_again(change: Change, *, runs: bool) -> Change:
 def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: bool) -> Change | None:
     """The way to what last worked, for a domain whose target is quarantined; None: it runs that, or there is none.
 
-    `failed`: what runs is quarantined itself, since an apply was cut short before it had gone the way back.
+    `failed`: what runs is quarantined itself, since an apply was cut short before it had gone the way back. After a
+    first boot that way leads only down.
     """
     if guest.unproven and guest.candidate is not None and not failed:  # say, a rollback that was cut short
         candidate = replace(guest.candidate, policy=target.policy)
         return _acting(host, guest, Action.UPDATE, f"what it runs has not proven itself yet, and {why}", candidate, ())
     old = guest.config
-    if old is None or old.state != "running" or failed_before(guest, old) is not None:
+    if old is not None and failed and guest.exists and not guest.config_proven:
+        remnant = _change(host, guest.name, Action.STOP, f"its first boot failed, and {why}", guest=guest, target=old)
+        return replace(remnant, downtime_seconds=None)
+    if old is None or not guest.config_proven or old.state != "running" or failed_before(guest, old) is not None:
         return None
     old = replace(old, policy=target.policy)
     if not guest.exists:
@@ -312,7 +316,7 @@ def _acting(
     host: Host, guest: Guest, action: Action, reason: str, target: Domain, fields: tuple[FieldChange, ...]
 ) -> Change:
     """The change, or a no-op when there is nothing to do for an update."""
-    written = guest.candidate if guest.unproven else guest.config
+    written = (guest.candidate if guest.unproven else None) or guest.config
     writes = written is None or guest.edited or not _same_config(written, target)
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):

@@ -65,7 +65,9 @@ def _dependency_updates(
             return {change.address: block(change, f"{other.domain} depends on it and runs")}
         bounced = _bounce(other, change)
         if bounced is None:
-            return {change.address: block(change, f"{other.domain} depends on it and may not restart: {other.reason}")}
+            return {
+                change.address: block(change, f"{other.domain} depends on it and may not restart: {_why_not(other)}")
+            }
         return {address: bounced}
     return {}
 
@@ -85,10 +87,17 @@ def _bounce(change: Change, cause: Change) -> Change | None:
     guest = change.guest
     if guest is None or guest.owner is not Owner.OURS or change.target is None or change.action is Action.BLOCKED:
         return None
+    if not change.target.policy.reconcile:
+        return None
     reason = f"{cause.domain}, which it depends on, restarts"
     if change.action is not Action.NO_OP:
         reason = f"{change.reason}; {reason}"
     return replace(change, action=Action.RESTART, reason=reason, downtime_seconds=None)
+
+
+def _why_not(change: Change) -> str:
+    held = change.target is not None and not change.target.policy.reconcile
+    return "its spec says reconcile = false" if held else change.reason
 
 
 def _check_group(change: Change, groups: Mapping[str, list[list[str]]], desired: Desired) -> Change:

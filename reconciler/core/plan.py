@@ -95,7 +95,9 @@ def build_plan(
     problems = list(diagnostics)
     changes = _decide(desired, hosts, consent, unseen or {})
     if targets:
-        changes = [change if {change.address, change.host} & targets else _parked(change) for change in changes]
+        changes = [
+            change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
+        ]
     changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
     changes = _with_rename_hints(changes)
     changes, braked = _brake(changes, desired, hosts, consent)
@@ -157,17 +159,17 @@ def _with_rename_hints(changes: list[Change]) -> list[Change]:
     return hinted
 
 
-def _parked(change: Change) -> Change:
+def _parked(change: Change, desired: Desired) -> Change:
     """A change that nobody asked for: its domain stays as it is, or goes down and up with what it depends on."""
-    guest = change.guest
-    runs = guest is not None and guest.owner is Owner.OURS and guest.exists
+    guest, wanted = change.guest, desired.hosts[change.host].domains.get(change.domain)
+    kept = guest.config if guest is not None and guest.owner is Owner.OURS and guest.exists else None
     return Change(
         host=change.host,
         domain=change.domain,
         action=Action.NO_OP,
         reason="not selected",
         guest=guest,
-        target=guest.config if guest is not None and runs else None,
+        target=kept if kept is None or wanted is None else replace(kept, policy=wanted.policy),
         parked=True,
     )
 

@@ -100,7 +100,7 @@ def guest_after(guest: Guest | None, step: Step) -> Guest | None:
             return replace(
                 base,
                 running=running,
-                unproven=step.candidate,
+                unproven=step.candidate or not base.config_proven,
                 power=Power.RUNNING,
                 actual_kib=running.memory_kib,
             )
@@ -113,17 +113,7 @@ def guest_after(guest: Guest | None, step: Step) -> Guest | None:
 def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
     match step:
         case PromoteConfig():
-            if guest.candidate is None:
-                raise ValueError(f"{guest.name} has no candidate to promote")
-            return replace(
-                guest,
-                config=guest.candidate,
-                previous=None if guest.config is None else replace(guest.config, autostart=None),
-                candidate=None,
-                config_exists=True,
-                edited=False,
-                unproven=False,
-            )
+            return _promoted(guest, step)
         case RemoveConfig():
             if not guest.exists:
                 return None
@@ -167,6 +157,24 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
             assert_never(step)
 
 
+def _promoted(guest: Guest, step: PromoteConfig) -> Guest:
+    if step.first_boot and guest.config is not None:
+        return replace(guest, config_proven=True, unproven=False)
+    if guest.candidate is None:
+        raise ValueError(f"{guest.name} has no candidate to promote")
+    keeps = guest.config is not None and guest.config_proven
+    return replace(
+        guest,
+        config=guest.candidate,
+        previous=replace(guest.config, autostart=None) if keeps and guest.config is not None else guest.previous,
+        candidate=None,
+        config_exists=True,
+        config_proven=True,
+        edited=False,
+        unproven=False,
+    )
+
+
 def _with_config(guest: Guest, step: WriteConfig) -> Guest:
     definition = replace(step.definition, autostart=guest.autostart)
     if step.candidate:
@@ -177,6 +185,7 @@ def _with_config(guest: Guest, step: WriteConfig) -> Guest:
         config=definition,
         candidate=None,
         config_exists=True,
+        config_proven=step.proven,
         edited=False,
         unproven=False,
         running=None if guest.running is None else _as_kept(guest.running, definition),

@@ -177,6 +177,7 @@ class Guest:
 
     `config` is what the config file says, `candidate` a definition that was written but has not proven itself yet,
     `running` what the live domain has (its own fields from the toolstack, the rest from the file it was started from).
+    Of a domain that never got ready, the config itself has not proven itself (`config_proven`).
     """
 
     name: str
@@ -184,7 +185,8 @@ class Guest:
     config: Domain | None = None
     candidate: Domain | None = None
     running: Domain | None = None
-    unproven: bool = False  # runs from the candidate
+    unproven: bool = False  # runs, from the candidate or from a config that never got ready
+    config_proven: bool = True
     previous: Domain | None = None  # the definition before the last one that was promoted: where a rollback leads
     quarantine: tuple[Quarantined, ...] = ()  # not tried again until they change, or --retry
     power: Power = Power.ABSENT

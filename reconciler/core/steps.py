@@ -50,19 +50,27 @@ class DeleteDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteConfig:
-    """Write the xl.cfg with our mark. `candidate`: beside the proven one, until PromoteConfig."""
+    """Write the xl.cfg with our mark. `candidate`: beside the proven one, until PromoteConfig.
+
+    `proven` False: a config file that nothing has got ready from yet.
+    """
 
     definition: Domain
     candidate: bool = False
+    proven: bool = True
     adopt: bool = False  # a file that is not ours may be replaced, since the user said so
     kind: Literal["write_config"] = "write_config"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteConfig:
-    """Make the candidate, which has proven itself, the config file; the old one is kept as the previous one."""
+    """Make the candidate, which has proven itself, the config file; the old one is kept as the previous one.
+
+    After a first boot there is no candidate: then the config file is marked as proven.
+    """
 
     domain: str
+    first_boot: bool = False
     kind: Literal["promote_config"] = "promote_config"
 
 

@@ -13,7 +13,7 @@ from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, Set
 from reconciler.hypervisors.autostart import write_list
 from reconciler.hypervisors.dom0_shell import Dom0Shell
 from reconciler.hypervisors.quarantine import render_quarantine
-from reconciler.hypervisors.xl_cfg import render_file, split_mark
+from reconciler.hypervisors.xl_cfg import as_proven, render_file, split_mark
 
 # `expected` is the digest of the file that was judged before, so that nothing written since is lost.
 _REPLACE = """
@@ -52,7 +52,7 @@ fi
 sha256=$(sha256_of "$candidate")
 umask 077
 trap 'rm -f -- "$unfinished" "$previous.unfinished"' EXIT
-if [ "$expected" ] && [ "$expected" != "$sha256" ]; then
+if [ "$keeps" ] && [ "$expected" != "$sha256" ]; then
     cp -- "$config" "$previous.unfinished"
     persist "$previous.unfinished"
     mv -f -- "$previous.unfinished" "$previous"
@@ -98,12 +98,12 @@ async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | N
     """Write the config file, or the candidate beside it. A config file that is not ours stays, unless adopted."""
     domain, dom0 = step.definition.name, shell.dom0
     target = dom0.candidate_path(domain) if step.candidate else dom0.config_path(domain)
-    expected = await _digest_of_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
-    content = render_file(step.definition, fleet, commit).encode()
+    before = await _read_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
+    content = render_file(step.definition, fleet, commit, proven=step.proven or step.candidate).encode()
     given = {
         "target": target,
-        "expected": expected,
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "expected": _digest(before),
+        "sha256": _digest(content),
         "unfinished": _beside(target, token),
         # a candidate beside a definition that is written directly would be about an older one
         "obsolete": "" if step.candidate else dom0.candidate_path(domain),
@@ -112,17 +112,37 @@ async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | N
 
 
 async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str) -> None:
-    """Make the candidate the config file, keeping the old one as the previous one."""
+    """Make the candidate the config file, keeping the old one as the previous one if that had proven itself."""
     dom0 = shell.dom0
     config = dom0.config_path(step.domain)
+    before = await _read_ours(shell, step.domain, config, fleet, anyone=False)
+    if step.first_boot:
+        await _mark_proven(shell, step, before or b"", token)
+        return
+    mark, _body = split_mark((before or b"").decode(errors="surrogateescape"))
     given = {
         "config": config,
         "candidate": dom0.candidate_path(step.domain),
         "previous": dom0.previous_path(step.domain),
         "unfinished": _beside(config, token),
-        "expected": await _digest_of_ours(shell, step.domain, config, fleet, anyone=False),
+        "expected": _digest(before),
+        "keeps": "yes" if mark is not None and mark.proven else "",
     }
     await shell.act(step.domain, "promoting the candidate failed", _PROMOTE, given)
+
+
+async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, token: str) -> None:
+    """After a first boot that got ready: the same file, with a mark that says so."""
+    config = shell.dom0.config_path(step.domain)
+    content = as_proven(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    given = {
+        "target": config,
+        "expected": _digest(before),
+        "sha256": _digest(content),
+        "unfinished": _beside(config, token),
+        "obsolete": "",
+    }
+    await shell.act(step.domain, "marking the config file as proven failed", _WRITE, given, input=[content])
 
 
 async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
@@ -135,7 +155,7 @@ async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
         "previous": dom0.previous_path(step.domain),
         "quarantine": dom0.quarantine_path(step.domain),
         "folder": f"{dom0.kernel_dir}/{step.domain}",
-        "expected": await _digest_of_ours(shell, step.domain, config, fleet, anyone=False),
+        "expected": _digest(await _read_ours(shell, step.domain, config, fleet, anyone=False)),
     }
     await shell.act(step.domain, "removing the config file failed", _REMOVE, given)
 
@@ -151,8 +171,8 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
     content = render_quarantine(step.entries).encode()
     given = {
         "target": path,
-        "expected": "" if before is None else hashlib.sha256(before).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "expected": _digest(before),
+        "sha256": _digest(content),
         "unfinished": _beside(path, token),
         "obsolete": dom0.candidate_path(step.domain),
     }
@@ -191,8 +211,8 @@ async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None
     content = text.encode(errors="surrogateescape")
     given = {
         "target": path,
-        "expected": "" if before is None else hashlib.sha256(before).hexdigest(),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "expected": _digest(before),
+        "sha256": _digest(content),
         "unfinished": _beside(path, token),
         "obsolete": "",
     }
@@ -200,11 +220,11 @@ async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None
     await shell.act(step.domain, "setting autostart failed", script, given, input=[content])
 
 
-async def _digest_of_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> str:
-    """sha256 of the file at `path`, "" for none. One without our mark is refused unless `anyone` may own it."""
+async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> bytes | None:
+    """The file at `path`, None for none. One without our mark is refused unless `anyone` may own it."""
     content = await _read(shell, domain, path)
     if content is None:
-        return ""
+        return None
     mark, _body = split_mark(content.decode(errors="surrogateescape"))
     if not anyone and (mark is None or mark.fleet != fleet or mark.name != domain):
         whose = "bears no mark of reconciler" if mark is None else f"belongs to the fleet {mark.fleet!r}"
@@ -215,7 +235,12 @@ async def _digest_of_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, 
             f"To take it over: reconciler apply --adopt {address}",
             address,
         )
-    return hashlib.sha256(content).hexdigest()
+    return content
+
+
+def _digest(content: bytes | None) -> str:
+    """sha256 of a file's content, "" for no file."""
+    return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
 async def _read(shell: Dom0Shell, domain: str, path: str) -> bytes | None:

@@ -131,13 +131,16 @@ def _guest(found: _Evidence) -> Guest | None:
     if found.config is None and candidate is None and found.instance is None:
         return None
     started_from, running = _running(found, candidate, problems)
+    mark = found.config.mark if owner is Owner.OURS and found.config is not None else None
+    config_proven = mark is None or mark.proven
     return Guest(
         name=found.name,
         owner=owner,
         config=_placed(_definition(owner, found.config), found),
         candidate=_placed(_definition(owner, candidate), found),
         running=_placed(running, found),
-        unproven=candidate is not None and started_from is candidate,
+        unproven=started_from is not None and (started_from is candidate or not config_proven),
+        config_proven=config_proven,
         power=found.instance.power if found.instance else Power.ABSENT,
         actual_kib=found.instance.actual_kib if found.instance else 0,
         running_seconds=found.instance.running_seconds if found.instance else None,

@@ -24,7 +24,7 @@ from reconciler.hypervisors.quarantine import render_quarantine
 from reconciler.hypervisors.simulated_draft import Draft
 from reconciler.hypervisors.simulated_store import StoredFile
 from reconciler.hypervisors.simulated_view import new_disk
-from reconciler.hypervisors.xl_cfg import render_file
+from reconciler.hypervisors.xl_cfg import as_proven, render_file
 
 FileStep = (
     StageImage
@@ -143,7 +143,7 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
     elif guest is not None and guest.definition is not None and guest.owner is not Owner.OURS:
         draft.bring_disks(guest.definition)
     try:
-        text = render_file(definition, draft.fleet, commit)
+        text = render_file(definition, draft.fleet, commit, proven=step.proven or step.candidate)
     except ValueError as error:
         raise draft.failed(definition.name, "cannot be written as an xl.cfg", f"{error}.") from None
     if step.candidate:
@@ -156,10 +156,15 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
 def _promote_config(draft: Draft, step: PromoteConfig) -> None:
     paths, files = draft.paths, draft.stored.files
     draft.after(step)  # an error when there is nothing to promote
-    draft.refuse_foreign(step.domain, draft.guest(step.domain))
-    proven = files.get(paths.config(step.domain))
-    if proven is not None:
-        files[paths.previous(step.domain)] = proven
+    guest = draft.guest(step.domain)
+    draft.refuse_foreign(step.domain, guest)
+    if step.first_boot:
+        text = draft.store.content(draft.stored, paths.config(step.domain)).decode(errors="surrogateescape")
+        draft.store.put(draft.stored, paths.config(step.domain), as_proven(text).encode(errors="surrogateescape"))
+        return
+    old = files.get(paths.config(step.domain))
+    if old is not None and guest is not None and guest.config_proven:
+        files[paths.previous(step.domain)] = old
     files[paths.config(step.domain)] = files.pop(paths.candidate(step.domain))
 
 

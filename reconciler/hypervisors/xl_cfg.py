@@ -46,6 +46,7 @@ class Mark:
     depends_on: tuple[str, ...] = ()
     on_delete: tuple[tuple[int, Literal["keep", "delete"]], ...] = ()  # by devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
+    proven: bool = True  # whether a domain has got ready from this definition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +64,19 @@ class ConfigFile:
     vifs: tuple[Vif, ...] = ()
 
 
-def render_file(domain: Domain, fleet: str, commit: str | None) -> str:
+def render_file(domain: Domain, fleet: str, commit: str | None, *, proven: bool = True) -> str:
     """The config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
     body = render_body(domain)
-    text = _with_head(_mark_of(domain, fleet, commit, body), body)
+    text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven), body)
     if len(text) > TEXT_MAX:
         raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
     return text
+
+
+def as_proven(text: str) -> str:
+    """A config file of ours, with a mark that says that a domain has got ready from it."""
+    mark, body = split_mark(text)
+    return text if mark is None else _with_head(replace(mark, proven=True), body)
 
 
 def _with_head(mark: Mark, body: str) -> str:
@@ -237,6 +244,7 @@ def _is_sound(mark: Mark) -> bool:
         and isinstance(mark.commit, str | None)
         and mark.state in ("running", "stopped")
         and isinstance(mark.prevent_destroy, bool)
+        and isinstance(mark.proven, bool)
         and isinstance(seconds, int | float)
         and math.isfinite(seconds)
         and mark.on_shutdown_timeout in ("fail", "destroy")

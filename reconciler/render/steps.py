@@ -43,7 +43,7 @@ def _words(step: Step) -> str:
         case WriteConfig():
             return "write the config as a candidate" if step.candidate else "write the config file"
         case PromoteConfig():
-            return "make the candidate the config file"
+            return "note that it has proven itself" if step.first_boot else "make the candidate the config file"
         case RemoveConfig():
             return "remove the config file"
         case SweepImages():

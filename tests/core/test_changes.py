@@ -43,6 +43,7 @@ def test_a_new_domain_is_staged_written_started_and_awaited() -> None:
         "write_config",
         "start",
         "await_ready",
+        "promote_config",
         "set_autostart",
     ]
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.core.boot import with_quarantined
 from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.state import Desired, Host, HostSettings, Policy
 from reconciler.core.verify import verify
 
-from .worlds import NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped
+from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped
 
 SETTINGS = HostSettings(name="alpha", toolstack="simulated", max_unavailable=3)
 
@@ -79,11 +81,20 @@ def test_a_target_is_not_destroyed_under_a_domain_that_depends_on_it() -> None:
     assert change_of(made, "base").blocked == "top depends on it and runs"
 
 
+@pytest.mark.parametrize("targets", [(), ("alpha/base",)], ids=["all", "targeted"])
+def test_a_held_domain_is_not_taken_down_by_the_restart_of_what_it_depends_on(targets: tuple[str, ...]) -> None:
+    base, top = domain("base"), domain("top", depends_on=("base",), policy=Policy(reconcile=False))
+    wanted = desired(domain("base", maxmem_kib=1024 * MIB), top, settings=SETTINGS)
+    made = targeted(host(guest(base), guest(top)), wanted, *targets)
+    assert change_of(made, "base").blocked == "top depends on it and may not restart: its spec says reconcile = false"
+    assert made.steps == ()
+
+
 def test_a_first_boot_that_failed_is_quarantined_again_when_its_retry_fails() -> None:
     web = domain("web")
     down = stopped(web)
-    failed = replace(down, quarantine=with_quarantined(down, web, "it hung"))
+    failed = replace(down, quarantine=with_quarantined(down, web, "it hung"), config_proven=False)
     made = plan(host(failed), desired(web), Consent(retry=frozenset({"alpha/web"})))
-    assert kinds(made, "web") == ["set_quarantine", "start", "await_ready"]
+    assert kinds(made, "web") == ["set_quarantine", "start", "await_ready", "promote_config"]
     (way_back,) = made.fallbacks
     assert [step.step.kind for step in way_back.steps] == ["set_quarantine", "shutdown"]

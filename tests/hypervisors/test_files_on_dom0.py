@@ -237,8 +237,10 @@ class TestConfigFiles:
         return make_domain()
 
     @staticmethod
-    async def write(shell: Dom0Shell, web: Domain, *, candidate: bool = False, adopt: bool = False) -> None:
-        step = WriteConfig(definition=web, candidate=candidate, adopt=adopt)
+    async def write(
+        shell: Dom0Shell, web: Domain, *, candidate: bool = False, proven: bool = True, adopt: bool = False
+    ) -> None:
+        step = WriteConfig(definition=web, candidate=candidate, proven=proven, adopt=adopt)
         await config_files.write(shell, step, "default", None, "t")
 
     async def test_a_config_is_written_and_rewritten_whole(self, shell: Dom0Shell, web: Domain) -> None:
@@ -289,6 +291,23 @@ class TestConfigFiles:
         await self.write(shell, new, candidate=True)  # as if the kill came before the candidate was removed
         await config_files.promote(shell, PromoteConfig(domain="web"), "default", "t")
         assert Path(dom0.previous_path("web")).read_text() == render_file(web, "default", None)
+
+    async def test_a_first_boot_is_proven_later_in_the_same_file(self, shell: Dom0Shell, web: Domain) -> None:
+        path = Path(shell.dom0.config_path("web"))
+        await self.write(shell, web, proven=False)
+        assert path.read_text() == render_file(web, "default", None, proven=False)
+        for _ in range(2):  # the second time after an answer that was lost
+            await config_files.promote(shell, PromoteConfig(domain="web", first_boot=True), "default", "t")
+            assert path.read_text() == render_file(web, "default", None)
+        assert not Path(shell.dom0.previous_path("web")).exists()
+
+    async def test_what_never_got_ready_is_not_kept_as_the_previous_one(self, shell: Dom0Shell, web: Domain) -> None:
+        dom0, new = shell.dom0, replace(web, cmdline="new")
+        await self.write(shell, web, proven=False)
+        await self.write(shell, new, candidate=True, proven=False)
+        await config_files.promote(shell, PromoteConfig(domain="web"), "default", "t")
+        assert Path(dom0.config_path("web")).read_text() == render_file(new, "default", None)
+        assert not Path(dom0.previous_path("web")).exists()
 
     async def test_removing_leaves_nothing_of_ours_and_all_of_others(self, shell: Dom0Shell, web: Domain) -> None:
         dom0 = shell.dom0

@@ -13,6 +13,7 @@ from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by
 
 PANICS, HANGS = 'boot = "panic"', 'boot = "hang"'
 UPDATE = ("stage_image", "shutdown", "write_config", "start", "await_ready", "promote_config", "sweep_images")
+FIRST_BOOT = ("stage_image", "create_disk", "write_config", "start", "await_ready", "promote_config")
 WAY_BACK = ("set_quarantine", "shutdown", "start", "await_ready")
 
 
@@ -115,7 +116,7 @@ def test_a_kernel_that_fails_is_given_up_whatever_happens_meanwhile(
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("at", places(("stage_image", "create_disk", "write_config", "start", "await_ready")))
+@pytest.mark.parametrize("at", places(FIRST_BOOT))
 def test_a_first_boot_that_is_disturbed_arrives_all_the_same(
     running: Fleet, at: int, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +147,47 @@ def test_a_first_boot_that_fails_is_not_tried_again_whatever_happens_meanwhile(
     again = running.apply()
     assert running.boot("new") in (before, None)
     if was_remembered:
-        assert again.code == 3
-        state = "stalled" if before is None else "quarantined"
-        assert f"alpha/new  {state}" in running.run("status").out
+        assert running.boot("new") is None, "what is left of it is cleared away"
+        assert again.code == (3 if before is None else 0)
+        assert running.apply().code == 3
+        assert "alpha/new  stalled" in running.run("status").out
+
+
+@pytest.mark.parametrize("behaviour", [GOOD, HANGS])
+def test_a_first_boot_is_asked_again_whether_it_is_ready_when_the_apply_died_in_its_gate(
+    running: Fleet, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running.write("alpha/new.toml", 'kernel = "kernels/new"\nmemory = 128\n')
+    running.kernel("new", behaviour)
+    begun = sabotaged(running, 3, "killed before", monkeypatch)
+    assert begun[3] == "await_ready"
+    assert running.guest("new").unproven
+    assert "alpha/new  reconciling" in running.run("status").out
+    ended = running.apply()
+    if behaviour == GOOD:
+        assert ended.code == 0, ended.out
+        assert running.runs("new") == GOOD
+        assert not running.guest("new").unproven
+        assert running.guest("new").previous is None
+        assert running.run("plan", "--detailed-exitcode").code == 0
+    else:
+        assert ended.code == 1
+        assert running.boot("new") is None
+        assert "alpha/new  stalled" in running.run("status").out
+
+
+def test_a_domain_that_was_stopped_before_it_ever_ran_has_its_first_boot_later(running: Fleet) -> None:
+    spec = 'kernel = "kernels/new"\nmemory = 128\n'
+    running.kernel("new", HANGS)
+    running.write("alpha/new.toml", f'{spec}state = "stopped"\n')
+    assert running.apply().code == 0
+    running.write("alpha/new.toml", spec)
+    failed = running.apply()
+    assert failed.code == 1
+    assert running.boot("new") is None, "what did not get ready is no remnant"
+    assert "alpha/new  stalled" in running.run("status").out
+    running.kernel("new", GOOD)
+    assert running.apply().code == 0
+    assert running.runs("new") == GOOD
+    assert running.guest("new").previous is None, "what never ran is no way back"
+    assert running.run("rollback", "alpha/new", "--yes").code == 3

@@ -176,7 +176,7 @@ def test_json_logs_are_json(begin: Begin) -> None:
     events = [json.loads(line) for line in watch.log.read_text().splitlines()]
     assert events[0]["event"] == "watch begins"
     assert {event["level"] for event in events} == {"info"}
-    assert next(event for event in events if event["event"] == "pass ended")["steps_done"] == 8
+    assert next(event for event in events if event["event"] == "pass ended")["steps_done"] == 10
 
 
 def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:

@@ -137,6 +137,12 @@ def test_which_file_it_was_started_from(runs: Domain, unproven: bool) -> None:
         assert (guest.running, guest.unproven) == (runs, unproven)
 
 
+@pytest.mark.parametrize("proven", [True, False])
+def test_a_domain_that_runs_from_a_config_which_never_got_ready_is_unproven(proven: bool) -> None:
+    guest = assembled(LIVE, configs={"g2": render_file(FILE, "default", None, proven=proven)})["g2"]
+    assert (guest.config, guest.config_proven, guest.unproven) == (FILE, proven, not proven)
+
+
 def test_live_changes_are_no_evidence_for_a_candidate() -> None:
     bigger = replace(FILE, memory_kib=128 * 1024, vcpus=2)
     live = replace(LIVE, config=running_json(target_memkb=128 * 1024, avail_vcpus=[0, 1]))
