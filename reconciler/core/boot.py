@@ -65,9 +65,10 @@ def before_this(guest: Guest) -> Domain | None:
 
 
 def as_before(desired: Domain, before: Domain) -> Domain:
-    """The desired domain, booting what an earlier definition of it booted."""
+    """The desired domain, booting what an earlier definition of it booted, and ready by the signs of that time."""
     return replace(
         desired,
+        policy=replace(desired.policy, ready=before.policy.ready),
         type=before.type,
         kernel=before.kernel,
         ramdisk=before.ramdisk,
@@ -76,6 +77,11 @@ def as_before(desired: Domain, before: Domain) -> Domain:
         bootloader_args=before.bootloader_args,
         firmware=before.firmware,
     )
+
+
+def boots_the_same(one: Domain, other: Domain) -> bool:
+    """Whether a rollback from one to the other would change nothing."""
+    return as_before(one, other) == one
 
 
 def left_by_rollback(guest: Guest, desired: Domain) -> tuple[Quarantined, ...]:

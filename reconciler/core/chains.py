@@ -6,12 +6,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from reconciler.core.boot import boot_digest, failed_before, with_quarantined
+from reconciler.core.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.core.changes import Action, Change
 from reconciler.core.disks import missing_bytes
 from reconciler.core.memory import needed_kib, promised_kib
 from reconciler.core.simulate import guest_after
-from reconciler.core.state import Domain, Guest, Host, Owner, Power
+from reconciler.core.state import Domain, Guest, Host, Owner, Power, with_kept
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -96,7 +96,7 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     """
     guest, target = change.guest, change.target
     if change.restarts and target is not None and guest is not None and not _boots_anew(change):
-        return _links(_start_again(guest.config or target, target), guest_after(guest, _shutdown(change)))
+        return _links(_start_again(guest.config or target), guest_after(guest, _shutdown(change)))
     unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
     if target is None or target.state != "running" or change.action is Action.ADOPT:
         return ()
@@ -117,7 +117,7 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     another = ran and old is not None and boot_digest(old) != boot_digest(tried)
     comes_back = another and old is not None and old.state == "running" and failed_before(guest, old) is None
     if old is not None and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
-        steps += _start_again(old, target)
+        steps += _start_again(old)
     started = replace(
         guest or Guest(name=target.name, owner=Owner.OURS),
         running=tried,
@@ -138,10 +138,11 @@ def _boots_anew(change: Change) -> bool:
     return change.guest is not None and not change.guest.config_proven
 
 
-def _start_again(definition: Domain, target: Domain) -> list[Step]:
+def _start_again(definition: Domain) -> list[Step]:
+    """As it was, and ready by the signs that it showed then: a new kernel may come with others."""
     return [
         Start(definition=definition),
-        AwaitReady(domain=definition.name, uuid=definition.uuid, ready=target.policy.ready),
+        AwaitReady(domain=definition.name, uuid=definition.uuid, ready=definition.policy.ready),
     ]
 
 
@@ -186,15 +187,16 @@ def _steps(change: Change, host: Host, named_disks: frozenset[str]) -> Iterator[
 def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     """Create, start or restart: prepare while the old one still runs, keep the time down short."""
     target, guest = _target(change), change.guest
-    candidate = guest is not None and guest.config is not None and change.writes_config and not _adopts(change)
+    writes = change.writes_config or (guest is not None and guest.candidate is not None)
+    candidate = guest is not None and guest.config is not None and writes and not _adopts(change)
     yield from _quarantine(change)
     yield from _stage(target, host)
     yield from _create_disks(target, host)
+    if writes:  # before the domain goes down: a full disk must not cost an outage
+        yield WriteConfig(definition=target, candidate=candidate, proven=_adopts(change), adopt=_adopts(change))
     if guest is not None and guest.exists:
         yield _shutdown(change)
     yield from _grow_disks(target, host, attached=())
-    if change.writes_config:
-        yield WriteConfig(definition=target, candidate=candidate, proven=_adopts(change), adopt=_adopts(change))
     if target.state == "running":
         yield Start(definition=target, candidate=candidate)
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
@@ -205,9 +207,18 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
 
 def _promote(change: Change, *, candidate: bool) -> Iterator[Step]:
     """Have the host remember that what runs has proven itself, unless it knows."""
-    known = change.guest is not None and change.guest.config is not None and change.guest.config_proven
-    if candidate or not (known or _adopts(change)):
-        yield PromoteConfig(domain=change.domain, first_boot=not candidate)
+    old = _proven_config(change)
+    if candidate:
+        new = change.guest.candidate if change.guest is not None and change.guest.unproven else _target(change)
+        replaces = old is not None and new is not None and not boots_the_same(old, new)
+        yield PromoteConfig(domain=change.domain, replaces_previous=replaces)
+    elif old is None and not _adopts(change):
+        yield PromoteConfig(domain=change.domain, first_boot=True)
+
+
+def _proven_config(change: Change) -> Domain | None:
+    """What the host keeps as the last definition that got ready."""
+    return change.guest.config if change.guest is not None and change.guest.config_proven else None
 
 
 def _adopts(change: Change) -> bool:
@@ -221,17 +232,24 @@ def _settle(change: Change, host: Host) -> Iterator[Step]:
     yield from _create_disks(target, host)
     yield from _grow_disks(target, host, attached=())
     if change.writes_config:
-        yield WriteConfig(definition=target, proven=_is_proven(change), adopt=_adopts(change))
+        yield from _write_for_later(change)
     yield from _autostart(change)
     yield from _sweep(change)
 
 
-def _is_proven(change: Change) -> bool:
-    """Whether a domain that stays down has got ready before with what it would boot next."""
-    guest = change.guest
-    if _adopts(change) or guest is None or guest.config is None:
-        return _adopts(change)
-    return guest.config_proven and boot_digest(guest.config) == boot_digest(_target(change))
+def _write_for_later(change: Change) -> Iterator[Step]:
+    """What boots other inputs than the last proven definition waits beside it: a dom0 that boots starts what worked."""
+    target, proven = _target(change), _proven_config(change)
+    same = proven is not None and boot_digest(proven) == boot_digest(target)
+    edited = change.guest is not None and change.guest.edited  # then nobody knows what has got ready
+    if _adopts(change):
+        yield WriteConfig(definition=target, adopt=True)
+    elif proven is None or same or edited:
+        yield WriteConfig(definition=target, proven=same)
+    else:
+        if with_kept(proven, target) != proven:
+            yield WriteConfig(definition=with_kept(proven, target))
+        yield WriteConfig(definition=target, candidate=True)
 
 
 def _update_live(change: Change, host: Host) -> Iterator[Step]:
@@ -356,7 +374,8 @@ def _sweep(change: Change) -> Iterator[Step]:
     target, guest = _target(change), change.guest
     if guest is None or guest.config is None or set(guest.config.images) == set(target.images):
         return
-    keep = {image.path for image in (*target.images, *guest.config.images)}
+    before = guest.config if guest.config_proven else guest.previous
+    keep = {image.path for definition in (target, before) if definition is not None for image in definition.images}
     yield SweepImages(domain=target.name, keep=tuple(sorted(keep)))
 
 

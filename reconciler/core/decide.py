@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.core.boot import ROLLED_BACK, as_before, before_this, failed_before, left_by_rollback, quarantined
+from reconciler.core.boot import (
+    ROLLED_BACK,
+    as_before,
+    before_this,
+    boots_the_same,
+    failed_before,
+    left_by_rollback,
+    quarantined,
+)
 from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
 from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
-from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of, with_kept
 
 
 def decide_host(
@@ -118,7 +126,7 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
     target = align_vifs(desired, current)
     fields = compare(current, target, host, running=live and desired.state == "running")
     if desired.state == "stopped":
-        return _towards_stopped(host, guest, target, fields)
+        return _towards_stopped(host, guest, desired)
     if not live:
         reason = "it does not run" if not guest.exists else f"it is {guest.power.value}"
         return _acting(host, guest, Action.START, reason, target, fields)
@@ -146,7 +154,29 @@ def _heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent)
     if back is not None:
         return replace(back, pending=waiting, quarantined=entry)
     hint = f"change kernel, ramdisk or cmdline, or try again with: reconciler apply --retry {change.address}"
-    return replace(_blocked(host, change.domain, Block(why, hint), guest, change.fields), quarantined=entry)
+    blocked = replace(_blocked(host, change.domain, Block(why, hint), guest, change.fields), quarantined=entry)
+    rest = without_boot(host, change) if failed is None else None
+    if rest is None:
+        return blocked
+    return replace(rest, reason=why, blocked=why, hint=hint, pending=waiting, quarantined=entry)
+
+
+def without_boot(host: Host, change: Change) -> Change | None:
+    """What can be done of a change that may not boot its target: live changes, and what must outlive the spec.
+
+    None: nothing.
+    """
+    guest, target = change.guest, change.target
+    if guest is None or target is None or guest.unproven or (guest.candidate is not None and not guest.exists):
+        return None
+    if guest.running is not None:
+        part, fields, _ = _defer(host, guest.running, target, change.fields)
+    elif guest.config is not None:
+        part, fields = replace(with_kept(guest.config, target), state=guest.config.state), ()
+    else:
+        return None
+    rest = _acting(host, guest, Action.UPDATE, change.reason, part, fields)
+    return rest if rest.acts else None
 
 
 def _tried_again(change: Change, *, runs: bool) -> Change:
@@ -163,7 +193,7 @@ def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: 
     first boot that way leads only down.
     """
     if guest.unproven and guest.candidate is not None and not failed:  # say, a rollback that was cut short
-        candidate = replace(guest.candidate, policy=target.policy)
+        candidate = _as_kept(guest.candidate, target)
         return _acting(host, guest, Action.UPDATE, f"what it runs has not proven itself yet, and {why}", candidate, ())
     old = guest.config
     if old is not None and failed and guest.exists and not guest.config_proven:
@@ -171,7 +201,7 @@ def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: 
         return replace(remnant, downtime_seconds=None)
     if old is None or not guest.config_proven or old.state != "running" or failed_before(guest, old) is not None:
         return None
-    old = replace(old, policy=target.policy)
+    old = _as_kept(old, target)
     if not guest.exists:
         return _change(host, guest.name, Action.START, f"it does not run, and {why}", guest=guest, target=old)
     if not failed or guest.running is None:
@@ -180,6 +210,11 @@ def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: 
     reason = f"it runs what did not get ready, and {why}"
     back = _change(host, guest.name, Action.RESTART, reason, guest=guest, target=old, fields=fields)
     return replace(back, downtime_seconds=None)
+
+
+def _as_kept(definition: Domain, target: Domain) -> Domain:
+    """A definition from the host under the policy of the spec, but ready by the signs that were asked of it."""
+    return replace(definition, policy=replace(target.policy, ready=definition.policy.ready))
 
 
 def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
@@ -202,14 +237,15 @@ def _no_rollback(host: Host, guest: Guest, desired: Domain, wanted: Domain, *, i
         return Block("it is to be stopped, so nothing of it runs that could be rolled back", 'set state = "running"')
     if not is_kept:
         return Block("nothing that it booted before is kept on the host", revert)
-    if guest.definition is not None and as_before(guest.definition, wanted) == guest.definition:
+    if guest.definition is not None and boots_the_same(guest.definition, wanted):
         return Block("what is kept from before boots the same kernel, ramdisk and cmdline", revert)
     entry = quarantined(guest, wanted)
     if entry is not None and entry.reason == ROLLED_BACK:
         retry = f"to go forward again: reconciler apply --retry {address_of(host.name, guest.name)}"
         return Block("it was rolled back already, and what it left then is all that is kept", retry)
     if entry is not None:
-        return Block(f"what it booted before is quarantined: {entry.reason}", revert)
+        retry = f"revert the commit in git, then: reconciler apply --retry {address_of(host.name, guest.name)}"
+        return Block(f"what it booted before is quarantined: {entry.reason}", retry)
     gone = next((image.path for image in wanted.images if image.path not in host.images), None)
     return None if gone is None else Block(f"{gone}, which it booted before, is gone from the host", revert)
 
@@ -220,7 +256,11 @@ def _hint_for_untold(guest: Guest) -> str:
     return "look at `xl list -l` on the host"
 
 
-def _towards_stopped(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...]) -> Change:
+def _towards_stopped(host: Host, guest: Guest, desired: Domain) -> Change:
+    current = guest.running or guest.candidate or guest.config
+    assert current is not None
+    target = align_vifs(desired, current)
+    fields = compare(current, target, host, running=False)
     if guest.exists:
         change = _acting(host, guest, Action.STOP, 'the spec says state = "stopped"', target, fields)
         return replace(change, downtime_seconds=None)
@@ -316,7 +356,8 @@ def _acting(
     host: Host, guest: Guest, action: Action, reason: str, target: Domain, fields: tuple[FieldChange, ...]
 ) -> Change:
     """The change, or a no-op when there is nothing to do for an update."""
-    written = (guest.candidate if guest.unproven else None) or guest.config
+    waits = guest.unproven or (not guest.exists and target.state == "stopped")  # in a candidate, for the next start
+    written = (guest.candidate if waits else None) or guest.config
     writes = written is None or guest.edited or not _same_config(written, target)
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.core.changes import Action, Change
+from reconciler.core.decide import without_boot
 from reconciler.core.dependencies import block
 from reconciler.core.disks import disk_key
 from reconciler.core.state import Desired, Disk, Host, Owner
@@ -24,7 +25,7 @@ def held_back(changes: Iterable[Change], desired: Desired, hosts: Mapping[str, H
     found: dict[str, Change] = {}
     for name, members in by_host.items():
         found |= _held_disks(members, hosts[name])
-    return found | _failed_waves([change for members in by_host.values() for change in members], desired)
+    return found | _failed_waves([change for members in by_host.values() for change in members], desired, hosts)
 
 
 def _held_disks(changes: list[Change], host: Host) -> dict[str, Change]:
@@ -70,8 +71,8 @@ def _taken_disks(change: Change, host: Host) -> list[Disk]:
     return [disk for disk in change.target.disks if disk_key(host, disk.target) not in had]
 
 
-def _failed_waves(changes: list[Change], desired: Desired) -> dict[str, Change]:
-    """Restarts of higher waves, while what a domain of a lower one should run is quarantined."""
+def _failed_waves(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
+    """Restarts of higher waves, while what a domain of a lower one should run is quarantined: less what is live."""
 
     def wave(change: Change) -> int:
         domain = desired.hosts[change.host].domains.get(change.domain)
@@ -81,17 +82,20 @@ def _failed_waves(changes: list[Change], desired: Desired) -> dict[str, Change]:
     if not failed:
         return {}
     cause = min(failed, key=lambda change: (wave(change), change.address))
-    reason = f"wave {wave(cause)} is not through: {cause.address} is quarantined"
     return {
-        change.address: replace(
-            change,
-            action=Action.NO_OP,
-            reason=reason,
-            waits_for=(f"wave {wave(cause)}",),
-            pending=tuple(f"{field.path} waits for wave {wave(cause)}" for field in change.fields),
-            target=None,
-            downtime_seconds=0,
-        )
+        change.address: _waiting(change, hosts[change.host], f"wave {wave(cause)}", cause.address)
         for change in changes
         if change.restarts and not change.parked and wave(change) > wave(cause)
     }
+
+
+def _waiting(change: Change, host: Host, for_what: str, cause: str) -> Change:
+    """A restart that waits; what of it is live, or has to be kept on the host, does not."""
+    rest = without_boot(host, change)
+    live = rest.fields if rest is not None else ()
+    return replace(
+        rest or replace(change, action=Action.NO_OP, target=None, downtime_seconds=0),
+        reason=f"{for_what} is not through: {cause} is quarantined",
+        waits_for=(for_what,),
+        pending=tuple(f"{field.path} waits for {for_what}" for field in change.fields if field not in live),
+    )

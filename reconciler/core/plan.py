@@ -113,7 +113,7 @@ def build_plan(
     if circles:
         changes = [_refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
-    problems += [_blocked_diagnostic(change) for change in changes if change.action is Action.BLOCKED]
+    problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
     return Plan(
         commit=desired.commit,
         hosts=_summaries(desired, hosts),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from reconciler.core.memory import promised_kib
-from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, Owner, Power
+from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, Owner, Power, with_kept
 from reconciler.core.steps import (
     AttachDisk,
     AttachVif,
@@ -162,11 +162,11 @@ def _promoted(guest: Guest, step: PromoteConfig) -> Guest:
         return replace(guest, config_proven=True, unproven=False)
     if guest.candidate is None:
         raise ValueError(f"{guest.name} has no candidate to promote")
-    keeps = guest.config is not None and guest.config_proven
+    old = guest.config if guest.config_proven and step.replaces_previous else None
     return replace(
         guest,
         config=guest.candidate,
-        previous=replace(guest.config, autostart=None) if keeps and guest.config is not None else guest.previous,
+        previous=guest.previous if old is None else replace(old, autostart=None),
         candidate=None,
         config_exists=True,
         config_proven=True,
@@ -188,22 +188,7 @@ def _with_config(guest: Guest, step: WriteConfig) -> Guest:
         config_proven=step.proven,
         edited=False,
         unproven=False,
-        running=None if guest.running is None else _as_kept(guest.running, definition),
-    )
-
-
-def _as_kept(running: Domain, written: Domain) -> Domain:
-    """A live definition with what only the config file can say of it."""
-    on_delete = {disk.devid: disk.on_delete for disk in written.disks}
-    disks = tuple(replace(disk, on_delete=on_delete.get(disk.devid, disk.on_delete)) for disk in running.disks)
-    return replace(
-        running,
-        disks=disks,
-        state=written.state,
-        prevent_destroy=written.prevent_destroy,
-        shutdown_timeout_seconds=written.shutdown_timeout_seconds,
-        on_shutdown_timeout=written.on_shutdown_timeout,
-        depends_on=written.depends_on,
+        running=None if guest.running is None else with_kept(guest.running, definition),
     )
 
 

@@ -357,6 +357,21 @@ def _comparable(value: Any) -> Any:
     return value
 
 
+def with_kept(definition: Domain, other: Domain) -> Domain:
+    """A definition with what only our config file can say, as another one has it: what must outlive the spec."""
+    on_delete = {disk.devid: disk.on_delete for disk in other.disks}
+    disks = tuple(replace(disk, on_delete=on_delete.get(disk.devid, disk.on_delete)) for disk in definition.disks)
+    return replace(
+        definition,
+        disks=disks,
+        state=other.state,
+        prevent_destroy=other.prevent_destroy,
+        shutdown_timeout_seconds=other.shutdown_timeout_seconds,
+        on_shutdown_timeout=other.on_shutdown_timeout,
+        depends_on=other.depends_on,
+    )
+
+
 def as_dict(value: Domain) -> dict[str, Any]:
     """A plain dict of a domain, for storage and tests."""
     return asdict(value)

@@ -67,10 +67,12 @@ class PromoteConfig:
     """Make the candidate, which has proven itself, the config file; the old one is kept as the previous one.
 
     After a first boot there is no candidate: then the config file is marked as proven.
+    `replaces_previous` False: what is kept as the previous one stays, since the old config boots the same kernel.
     """
 
     domain: str
     first_boot: bool = False
+    replaces_previous: bool = True
     kind: Literal["promote_config"] = "promote_config"
 
 

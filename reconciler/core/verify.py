@@ -179,7 +179,8 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
         held_back = change.action is Action.BLOCKED and change.quarantined is not None
-        if change.domain not in wanted or change.action is Action.NO_OP or held_back:
+        waits = change.domain in wanted and change.action is Action.RESTART and wanted[change.domain].pending
+        if change.domain not in wanted or change.action is Action.NO_OP or held_back or waits:
             continue
         if wanted[change.domain].action is not Action.ADOPT:  # what an adopted domain lacks waits for the next plan
             raise PlanError(f"the plan ends with it still to {change.action.value}: {change.reason}", change.address)

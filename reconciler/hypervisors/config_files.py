@@ -126,7 +126,7 @@ async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str)
         "previous": dom0.previous_path(step.domain),
         "unfinished": _beside(config, token),
         "expected": _digest(before),
-        "keeps": "yes" if mark is not None and mark.proven else "",
+        "keeps": "yes" if step.replaces_previous and mark is not None and mark.proven else "",
     }
     await shell.act(step.domain, "promoting the candidate failed", _PROMOTE, given)
 

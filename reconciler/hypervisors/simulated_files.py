@@ -163,7 +163,7 @@ def _promote_config(draft: Draft, step: PromoteConfig) -> None:
         draft.store.put(draft.stored, paths.config(step.domain), as_proven(text).encode(errors="surrogateescape"))
         return
     old = files.get(paths.config(step.domain))
-    if old is not None and guest is not None and guest.config_proven:
+    if old is not None and step.replaces_previous and guest is not None and guest.config_proven:
         files[paths.previous(step.domain)] = old
     files[paths.config(step.domain)] = files.pop(paths.candidate(step.domain))
 

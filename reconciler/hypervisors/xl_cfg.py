@@ -11,11 +11,11 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from reconciler.core.state import Disk, Domain, Image, Vif, XlValue, canonical_json, fingerprint
+from reconciler.core.state import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
 from reconciler.hypervisors.xl_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
 from reconciler.hypervisors.xl_reader import EVENTS, OWN_KEYS, read_values
@@ -47,6 +47,7 @@ class Mark:
     on_delete: tuple[tuple[int, Literal["keep", "delete"]], ...] = ()  # by devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
     proven: bool = True  # whether a domain has got ready from this definition
+    ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,7 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
         depends_on=domain.depends_on,
         on_delete=tuple((disk.devid, disk.on_delete) for disk in domain.disks),
         kinds=tuple((disk.devid, disk.kind) for disk in domain.disks),
+        ready=astuple(domain.policy.ready),
     )
 
 
@@ -245,6 +247,7 @@ def _is_sound(mark: Mark) -> bool:
         and mark.state in ("running", "stopped")
         and isinstance(mark.prevent_destroy, bool)
         and isinstance(mark.proven, bool)
+        and _is_ready(mark.ready)
         and isinstance(seconds, int | float)
         and math.isfinite(seconds)
         and mark.on_shutdown_timeout in ("fail", "destroy")
@@ -255,10 +258,24 @@ def _is_sound(mark: Mark) -> bool:
     )
 
 
+def _is_ready(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 4
+        and all(isinstance(seconds, int | float) and math.isfinite(seconds) for seconds in value[:2])
+        and all(isinstance(sign, str | None) for sign in value[2:])
+    )
+
+
 def _are_pairs(value: object, allowed: tuple[str, ...]) -> bool:
     return isinstance(value, tuple) and all(
         isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] in allowed for pair in value
     )
+
+
+def _ready(mark: Mark) -> Ready:
+    timeout_seconds, min_seconds, tcp, console = mark.ready
+    return Ready(timeout_seconds=timeout_seconds, min_seconds=min_seconds, tcp=tcp, console=console)
 
 
 def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
@@ -270,6 +287,7 @@ def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
         shutdown_timeout_seconds=mark.shutdown_timeout_seconds,
         on_shutdown_timeout=mark.on_shutdown_timeout,
         depends_on=mark.depends_on,
+        policy=Policy(ready=_ready(mark)),
     )
     if not intact:
         return domain

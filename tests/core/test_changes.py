@@ -75,8 +75,8 @@ def test_other_bytes_under_the_same_path_are_a_restart_from_a_candidate() -> Non
     assert (field.path, field.before, field.after) == ("kernel", "1" * 12, "2" * 12)
     assert kinds(made, "web")[:6] == [
         "stage_image",
-        "shutdown",
         "write_config",
+        "shutdown",
         "start",
         "await_ready",
         "promote_config",

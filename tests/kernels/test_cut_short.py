@@ -12,7 +12,7 @@ from reconciler.core.steps import PlannedStep
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by
 
 PANICS, HANGS = 'boot = "panic"', 'boot = "hang"'
-UPDATE = ("stage_image", "shutdown", "write_config", "start", "await_ready", "promote_config", "sweep_images")
+UPDATE = ("stage_image", "write_config", "shutdown", "start", "await_ready", "promote_config", "sweep_images")
 FIRST_BOOT = ("stage_image", "create_disk", "write_config", "start", "await_ready", "promote_config")
 WAY_BACK = ("set_quarantine", "shutdown", "start", "await_ready")
 

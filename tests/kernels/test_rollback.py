@@ -128,10 +128,28 @@ def test_it_was_rolled_back_already(updated: Fleet) -> None:
     refused(updated, "it was rolled back already", "reconciler apply --retry alpha/web")
 
 
-def test_what_is_kept_boots_the_same(running: Fleet) -> None:
+def test_it_never_booted_anything_else(running: Fleet) -> None:
     running.write("alpha/web.toml", f"{WEB}maxmem = 512\n")
     assert running.apply().code == 0
-    refused(running, "boots the same kernel, ramdisk and cmdline")
+    refused(running, "nothing that it booted before is kept")
+
+
+def test_a_restart_into_the_same_kernel_keeps_the_way_to_the_one_before(updated: Fleet) -> None:
+    updated.write("alpha/web.toml", f"{WEB}maxmem = 512\n")
+    assert updated.apply().code == 0
+    assert rollback(updated, "--yes")[0] == 0
+    assert updated.runs() == GOOD
+
+
+def test_the_kernel_of_before_is_judged_by_the_signs_of_its_time(running: Fleet) -> None:
+    running.kernel("web", 'console = "Linux 6.1"')
+    running.write("alpha/web.toml", f'{WEB}ready = {{ console = "6\\\\.1" }}\n')
+    assert running.apply().code == 0
+    running.kernel("web", 'console = "Linux 6.6"')
+    running.write("alpha/web.toml", f'{WEB}ready = {{ console = "6\\\\.6" }}\n')
+    assert running.apply().code == 0
+    assert rollback(running, "--yes")[0] == 0
+    assert running.runs() == 'console = "Linux 6.1"'
 
 
 def test_the_staged_file_is_gone(updated: Fleet) -> None:

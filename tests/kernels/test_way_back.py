@@ -52,6 +52,63 @@ def test_an_update_that_fails_leaves_the_old_kernel_running(
     assert fleet.runs() == BETTER
 
 
+def test_the_old_kernel_is_not_asked_for_the_signs_of_the_new_one(fleet: Fleet) -> None:
+    fleet.kernel("web", 'console = "Linux 6.1"')
+    fleet.write("alpha/web.toml", f'{WEB}ready = {{ console = "6\\\\.1" }}\n')
+    assert fleet.apply().code == 0
+    fleet.kernel("web", PANICS)
+    fleet.write("alpha/web.toml", f'{WEB}ready = {{ console = "6\\\\.6" }}\n')
+    failed = fleet.apply()
+    assert failed.code == 1
+    assert "fell back: alpha/web runs its last proven definition again" in failed.out
+    assert fleet.runs() == 'console = "Linux 6.1"'
+    assert "alpha/web  quarantined" in fleet.run("status").out
+
+
+@pytest.mark.parametrize("behaviour", [PANICS, HANGS])
+def test_a_kernel_that_came_while_its_domain_was_stopped_is_no_proven_one(fleet: Fleet, behaviour: str) -> None:
+    fleet.write("alpha/web.toml", f"{WEB}autostart = true\n")
+    fleet.apply()
+    fleet.write("alpha/web.toml", f'{WEB}autostart = true\nstate = "stopped"\n')
+    assert fleet.apply().code == 0
+    proven = fleet.guest().config
+    assert proven is not None
+    fleet.kernel("web", behaviour)
+    fleet.write("alpha/web.toml", f'{WEB}autostart = true\nstate = "stopped"\nprevent_destroy = true\n')
+    assert fleet.apply().code == 0
+    kept = fleet.guest().config
+    assert kept is not None
+    assert (kept.kernel, kept.prevent_destroy) == (proven.kernel, True), "a dom0 that boots starts what worked"
+    assert fleet.run("plan", "--detailed-exitcode").code == 0
+    fleet.write("alpha/web.toml", f"{WEB}autostart = true\nprevent_destroy = true\n")
+    assert fleet.apply().code == 1
+    assert fleet.boot() is None
+    assert "alpha/web  stalled" in fleet.run("status").out
+    assert fleet.apply().code == 3
+    fleet.kernel("web", GOOD)
+    assert fleet.apply().code == 0
+    assert fleet.runs() == GOOD
+
+
+def test_what_outlives_the_spec_is_kept_while_a_kernel_is_quarantined(running: Fleet) -> None:
+    running.kernel("web", PANICS)
+    assert running.apply().code == 1
+    running.write("alpha/web.toml", f"{WEB}prevent_destroy = true\nvcpus = 1\ncpu_weight = 512\n")
+    boot = running.boot()
+    partly = running.apply()
+    assert partly.code == 3, "the kernel still waits"
+    assert "quarantined" in partly.out
+    assert running.boot() == boot
+    guest = running.guest()
+    assert guest.config is not None
+    assert guest.running is not None
+    assert (guest.config.prevent_destroy, guest.running.cpu_weight) == (True, 512)
+    (running.folder / "specs/alpha/web.toml").unlink()
+    assert "prevent_destroy is kept with the domain" in running.run("plan").out
+    assert running.apply("--allow-destroy", "1").code == 3
+    assert running.boot() == boot
+
+
 @pytest.mark.parametrize(("behaviour", "on_crash", "named"), FAILURES)
 def test_a_first_boot_that_fails_leaves_its_disk_and_nothing_else(
     fleet: Fleet, behaviour: str, on_crash: str, named: str
