@@ -17,6 +17,7 @@ from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.decide import decide_host
 from reconciler.core.dependencies import close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.disks import named_disks
 from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
@@ -265,23 +266,9 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
 
 
 def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:
-    chains = []
-    for change in changes:
-        if change.acts:
-            host = hosts[change.host]
-            destroys = change.action is Action.DESTROY
-            others = _named_by_others(change.domain, desired, host) if destroys else frozenset()
-            chains.append(chain_of(change, host, others))
-    return chains
-
-
-def _named_by_others(domain: str, desired: Desired, host: Host) -> frozenset[str]:
-    """Disk targets that a spec, or another domain's config or run, names: never deleted with this domain."""
-    definitions = list(desired.hosts[host.name].domains.values())
-    for guest in host.guests.values():
-        if guest.name != domain:
-            definitions += [definition for definition in (guest.config, guest.running) if definition is not None]
-    return frozenset(disk.target for definition in definitions for disk in definition.disks)
+    destroying = {change.host for change in changes if change.action is Action.DESTROY}
+    named = {name: named_disks(hosts[name], desired.hosts[name].domains.values()) for name in destroying}
+    return [chain_of(change, hosts[change.host], named.get(change.host, {})) for change in changes if change.acts]
 
 
 def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
