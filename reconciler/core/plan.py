@@ -134,7 +134,7 @@ def build_plan(
 def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
     """Changes after all that other domains do to them. What is blocked may block more, so it begins anew each time."""
     while True:
-        settled = close_dependencies(changes, desired)
+        settled = close_dependencies(changes, desired, hosts)
         held = held_back(settled, desired, hosts)
         if not held:
             return settled
