@@ -154,3 +154,33 @@ def worlds(draw: st.DrawFn) -> World:
         prune=draw(st.sampled_from([True, True, False])),
     )
     return World(host=host, desired=replace(desired, brake=replace(desired.brake, max_destroy=100)))
+
+
+@st.composite
+def handovers(draw: st.DrawFn) -> World:
+    """Worlds in which domains have disks, macs and uuids that the specs give to others."""
+    world = draw(worlds())
+    heirs = dict(zip(NAMES, draw(st.permutations(NAMES)), strict=True))
+    with_uuids = draw(st.booleans())
+
+    def moved(definition: Domain | None) -> Domain | None:
+        if definition is None:
+            return None
+        one, heir = NAMES.index(definition.name), heirs[definition.name]
+        other = NAMES.index(heir)
+        vifs = tuple(
+            replace(vif, mac=vif.mac.replace(f":0{one}:0", f":0{other}:0"), named=draw(st.booleans()))
+            for vif in definition.vifs
+        )
+        disks = tuple(replace(disk, target=f"/srv/{heir}-{disk.devid}.img") for disk in definition.disks)
+        uuid = definition.uuid[:-1] + str(other) if with_uuids else definition.uuid
+        return replace(definition, vifs=vifs, disks=disks, uuid=uuid)
+
+    guests = {
+        name: replace(guest, config=moved(guest.config), running=moved(guest.running))
+        for name, guest in world.host.guests.items()
+    }
+    fact = FileFact(kind="file", size_bytes=4096)
+    files = {f"/srv/{name}-{devid}.img": fact for name in NAMES for devid in (51712, 51728)}
+    files = {path: replace(fact, key=path, real_path=path) for path, fact in files.items()}
+    return World(host=replace(world.host, guests=guests, files=files), desired=world.desired)
