@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.memory import promised_kib
 from reconciler.core.state import (
+    Brake,
     Desired,
     DesiredHost,
     Disk,
@@ -158,29 +159,36 @@ def worlds(draw: st.DrawFn) -> World:
 
 @st.composite
 def handovers(draw: st.DrawFn) -> World:
-    """Worlds in which domains have disks, macs and uuids that the specs give to others."""
-    world = draw(worlds())
-    heirs = dict(zip(NAMES, draw(st.permutations(NAMES)), strict=True))
-    with_uuids = draw(st.booleans())
-
-    def moved(definition: Domain | None) -> Domain | None:
-        if definition is None:
-            return None
-        one, heir = NAMES.index(definition.name), heirs[definition.name]
-        other = NAMES.index(heir)
-        vifs = tuple(
-            replace(vif, mac=vif.mac.replace(f":0{one}:0", f":0{other}:0"), named=draw(st.booleans()))
-            for vif in definition.vifs
-        )
-        disks = tuple(replace(disk, target=f"/srv/{heir}-{disk.devid}.img") for disk in definition.disks)
-        uuid = definition.uuid[:-1] + str(other) if with_uuids else definition.uuid
-        return replace(definition, vifs=vifs, disks=disks, uuid=uuid)
-
-    guests = {
-        name: replace(guest, config=moved(guest.config), running=moved(guest.running))
-        for name, guest in world.host.guests.items()
-    }
-    fact = FileFact(kind="file", size_bytes=4096)
-    files = {f"/srv/{name}-{devid}.img": fact for name in NAMES for devid in (51712, 51728)}
-    files = {path: replace(fact, key=path, real_path=path) for path, fact in files.items()}
-    return World(host=replace(world.host, guests=guests, files=files), desired=world.desired)
+    """Worlds in which domains have disks, macs and uuids that the specs give to others, and nothing else is scarce."""
+    drawn = [replace(draw(definitions(name)), depends_on=(), policy=Policy()) for name in NAMES]
+    wanted = {domain.name: domain for domain in drawn if draw(st.sampled_from([True, True, False]))}
+    heirs = dict(zip(NAMES, draw(st.permutations(drawn)), strict=True))
+    takes_uuids = draw(st.sampled_from([False, False, True]))  # a changed uuid blocks what runs
+    guests = {}
+    for name, heir in heirs.items():
+        kind = draw(st.sampled_from(["running"] * 4 + ["stopped", "absent", "unmanaged"]))
+        there = replace(draw(definitions(name)), vifs=heir.vifs, disks=heir.disks, depends_on=())
+        there = replace(there, uuid=heir.uuid if takes_uuids else there.uuid, state="running", autostart=None)
+        runs = kind in ("running", "unmanaged")
+        if kind != "absent":
+            guests[name] = Guest(
+                name=name,
+                owner=Owner.UNMANAGED if kind == "unmanaged" else Owner.OURS,
+                config=None if kind == "unmanaged" else there,
+                config_exists=kind != "unmanaged",
+                running=there if runs else None,
+                power=Power.RUNNING if runs else Power.ABSENT,
+                actual_kib=there.memory_kib if runs else 0,
+            )
+    paths = [f"/srv/{name}-{devid}.img" for name in NAMES for devid in (51712, 51728)]
+    host = Host(
+        name="alpha",
+        total_kib=32 * GIB,
+        free_kib=16 * GIB,
+        cpus=4,
+        guests=guests,
+        files={path: FileFact(kind="file", size_bytes=4096, key=path, real_path=path) for path in paths},
+    )
+    settings = HostSettings(name="alpha", toolstack="simulated", max_unavailable=draw(st.integers(1, 3)))
+    part = DesiredHost(settings=settings, domains=wanted)
+    return World(host=host, desired=Desired(fleet="default", hosts={"alpha": part}, brake=Brake(max_destroy=100)))

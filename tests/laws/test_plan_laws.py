@@ -94,7 +94,7 @@ def twice(host: Host, observed: Host) -> list[tuple[str, ...]]:
 
 
 @given(handovers(), st.integers(0, 10**6))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_no_order_gives_two_live_domains_one_disk_or_mac_or_uuid(world: World, seed: int) -> None:
     plan, replay = plan_for(world.host, world.desired), Replay(world.host)
     at_first = twice(world.host, world.host)
