@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
 from reconciler.core.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.core.changes import Action, Change
-from reconciler.core.disks import missing_bytes
+from reconciler.core.disks import disk_key, missing_bytes
 from reconciler.core.memory import needed_kib, promised_kib
 from reconciler.core.simulate import guest_after
 from reconciler.core.state import Domain, Guest, Host, Owner, Power, with_kept
@@ -83,8 +83,8 @@ class Chain:
         return next((index for index in reversed(range(len(self.links))) if self.links[index].memory_kib), None)
 
 
-def chain_of(change: Change, host: Host, named_disks: frozenset[str]) -> Chain:
-    """The steps of a change. `named_disks` are disk targets that any spec or config names, which are never deleted."""
+def chain_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Chain:
+    """The steps of a change. `named_disks`: who names each disk; one that anybody else names is never deleted."""
     return Chain(change=change, links=_links(_steps(change, host, named_disks), change.guest))
 
 
@@ -160,12 +160,12 @@ def _moves_guest(step: Step) -> bool:
     return not isinstance(step, StageImage | SweepImages | CreateDisk | GrowDisk | DeleteDisk)
 
 
-def _steps(change: Change, host: Host, named_disks: frozenset[str]) -> Iterator[Step]:
+def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:
     match change.action:
         case Action.BLOCKED | Action.NO_OP | Action.MIGRATE:
             return
         case Action.DESTROY:
-            yield from _destroy(change, named_disks)
+            yield from _destroy(change, host, named_disks)
         case Action.CREATE | Action.START:
             yield from _bring_up(change, host)
         case Action.RESTART:
@@ -294,7 +294,7 @@ def _devices(running: Domain, target: Domain) -> Iterator[Step]:
             yield AttachVif(domain=target.name, uuid=running.uuid, vif=vif)
 
 
-def _destroy(change: Change, named_disks: frozenset[str]) -> Iterator[Step]:
+def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:
     """The config file, which says that the domain is ours, goes last: a cut-short destroy is taken up again."""
     guest = change.guest
     assert guest is not None
@@ -306,7 +306,8 @@ def _destroy(change: Change, named_disks: frozenset[str]) -> Iterator[Step]:
         yield SetAutostart(domain=guest.name, order=None)
     yield SweepImages(domain=guest.name)
     for disk in definition.disks:
-        if disk.on_delete == "delete" and disk.target not in named_disks:
+        others = named_disks.get(disk_key(host, disk.target), frozenset()) - {guest.name}
+        if disk.on_delete == "delete" and not others:
             yield DeleteDisk(domain=guest.name, disk=disk)
     yield RemoveConfig(domain=guest.name)
 

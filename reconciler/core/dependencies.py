@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 
 from reconciler.core.changes import Action, Change
-from reconciler.core.state import Desired, Owner, address_of
+from reconciler.core.claims import claims_of, live_claims, without
+from reconciler.core.state import Desired, Host, Owner, address_of
 
 
-def close_dependencies(changes: list[Change], desired: Desired) -> list[Change]:
+def close_dependencies(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
     """Draw in or block what depends_on asks for, until nothing changes any more.
 
     A restart of a domain takes the running ones that depend on it down as well; a stop or destroy under them, and a
@@ -24,8 +28,10 @@ def close_dependencies(changes: list[Change], desired: Desired) -> list[Change]:
         if not updates:
             break
         by_address |= updates
-    hosts = {change.host for change in by_address.values()}
-    groups = {host: restart_groups([change for change in by_address.values() if change.host == host]) for host in hosts}
+    by_host: dict[str, list[Change]] = defaultdict(list)
+    for change in by_address.values():
+        by_host[change.host].append(change)
+    groups = {name: restart_groups(members, hosts[name]) for name, members in by_host.items()}
     return [_check_group(change, groups, desired) for change in by_address.values()]
 
 
@@ -117,14 +123,47 @@ def block(change: Change, reason: str) -> Change:
     return replace(change, action=Action.BLOCKED, blocked=reason, reason=reason, downtime_seconds=0)
 
 
-def restart_groups(changes: Sequence[Change]) -> list[list[str]]:
-    """Names of one host's domains that restart, grouped by those that are down together: one depends on the other."""
+def restart_groups(changes: Sequence[Change], host: Host) -> list[list[str]]:
+    """Names of one host's domains that restart, grouped by those that are down together.
+
+    One of them depends on the other, or they swap something that no two domains may have at once.
+    """
     restarting = {change.domain: change for change in changes if change.restarts}
     group_of = {name: [name] for name in restarting}
+    swaps = _swaps(restarting, host)
     for name, change in restarting.items():
-        for other in change.target.depends_on if change.target else ():
+        depends_on = change.target.depends_on if change.target else ()
+        for other in (*depends_on, *sorted(swaps.get(name, ()))):
             if other in group_of and group_of[other] is not group_of[name]:
                 merged = sorted({*group_of[name], *group_of[other]})
                 for member in merged:
                     group_of[member] = merged
     return [group for name, group in sorted(group_of.items()) if group[0] == name]
+
+
+def _swaps(restarting: Mapping[str, Change], host: Host) -> dict[str, set[str]]:
+    """Who gets a disk or a mac from whom, of those who get and give them in a circle."""
+    has = {name: live_claims(host, change.guest) for name, change in restarting.items()}
+    wants = {name: claims_of(host, change.target) for name, change in restarting.items()}
+    giver = {key: name for name in restarting for key in without(has[name], wants[name])}
+    gets = {
+        name: {giver[key] for key in without(wants[name], has[name]) if key in giver} - {name} for name in restarting
+    }
+    takers: dict[str, set[str]] = {name: set() for name in _stuck(gets)}
+    for name in takers:
+        for other in gets[name] & takers.keys():
+            takers[other].add(name)
+    circling = _stuck(takers)
+    return {name: gets[name] & circling for name in circling}
+
+
+def _stuck(needs: Mapping[str, set[str]]) -> set[str]:
+    """Those that come at no turn when each has to wait for what it needs."""
+    order = TopologicalSorter(needs)
+    with suppress(CycleError):  # it can be followed up to the circle
+        order.prepare()
+    stuck = set(needs)
+    while ready := order.get_ready():
+        stuck.difference_update(ready)
+        order.done(*ready)
+    return stuck

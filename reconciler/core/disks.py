@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler.core.state import Disk, FileFact, Host
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from reconciler.core.resolve.paths import disk_identity
+from reconciler.core.state import Disk, Domain, FileFact, Host
 
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
@@ -23,4 +27,21 @@ def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
 def disk_key(host: Host, target: str) -> str:
     """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
     fact = host.files.get(target)
-    return (fact.key or fact.real_path or target) if fact is not None else target
+    if fact is None:
+        return disk_identity(target)
+    return fact.key or disk_identity(fact.real_path or target)
+
+
+def named_disks(host: Host, specs: Iterable[Domain]) -> Mapping[str, frozenset[str]]:
+    """Every disk that a spec of this host names, be it only to clone it, or that a domain there has: who names it."""
+    named: dict[str, set[str]] = defaultdict(set)
+    for domain in specs:
+        for disk in domain.disks:
+            named[disk_key(host, disk.target)].add(domain.name)
+            if disk.source is not None:
+                named[disk_key(host, disk.source)].add(domain.name)
+    for guest in host.guests.values():
+        for definition in filter(None, (guest.config, guest.candidate, guest.running)):
+            for disk in definition.disks:
+                named[disk_key(host, disk.target)].add(guest.name)
+    return {key: frozenset(names) for key, names in named.items()}

@@ -1,84 +1,90 @@
-"""What other domains still hold or still owe when a change would begin: disks that stay in use, waves that failed.
+"""What other domains still hold or still owe when a change would begin: what they keep, waves that failed.
 
-Called by `plan` with all changes of the fleet. A disk counts by what runs and what config files say, not only by specs:
-a domain that stays as it is keeps its disks whatever its spec asks for.
+Called by `plan` with all changes of the fleet. A disk, a mac or a uuid counts by what runs and what config files say,
+not only by specs: a domain that stays as it is keeps them whatever its spec asks for.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core.changes import Action, Change
+from reconciler.core.claims import Register, claims_of, live_claims, without
 from reconciler.core.decide import without_boot
 from reconciler.core.dependencies import block
-from reconciler.core.disks import disk_key
-from reconciler.core.state import Desired, Disk, Host, Owner
+from reconciler.core.state import Desired, Host, Owner, address_of
 
 
-def held_back(changes: Iterable[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
+def held_back(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
     """The changes that may not begin because of another domain, blocked, by address."""
-    by_host: dict[str, list[Change]] = defaultdict(list)
-    for change in changes:
-        by_host[change.host].append(change)
-    found: dict[str, Change] = {}
-    for name, members in by_host.items():
-        found |= _held_disks(members, hosts[name])
-    return found | _failed_waves([change for members in by_host.values() for change in members], desired, hosts)
+    return _held_claims(changes, hosts) | _failed_waves(changes, desired, hosts)
 
 
-def _held_disks(changes: list[Change], host: Host) -> dict[str, Change]:
-    kept: dict[str, list[tuple[Change, Disk]]] = defaultdict(list)
+def _held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, Change]:
+    """Changes that would give a domain what another keeps."""
+    takers = [change for change in changes if change.acts and change.target is not None]
+    if not takers:
+        return {}
+    kept, keepers = _Kept(hosts), {change.address: change for change in changes}
     for change in changes:
-        for disk in _kept_disks(change):
-            kept[disk_key(host, disk.target)].append((change, disk))
+        kept.add(change)
     found = {}
-    for change in changes:
-        for disk in _taken_disks(change, host):
-            holder = next(
-                (
-                    other
-                    for other, theirs in kept.get(disk_key(host, disk.target), ())
-                    if other is not change and "rw" in (disk.access, theirs.access)
-                ),
-                None,
-            )
+    for change in takers:
+        host, guest = hosts[change.host], change.guest
+        written = claims_of(host, guest.config) if guest is not None else {}
+        for claim in without(claims_of(host, change.target), live_claims(host, guest)).values():
+            holder = kept.live.in_the_way(change.address, claim)
+            if holder is None and claim.key not in written:
+                holder = kept.written.in_the_way(change.address, claim)
             if holder is not None:
-                reason = f"{disk.target} is still a disk of {holder.domain}, which keeps it: {holder.reason}"
+                reason = f"{claim.value} is still {claim.what} of {_keeper(holder, keepers.get(holder), change)}"
                 found[change.address] = block(change, reason)
+                break
     return found
 
 
-def _kept_disks(change: Change) -> tuple[Disk, ...]:
-    """The disks that a domain of ours still has when the plan is done, if it is not brought to what its spec says."""
-    guest = change.guest
-    if guest is None or guest.owner is not Owner.OURS or change.action is Action.DESTROY:
-        return ()
-    if change.acts and not change.parked:
-        live = change.action in (Action.UPDATE, Action.ADOPT) and guest.running is not None
-        return guest.running.disks if live and guest.running is not None else ()
-    return tuple(disk for part in (guest.running, guest.config) if part is not None for disk in part.disks)
+class _Kept:
+    """What domains have when the plan is done: what they run with, and what only config files say of them.
+
+    Both are there from the beginning for domains that are not ours.
+    """
+
+    def __init__(self, hosts: Mapping[str, Host]) -> None:
+        self.live, self.written, self._hosts = Register(), Register(), hosts
+        for host in hosts.values():
+            for guest in host.guests.values():
+                if guest.owner is not Owner.OURS:
+                    self.live.add(address_of(host.name, guest.name), live_claims(host, guest))
+                    self.written.add(address_of(host.name, guest.name), claims_of(host, guest.config))
+
+    def add(self, change: Change) -> None:
+        """What a domain of ours keeps: what its change leads to, else what it has."""
+        host, guest = self._hosts[change.host], change.guest
+        if change.acts and not change.parked:
+            self.live.add(change.address, claims_of(host, change.target))
+        elif guest is not None and guest.owner is Owner.OURS:
+            self.live.add(change.address, live_claims(host, guest))
+            self.written.add(change.address, claims_of(host, guest.config))
 
 
-def _taken_disks(change: Change, host: Host) -> list[Disk]:
-    """The disks that a domain would newly get by its change."""
-    if not change.acts or change.target is None:
-        return []
-    guest = change.guest
-    parts = (guest.running, guest.config) if guest is not None else ()
-    had = {disk_key(host, disk.target) for part in parts if part is not None for disk in part.disks}
-    return [disk for disk in change.target.disks if disk_key(host, disk.target) not in had]
+def _keeper(address: str, keeper: Change | None, change: Change) -> str:
+    """Who keeps what a change would take, as people name it there, and why."""
+    host, name = address.split("/", 1)
+    shown = name if host == change.host else address
+    if keeper is None or (keeper.guest is not None and keeper.guest.owner is not Owner.OURS):
+        return f"{shown}, which is not ours"
+    return f"{shown}, which keeps it: {keeper.reason}"
 
 
-def _failed_waves(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
+def _failed_waves(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
     """Restarts of higher waves, while what a domain of a lower one should run is quarantined: less what is live."""
 
     def wave(change: Change) -> int:
         domain = desired.hosts[change.host].domains.get(change.domain)
         return domain.policy.wave if domain is not None else 0
 
-    failed = [change for change in changes if change.action is Action.BLOCKED and change.quarantined is not None]
+    failed = [change for change in changes if change.blocked is not None and change.quarantined is not None]
     if not failed:
         return {}
     cause = min(failed, key=lambda change: (wave(change), change.address))

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from reconciler.core.chains import Chain
+from reconciler.core.claims import Key, claims_of, live_claims, released_by, taken_by, without
 from reconciler.core.dependencies import restart_groups
-from reconciler.core.disks import disk_key
 from reconciler.core.state import Host
-from reconciler.core.steps import AttachDisk, AwaitReady, PlannedStep, Shutdown, Start, Step
+from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start, Step
 
 Node = tuple[int, int]
 """A step before it has a name: (index of its chain, index within the chain)."""
@@ -69,7 +69,7 @@ def order_chains(
 ) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]]]:
     """All steps of all chains in one order that is safe, and what each address waits for.
 
-    Raises OrderError when memory, depends_on, waves and swapped disks ask for a circle.
+    Raises OrderError when memory, depends_on, waves and what changes hands ask for a circle.
     """
     edges = Edges()
     by_host: dict[str, list[int]] = defaultdict(list)
@@ -77,11 +77,11 @@ def order_chains(
         by_host[chain.change.host].append(index)
         for position in range(1, len(chain.links)):
             edges.needs[index, position].add((index, position - 1))
+    _order_claims(chains, hosts, edges)
     for host_name, members in sorted(by_host.items()):
         _order_dependencies(chains, members, edges)
-        _order_disks(chains, members, hosts[host_name], edges)
         _order_memory(chains, members, rooms[host_name], edges)
-        _order_restarts(chains, members, rooms[host_name], edges)
+        _order_restarts(chains, members, hosts[host_name], rooms[host_name], edges)
     _order_waves(chains, edges)
     waits = {chains[index].change.address: tuple(why) for index, why in edges.waits_for.items()}
     return _linearize(chains, edges), waits
@@ -105,24 +105,23 @@ def _order_dependencies(chains: Sequence[Chain], members: Sequence[int], edges: 
                 edges.add((other, other_down), (index, down), f"{chain.change.address} to be down")
 
 
-def _order_disks(chains: Sequence[Chain], members: Sequence[int], host: Host, edges: Edges) -> None:
-    """A disk that one domain gives up is attached elsewhere only after that domain is down."""
-    releases: dict[str, tuple[int, int]] = {}
-    for index in members:
-        guest, down = chains[index].change.guest, chains[index].first(Shutdown)
-        if guest is not None and guest.running is not None and down is not None:
-            for disk in guest.running.disks:
-                releases[disk_key(host, disk.target)] = (index, down)
-    for index in members:
-        chain = chains[index]
-        taken = chain.first(Start, AttachDisk)
-        if taken is None or chain.change.target is None:
-            continue
-        for disk in chain.change.target.disks:
-            release = releases.get(disk_key(host, disk.target))
-            if release is not None and release[0] != index:
-                why = f"{chains[release[0]].change.address} to let go of {disk.target}"
-                edges.add((index, taken), release, why)
+def _order_claims(chains: Sequence[Chain], hosts: Mapping[str, Host], edges: Edges) -> None:
+    """What one domain gives up (a disk, a mac, a uuid), another has only after that."""
+    given: dict[tuple[Key, bool], list[Node]] = defaultdict(list)
+    for index, chain in enumerate(chains):
+        host, guest, target = hosts[chain.change.host], chain.change.guest, chain.change.target
+        for position, link in enumerate(chain.links):
+            for claim in without(released_by(host, guest, link.step), claims_of(host, target)).values():
+                given[claim.key, claim.reads_only].append((index, position))
+    for index, chain in enumerate(chains if given else ()):
+        host, guest = hosts[chain.change.host], chain.change.guest
+        for position, link in enumerate(chain.links):
+            for claim in without(taken_by(host, link.step), live_claims(host, guest)).values():
+                for reads_only in (False,) if claim.reads_only else (False, True):
+                    for node in given.get((claim.key, reads_only), ()):
+                        if node[0] != index:
+                            why = f"{chains[node[0]].change.address} to let go of {claim.value}"
+                            edges.add((index, position), node, why)
 
 
 def _order_memory(chains: Sequence[Chain], members: Sequence[int], room: Room, edges: Edges) -> None:
@@ -148,12 +147,12 @@ def _order_memory(chains: Sequence[Chain], members: Sequence[int], room: Room, e
             edges.add((index, gate), (faller, done), f"memory of {chains[faller].change.address}")
 
 
-def _order_restarts(chains: Sequence[Chain], members: Sequence[int], room: Room, edges: Edges) -> None:
+def _order_restarts(chains: Sequence[Chain], members: Sequence[int], host: Host, room: Room, edges: Edges) -> None:
     """At most `max_unavailable` domains are down for a restart: that many slots, each held by one domain at a time.
 
-    Domains that go down together (one depends on the other) take their slots together.
+    Domains that go down together (one depends on the other, or they swap something) take their slots together.
     """
-    groups = restart_groups([chains[index].change for index in members])
+    groups = restart_groups([chains[index].change for index in members], host)
     position = {chains[index].change.domain: index for index in members}
     ordered = sorted(
         ([position[name] for name in group] for group in groups),
@@ -164,7 +163,7 @@ def _order_restarts(chains: Sequence[Chain], members: Sequence[int], room: Room,
         ),
     )
     slots: list[int | None] = [None] * room.max_unavailable
-    for group in ordered:
+    for group in _givers_first(ordered, edges):
         for holder in {holder for holder in slots[: len(group)] if holder is not None}:
             ready = _last_ready(chains[holder])
             for index in group:
@@ -173,6 +172,29 @@ def _order_restarts(chains: Sequence[Chain], members: Sequence[int], room: Room,
                 why = f"{chains[holder].change.address} to be ready (max_unavailable = {room.max_unavailable})"
                 edges.add((index, down), (holder, ready), why)
         slots = [*slots[len(group) :], *group]
+
+
+def _givers_first(groups: list[list[int]], edges: Edges) -> list[list[int]]:
+    """The groups in their order, but each after those that it waits for anyway: say, for a disk that they give up."""
+    group_of = {index: at for at, group in enumerate(groups) for index in group}
+    needs: dict[int, set[int]] = defaultdict(set)
+    for later, before in edges.needs.items():
+        if later[0] in group_of:
+            needs[group_of[later[0]]] |= {group_of[node[0]] for node in before if node[0] in group_of}
+    waits = TopologicalSorter({at: needs[at] - {at} for at in range(len(groups))})
+    try:
+        waits.prepare()
+    except CycleError:  # no order of them is right: `_linearize` says why
+        return groups
+    ordered, heap = [], list(waits.get_ready())
+    heapq.heapify(heap)
+    while heap:
+        at = heapq.heappop(heap)
+        ordered.append(groups[at])
+        waits.done(at)
+        for free in waits.get_ready():
+            heapq.heappush(heap, free)
+    return ordered
 
 
 def _last_ready(chain: Chain) -> int:

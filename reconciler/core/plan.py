@@ -15,11 +15,13 @@ from typing import Any
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.decide import decide_host
-from reconciler.core.dependencies import block, close_dependencies
+from reconciler.core.dependencies import close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.disks import named_disks
 from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
+from reconciler.core.refusals import brake, misfit, refuse
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
 from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
@@ -100,18 +102,18 @@ def build_plan(
         ]
     changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
     changes = _with_rename_hints(changes)
-    changes, braked = _brake(changes, desired, hosts, consent)
+    changes, braked = brake(changes, desired, hosts, consent)
     problems += braked
     chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
-    refusals = [_misfit(host, chains, rooms[host]) for host in sorted(hosts)]
+    refusals = [misfit(host, chains, rooms[host]) for host in sorted(hosts)]
     problems += [refusal for refusal in refusals if refusal is not None]
     misfits = {host for host, refusal in zip(sorted(hosts), refusals, strict=True) if refusal is not None}
-    changes = [_refuse(change, "the domains of its host do not fit into its memory", misfits) for change in changes]
+    changes = [refuse(change, "the domains of its host do not fit into its memory", misfits) for change in changes]
     chains = [chain for chain in chains if chain.change.host not in misfits]
     steps, waits, circles = _order(chains, hosts, rooms)
     problems += circles
     if circles:
-        changes = [_refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
+        changes = [refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
     return Plan(
@@ -132,7 +134,7 @@ def build_plan(
 def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
     """Changes after all that other domains do to them. What is blocked may block more, so it begins anew each time."""
     while True:
-        settled = close_dependencies(changes, desired)
+        settled = close_dependencies(changes, desired, hosts)
         held = held_back(settled, desired, hosts)
         if not held:
             return settled
@@ -263,62 +265,10 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
     return changes
 
 
-def _refuse(change: Change, reason: str, hosts: set[str]) -> Change:
-    return block(change, reason) if change.acts and change.host in hosts else change
-
-
-def _brake(
-    changes: list[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
-) -> tuple[list[Change], list[Diagnostic]]:
-    """Refuse the whole run when it would destroy or restart more than the brake allows."""
-    ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
-    problems = []
-    for action, limit, allowed in (
-        (Action.DESTROY, _limit(desired.brake.max_destroy, ours), consent.allow_destroy),
-        (Action.RESTART, _limit(desired.brake.max_restart, ours), consent.allow_restart),
-    ):
-        addresses = [change.address for change in changes if change.action is action]
-        if limit is None or len(addresses) <= max(limit, allowed or 0):
-            continue
-        problems.append(
-            Diagnostic(
-                kind=Kind.REFUSED,
-                summary=f"the brake holds: {len(addresses)} to {action.value}",
-                detail=f"This run would {action.value} {len(addresses)} of {ours} domains and [brake] allows {limit}: "
-                + ", ".join(addresses),
-                hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
-            )
-        )
-    if problems:
-        changes = [_refuse(change, "the brake holds this run", set(hosts)) for change in changes]
-    return changes, problems
-
-
-def _limit(limit: int | float | None, ours: int) -> int | None:
-    """A count as it is; a share of our domains rounded down, but at least 1."""
-    if isinstance(limit, float):
-        return max(1, int(limit * ours))
-    return limit
-
-
 def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:
-    chains = []
-    for change in changes:
-        if change.acts:
-            host = hosts[change.host]
-            destroys = change.action is Action.DESTROY
-            others = _named_by_others(change.domain, desired, host) if destroys else frozenset()
-            chains.append(chain_of(change, host, others))
-    return chains
-
-
-def _named_by_others(domain: str, desired: Desired, host: Host) -> frozenset[str]:
-    """Disk targets that a spec, or another domain's config or run, names: never deleted with this domain."""
-    definitions = list(desired.hosts[host.name].domains.values())
-    for guest in host.guests.values():
-        if guest.name != domain:
-            definitions += [definition for definition in (guest.config, guest.running) if definition is not None]
-    return frozenset(disk.target for definition in definitions for disk in definition.disks)
+    destroying = {change.host for change in changes if change.action is Action.DESTROY}
+    named = {name: named_disks(hosts[name], desired.hosts[name].domains.values()) for name in destroying}
+    return [chain_of(change, hosts[change.host], named.get(change.host, {})) for change in changes if change.acts]
 
 
 def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
@@ -328,33 +278,6 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
         free = capacity_kib(host, settings.keep_free_kib) - used_kib(host)
         rooms[name] = Room(free_kib=free, max_unavailable=settings.max_unavailable)
     return rooms
-
-
-def _misfit(host: str, chains: Sequence[Chain], room: Room) -> Diagnostic | None:
-    """None when the end fits; else a refusal that names the smallest set of domains that do not fit together."""
-    members = [chain for chain in chains if chain.change.host == host]
-    free_at_end = room.free_kib - sum(chain.memory_kib for chain in members)
-    risers = sorted(
-        (chain for chain in members if chain.memory_kib > 0), key=lambda c: (-c.memory_kib, c.change.address)
-    )
-    if free_at_end >= 0 or not risers:
-        return None
-    room_for_risers = free_at_end + sum(chain.memory_kib for chain in risers)
-    chosen, total = [], 0
-    for chain in risers:
-        chosen.append(chain)
-        total += chain.memory_kib
-        if total > room_for_risers:
-            break
-    wanted = ", ".join(f"{chain.change.address} {chain.memory_kib // 1024} MiB more" for chain in chosen)
-    return Diagnostic(
-        kind=Kind.REFUSED,
-        summary=f"{host} has not enough memory",
-        detail=f"These do not fit together: {wanted}. Room for growth is {max(0, room_for_risers) // 1024} MiB, "
-        f"{(total - room_for_risers + 1023) // 1024} MiB too little (overhead and keep_free counted).",
-        hint="lower memory in one of these specs, or stop or move a domain",
-        address=host,
-    )
 
 
 def _order(

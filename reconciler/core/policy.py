@@ -1,6 +1,6 @@
 """What may never happen: the safety rules that block a change, each with what to do about it.
 
-Called by `changes` for one domain at a time. Rules over the whole plan (brake, memory, max_unavailable) are in `plan`.
+Called by `decide` for one domain at a time. Rules between domains are in `holders`, over the whole plan in `refusals`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The proof: every plan is replayed on the observed state before it is shown or applied.
 
 A plan that over-commits memory, touches what is not ours, stops a domain under another that depends on it, takes more
-domains down than allowed, or does not arrive at the desired state is a bug of ours: it is reported, never a plan.
+domains down than allowed, gives a live domain a disk, mac or uuid that another has, or does not arrive at the desired
+state is a bug of ours: it is reported, never a plan.
 """
 
 from __future__ import annotations
@@ -9,13 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.core.changes import Action, Change, Consent, Fleet
+from reconciler.core.claims import Register, live_claims, without
 from reconciler.core.decide import decide_host
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.memory import capacity_kib, promised_kib, used_kib
 from reconciler.core.plan import Plan
 from reconciler.core.simulate import Replay, guest_after
 from reconciler.core.state import Desired, Guest, Host, Owner, Power, address_of
-from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, Shutdown, Start, WriteConfig
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    DetachVif,
+    Fallback,
+    PlannedStep,
+    Shutdown,
+    Start,
+    WriteConfig,
+    domain_of,
+)
 
 
 class PlanError(ReconcilerError):
@@ -36,7 +49,8 @@ class PlanError(ReconcilerError):
 def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     """Replay the plan step by step; raises PlanError at the first broken rule."""
     changes = {change.address: change for change in plan.changes}
-    replays = {name: _HostReplay(host, desired, changes) for name, host in hosts.items()}
+    live = _live(hosts) if plan.steps else Register()
+    replays = {name: _HostReplay(host, desired, changes, live) for name, host in hosts.items()}
     ways_back = {fallback.after[0]: fallback for fallback in plan.fallbacks if fallback.after}
     done: set[str] = set()
     for planned in plan.steps:
@@ -50,10 +64,21 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
         _check_end(replay.host(), desired, plan, name)
 
 
-class _HostReplay:
-    """One host on the way through the plan."""
+def _live(hosts: Mapping[str, Host]) -> Register:
+    """What live domains have at the start, whosever they are."""
+    live = Register()
+    for host in hosts.values():
+        for guest in host.guests.values():
+            live.add(address_of(host.name, guest.name), live_claims(host, guest))
+    return live
 
-    def __init__(self, host: Host, desired: Desired, changes: Mapping[str, Change]) -> None:
+
+class _HostReplay:
+    """One host on the way through the plan. `live` is what live domains have, on all hosts."""
+
+    def __init__(self, host: Host, desired: Desired, changes: Mapping[str, Change], live: Register) -> None:
+        self._observed = host
+        self._live = live
         settings = desired.hosts[host.name].settings
         self._name = host.name
         self._replay = Replay(host)
@@ -82,6 +107,8 @@ class _HostReplay:
         delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
         self._check_memory(planned, delta)
         self._check_availability(planned, before, change)
+        if isinstance(planned.step, Start | Shutdown | AttachDisk | AttachVif | DetachVif):
+            self._check_claims(planned, before, after)
 
     def check_fallback(self, fallback: Fallback) -> None:
         """From here, where the new definition has just been started, the way back must fit and lead to the old one."""
@@ -108,6 +135,17 @@ class _HostReplay:
             return
         if self._changes[planned.address].action is not Action.ADOPT:
             raise PlanError(f"step {planned.id} would change a domain that is not ours", planned.address)
+
+    def _check_claims(self, planned: PlannedStep, before: Guest | None, after: Guest | None) -> None:
+        """Nobody gets what another has. What two of them had from the beginning is no doing of the plan."""
+        has, at_first = live_claims(self._observed, after), self._observed.guests.get(domain_of(planned.step))
+        self._live.remove(planned.address, live_claims(self._observed, before))
+        for claim in without(has, live_claims(self._observed, at_first)).values():
+            other = self._live.in_the_way(planned.address, claim)
+            if other is not None:
+                rule = f"step {planned.id} comes while {claim.value} is still {claim.what} of {other}"
+                raise PlanError(rule, planned.address)
+        self._live.add(planned.address, has)
 
     def _check_memory(self, planned: PlannedStep, delta_kib: int) -> None:
         if delta_kib != planned.memory_kib:

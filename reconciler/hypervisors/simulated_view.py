@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from reconciler.core.memory import needed_kib
+from reconciler.core.resolve.paths import disk_identity
 from reconciler.core.state import Disk, FileFact, Guest, Host, HostSettings, Owner
 from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.guests import Instance as SeenInstance
@@ -164,7 +165,7 @@ class View:
                         there[disk.target] = new_disk(disk)
         there.update({path: self._stored.files[path] for path in asked if path in self._stored.files})
         return {
-            path: FileFact(kind=file.kind, size_bytes=file.size_bytes, key=path, real_path=path)
+            path: FileFact(kind=file.kind, size_bytes=file.size_bytes, key=disk_identity(path), real_path=path)
             for path, file in there.items()
         }
 

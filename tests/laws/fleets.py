@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from reconciler.core.memory import promised_kib
 from reconciler.core.state import (
+    Brake,
     Desired,
     DesiredHost,
     Disk,
@@ -154,3 +155,40 @@ def worlds(draw: st.DrawFn) -> World:
         prune=draw(st.sampled_from([True, True, False])),
     )
     return World(host=host, desired=replace(desired, brake=replace(desired.brake, max_destroy=100)))
+
+
+@st.composite
+def handovers(draw: st.DrawFn) -> World:
+    """Worlds in which domains have disks, macs and uuids that the specs give to others, and nothing else is scarce."""
+    drawn = [replace(draw(definitions(name)), depends_on=(), policy=Policy()) for name in NAMES]
+    wanted = {domain.name: domain for domain in drawn if draw(st.sampled_from([True, True, False]))}
+    heirs = dict(zip(NAMES, draw(st.permutations(drawn)), strict=True))
+    takes_uuids = draw(st.sampled_from([False, False, True]))  # a changed uuid blocks what runs
+    guests = {}
+    for name, heir in heirs.items():
+        kind = draw(st.sampled_from(["running"] * 4 + ["stopped", "absent", "unmanaged"]))
+        there = replace(draw(definitions(name)), vifs=heir.vifs, disks=heir.disks, depends_on=())
+        there = replace(there, uuid=heir.uuid if takes_uuids else there.uuid, state="running", autostart=None)
+        runs = kind in ("running", "unmanaged")
+        if kind != "absent":
+            guests[name] = Guest(
+                name=name,
+                owner=Owner.UNMANAGED if kind == "unmanaged" else Owner.OURS,
+                config=None if kind == "unmanaged" else there,
+                config_exists=kind != "unmanaged",
+                running=there if runs else None,
+                power=Power.RUNNING if runs else Power.ABSENT,
+                actual_kib=there.memory_kib if runs else 0,
+            )
+    paths = [f"/srv/{name}-{devid}.img" for name in NAMES for devid in (51712, 51728)]
+    host = Host(
+        name="alpha",
+        total_kib=32 * GIB,
+        free_kib=16 * GIB,
+        cpus=4,
+        guests=guests,
+        files={path: FileFact(kind="file", size_bytes=4096, key=path, real_path=path) for path in paths},
+    )
+    settings = HostSettings(name="alpha", toolstack="simulated", max_unavailable=draw(st.integers(1, 3)))
+    part = DesiredHost(settings=settings, domains=wanted)
+    return World(host=host, desired=Desired(fleet="default", hosts={"alpha": part}, brake=Brake(max_destroy=100)))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.changes import Action, Consent
+from reconciler.core.claims import live_claims
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.simulate import Replay
@@ -15,7 +16,7 @@ from reconciler.core.state import Desired, Host, Owner
 from reconciler.core.steps import PlannedStep, Shutdown
 from reconciler.core.verify import verify
 
-from .fleets import World, worlds
+from .fleets import World, handovers, worlds
 
 
 def plan_for(host: Host, desired: Desired, consent: Consent | None = None) -> Plan:
@@ -83,6 +84,23 @@ def test_no_order_takes_more_domains_down_than_allowed(world: World, seed: int) 
         if step.step.kind == "await_ready":
             down.discard(step.address)
         assert len(down) <= limit
+
+
+def twice(host: Host, observed: Host) -> list[tuple[str, ...]]:
+    """What two live domains have at once, by the names that disks have on the observed host."""
+    claims = [claim for guest in host.guests.values() for claim in live_claims(observed, guest).values()]
+    keys = [claim.key for claim in claims if not claim.reads_only]
+    return sorted(key for key in set(keys) if keys.count(key) > 1)
+
+
+@given(handovers(), st.integers(0, 10**6))
+@settings(max_examples=300, deadline=None)
+def test_no_order_gives_two_live_domains_one_disk_or_mac_or_uuid(world: World, seed: int) -> None:
+    plan, replay = plan_for(world.host, world.desired), Replay(world.host)
+    at_first = twice(world.host, world.host)
+    for step in interleaving(plan, seed):
+        replay.apply(step.step)
+        assert set(twice(replay.host(), world.host)) <= set(at_first)
 
 
 @given(worlds())
