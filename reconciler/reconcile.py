@@ -317,7 +317,8 @@ def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tupl
         for domain in part.domains.values():
             completed, missing = complete_images(domain, part.settings, host.digests)
             problems += [replace(problem, address=address_of(name, domain.name)) for problem in missing]
-            domains[domain.name] = _with_staged(completed, host) if missing else completed
+            unknown = any(not image.sha256 for image in completed.images)
+            domains[domain.name] = _with_staged(completed, host) if unknown else completed
         parts[name] = replace(part, domains=domains)
     return replace(desired, hosts=parts), tuple(problems)
 

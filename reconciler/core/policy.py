@@ -88,9 +88,7 @@ def _block_image(target: Domain) -> Block | None:
     missing = next((image for image in target.images if not image.sha256 and not image.path), None)
     if missing is None:
         return None
-    return Block(
-        f"{missing.source} is not there on the host, or not as pinned", "put the right file there, or correct the spec"
-    )
+    return Block(f"{missing.source} is not there, or not as pinned", "put the right file there, or correct the spec")
 
 
 def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:

@@ -90,6 +90,27 @@ def test_a_kernel_that_came_while_its_domain_was_stopped_is_no_proven_one(fleet:
     assert fleet.runs() == GOOD
 
 
+@pytest.mark.parametrize("problem", ["gone", "other bytes than its pin"])
+def test_a_domain_whose_kernel_file_cannot_be_used_is_started_from_its_staged_bytes(
+    running: Fleet, problem: str
+) -> None:
+    if problem == "gone":
+        (running.folder / "specs/kernels/web").unlink()
+    else:
+        running.write("alpha/web.toml", f'{WEB}kernel_sha256 = "{"0" * 64}"\n')
+    assert running.run("plan").code == 4
+    running.run("sim", "alpha", "crash", "web")
+    assert running.boot() is None
+    started = running.apply()
+    assert started.code == 4, "the spec is still wrong"
+    assert "specs/alpha/web.toml:" in started.err
+    assert running.runs() == GOOD
+    running.write("alpha/new.toml", WEB.replace("/srv/web", "/srv/new"))
+    if problem == "gone":
+        assert "kernels/web is not there, or not as pinned" in running.apply().out, "what has no staged bytes waits"
+        assert running.boot("new") is None
+
+
 def test_what_outlives_the_spec_is_kept_while_a_kernel_is_quarantined(running: Fleet) -> None:
     running.kernel("web", PANICS)
     assert running.apply().code == 1

@@ -101,13 +101,23 @@ def build_domain(
 def _image(
     path: str | None, pin: str | None, domain: str, settings: HostSettings, files: Mapping[str, TreeFile]
 ) -> Image | None:
-    """A file of the tree is known by its bytes already; one of the host is, once the host was asked."""
+    """A file of the tree is known by its bytes already; one of the host is, once the host was asked.
+
+    One of the tree that cannot be used has none: then what the host has staged counts.
+    """
     if path is None:
         return None
     if path.startswith("/"):
         return Image(sha256="", source=absolute(path), pin=(pin or "").lower())
-    sha256, source = files[path].sha256, relative(path)
+    source = relative(path)
+    if not _is_usable(files[path], pin):
+        return Image(sha256="", source=source, pin=(pin or "").lower())
+    sha256 = files[path].sha256
     return Image(sha256=sha256, path=staged_path(settings.kernel_dir, domain, source, sha256), source=source)
+
+
+def _is_usable(file: TreeFile, pin: str | None) -> bool:
+    return file.problem is None and (pin is None or pin.lower() == file.sha256)
 
 
 def _cmdline(spec: DomainSpec) -> str | None:

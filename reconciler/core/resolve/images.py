@@ -26,7 +26,7 @@ def complete_images(
     diagnostics: list[Diagnostic] = []
     completed: dict[str, Image] = {}
     for key, image in (("kernel", domain.kernel), ("ramdisk", domain.ramdisk)):
-        if image is None or image.sha256:
+        if image is None or image.sha256 or not image.source.startswith("/"):
             continue
         problem = _problem(key, image, digests.get(image.source), domain.name, settings.name)
         if problem is not None:

@@ -102,13 +102,14 @@ class _Resolver:
             more = self._check(spec, settings)
             complaints += tuple(complaint for complaint in more if not is_shadowed(complaint, complaints))
         self._report(layers, address, complaints)
+        if spec is not None:  # an image that cannot be used is an error, but its domain goes on from the staged bytes
+            self._report(layers, address, check_images(spec, self._tree.files), freezes=False)
         if spec is not None and settings is not None and not complaints:
             domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
             self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
 
     def _check(self, spec: DomainSpec, settings: HostSettings | None) -> Iterator[Complaint]:
         yield from check_alone(spec)
-        yield from check_images(spec, self._tree.files)
         if settings is not None:
             yield from check_allowed(spec, settings)
 
@@ -118,12 +119,14 @@ class _Resolver:
             return None
         return (*self._base, *below, Layer(path, table))
 
-    def _report(self, layers: tuple[Layer, ...], address: str, complaints: Iterable[Complaint]) -> None:
+    def _report(
+        self, layers: tuple[Layer, ...], address: str, complaints: Iterable[Complaint], *, freezes: bool = True
+    ) -> None:
         """Report where the value came from: a wrong value of a profile is the profile's problem, told once."""
         for complaint in complaints:
             file, loc = origin(layers, complaint.loc)
             own = address if file == layers[-1].file else None
-            self._findings.report(file, replace(complaint, loc=loc), address, address=own)
+            self._findings.report(file, replace(complaint, loc=loc), *([address] if freezes else []), address=own)
 
 
 def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
