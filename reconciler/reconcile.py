@@ -50,6 +50,7 @@ class Reconciler:
         self._spec_root = spec_root
         self._state_dir = state_dir
         self._observers: dict[str, Observer] = {}
+        self._listeners: dict[str, asyncio.Task[None]] = {}
         self._history = History(state_dir)
         self._signer: str | None = None
 
@@ -62,8 +63,14 @@ class Reconciler:
         for name in list(self._observers):
             same_host = name in after.hosts and after.hosts[name].settings == before.hosts[name].settings
             if not same_host or after.fleet != before.fleet:
-                await self._observers.pop(name).close()
+                await self._leave(name)
         self._reading, self._desired, self._spec_root, self._signer = reading, after, spec_root, signer
+
+    def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Have `heard` called when something happens on any host, see `Observer.events`; again after each `renew`."""
+        for name, part in self._desired.hosts.items():
+            if name not in self._listeners:
+                self._listeners[name] = asyncio.create_task(self._observer(part.settings).events(heard, tell))
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
@@ -199,8 +206,16 @@ class Reconciler:
         return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
 
     async def close(self) -> None:
-        for observer in self._observers.values():
-            await observer.close()
+        for name in list(self._observers):
+            await self._leave(name)
+
+    async def _leave(self, name: str) -> None:
+        """End what goes on with a host."""
+        if name in self._listeners:
+            listener = self._listeners.pop(name)
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+        await self._observers.pop(name).close()
 
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
         """Whether a domain to be created could exist on a host that was not looked at."""
