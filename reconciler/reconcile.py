@@ -86,7 +86,7 @@ class Reconciler:
             desired,
             hosts,
             consent,
-            targets=selection.targets or (selected if selection.hosts else frozenset()),
+            targets=selection.targets | selection.hosts,
             unseen=self._unseen(hosts),
             downtime=downtime,
             diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts(), *forgotten),
