@@ -51,6 +51,13 @@ def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
     assert ran.out == ""
 
 
+def test_a_document_and_annotations_are_not_both_to_be_had(run: Run) -> None:
+    ran = run("validate", "--json", "--format", "github")
+    assert ran.code == 1
+    assert "--json and --format github exclude each other" in ran.err
+    assert run("validate", "--json", "--format", "text").code == 0
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "status", "apply --yes"])
 @pytest.mark.parametrize("specs", ["missing", "a-file", "link-to-itself", "empty"])
 def test_a_tree_that_is_none(tree: Path, run: Run, command: str, specs: str) -> None:
