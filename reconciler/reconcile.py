@@ -13,9 +13,10 @@ from pathlib import Path
 
 from reconciler import sightings
 from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
+from reconciler.core.binding import base_of, moved
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.core.plan import Plan, base_of, build_plan, moved
+from reconciler.core.plan import Plan, build_plan
 from reconciler.core.resolve.images import complete_images
 from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
 from reconciler.core.steps import PlannedStep
@@ -150,7 +151,7 @@ class Reconciler:
         hosts, problems = await self.observe(names)
         held = {problem.address: problem for problem in problems if problem.address is not None}
         for name, host in hosts.items():
-            if differences := moved(plan.base.get(name, {}), base_of(host)):
+            if differences := moved(plan.base.get(name, {}), base_of(host, plan.changes)):
                 held[name] = _stale(name, differences)
         return held
 
