@@ -17,8 +17,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
-from reconciler.core.plan import Plan, moved
+from reconciler.core.binding import moved
+from reconciler.core.diagnostics import ReconcilerError, refused, world_error
+from reconciler.core.plan import Plan
 from reconciler.core.state import canonical_json
 from reconciler.render.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
@@ -165,11 +166,4 @@ def _unsaved(path: Path, why: str) -> ReconcilerError:
 
 
 def _unfit(path: Path, why: str) -> ReconcilerError:
-    return ReconcilerError(
-        Diagnostic(
-            kind=Kind.SPEC,
-            summary="not a saved plan",
-            detail=f"{path} cannot be applied: {why}. Nothing was done.",
-            hint=_NEW_PLAN,
-        )
-    )
+    return refused("not a saved plan", f"{path} cannot be applied: {why}. Nothing was done.", _NEW_PLAN)

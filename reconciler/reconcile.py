@@ -13,9 +13,10 @@ from pathlib import Path
 
 from reconciler import sightings
 from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
+from reconciler.core.binding import base_of, moved
 from reconciler.core.changes import Consent
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.core.plan import Plan, base_of, build_plan, moved
+from reconciler.core.plan import Plan, build_plan
 from reconciler.core.resolve.images import complete_images
 from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
 from reconciler.core.steps import PlannedStep
@@ -50,6 +51,7 @@ class Reconciler:
         self._spec_root = spec_root
         self._state_dir = state_dir
         self._observers: dict[str, Observer] = {}
+        self._listeners: dict[str, asyncio.Task[None]] = {}
         self._history = History(state_dir)
         self._signer: str | None = None
 
@@ -62,8 +64,14 @@ class Reconciler:
         for name in list(self._observers):
             same_host = name in after.hosts and after.hosts[name].settings == before.hosts[name].settings
             if not same_host or after.fleet != before.fleet:
-                await self._observers.pop(name).close()
+                await self._leave(name)
         self._reading, self._desired, self._spec_root, self._signer = reading, after, spec_root, signer
+
+    def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Have `heard` called when something happens on any host, see `Observer.events`; again after each `renew`."""
+        for name, part in self._desired.hosts.items():
+            if name not in self._listeners:
+                self._listeners[name] = asyncio.create_task(self._observer(part.settings).events(heard, tell))
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
@@ -79,7 +87,7 @@ class Reconciler:
             desired,
             hosts,
             consent,
-            targets=selection.targets or (selected if selection.hosts else frozenset()),
+            targets=selection.targets | selection.hosts,
             unseen=self._unseen(hosts),
             downtime=downtime,
             diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts(), *forgotten),
@@ -143,7 +151,7 @@ class Reconciler:
         hosts, problems = await self.observe(names)
         held = {problem.address: problem for problem in problems if problem.address is not None}
         for name, host in hosts.items():
-            if differences := moved(plan.base.get(name, {}), base_of(host)):
+            if differences := moved(plan.base.get(name, {}), base_of(host, plan.changes)):
                 held[name] = _stale(name, differences)
         return held
 
@@ -199,8 +207,16 @@ class Reconciler:
         return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
 
     async def close(self) -> None:
-        for observer in self._observers.values():
-            await observer.close()
+        for name in list(self._observers):
+            await self._leave(name)
+
+    async def _leave(self, name: str) -> None:
+        """End what goes on with a host."""
+        if name in self._listeners:
+            listener = self._listeners.pop(name)
+            listener.cancel()
+            await asyncio.gather(listener, return_exceptions=True)
+        await self._observers.pop(name).close()
 
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
         """Whether a domain to be created could exist on a host that was not looked at."""

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from reconciler import plan_file
-from reconciler.apply import ApplyResult
+from reconciler.apply import ApplyResult, Progress, StepResult
 from reconciler.commands.output import is_terminal, paint_for, print_data, print_diagnostics, print_message
 from reconciler.commands.plan import beside_the_plan
 from reconciler.commands.session import (
@@ -27,8 +27,9 @@ from reconciler.commands.session import (
 )
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Diagnostic, Kind, exit_code, refused
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.core.plan import Plan
+from reconciler.core.steps import PlannedStep
 from reconciler.outages import outages_of
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text
@@ -38,6 +39,12 @@ from reconciler.render.text import plan_text
 from reconciler.specs import read_tree
 
 _FAILED = 1
+_INTERRUPTED = Diagnostic(
+    kind=Kind.WORLD,
+    summary="interrupted",
+    detail="It had begun and may be half done; the next run looks, and goes on from there.",
+    transient=True,
+)
 
 
 @click.command(short_help="Make the hosts what the specs say.")
@@ -110,8 +117,7 @@ def apply(
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         check_targets(plan, reading.desired, targets)
-        follow = (lambda: follow_plan(session, plan)) if plan.steps else None
-        return carry_out(plan, follow, yes=yes, as_json=as_json)
+        return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
 
 
 def _refuse_with_plan(options: list[str]) -> None:
@@ -124,19 +130,28 @@ def _refuse_with_plan(options: list[str]) -> None:
 
 def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) -> int:
     """Follow the plan of a file. Nothing of it is computed anew; that it still fits is checked, and nothing else."""
-    saved = plan_file.load(path)
-    specs = _specs_of(saved)
-    reading = read_tree(specs)
-    plan_file.check_specs(saved, reading)
-    plan_file.check_unused(saved, settings.state_dir)
-    with open_session(reading, specs, settings.state_dir) as session:
+    plan: Plan | None = None
+    try:
+        saved = plan_file.load(path)
+        plan = saved.plan
+        specs = _specs_of(saved)
+        reading = read_tree(specs)
+        plan_file.check_specs(saved, reading)
+        plan_file.check_unused(saved, settings.state_dir)
+        use = partial(plan_file.use_once, saved, settings.state_dir)
+        with open_session(reading, specs, settings.state_dir) as session:
 
-        def follow() -> ApplyResult:
-            with show_progress(sys.stderr, total=len(saved.plan.steps)) as progress:
-                use = partial(plan_file.use_once, saved, settings.state_dir)
+            def follow(progress: Progress) -> ApplyResult:
                 return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use))
 
-        return carry_out(saved.plan, follow, yes=yes, as_json=as_json)
+            return carry_out(plan, follow, yes=yes, as_json=as_json)
+    except ReconcilerError as error:
+        if not as_json:
+            raise
+        print_diagnostics(error.diagnostics)
+        result = _nothing_done(plan, error.diagnostics[0])
+        print_data(as_text(apply_document(result, (*(plan.diagnostics if plan else ()), *error.diagnostics))))
+        return exit_code(error.diagnostics)
 
 
 def _specs_of(saved: plan_file.SavedPlan) -> Path:
@@ -155,7 +170,7 @@ def _specs_of(saved: plan_file.SavedPlan) -> Path:
     return usual
 
 
-def carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
+def carry_out(plan: Plan, follow: Callable[[Progress], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
     """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
     print_diagnostics(beside_the_plan(plan))
     shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
@@ -163,19 +178,79 @@ def carry_out(plan: Plan, follow: Callable[[], ApplyResult] | None, *, yes: bool
     result = ApplyResult()
     if follow is not None:
         refusal = None if yes or not plan.steps else _ask()
-        result = ApplyResult(diagnostics=(refusal,)) if refusal is not None else follow()
+        result = _nothing_done(plan, refusal) if refusal is not None else _follow(plan, follow, as_json=as_json)
         print_diagnostics(result.diagnostics)
         if plan.steps and refusal is None and not as_json:
             print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
-    problems = (*plan.diagnostics, *result.diagnostics)
     if as_json:
-        print_data(as_text(apply_document(result, problems, outages_of(plan, result))))
-    return _FAILED if result.failed else exit_code(problems)
+        _print_document(plan, result)
+    return _FAILED if result.failed else exit_code((*plan.diagnostics, *result.diagnostics))
 
 
-def follow_plan(session: Session, plan: Plan) -> ApplyResult:
+def following(session: Session, plan: Plan) -> Callable[[Progress], ApplyResult] | None:
+    """What carries out a plan that was just made; None when there is nothing to do."""
+    if not plan.steps:
+        return None
+    return lambda progress: session.wait_for(session.reconciler.apply(plan, progress))
+
+
+def _follow(plan: Plan, follow: Callable[[Progress], ApplyResult], *, as_json: bool) -> ApplyResult:
+    """With progress. Interrupted in its midst, a program that asked for a document gets one of what was done."""
     with show_progress(sys.stderr, total=len(plan.steps)) as progress:
-        return session.wait_for(session.reconciler.apply(plan, progress))
+        noted = _Noted(progress)
+        try:
+            return follow(noted)
+        except KeyboardInterrupt:
+            if as_json:
+                _print_document(plan, noted.interrupted(plan))
+            raise
+
+
+def _print_document(plan: Plan, result: ApplyResult) -> None:
+    problems = (*plan.diagnostics, *result.diagnostics)
+    print_data(as_text(apply_document(result, problems, outages_of(plan, result))))
+
+
+def _nothing_done(plan: Plan | None, refusal: Diagnostic) -> ApplyResult:
+    steps = plan.steps if plan is not None else ()
+    skipped = tuple(StepResult(step=step, reason=refusal.summary) for step in steps)
+    return ApplyResult(skipped=skipped, diagnostics=(refusal,))
+
+
+class _Noted:
+    """Progress that is kept as well, for the case that no result comes of it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begun: dict[str, PlannedStep] = {}
+        self._ended: dict[str, StepResult] = {}
+
+    def started(self, step: PlannedStep) -> None:
+        self._begun[step.id] = step
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        self._ended[result.step.id] = result
+        self._progress.finished(result)
+
+    def interrupted(self, plan: Plan) -> ApplyResult:
+        ended = self._ended.values()
+        in_flight = [step for step_id, step in self._begun.items() if step_id not in self._ended]
+        left = [step for step in plan.steps if step.id not in self._begun.keys() | self._ended.keys()]
+        return ApplyResult(
+            done=tuple(one for one in ended if one.problem is None and one.reason is None),
+            failed=(
+                *(one for one in ended if one.problem is not None),
+                *(StepResult(step=step, problem=_INTERRUPTED) for step in in_flight),
+            ),
+            skipped=(
+                *(one for one in ended if one.reason is not None),
+                *(StepResult(step=step, reason="not begun, since apply was interrupted") for step in left),
+            ),
+        )
 
 
 def _ask() -> Diagnostic | None:

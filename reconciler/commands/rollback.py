@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.commands.apply import carry_out, follow_plan
+from reconciler.commands.apply import carry_out, following
 from reconciler.commands.session import find_domain, open_session, specs_option
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
@@ -34,8 +34,7 @@ def rollback(settings: Settings, address: str, specs: Path, yes: bool, as_json: 
         selection, consent = Selection(targets=frozenset({address})), Consent(rollback=frozenset({address}))
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         _check_leads_back(plan, address)
-        follow = (lambda: follow_plan(session, plan)) if plan.steps else None
-        return carry_out(plan, follow, yes=yes, as_json=as_json)
+        return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
 
 
 def _check_leads_back(plan: Plan, address: str) -> None:

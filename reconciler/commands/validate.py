@@ -32,6 +32,8 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github"]) -> int
 
     No host is asked anything. Exits with 4 when a spec is invalid.
     """
+    if as_json and form != "text":
+        raise click.UsageError(f"--json and --format {form} exclude each other.")
     reading = read_tree(specs)
     problems = reading.diagnostics
     if as_json:

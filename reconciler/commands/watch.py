@@ -86,8 +86,8 @@ def watch(
     """Keep the hosts as SPECS (default: $RECONCILER_SPECS, else ./specs), or a branch of a git repository, says.
 
     Every pass reads the specs, looks at the hosts, plans anew and applies; it does not ask. A pass is made when the
-    specs change, when the interval is over, on SIGHUP, and when it is asked for over HTTP. SIGTERM lets the steps in
-    flight end, and exits with 0; a second one leaves at once.
+    specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for over
+    HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
     from reconciler.watch.backoff import Backoff

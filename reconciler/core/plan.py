@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from reconciler.core.binding import base_of
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.decide import decide_host
@@ -22,7 +23,7 @@ from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.refusals import brake, misfit, refuse
-from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
+from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json
 from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
 
@@ -57,7 +58,7 @@ class Plan:
     ledger: tuple[LedgerEntry, ...]
     unmanaged: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...]
-    base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `base_of`
+    base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `binding`
     tree_digest: str = ""
     fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
@@ -125,7 +126,7 @@ def build_plan(
         ledger=_ledger(steps, desired, hosts),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
-        base={name: base_of(host) for name, host in sorted(hosts.items())},
+        base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
@@ -227,21 +228,6 @@ def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str,
     """A change with what it waits for and the down time to expect."""
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
     return replace(change, waits_for=(*change.waits_for, *waits), downtime_seconds=seconds)
-
-
-def base_of(host: Host) -> dict[str, str]:
-    """What a plan is bound to on a host: a fingerprint of each thing, under a name that people understand."""
-    facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
-    facts |= {f"domain {name}": fingerprint(guest) for name, guest in host.guests.items()}
-    facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}
-    facts |= {f"file {path}": sha256 for path, sha256 in host.digests.items()}
-    facts |= {f"disk {path}": f"{fact.kind} {fact.key}" for path, fact in host.files.items()}
-    return dict(sorted(facts.items()))
-
-
-def moved(base: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of all that differs between what a plan was bound to and what is there now."""
-    return tuple(sorted(name for name in base.keys() | now.keys() if base.get(name) != now.get(name)))
 
 
 def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Mapping[str, str]) -> list[Change]:

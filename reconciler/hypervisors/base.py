@@ -33,6 +33,12 @@ class Observer(Protocol):
 
     async def observe(self, question: Question) -> Host: ...
 
+    async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Call `heard` whenever a domain crashed or went away, until cancelled. Only a hint: each pass looks anyway.
+
+        Returns where a host cannot tell; `tell` takes a sentence about that for the log.
+        """
+
     async def close(self) -> None: ...
 
 

@@ -67,6 +67,9 @@ class SimulatedObserver:
             now = self._store.read_clock()
             return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
 
+    async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """It has none: what is done to it by hand is seen at the interval."""
+
     async def close(self) -> None:
         """Nothing is held open."""
 

@@ -12,7 +12,7 @@ import re
 import secrets
 import shlex
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
@@ -25,6 +25,7 @@ from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.digest_cache import DigestCache
 from reconciler.hypervisors.dom0 import Dom0, dom0_of
 from reconciler.hypervisors.guests import Instance, assemble_guests, instances_of, with_past
+from reconciler.hypervisors.xl_events import listen
 from reconciler.hypervisors.xl_output import XlOutputError, parse_info, parse_list, parse_list_long
 
 _OBSERVE_SECONDS = 120
@@ -61,6 +62,9 @@ class XlObserver:
             await asyncio.sleep(_SECOND_LOOK_SECONDS)
             host = await self._look(question)
         return host
+
+    async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        await listen(self.connection, heard, tell)
 
     async def close(self) -> None:
         await self.connection.close()

@@ -2,7 +2,8 @@
 
 A file is taken to be the same while its size, its time of change and its inode are. One that changed only a moment
 before it was read is not remembered: the clock of file systems is coarse, and a second change within one of its ticks
-would not be seen. Neither is one that could not be read: the right to read it changes none of the three.
+would not be seen. Neither is one that could not be read: the right to read it changes none of the three. Where the tree
+is that of a commit, git names what each file holds, and that name alone counts.
 """
 
 from __future__ import annotations
@@ -17,31 +18,35 @@ _SETTLED_NS = 1_000_000_000
 
 
 class FileMemory(Generic[T]):
-    """One kind of thing that is known of files, by path."""
+    """One kind of thing that is known of files, by their names in the tree."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[tuple[int, int, int], T]] = {}
+        self._known: dict[str, tuple[object, T]] = {}
         self._asked_for: set[str] = set()
         self.reads = 0  # how often a file had to be read
 
-    def recall(self, path: str, read: Callable[[], T], is_whole: Callable[[T], bool]) -> T:
-        """What `read` gave when this file, links followed, was last as it is now; else what it gives now."""
-        self._asked_for.add(path)
-        signature = _signature(path)
-        if signature is not None and path in self._known and self._known[path][0] == signature:
-            return self._known[path][1]
+    def recall(
+        self, name: str, path: str, content: str | None, read: Callable[[], T], is_whole: Callable[[T], bool]
+    ) -> T:
+        """What `read` gave when the file at `path`, links followed, was last as it is now; else what it gives now.
+
+        `content` is git's name of what it holds, where git knows it.
+        """
+        self._asked_for.add(name)
+        signature = content or _signature(path)
+        if signature is not None and name in self._known and self._known[name][0] == signature:
+            return self._known[name][1]
         self.reads += 1
         value = read()
-        settled = signature is not None and time.time_ns() - signature[1] > _SETTLED_NS
-        if signature is not None and settled and signature == _signature(path) and is_whole(value):
-            self._known[path] = (signature, value)
+        if is_whole(value) and (content is not None or _is_settled(path, signature)):
+            self._known[name] = (signature, value)
         else:
-            self._known.pop(path, None)
+            self._known.pop(name, None)
         return value
 
     def forget_the_rest(self) -> None:
         """Drop what was not asked for since the last call: files that are gone."""
-        self._known = {path: entry for path, entry in self._known.items() if path in self._asked_for}
+        self._known = {name: entry for name, entry in self._known.items() if name in self._asked_for}
         self._asked_for = set()
 
 
@@ -63,3 +68,9 @@ def _signature(path: str) -> tuple[int, int, int] | None:
     except (OSError, ValueError):  # gone, or a name that no file can have
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def _is_settled(path: str, signature: object) -> bool:
+    """Whether a file is still what it was before it was read, and has been for a while."""
+    now = _signature(path)
+    return now is not None and now == signature and time.time_ns() - now[1] > _SETTLED_NS

@@ -84,17 +84,23 @@ class TreeCache:
         self.reading = LastResult[TreeReading]()
 
 
-def read_tree(root: str | Path, cache: TreeCache | None = None) -> TreeReading:
-    """Read a whole tree. Whatever is wrong with it is a diagnostic, never an exception."""
-    return _Reader(os.fspath(root) or ".", cache or TreeCache()).read()
+def read_tree(
+    root: str | Path, cache: TreeCache | None = None, contents: Mapping[str, str] | None = None
+) -> TreeReading:
+    """Read a whole tree. Whatever is wrong with it is a diagnostic, never an exception.
+
+    `contents` are git's names of what files hold, by path in the tree, for a tree that was laid out from a commit.
+    """
+    return _Reader(os.fspath(root) or ".", cache or TreeCache(), contents or {}).read()
 
 
 class _Reader:
     """Keeps, while one tree is read, what was found so far."""
 
-    def __init__(self, root: str, cache: TreeCache) -> None:
+    def __init__(self, root: str, cache: TreeCache, contents: Mapping[str, str]) -> None:
         self._root = root
         self._cache = cache
+        self._contents = contents
         self._tree = TreeRoot(root)
         self._texts: dict[str, str] = {}
         self._digests: dict[str, str] = {}
@@ -212,7 +218,11 @@ class _Reader:
     def _read_spec(self, relative: str, entry: os.DirEntry[str], address: str | None = None) -> SpecFile:
         """Read and parse one file. A domain's file must not be empty: it may have been cut short."""
         loaded = self._cache.specs.recall(
-            self._path(relative), lambda: self._load(relative, is_link=entry.is_symlink()), _Loaded.is_whole
+            relative,
+            self._path(relative),
+            self._contents.get(relative),
+            lambda: self._load(relative, is_link=entry.is_symlink()),
+            _Loaded.is_whole,
         )
         content, problem = loaded.content, loaded.problem
         if content is not None:
@@ -240,7 +250,11 @@ class _Reader:
     def _digest_of(self, relative: str) -> TreeFile:
         """The digest of a kernel or ramdisk of the tree."""
         return self._cache.images.recall(
-            self._path(relative), lambda: self._tree.digest(relative), lambda file: file.problem is None
+            relative,
+            self._path(relative),
+            self._contents.get(relative),
+            lambda: self._tree.digest(relative),
+            lambda file: file.problem is None,
         )
 
     def _is_name(self, name: str, relative: str, kind: str, address: str | None = None) -> bool:

@@ -87,6 +87,18 @@ class Repository:
             Path(index["GIT_INDEX_FILE"]).unlink(missing_ok=True)
         return True
 
+    def contents(self, commit: str, path: str) -> dict[str, str]:
+        """What names the content of each file that `lay_out` writes: the same name, the same bytes.
+
+        Of a symlink git knows only where it leads. Attributes may have git write other bytes than it holds, so the
+        files that set them are part of each name.
+        """
+        listed = self._run("ls-tree", "-r", "-z", "--full-tree", commit if path == "." else f"{commit}:{path}")
+        entries = [line.partition("\t") for line in listed.split("\0") if line]
+        attributes = [facts for facts, _, name in entries if name.rpartition("/")[2] == ".gitattributes"]
+        kept = [(name, facts) for facts, _, name in entries if facts.startswith("100")]
+        return {name: " ".join((facts, *attributes)) for name, facts in kept}
+
     def _run(
         self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
     ) -> str:

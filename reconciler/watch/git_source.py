@@ -12,7 +12,7 @@ import asyncio
 import fcntl
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -61,6 +61,7 @@ class GitSource:
         self._first = first
         self._cache = TreeCache()
         self._laid_out: str | None = None  # the commit whose files this process has written
+        self._contents: Mapping[str, str] = {}  # what names the content of each of them
 
     async def read(self) -> Specs:
         return await asyncio.to_thread(self._read)
@@ -91,7 +92,7 @@ class GitSource:
                 raise
             problems = (_still_in_force(_not_stored(self._folder, error), accepted.commit),)
         root = self._lay_out(accepted.commit)
-        reading = read_tree(root, self._cache)
+        reading = read_tree(root, self._cache, self._contents)
         reading = replace(reading, desired=replace(reading.desired, commit=accepted.commit))
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=problems)
 
@@ -173,7 +174,7 @@ class GitSource:
             raise GitError(_no_folder(commit, self._path))
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
-        self._laid_out = commit
+        self._laid_out, self._contents = commit, self._repository.contents(commit, self._path)
         return folder
 
     def _drop_trees_but(self, commit: str) -> None:

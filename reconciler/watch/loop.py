@@ -26,7 +26,7 @@ from reconciler.watch.logs import Log, LoggedSteps, moment
 from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Outcome, Passes
 from reconciler.watch.source import Source
-from reconciler.watch.triggers import ASKED, INTERVAL, SPECS, Clock, Triggers
+from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics
 
 _FAILED = 1
@@ -123,6 +123,7 @@ class Watcher:
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
         """With the tasks beside the loop: one that looks out for changes, one that gives signs of life."""
+        self._passes.listen(lambda: self._triggers.ask(EVENT), lambda text: self._log.say(text, "warning"))
         tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
         if self._notifier.watchdog_seconds is not None:
             tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))
@@ -185,7 +186,7 @@ class Watcher:
                 self._log.problem(problem)
         for gone in sorted(self._told - problems, key=lambda problem: (problem.summary, problem.detail)):
             self._log.say("no longer", problem=gone.summary, address=gone.address)
-        news = outcome.drifted or outcome.result.done or problems != self._told or reasons != {INTERVAL}
+        news = outcome.drifted or outcome.result.done or problems != self._told or not reasons <= {INTERVAL, EVENT}
         self._told = problems
         counted = self._metrics.domains_by_condition
         self._notifier.tell(

@@ -54,6 +54,12 @@ class Passes:
         self._now = now
         self._backoff = backoff
         self._reconciler: Reconciler | None = None
+        self._heard: Callable[[], None] | None = None
+        self._tell: Callable[[str], None] = lambda _: None
+
+    def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """From the next pass on have `heard` called when something happens on a host; see `Observer.events`."""
+        self._heard, self._tell = heard, tell
 
     async def make(self, progress: Progress, stop: Callable[[], str | None]) -> Outcome:
         """Never raises for what hosts, specs or disks do: that is in the outcome."""
@@ -102,6 +108,8 @@ class Passes:
         if self._reconciler is None:
             self._reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
         await self._reconciler.renew(specs.reading, specs.root, specs.signer)
+        if self._heard is not None:
+            self._reconciler.listen(self._heard, self._tell)
         return self._reconciler
 
     async def _plan(self, reconciler: Reconciler, desired: Desired) -> tuple[Plan, dict[str, str]]:

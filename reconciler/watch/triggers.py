@@ -13,6 +13,9 @@ from typing import Protocol
 INTERVAL = "interval"
 ASKED = "asked"  # by a person: SIGHUP, POST /reconcile
 SPECS = "specs changed"
+EVENT = "hypervisor event"  # a domain somewhere crashed or went away, perhaps by our own steps
+
+_CALM_SECONDS = 3.0
 
 
 class Clock(Protocol):
@@ -46,15 +49,23 @@ class Triggers:
 
     def ask(self, reason: str) -> None:
         """Have a pass made as soon as the running one has ended."""
-        self._reasons.add(reason)
-        self._asked.set()
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._asked.set()
 
     def is_asked(self, reason: str) -> bool:
         return reason in self._reasons
 
     async def wait(self, seconds: float) -> frozenset[str]:
-        """Until somebody asks, at most so long; who asked."""
+        """Until somebody asks, at most so long; who asked.
+
+        Events alone are heeded after a moment: they come in bursts, a guest that reboots is back by then, and one that
+        does nothing else must not keep us busy.
+        """
         await self._clock.wait(self._asked, seconds)
+        if self._reasons == {EVENT}:
+            self._asked.clear()
+            await self._clock.wait(self._asked, min(seconds, _CALM_SECONDS))
         reasons = frozenset(self._reasons or {INTERVAL})
         self._reasons = set()
         self._asked.clear()

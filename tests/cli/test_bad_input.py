@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +52,13 @@ def test_wrong_usage(run: Run, arguments: list[str], said: str) -> None:
     assert ran.out == ""
 
 
+def test_a_document_and_annotations_are_not_both_to_be_had(run: Run) -> None:
+    ran = run("validate", "--json", "--format", "github")
+    assert ran.code == 1
+    assert "--json and --format github exclude each other" in ran.err
+    assert run("validate", "--json", "--format", "text").code == 0
+
+
 @pytest.mark.parametrize("command", ["validate", "plan", "status", "apply --yes"])
 @pytest.mark.parametrize("specs", ["missing", "a-file", "link-to-itself", "empty"])
 def test_a_tree_that_is_none(tree: Path, run: Run, command: str, specs: str) -> None:
@@ -58,7 +66,8 @@ def test_a_tree_that_is_none(tree: Path, run: Run, command: str, specs: str) -> 
     (tree / "link-to-itself").symlink_to("link-to-itself")
     (tree / "empty").mkdir()
     ran = run(*command.split(), specs)
-    assert ran.code == (0 if specs == "empty" else 4)
+    a_plan = command.startswith("apply") and specs == "a-file"  # which is refused
+    assert ran.code == (0 if specs == "empty" else 3 if a_plan else 4)
     assert specs in ran.out + ran.err
 
 
@@ -145,6 +154,26 @@ def test_interrupted(tree: Path) -> None:
     _, err = process.communicate(timeout=15)
     assert process.returncode == 130
     assert err.strip().startswith("Interrupted.")
+
+
+def test_interrupted_amid_an_apply_there_is_a_document_of_what_was_done(tree: Path) -> None:
+    host = tree / "specs/alpha/host.toml"
+    host.write_text(host.read_text() + 'parallel = 1\n[simulated]\nlatency = "1s"\n')
+    process = start("apply", "--yes", "--json")
+    assert process.stderr is not None
+    for word in ("done (", "begun"):
+        while word not in process.stderr.readline():
+            pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Interrupted." in err
+    document = json.loads(out)
+    assert document["done"]
+    assert {entry["problem"]["summary"] for entry in document["failed"]} == {"interrupted"}
+    assert {entry["reason"] for entry in document["skipped"]} == {"not begun, since apply was interrupted"}
+    steps = [entry["step"] for part in ("done", "failed", "skipped") for entry in document[part]]
+    assert len(steps) == len(set(steps)) == 10
 
 
 def test_a_bug_of_ours_is_one_sentence(tree: Path) -> None:

@@ -96,4 +96,4 @@ def test_apply_opens_an_executor(run: Run, xen: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("observer", [XlObserver, SimulatedObserver])
 def test_an_observer_can_only_observe(observer: type) -> None:
-    assert {name for name in vars(observer) if not name.startswith("_")} == {"observe", "close"}
+    assert {name for name in vars(observer) if not name.startswith("_")} == {"observe", "events", "close"}

@@ -14,7 +14,7 @@ import pytest
 from reconciler import reconcile
 from tests.cli.conftest import Run
 
-DONE, FAILED, REFUSED, INVALID = 0, 1, 3, 4
+DONE, FAILED, REFUSED = 0, 1, 3
 Change = Callable[[Path, Run], object]
 
 
@@ -167,6 +167,28 @@ def test_a_stale_plan_is_refused_naming_what_moved(
     assert not list((tree / ".state/plans-used").glob("*"))
 
 
+def test_a_refused_plan_has_a_document_of_what_was_not_done(run: Run, tree: Path) -> None:
+    save(run)
+    steps = len(json.loads((tree / "plan.json").read_text())["steps"])
+
+    def refusal(*options: str) -> tuple[str, set[str]]:
+        refused = run("apply", "plan.json", "--json", *options)
+        assert refused.code == REFUSED
+        document = json.loads(refused.out)
+        assert document["summary"] == {"done": 0, "failed": 0, "skipped": steps}
+        (problem,) = document["diagnostics"]
+        return problem["summary"], {entry["reason"] for entry in document["skipped"]}
+
+    assert refusal() == ("no consent", {"no consent"})
+    spec = tree / "specs/alpha/web.toml"
+    text = spec.read_text()
+    spec.write_text(text + "# more\n")
+    assert refusal("--yes") == ("the plan is stale", {"the plan is stale"})
+    spec.write_text(text)
+    assert run("apply", "plan.json", "--yes").code == DONE
+    assert refusal("--yes") == ("the plan was used before", {"the plan was used before"})
+
+
 def test_one_host_that_moved_holds_the_whole_saved_plan(run: Run, tree: Path) -> None:
     (tree / "specs/beta").mkdir()
     (tree / "specs/beta/host.toml").write_text('toolstack = "simulated"\n')
@@ -240,9 +262,12 @@ def test_a_file_that_is_no_saved_plan_is_refused_with_a_sentence(
     save(run)
     spoil(tree)
     refused = run("apply", "plan.json", "--yes")
-    assert refused.code == INVALID
+    assert refused.code == REFUSED
     assert "plan.json cannot be applied: it is" in refused.err
     assert domains(run) == []
+    document = json.loads(run("apply", "plan.json", "--yes", "--json").out)
+    assert document["done"] == document["failed"] == document["skipped"] == []
+    assert [problem["kind"] for problem in document["diagnostics"]] == ["refused"]
 
 
 def less_memory(document: dict[str, Any]) -> None:

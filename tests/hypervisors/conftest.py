@@ -62,6 +62,10 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def xen(tmp_path: Path, tools: Path) -> Path:
+    return write_xl(tmp_path, tools)
+
+
+def write_xl(tmp_path: Path, tools: Path) -> Path:
     """What the fake `xl` prints, as files: `info`, `list`, `long`; `root` is run as root, whoever runs the tests."""
     folder = tmp_path / "xen"
     folder.mkdir()

@@ -1,9 +1,15 @@
-"""A small spec tree on a simulated host, and a watch over it whose clock moves only when it waits."""
+"""A small spec tree on a simulated host; a watch over it whose clock moves only when it waits, and one in a process."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +36,7 @@ TREE = {
     "specs/alpha/db.toml": 'kernel = "/boot/vmlinuz"\nmemory = 512\n',
 }
 START = 1_700_000_000.0
+SOON_SECONDS = 30.0
 
 
 class FakeClock:
@@ -120,3 +127,51 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def look(watcher: Watcher, *reasons: str) -> Outcome:
     """One pass."""
     return asyncio.run(watcher.make_pass(frozenset(reasons or {"interval"})))
+
+
+class Watch:
+    """A running `reconciler watch`, and all that it says."""
+
+    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
+        self.log = world.folder / f"log.{time.monotonic_ns()}"
+        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "--state-dir", str(world.state_dir)]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [*command, "watch", *arguments], cwd=world.folder, stderr=log, env={**os.environ, **environment}
+            )
+
+    def said(self, text: str) -> bool:
+        return text in self.log.read_text()
+
+    def wait_for(self, text: str) -> None:
+        until(lambda: self.said(text) or self.process.poll() is not None)
+        assert self.said(text), self.log.read_text()
+
+    def end(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(SOON_SECONDS)
+
+
+Begin = Callable[..., Watch]
+
+
+@pytest.fixture
+def begin(world: World) -> Iterator[Begin]:
+    """`begin("specs", "--interval", "1s")`; ended with the test, whatever becomes of it."""
+    watches: list[Watch] = []
+
+    def begin_one(*arguments: str, **environment: str) -> Watch:
+        watches.append(Watch(world, *arguments, **environment))
+        return watches[-1]
+
+    yield begin_one
+    for one in watches:
+        one.process.kill()
+        one.process.wait()
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SOON_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

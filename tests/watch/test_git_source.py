@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import pytest
 
 from reconciler.core.diagnostics import Kind
 from reconciler.history import History
+from reconciler.specs import read_tree
 from reconciler.watch.git_source import GitSource, Rules
 from reconciler.watch.loop import Watcher
 from tests.transcript import write_files
@@ -73,6 +75,10 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
 
 def follow(world: World, author: Author, *, path: str = "specs", rules: Rules | None = None) -> Watcher:
     return world.watcher(GitSource(str(author.remote), "main", path, rules or Rules(), world.state_dir))
+
+
+def git_source(world: World, author: Author) -> GitSource:
+    return GitSource(str(author.remote), "main", "specs", Rules(), world.state_dir)
 
 
 def signed_only(author: Author) -> Rules:
@@ -303,6 +309,61 @@ def test_what_a_power_cut_left_of_a_commit_is_written_again(world: World, author
     file.write_text("")
     assert not look(follow(world, author)).failed
     assert file.read_text() == TREE["specs/alpha/web.toml"]
+
+
+def test_of_a_new_commit_only_the_files_that_changed_are_read(world: World, author: Author) -> None:
+    """Although all of it is laid out anew."""
+    kernel = {"specs/kernels/linux": "bytes", "specs/kernels/other": "bytes"}
+    domains = {f"specs/alpha/d{number}.toml": 'kernel = "kernels/linux"\nmemory = 8\n' for number in range(200)}
+    author.push({**TREE, **kernel, **domains, "specs/alpha/d0.toml": 'kernel = "kernels/other"\nmemory = 8\n'})
+    source = git_source(world, author)
+    cache = source._cache
+    asyncio.run(source.read())
+    assert (cache.specs.reads, cache.images.reads) == (203, 2)
+    author.push({"specs/alpha/d7.toml": 'kernel = "kernels/linux"\nmemory = 16\n', "specs/kernels/other": "others"})
+    reading = asyncio.run(source.read()).reading
+    assert (cache.specs.reads, cache.images.reads) == (204, 3)
+    assert reading.desired.hosts["alpha"].domains["d7"].memory_kib == 16 * 1024
+    (author.work / "specs/alpha/d8.toml").unlink()
+    (author.work / "specs/alpha/d9.toml").rename(author.work / "specs/alpha/d10.toml")
+    author.push()
+    reading = asyncio.run(source.read()).reading
+    assert (cache.specs.reads, cache.images.reads) == (204, 3)
+    (root,) = world.state_dir.glob("git/*/trees/*")
+    whole = read_tree(root)
+    assert reading.desired.hosts == whole.desired.hosts
+    assert reading.digests == whole.digests
+
+
+def test_what_somebody_does_to_the_files_of_a_commit_is_not_taken_for_its_content(world: World, author: Author) -> None:
+    author.push(TREE)
+    source = git_source(world, author)
+    asyncio.run(source.read())
+    (file,) = world.state_dir.glob("git/*/trees/*/alpha/web.toml")
+    file.write_text('kernel = "/boot/evil"\nmemory = 64\n')
+    assert asyncio.run(source.read()).reading.desired.hosts["alpha"].domains["web"].memory_kib == 256 * 1024
+    author.push({"specs/alpha/db.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\n'})
+    assert asyncio.run(source.read()).reading.desired.hosts["alpha"].domains["web"].memory_kib == 256 * 1024
+    (file,) = world.state_dir.glob("git/*/trees/*/alpha/web.toml")
+    assert file.read_text() == TREE["specs/alpha/web.toml"]
+
+
+def test_a_link_and_attributes_are_known_by_more_than_their_own_content(world: World, author: Author) -> None:
+    """A link stays the same when what it leads to changes; what git writes depends on attributes as well."""
+    author.push({**TREE, "specs/kernels/shared.txt": TREE["specs/alpha/web.toml"]})
+    (author.work / "specs/alpha/web.toml").unlink()
+    (author.work / "specs/alpha/web.toml").symlink_to("../kernels/shared.txt")
+    author.push()
+    source = git_source(world, author)
+    asyncio.run(source.read())
+    author.push({"specs/kernels/shared.txt": 'kernel = "/boot/vmlinuz"\nmemory = 64\n'})
+    reading = asyncio.run(source.read()).reading
+    assert reading.desired.hosts["alpha"].domains["web"].memory_kib == 64 * 1024
+    author.push({"specs/.gitattributes": "*.toml text eol=crlf\n"})
+    reading = asyncio.run(source.read()).reading
+    (root,) = world.state_dir.glob("git/*/trees/*")
+    assert b"\r\n" in (root / "alpha/db.toml").read_bytes()
+    assert reading.digests == read_tree(root).digests
 
 
 def test_a_damaged_memory_of_the_last_commit_is_no_reason_to_trust_the_next(world: World, author: Author) -> None:

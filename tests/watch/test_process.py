@@ -3,73 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.transcript import write_files
-from tests.watch.conftest import World
+from tests.watch.conftest import SOON_SECONDS, Begin, World, until
 
 DONE, FAILED, REFUSED, INVALID, INTERRUPTED = 0, 1, 3, 4, 130
 SLOW_HOST = 'toolstack = "simulated"\nparallel = 1\n[simulated]\nlatency = "150ms"\n'
 DOMAIN = 'kernel = "/boot/vmlinuz"\nmemory = 64\n'
-SOON_SECONDS = 30.0
-
-
-class Watch:
-    """A running `reconciler watch`, and all that it says."""
-
-    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
-        self.log = world.folder / f"log.{time.monotonic_ns()}"
-        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "--state-dir", str(world.state_dir)]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [*command, "watch", *arguments], cwd=world.folder, stderr=log, env={**os.environ, **environment}
-            )
-
-    def said(self, text: str) -> bool:
-        return text in self.log.read_text()
-
-    def wait_for(self, text: str) -> None:
-        until(lambda: self.said(text) or self.process.poll() is not None)
-        assert self.said(text), self.log.read_text()
-
-    def end(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(SOON_SECONDS)
-
-
-Begin = Callable[..., Watch]
-
-
-@pytest.fixture
-def begin(world: World) -> Iterator[Begin]:
-    """`begin("specs", "--interval", "1s")`; ended with the test, whatever becomes of it."""
-    watches: list[Watch] = []
-
-    def begin_one(*arguments: str, **environment: str) -> Watch:
-        watches.append(Watch(world, *arguments, **environment))
-        return watches[-1]
-
-    yield begin_one
-    for one in watches:
-        one.process.kill()
-        one.process.wait()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_it_watches_repairs_and_ends_with_0(world: World, begin: Begin) -> None:

@@ -15,6 +15,7 @@ from tests.xen.lab import Lab
 pytestmark = pytest.mark.xen
 
 INTERVAL = "5s"
+LONG_INTERVAL = "300s"
 STOP_SECONDS = 120
 WAIT_SECONDS = 180
 WEB = """
@@ -125,3 +126,21 @@ def test_a_stopped_watcher_leaves_domains_as_they_are(lab: Lab, watcher: subproc
     assert watcher.returncode == 0, said
     assert "Traceback" not in said
     assert lab.domains()["watched"] == domid
+
+
+def test_with_a_long_interval_xen_itself_tells_of_a_domain_destroyed_by_hand(
+    lab: Lab, fleet: Fleet, repository: Repository
+) -> None:
+    process = fleet.start(
+        "watch", "--git", str(repository.url), "--branch", "main", "--path", "specs", "--interval", LONG_INTERVAL
+    )
+    try:
+        listening = "pgrep -x xenstore-watch"
+        lab.wait_until("watch listens", lambda: lab.ssh(listening, check=False).returncode == 0, WAIT_SECONDS)
+        domid = lab.domains()["watched"]
+        lab.xl("destroy", "watched")
+        lab.wait_until("watch brought it back", lambda: lab.domains().get("watched", domid) != domid, WAIT_SECONDS)
+    finally:
+        process.kill()
+        process.communicate(timeout=STOP_SECONDS)
+    lab.wait_until("nobody listens any more", lambda: lab.ssh(listening, check=False).returncode == 1, WAIT_SECONDS)

@@ -1,0 +1,44 @@
+"""What a plan is bound to on its hosts, and what of it moved since. Called by `plan`, and by whoever follows one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.memory import needed_kib
+from reconciler.core.state import Guest, Host, Owner, canonical_json, fingerprint
+
+
+def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
+    """What a plan of these changes is bound to on a host: a fingerprint of each thing, by a name for people."""
+    adopted = {change.domain for change in changes if change.host == host.name and change.action is Action.ADOPT}
+    facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
+    facts |= {f"domain {name}": _fingerprint(guest, adopted) for name, guest in host.guests.items()}
+    facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}
+    facts |= {f"file {path}": sha256 for path, sha256 in host.digests.items()}
+    facts |= {f"disk {path}": f"{fact.kind} {fact.key}" for path, fact in host.files.items()}
+    return dict(sorted(facts.items()))
+
+
+def moved(base: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names of all that differs between what a plan was bound to and what is there now."""
+    return tuple(sorted(name for name in base.keys() | now.keys() if base.get(name) != now.get(name)))
+
+
+def _fingerprint(guest: Guest, adopted: Collection[str]) -> str:
+    """All of a guest that is ours, or becomes ours. Of another one only what it takes from those that are: its owner
+    may do with it what he likes meanwhile, without a plan that never touches it being refused.
+    """
+    if guest.owner is Owner.OURS or guest.name in adopted:
+        return fingerprint(guest)
+    definitions = [definition for definition in (guest.running, guest.config) if definition is not None]
+    taken = {
+        "uuids": [definition.uuid for definition in definitions],
+        "memory_kib": needed_kib(guest.running, guest.running.memory_kib) if guest.running is not None else None,
+        "exists": guest.exists,
+        "disks": sorted({(disk.target, disk.access) for one in definitions for disk in one.disks}),
+        "macs": sorted({vif.mac for one in definitions for vif in one.vifs if vif.mac}),
+        "config": guest.config_exists,
+    }
+    return hashlib.sha256(canonical_json(taken).encode(errors="surrogatepass")).hexdigest()
