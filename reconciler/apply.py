@@ -84,6 +84,7 @@ class _Run:
                 self._followers[need].append(step.id)
         self._length = _critical_lengths(plan.steps, self._followers)
         self._restarting = {change.address for change in plan.changes if change.restarts}
+        self._resumed = {change.address for change in plan.changes if change.resumes}
         self._ways_back = {fallback.address: fallback for fallback in plan.fallbacks}
         self._restarts: dict[str, list[PlannedStep]] = defaultdict(list)  # host -> starts, in the order of the plan
         for step in plan.steps:
@@ -213,7 +214,8 @@ class _Run:
                         self._offer(follower)
             return
         self._skip_followers(step, f"{step.address} failed before it")
-        if step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady):
+        restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady)
+        if restarts or step.address in self._resumed:
             self._skip_restarts(step)
 
     def _skip_followers(self, step: PlannedStep, reason: str) -> None:

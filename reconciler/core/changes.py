@@ -71,6 +71,16 @@ class Change:
         return self.action is Action.RESTART
 
     @property
+    def resumes(self) -> bool:
+        """Whether this goes on with an update that was cut short, so that nobody knows if it works."""
+        guest = self.guest
+        if guest is None:
+            return False
+        return (self.action is Action.UPDATE and guest.unproven) or (
+            self.action is Action.START and guest.candidate is not None
+        )
+
+    @property
     def acts(self) -> bool:
         return self.action not in (Action.BLOCKED, Action.NO_OP)
 

@@ -150,7 +150,8 @@ def _order_memory(chains: Sequence[Chain], members: Sequence[int], room: Room, e
 def _order_restarts(chains: Sequence[Chain], members: Sequence[int], host: Host, room: Room, edges: Edges) -> None:
     """At most `max_unavailable` domains are down for a restart: that many slots, each held by one domain at a time.
 
-    Domains that go down together (one depends on the other, or they swap something) take their slots together.
+    Domains that go down together (one depends on the other, or they swap something) take their slots together. First
+    those of an update that was cut short: they are down, or run what nobody has seen get ready.
     """
     groups = restart_groups([chains[index].change for index in members], host)
     position = {chains[index].change.domain: index for index in members}
@@ -162,16 +163,28 @@ def _order_restarts(chains: Sequence[Chain], members: Sequence[int], host: Host,
             min(chains[index].change.address for index in group),
         ),
     )
-    slots: list[int | None] = [None] * room.max_unavailable
+    cut_short = [
+        index for index in members if chains[index].change.resumes and chains[index].first(AwaitReady) is not None
+    ]
+    slots: list[int | None] = [*[None] * (room.max_unavailable - len(cut_short)), *cut_short]
     for group in _givers_first(ordered, edges):
-        for holder in {holder for holder in slots[: len(group)] if holder is not None}:
+        surplus = len(slots) - room.max_unavailable
+        for holder in {holder for holder in slots[: surplus + len(group)] if holder is not None}:
+            if _waits_for(holder, group, chains, edges):
+                continue
             ready = _last_ready(chains[holder])
             for index in group:
                 down = chains[index].first(Shutdown)
                 assert down is not None
                 why = f"{chains[holder].change.address} to be ready (max_unavailable = {room.max_unavailable})"
                 edges.add((index, down), (holder, ready), why)
-        slots = [*slots[len(group) :], *group]
+        slots = [*slots[surplus + len(group) :], *group]
+
+
+def _waits_for(index: int, group: list[int], chains: Sequence[Chain], edges: Edges) -> bool:
+    """Whether a chain that is under way needs one of these, for memory or what it depends on: then they go first."""
+    nodes = ((index, position) for position in range(len(chains[index].links)))
+    return any(before[0] in group for node in nodes for before in edges.needs.get(node, ()))
 
 
 def _givers_first(groups: list[list[int]], edges: Edges) -> list[list[int]]:

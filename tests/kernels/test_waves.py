@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from reconciler.apply import StepResult
+from reconciler.core.steps import PlannedStep
 
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by
+from .test_cut_short import Killed
 
 NAMES = ("w1", "w2", "w3", "w4")
 
@@ -53,6 +55,26 @@ def test_two_may_be_down_at_once(four: Fleet) -> None:
     assert None not in runs
     assert four.apply().code == 3
     assert [four.runs(name) for name in NAMES] == [GOOD, BETTER, BETTER, BETTER]
+
+
+@pytest.mark.parametrize("died_in", ["start", "await_ready"])
+def test_a_second_run_ends_what_a_killed_one_began_before_it_begins_more(
+    four: Fleet, died_in: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in NAMES:
+        four.kernel(name, 'boot = "hang"')
+
+    class Killer(Watcher):
+        def started(self, step: PlannedStep) -> None:
+            if step.step.kind == died_in:
+                raise Killed
+
+    with watched_by(Killer(), monkeypatch), pytest.raises(Killed):
+        four.apply()
+    others = [four.boot(name) for name in NAMES[1:]]
+    assert four.apply().code == 1
+    assert four.runs("w1") == GOOD
+    assert [four.boot(name) for name in NAMES[1:]] == others, "one bad kernel is enough"
 
 
 def test_a_canary_that_fails_stops_all_others(four: Fleet) -> None:
