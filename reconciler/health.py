@@ -11,12 +11,14 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.core.state import Look, Power
 from reconciler.core.steps import AwaitReady
 
 POLL_SECONDS = 1.0
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why
+_PANIC = re.compile(r"(?i)\bpanic(: | - |\b.*not syncing)")
+_PANIC_MAX = 120  # characters of the console's line
 _NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
 
 
@@ -37,6 +39,7 @@ class _Signs:
     """What has been seen of one start so far. Times are on the host's clock; None: not yet."""
 
     boot: str | None = None
+    host_boot: str | None = None
     connected_since: float | None = None
     tcp_answered: bool = False
     console_matched: bool = False
@@ -56,6 +59,7 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
             if host.now() - started >= ready.timeout_seconds:
                 raise
         else:
+            _refuse_a_reboot_of_the_host(step, look, signs)
             _refuse_what_cannot_get_ready(step, look, signs)
             await _note(host, step, look, signs)
         elapsed = host.now() - started
@@ -67,15 +71,30 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
         await host.sleep(POLL_SECONDS)
 
 
+def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) -> None:
+    """What runs after it is not what was started, and says nothing about that."""
+    if signs.host_boot is not None and look.host_boot != signs.host_boot:
+        raise ReconcilerError(
+            Diagnostic(
+                kind=Kind.WORLD,
+                summary="the host was rebooted",
+                detail=f"The host of {step.domain} was rebooted before it got ready.",
+                hint="Run the command again: it looks at the host first and goes on from there.",
+                transient=True,
+            )
+        )
+    signs.host_boot = look.host_boot
+
+
 def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -> None:
     """Raise for signs that no waiting will mend."""
     match look.power:
         case Power.ABSENT:
-            raise _not_ready(step, look, "it is gone")
+            raise _not_ready(step, look, f"it is gone{_after_panic(look)}")
         case Power.DYING:
             raise _not_ready(step, look, "it is being destroyed")
         case Power.CRASHED:
-            raise _not_ready(step, look, "it crashed")
+            raise _not_ready(step, look, f"it crashed{_after_panic(look)}")
         case Power.SHUTDOWN:
             raise _not_ready(step, look, "it shut itself down")
         case Power.REBOOTING:
@@ -90,6 +109,13 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
         raise _not_ready(step, look, "it is gone, and another domain has its name")
     if signs.boot is not None and look.boot != signs.boot:
         raise _not_ready(step, look, "it is in a boot loop (it was started again meanwhile)")
+
+
+def _after_panic(look: Look) -> str:
+    """What its console says of a panic, Linux's or NetBSD's, as the end of a sentence; "" when it says nothing."""
+    lines = _printable(look.console or "").splitlines()
+    panic = next((line.strip() for line in reversed(lines) if _PANIC.search(line)), None)
+    return "" if panic is None else f" after a panic: {panic[:_PANIC_MAX].rstrip('.')}"
 
 
 async def _note(host: Watched, step: AwaitReady, look: Look, signs: _Signs) -> None:

@@ -144,11 +144,15 @@ class Power(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One domain, seen just now. `boot` tells one start from the next (a domid); `devices` None: has none."""
+    """One domain, seen just now. `boot` tells one start from the next (a domid), `host_boot` one of its host's.
+
+    `devices_connected` None: it has none.
+    """
 
     power: Power
     uuid: str | None = None
     boot: str = ""
+    host_boot: str = ""
     devices_connected: bool | None = None
     actual_kib: int = 0
     console: str | None = None  # the end of its console, where the host keeps one

@@ -115,13 +115,15 @@ class SimulatedExecutor:
     async def look(self, domain: str) -> Look:
         await self._reach()
         now = self.now()
-        stored = self._store.read().instances.get(domain)
+        host = self._store.read()
+        stored, host_boot = host.instances.get(domain), f"boot {host.boots}"
         if stored is None:
-            return Look(power=Power.ABSENT)
+            return Look(power=Power.ABSENT, host_boot=host_boot)
         instance = settle(stored, now)
         if not instance.exists:
-            return Look(power=Power.ABSENT, console=console(instance, now))
+            return Look(power=Power.ABSENT, host_boot=host_boot, console=console(instance, now))
         return Look(
+            host_boot=host_boot,
             power=instance.power,
             uuid=instance.definition.uuid,
             boot=instance.boot_id,

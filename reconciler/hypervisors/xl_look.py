@@ -32,6 +32,7 @@ LOOK = (
     f"""
 list=$(xl list -v) || exit
 printf '%s\\n{_MARK}\\n' "$list"
+echo "host $(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime)"
 domid=$(printf '%s\\n' "$list" | awk -v name="$name" '$1 == name {{ print $2; exit }}')
 if [ "$domid" ]; then
     paths=$(xenstore-ls -f "/libxl/$domid" 2>/dev/null |
@@ -81,10 +82,13 @@ def read_look(host: str, domain: str, result: Result) -> Look:
     except XlOutputError as error:
         raise world_error("xl is not understood", f"{host}: {error}", None, host) from error
     console = log.removeprefix("log\n") if log.startswith("log\n") else None
+    host_boot = next((line for line in devices.splitlines() if line.startswith("host ")), "")
     if row is None:
-        return Look(power=Power.REBOOTING if "reboots" in devices.split() else Power.ABSENT, console=console)
+        power = Power.REBOOTING if "reboots" in devices.split() else Power.ABSENT
+        return Look(power=power, host_boot=host_boot, console=console)
     return Look(
         power=row.power,
+        host_boot=host_boot,
         uuid=row.uuid,
         boot=str(row.domid),
         devices_connected=_connected(devices),
@@ -98,7 +102,7 @@ def _connected(devices: str) -> bool | None:
 
     The guest of an HVM domain may never touch them, since it has emulated ones: then they stay where they began.
     """
-    words = [line.split() for line in devices.splitlines()]
+    words = [line.split() for line in devices.splitlines() if line]
     states = [word[1] for word in words if word[0] == "state"]
     if not states:
         return None

@@ -165,3 +165,38 @@ async def test_a_host_that_stays_away_is_reported_as_such() -> None:
     with pytest.raises(ReconcilerError, match="connection lost"):
         await await_ready(host, wait_for(Ready(timeout_seconds=20)))
     assert host.seconds == 20
+
+
+@pytest.mark.parametrize(
+    "after", [replace(UP, boot="1", host_boot="second"), Look(power=Power.ABSENT, host_boot="second")]
+)
+async def test_a_reboot_of_the_host_says_nothing_about_the_guest(after: Look) -> None:
+    host = Watched(from_second(3, after, before=replace(BOOTING, host_boot="first")))
+    with pytest.raises(ReconcilerError) as caught:
+        await await_ready(host, wait_for(Ready()))
+    assert caught.value.diagnostics[0].transient
+    assert "The host of web was rebooted" in caught.value.diagnostics[0].detail
+
+
+@pytest.mark.parametrize(
+    ("console", "ending"),
+    [
+        (
+            "[ 1.0] Kernel panic - not syncing: VFS: no root\r\n[ 1.1] CPU: 0\n",
+            "[ 1.0] Kernel panic - not syncing: VFS",
+        ),
+        ("panic: cannot mount root\nrebooting...\n", "panic: cannot mount root"),
+    ],
+)
+async def test_a_panic_is_named(console: str, ending: str) -> None:
+    host = Watched(lambda _: Look(power=Power.ABSENT, console=console))
+    with pytest.raises(ReconcilerError) as caught:
+        await await_ready(host, wait_for(Ready()))
+    assert f"it is gone after a panic: {ending}" in caught.value.diagnostics[0].detail
+
+
+async def test_a_guest_that_goes_without_a_word_of_panic_is_only_gone() -> None:
+    host = Watched(lambda _: Look(power=Power.ABSENT, console="reboot: Power down, don't panic\n"))
+    with pytest.raises(ReconcilerError) as caught:
+        await await_ready(host, wait_for(Ready()))
+    assert "it is gone.\n" in caught.value.diagnostics[0].detail
