@@ -18,11 +18,24 @@ from typing import Protocol
 from reconciler.core.diagnostics import Diagnostic, ReconcilerError
 from reconciler.core.order import expected_seconds
 from reconciler.core.plan import Plan
-from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
+from reconciler.core.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DetachVif,
+    Fallback,
+    PlannedStep,
+    SetQuarantine,
+    Shutdown,
+    Start,
+)
 from reconciler.health import await_ready
 from reconciler.hypervisors.base import Executor
 
 _REASON_MAX = 300  # characters of a reason that are kept on the host
+# What finds its own work there, and takes it for somebody else's; and what has waited for its host all the time.
+_ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +171,7 @@ class _Run:
         self._slots[step.host] += 1
 
     async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
-        """Each step of a way back, as far as it goes. One lost reply must not leave a domain down."""
+        """Each step of a way back, as far as it goes."""
         failed = False
         for planned in steps:
             if failed:
@@ -166,8 +179,6 @@ class _Run:
             else:
                 self._progress.started(planned)
                 result = await self._carry_out(planned)
-                if result.problem is not None and result.problem.transient:
-                    result = await self._carry_out(planned)
                 failed = result.problem is not None
             self._fallen_back.append(result)
             self._progress.finished(result)
@@ -191,6 +202,14 @@ class _Run:
         return untried and may_be_down and start.address not in self._brought_back
 
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
+        """A step; once more if its answer was lost, since whoever does it looks first whether it is done already."""
+        result = await self._try(planned)
+        if result.problem is None or not result.problem.transient or isinstance(planned.step, _ONLY_ONCE):
+            return result
+        again = await self._try(planned)
+        return replace(again, began=result.began, seconds=again.began - result.began + again.seconds)
+
+    async def _try(self, planned: PlannedStep) -> StepResult:
         executor = self._executors[planned.host]
         began = executor.now()
         try:

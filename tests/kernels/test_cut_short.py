@@ -191,3 +191,12 @@ def test_a_domain_that_was_stopped_before_it_ever_ran_has_its_first_boot_later(r
     assert running.runs("new") == GOOD
     assert running.guest("new").previous is None, "what never ran is no way back"
     assert running.run("rollback", "alpha/new", "--yes").code == 3
+
+
+def test_a_lost_reply_is_no_failure_when_a_look_shows_what_was_done(running: Fleet) -> None:
+    running.run("sim", "alpha", "destroy", "web")
+    running.run("sim", "alpha", "fault", "lost-reply")
+    started = running.apply()
+    assert started.code == 0, started.out
+    assert running.runs() == GOOD
+    assert running.run("plan", "--detailed-exitcode").code == 0
