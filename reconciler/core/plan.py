@@ -1,6 +1,6 @@
 """The plan: changes, the ordered steps that carry them out, and the memory ledger.
 
-`build_plan` is the whole pipeline: decide, block, refuse, chain, order. It is pure, and the same input gives the same
+`build_plan` is the whole pipeline: decide, settle, brake, chain, order. It is pure, and the same input gives the same
 bytes. `verify` replays the result before anybody sees it.
 """
 
@@ -15,13 +15,13 @@ from typing import Any
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
 from reconciler.core.decide import decide_host
-from reconciler.core.dependencies import close_dependencies
+from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.disks import named_disks
 from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
-from reconciler.core.refusals import brake, misfit, refuse
+from reconciler.core.refusals import brake, circle, misfits
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json, fingerprint
 from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
@@ -100,20 +100,12 @@ def build_plan(
         changes = [
             change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
         ]
-    changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
-    changes = _with_rename_hints(changes)
-    changes, braked = brake(changes, desired, hosts, consent)
-    problems += braked
-    chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
-    refusals = [misfit(host, chains, rooms[host]) for host in sorted(hosts)]
-    problems += [refusal for refusal in refusals if refusal is not None]
-    misfits = {host for host, refusal in zip(sorted(hosts), refusals, strict=True) if refusal is not None}
-    changes = [refuse(change, "the domains of its host do not fit into its memory", misfits) for change in changes]
-    chains = [chain for chain in chains if chain.change.host not in misfits]
-    steps, waits, circles = _order(chains, hosts, rooms)
-    problems += circles
-    if circles:
-        changes = [refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
+    decided = _with_rename_hints(changes)
+    changes, braked = brake(_settle(decided, desired, hosts), desired, hosts, consent)
+    rooms = _rooms(desired, hosts)
+    changes, steps, waits, refusals = _order(decided, changes, desired, hosts, rooms)
+    problems += [*braked, *refusals]
+    changes = [change for change in changes if change.acts or not change.parked]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.action is Action.BLOCKED]
     return Plan(
@@ -156,7 +148,8 @@ def _with_rename_hints(changes: list[Change]) -> list[Change]:
         if old is not None:
             macs = "".join(f', mac = "{vif.mac}"' for vif in old.vifs)
             hint = f'if this is {old.name} under another name, pin in its spec: uuid = "{old.uuid}"{macs}'
-            change = replace(change, hint=hint)
+            kept = change.target is not None and change.target.uuid == old.uuid
+            change = change if kept else replace(change, hint=hint)
         hinted.append(change)
     return hinted
 
@@ -281,19 +274,32 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
 
 
 def _order(
-    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
-) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
-    try:
-        steps, waits = order_chains(chains, hosts, rooms)
-    except OrderError as error:
-        circle = Diagnostic(
-            kind=Kind.REFUSED,
-            summary="the steps wait for each other in a circle",
-            detail="Memory, depends_on, wave or swapped disks ask for this order: " + " before ".join(error.addresses),
-            hint="stop one of these domains first, or raise max_unavailable",
-        )
-        return (), {}, [circle]
-    return steps, waits, []
+    decided: list[Change],
+    changes: list[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    rooms: Mapping[str, Room],
+) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
+    """The steps of all changes that can be done. What cannot be done together is refused, and then the rest anew.
+
+    `decided` are the changes before they were settled: what is refused settles the others otherwise.
+    """
+    refused: dict[str, str] = {}
+    problems: list[Diagnostic] = []
+    while True:
+        chains = _chains(changes, desired, hosts)
+        found, reasons = misfits(chains, rooms)
+        if not found:
+            try:
+                steps, waits = order_chains(chains, hosts, rooms)
+            except OrderError as error:
+                found, reasons = circle(error.addresses)
+            else:
+                return changes, steps, waits, problems
+        problems += found
+        refused |= reasons
+        rest = [block(change, refused[change.address]) if change.address in refused else change for change in decided]
+        changes = _settle(rest, desired, hosts)
 
 
 def _blocked_diagnostic(change: Change) -> Diagnostic:

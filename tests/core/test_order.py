@@ -156,3 +156,21 @@ def test_the_restart_brake_counts_restarts() -> None:
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "b")]
     braked = plan(world, desired(*wanted, brake=Brake(max_restart=1)))
     assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: --allow-restart 2")
+
+
+def test_a_circle_holds_only_who_is_in_it_and_what_builds_on_them() -> None:
+    """Two swap disks over two waves, so that no order is right."""
+    disks = {name: disk(f"/srv/{name}") for name in ("a", "b")}
+    world = host(*(guest(domain(name, disks=(disks[name],))) for name in ("a", "b")), guest(domain("c")))
+    wanted = desired(
+        domain("a", disks=(disks["b"],)),
+        domain("b", disks=(disks["a"],), policy=Policy(wave=1)),
+        domain("c", kernel=kernel("c", NEW)),
+        domain("on-b", depends_on=("b",), policy=Policy(wave=1)),
+        settings=replace(SETTINGS, max_unavailable=2),
+    )
+    made = plan(world, wanted)
+    reason = "the steps wait for each other in a circle"
+    assert [change_of(made, name).blocked for name in ("a", "b", "c")] == [reason, reason, None]
+    assert change_of(made, "on-b").action is Action.CREATE
+    assert {step.address for step in made.steps} == {"alpha/c", "alpha/on-b"}
