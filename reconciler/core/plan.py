@@ -14,6 +14,7 @@ from typing import Any
 
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
+from reconciler.core.claims import Register, claims_of, live_claims, without
 from reconciler.core.decide import decide_host
 from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
@@ -113,7 +114,7 @@ def build_plan(
         hosts=_summaries(desired, hosts),
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
-        fallbacks=_fallbacks(steps, changes),
+        fallbacks=_fallbacks(steps, changes, hosts),
         ledger=_ledger(steps, desired, hosts),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
@@ -145,11 +146,10 @@ def _with_rename_hints(changes: list[Change]) -> list[Change]:
     for change in changes:
         disks = change.target.disks if change.action is Action.CREATE and change.target is not None else ()
         old = next((leaving[change.host, disk.target] for disk in disks if (change.host, disk.target) in leaving), None)
-        if old is not None:
+        if old is not None and change.target is not None and change.target.uuid != old.uuid:
             macs = "".join(f', mac = "{vif.mac}"' for vif in old.vifs)
             hint = f'if this is {old.name} under another name, pin in its spec: uuid = "{old.uuid}"{macs}'
-            kept = change.target is not None and change.target.uuid == old.uuid
-            change = change if kept else replace(change, hint=hint)
+            change = replace(change, hint=hint)
         hinted.append(change)
     return hinted
 
@@ -169,8 +169,18 @@ def _parked(change: Change, desired: Desired) -> Change:
     )
 
 
-def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple[Fallback, ...]:
-    """The way back of every change that starts what has not proven itself."""
+def _fallbacks(
+    steps: Sequence[PlannedStep], changes: Sequence[Change], hosts: Mapping[str, Host]
+) -> tuple[Fallback, ...]:
+    """The way back of every change that starts what has not proven itself.
+
+    It leads only down where another domain may have got by then what the old definition needs.
+    """
+    heirs = Register()
+    for change in changes if steps else ():
+        if change.acts:
+            host = hosts[change.host]
+            heirs.add(change.address, without(claims_of(host, change.target), live_claims(host, change.guest)))
     critical: dict[str, list[PlannedStep]] = {}
     for step in steps:
         if isinstance(step.step, Start | AwaitReady):
@@ -178,7 +188,7 @@ def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple
     found = []
     for change in changes:
         after = critical.get(change.address, [])
-        links = fallback_of(change) if after else ()
+        links = fallback_of(change, may_return=_may_return(change, hosts, heirs)) if after else ()
         if links:
             planned = tuple(
                 PlannedStep(
@@ -195,6 +205,12 @@ def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple
             failing = tuple(step.id for step in after) if gives_up else ()  # else it only goes down with another
             found.append(Fallback(address=change.address, after=failing, steps=planned))
     return tuple(found)
+
+
+def _may_return(change: Change, hosts: Mapping[str, Host], heirs: Register) -> bool:
+    old = change.guest.config if change.guest is not None else None
+    claims = claims_of(hosts[change.host], old).values()
+    return not any(heirs.in_the_way(change.address, claim) for claim in claims)
 
 
 def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -125,6 +125,16 @@ def test_two_domains_that_swap_macs_are_both_down_first_or_blocked() -> None:
         assert waits(made, (name, "start"), (partner, "shutdown"))
 
 
+def test_the_way_back_of_a_domain_leads_only_down_once_another_has_its_disk() -> None:
+    image = disk("/srv/x.img")
+    world = host(guest(domain("a", disks=(image,))), guest(domain("c")))
+    wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "c")]
+    made = plan(world, desired(*wanted, domain("n", disks=(image,))))
+    ways = {way.address: [step.step.kind for step in way.steps] for way in made.fallbacks}
+    assert ways["alpha/a"] == ["set_quarantine", "shutdown"]
+    assert "start" in ways["alpha/c"]
+
+
 def test_a_disk_is_cloned_only_when_the_domain_that_leaves_it_is_down() -> None:
     clone = disk("/srv/n.img", source="/srv/a.img")
     world = host(guest(domain("a", disks=(disk("/srv/a.img"),))))
