@@ -61,6 +61,7 @@ class Plan:
     base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `base_of`
     tree_digest: str = ""
     fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
+    undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
@@ -120,6 +121,7 @@ def build_plan(
         diagnostics=tuple(problems),
         base={name: base_of(host) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
+        undecided=_undecided(desired, {change.address for change in changes}, hosts, targets),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
 
@@ -132,6 +134,26 @@ def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) 
         if not held:
             return settled
         changes = [held.get(change.address, change) for change in changes]
+
+
+def _undecided(
+    desired: Desired, decided: set[str], hosts: Mapping[str, Host], targets: frozenset[str]
+) -> tuple[Change, ...]:
+    """Declared domains that no change is about, since their file has errors or their host could not be observed."""
+    reasons = {
+        address_of(name, domain): (f"{name} could not be observed", f"{name} to answer")
+        for name, part in desired.hosts.items()
+        if name not in hosts
+        for domain in part.domains
+    }
+    frozen = {address for address in desired.frozen if "/" in address}
+    reasons |= dict.fromkeys(frozen, ("its spec file has errors, so it is left alone", "a spec file without errors"))
+    return tuple(
+        Change(host=host, domain=domain, action=Action.NO_OP, reason=reason, waits_for=(waits_for,))
+        for address, (reason, waits_for) in sorted(reasons.items())
+        for host, domain in [address.split("/", 1)]
+        if address not in decided and (not targets or {address, host} & targets)
+    )
 
 
 def _with_rename_hints(changes: list[Change]) -> list[Change]:
