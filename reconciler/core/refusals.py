@@ -29,12 +29,13 @@ def brake(
         addresses = [change.address for change in changes if change.action is action]
         if limit is None or len(addresses) <= max(limit, allowed or 0):
             continue
+        more = f", --allow-{action.value} {allowed}" if allowed is not None else ""
         problems.append(
             Diagnostic(
                 kind=Kind.REFUSED,
                 summary=f"the brake holds: {len(addresses)} to {action.value}",
-                detail=f"This run would {action.value} {len(addresses)} of {ours} domains and [brake] allows {limit}: "
-                + ", ".join(addresses),
+                detail=f"This run would {action.value} {len(addresses)} of {ours} domains "
+                f"and [brake] allows {limit}{more}: {', '.join(addresses)}",
                 hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
             )
         )

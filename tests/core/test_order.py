@@ -102,8 +102,9 @@ def test_a_domain_is_not_stopped_under_one_that_depends_on_it() -> None:
 
 def test_a_domain_does_not_start_on_top_of_one_that_will_not_run() -> None:
     base, top = domain("base", state="stopped"), domain("top", depends_on=("base",))
-    made = plan(host(stopped(base)), desired(base, top))
-    assert "depends on base, which does not run" in (change_of(made, "top").blocked or "")
+    for world in (host(stopped(base)), host()):
+        reason = 'it depends on base, which does not run: its spec says state = "stopped"'
+        assert change_of(plan(world, desired(base, top)), "top").blocked == reason
 
 
 def test_only_max_unavailable_domains_are_down_for_a_restart() -> None:
@@ -147,6 +148,8 @@ def test_the_brake_stops_the_whole_run_and_says_how_to_release_it() -> None:
     assert braked.steps == ()
     assert braked.diagnostics[0].hint == "if that is meant: --allow-destroy 2"
     assert "alpha/b, alpha/c" in braked.diagnostics[0].detail
+    still = plan(world, wanted, Consent(allow_destroy=1)).diagnostics[0]
+    assert "[brake] allows 1, --allow-destroy 1: alpha/b" in still.detail
     released = plan(world, wanted, Consent(allow_destroy=2))
     assert {change.action for change in released.changes} == {Action.DESTROY, Action.UPDATE}
 
