@@ -80,7 +80,7 @@ def _files(guest: Guest | None, staged: Mapping[str, str]) -> Iterator[KernelFil
     roles: dict[str, list[Role]] = {}
     known: dict[str, str] = {}
     for role, definition in _definitions(guest):
-        for image in definition.images:
+        for image in {image.path: image for image in definition.images}.values():  # they may be one file
             if image.path:
                 roles.setdefault(image.path, []).append(role)
                 known.setdefault(image.path, image.sha256)

@@ -28,7 +28,8 @@ VERSION = 1
 _MAX_BYTES = 512 * 1024 * 1024
 _LISTED_FILES = 5
 _PLAN = TypeAdapter(Plan)
-_DECIDED_FROM = {"changes": {"__all__": {"guest", "target"}}}  # the steps say all that following them needs
+_LEFT_OUT = {"__all__": {"guest", "target"}}  # the steps say all that following them needs
+_DECIDED_FROM = {"changes": _LEFT_OUT, "undecided": _LEFT_OUT}
 _NEW_PLAN = "make a new one with `reconciler plan --out FILE`"
 
 

@@ -311,12 +311,13 @@ def open_executor(
 def question_for(part: DesiredHost) -> Question:
     """What to ask a host besides what every look tells: the disks and images that its specs name."""
     disks = [disk for domain in part.domains.values() for disk in domain.disks]
-    sources = sorted({disk.source for disk in disks if disk.source is not None})
+    targets = {disk.target for disk in disks}
+    sources = {disk.source for disk in disks if disk.source is not None}
     images = {image.source for domain in part.domains.values() for image in domain.images}
     return Question(
-        files=tuple(sorted({disk.target for disk in disks} | set(sources))),
+        files=tuple(sorted(targets | sources)),
         images=tuple(sorted(source for source in images if source.startswith("/"))),
-        sources=tuple(sources),
+        sources=tuple(sorted(sources - targets)),
     )
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from reconciler.core.boot import ROLLED_BACK
 from reconciler.core.changes import Action, Change
+from reconciler.core.decide import HELD_UNTIL
 from reconciler.core.plan import Plan
 from reconciler.core.state import Image, Owner, Power, Quarantined
 
@@ -96,6 +97,7 @@ def _condition(change: Change) -> tuple[Condition, str]:
     if change.target is not None:  # decided in full, and nothing is left to do
         stopped = " (stopped)" if change.target.state == "stopped" else ""
         return Condition.READY, change.reason + stopped
-    if change.fields:  # held: it differs, and may not be changed
+    held = HELD_UNTIL in change.waits_for and guest is not None and guest.owner is Owner.OURS
+    if change.fields or held:  # it is not as specified, and may not be changed
         return Condition.DRIFTED, change.reason
     return Condition.STALLED, change.reason

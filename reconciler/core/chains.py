@@ -88,15 +88,17 @@ def chain_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[str
     return Chain(change=change, links=_links(_steps(change, host, named_disks), change.guest))
 
 
-def fallback_of(change: Change) -> tuple[Link, ...]:
+def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     """What brings a domain back when its new definition does not get ready; () when there is nothing to fall back from.
 
     The failed boot is remembered first: killed anywhere after that, the next run does not try it again. A first boot
-    leaves nothing but its disks and its config. A domain that only goes down with another just starts again.
+    leaves nothing but its disks and its config. A domain that only goes down with another just starts again. Unless it
+    `may_return`, nothing is started.
     """
     guest, target = change.guest, change.target
     if change.restarts and target is not None and guest is not None and not _boots_anew(change):
-        return _links(_start_again(guest.config or target), guest_after(guest, _shutdown(change)))
+        again = _start_again(guest.config or target) if may_return else []
+        return _links(again, guest_after(guest, _shutdown(change)))
     unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
     if target is None or target.state != "running" or change.action is Action.ADOPT:
         return ()
@@ -116,7 +118,7 @@ def fallback_of(change: Change) -> tuple[Link, ...]:
     ran = guest is not None and (guest.config_proven or guest.exists)
     another = ran and old is not None and boot_digest(old) != boot_digest(tried)
     comes_back = another and old is not None and old.state == "running" and failed_before(guest, old) is None
-    if old is not None and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
+    if old is not None and may_return and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
         steps += _start_again(old)
     started = replace(
         guest or Guest(name=target.name, owner=Owner.OURS),

@@ -23,6 +23,9 @@ from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, field
 from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
 from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of, with_kept
 
+HELD_UNTIL = "reconcile = true"
+"""What a change waits for that its spec or host.toml holds back."""
+
 
 def decide_host(
     host: Host,
@@ -384,7 +387,7 @@ def _why(guest: Guest, target: Domain) -> str:
 
 def _hold(change: Change, settings: HostSettings) -> Change:
     where = "its spec" if settings.reconcile else "host.toml"
-    return _left_alone(change, f"held: {where} says reconcile = false", "reconcile = true")
+    return _left_alone(change, f"held: {where} says reconcile = false", HELD_UNTIL)
 
 
 def _left_alone(change: Change, reason: str, waits_for: str) -> Change:

@@ -57,7 +57,9 @@ def _dependency_updates(
         for name in change.target.depends_on:
             base = by_address.get(address_of(change.host, name))
             if base is not None and not _will_run(base):
-                return {change.address: block(change, f"it depends on {name}, which does not run: {base.reason}")}
+                stopped = base.target is not None and base.target.state == "stopped"
+                why = 'its spec says state = "stopped"' if stopped else base.reason
+                return {change.address: block(change, f"it depends on {name}, which does not run: {why}")}
     if change.action not in (Action.RESTART, Action.STOP, Action.DESTROY):
         return {}
     for address in dependents.get(change.address, ()):

@@ -24,6 +24,20 @@ def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
     return 0 if rounded_up else difference
 
 
+def growth_bytes(host: Host, disk: Disk) -> int:
+    """How many more bytes a disk needs than there are: of a new one all that it or its source has."""
+    fact = host.files.get(disk.target)
+    if fact is not None:
+        return max(0, missing_bytes(disk, fact))
+    source = host.files.get(disk.source) if disk.source is not None else None
+    return disk.size_bytes or (source.size_bytes if source is not None else 0)
+
+
+def volume_group(disk: Disk) -> str:
+    """The group of a logical volume, whose target is /dev/GROUP/VOLUME."""
+    return disk.target.split("/")[2]
+
+
 def disk_key(host: Host, target: str) -> str:
     """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
     fact = host.files.get(target)

@@ -1,6 +1,6 @@
 """The plan: changes, the ordered steps that carry them out, and the memory ledger.
 
-`build_plan` is the whole pipeline: decide, block, refuse, chain, order. It is pure, and the same input gives the same
+`build_plan` is the whole pipeline: decide, settle, brake, chain, order. It is pure, and the same input gives the same
 bytes. `verify` replays the result before anybody sees it.
 """
 
@@ -15,14 +15,15 @@ from typing import Any
 from reconciler.core.binding import base_of
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
+from reconciler.core.claims import Register, claims_of, live_claims, without
 from reconciler.core.decide import decide_host
-from reconciler.core.dependencies import close_dependencies
+from reconciler.core.dependencies import block, close_dependencies
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.disks import named_disks
 from reconciler.core.holders import held_back
 from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
-from reconciler.core.refusals import brake, misfit, refuse
+from reconciler.core.refusals import brake, circle, misfits
 from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json
 from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
@@ -61,6 +62,7 @@ class Plan:
     base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `binding`
     tree_digest: str = ""
     fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
+    undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
@@ -101,20 +103,12 @@ def build_plan(
         changes = [
             change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
         ]
-    changes = [change for change in _settle(changes, desired, hosts) if change.acts or not change.parked]
-    changes = _with_rename_hints(changes)
-    changes, braked = brake(changes, desired, hosts, consent)
-    problems += braked
-    chains, rooms = _chains(changes, desired, hosts), _rooms(desired, hosts)
-    refusals = [misfit(host, chains, rooms[host]) for host in sorted(hosts)]
-    problems += [refusal for refusal in refusals if refusal is not None]
-    misfits = {host for host, refusal in zip(sorted(hosts), refusals, strict=True) if refusal is not None}
-    changes = [refuse(change, "the domains of its host do not fit into its memory", misfits) for change in changes]
-    chains = [chain for chain in chains if chain.change.host not in misfits]
-    steps, waits, circles = _order(chains, hosts, rooms)
-    problems += circles
-    if circles:
-        changes = [refuse(change, "the steps wait for each other in a circle", set(hosts)) for change in changes]
+    decided = _with_rename_hints(changes)
+    changes, braked = brake(_settle(decided, desired, hosts), desired, hosts, consent)
+    rooms = _rooms(desired, hosts)
+    changes, steps, waits, refusals = _order(decided, changes, desired, hosts, rooms)
+    problems += [*braked, *refusals]
+    changes = [change for change in changes if change.acts or not change.parked]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
     return Plan(
@@ -122,12 +116,13 @@ def build_plan(
         hosts=_summaries(desired, hosts),
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
-        fallbacks=_fallbacks(steps, changes),
+        fallbacks=_fallbacks(steps, changes, hosts),
         ledger=_ledger(steps, desired, hosts),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
         base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
+        undecided=_undecided(desired, {change.address for change in changes}, hosts, targets),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
 
@@ -142,6 +137,26 @@ def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) 
         changes = [held.get(change.address, change) for change in changes]
 
 
+def _undecided(
+    desired: Desired, decided: set[str], hosts: Mapping[str, Host], targets: frozenset[str]
+) -> tuple[Change, ...]:
+    """Declared domains that no change is about, since their file has errors or their host could not be observed."""
+    reasons = {
+        address_of(name, domain): (f"{name} could not be observed", f"{name} to answer")
+        for name, part in desired.hosts.items()
+        if name not in hosts
+        for domain in part.domains
+    }
+    frozen = {address for address in desired.frozen if "/" in address}
+    reasons |= dict.fromkeys(frozen, ("its spec file has errors, so it is left alone", "a spec file without errors"))
+    return tuple(
+        Change(host=host, domain=domain, action=Action.NO_OP, reason=reason, waits_for=(waits_for,))
+        for address, (reason, waits_for) in sorted(reasons.items())
+        for host, domain in [address.split("/", 1)]
+        if address not in decided and (not targets or {address, host} & targets)
+    )
+
+
 def _with_rename_hints(changes: list[Change]) -> list[Change]:
     """A file that was renamed is a destroy and a create that share a disk: say how its domain keeps its identity."""
     leaving = {
@@ -154,7 +169,7 @@ def _with_rename_hints(changes: list[Change]) -> list[Change]:
     for change in changes:
         disks = change.target.disks if change.action is Action.CREATE and change.target is not None else ()
         old = next((leaving[change.host, disk.target] for disk in disks if (change.host, disk.target) in leaving), None)
-        if old is not None:
+        if old is not None and change.target is not None and change.target.uuid != old.uuid:
             macs = "".join(f', mac = "{vif.mac}"' for vif in old.vifs)
             hint = f'if this is {old.name} under another name, pin in its spec: uuid = "{old.uuid}"{macs}'
             change = replace(change, hint=hint)
@@ -177,8 +192,18 @@ def _parked(change: Change, desired: Desired) -> Change:
     )
 
 
-def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple[Fallback, ...]:
-    """The way back of every change that starts what has not proven itself."""
+def _fallbacks(
+    steps: Sequence[PlannedStep], changes: Sequence[Change], hosts: Mapping[str, Host]
+) -> tuple[Fallback, ...]:
+    """The way back of every change that starts what has not proven itself.
+
+    It leads only down where another domain may have got by then what the old definition needs.
+    """
+    heirs = Register()
+    for change in changes if steps else ():
+        if change.acts:
+            host = hosts[change.host]
+            heirs.add(change.address, without(claims_of(host, change.target), live_claims(host, change.guest)))
     critical: dict[str, list[PlannedStep]] = {}
     for step in steps:
         if isinstance(step.step, Start | AwaitReady):
@@ -186,7 +211,7 @@ def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple
     found = []
     for change in changes:
         after = critical.get(change.address, [])
-        links = fallback_of(change) if after else ()
+        links = fallback_of(change, may_return=_may_return(change, hosts, heirs)) if after else ()
         if links:
             planned = tuple(
                 PlannedStep(
@@ -203,6 +228,12 @@ def _fallbacks(steps: Sequence[PlannedStep], changes: Sequence[Change]) -> tuple
             failing = tuple(step.id for step in after) if gives_up else ()  # else it only goes down with another
             found.append(Fallback(address=change.address, after=failing, steps=planned))
     return tuple(found)
+
+
+def _may_return(change: Change, hosts: Mapping[str, Host], heirs: Register) -> bool:
+    old = change.guest.config if change.guest is not None else None
+    claims = claims_of(hosts[change.host], old).values()
+    return not any(heirs.in_the_way(change.address, claim) for claim in claims)
 
 
 def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -267,19 +298,32 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
 
 
 def _order(
-    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
-) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
-    try:
-        steps, waits = order_chains(chains, hosts, rooms)
-    except OrderError as error:
-        circle = Diagnostic(
-            kind=Kind.REFUSED,
-            summary="the steps wait for each other in a circle",
-            detail="Memory, depends_on, wave or swapped disks ask for this order: " + " before ".join(error.addresses),
-            hint="stop one of these domains first, or raise max_unavailable",
-        )
-        return (), {}, [circle]
-    return steps, waits, []
+    decided: list[Change],
+    changes: list[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    rooms: Mapping[str, Room],
+) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
+    """The steps of all changes that can be done. What cannot be done together is refused, and then the rest anew.
+
+    `decided` are the changes before they were settled: what is refused settles the others otherwise.
+    """
+    refused: dict[str, str] = {}
+    problems: list[Diagnostic] = []
+    while True:
+        chains = _chains(changes, desired, hosts)
+        found, reasons = misfits(chains, rooms)
+        if not found:
+            try:
+                steps, waits = order_chains(chains, hosts, rooms)
+            except OrderError as error:
+                found, reasons = circle(error.addresses)
+            else:
+                return changes, steps, waits, problems
+        problems += found
+        refused |= reasons
+        rest = [block(change, refused[change.address]) if change.address in refused else change for change in decided]
+        changes = _settle(rest, desired, hosts)
 
 
 def _blocked_diagnostic(change: Change) -> Diagnostic:

@@ -5,12 +5,16 @@ Called by `decide` for one domain at a time. Rules between domains are in `holde
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from reconciler.core.diff import FieldChange
-from reconciler.core.disks import disk_key, missing_bytes
-from reconciler.core.state import Disk, Domain, Guest, Host, HostSettings, Owner, Vif
+from reconciler.core.disks import disk_key, growth_bytes, missing_bytes, volume_group
+from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, HostSettings, Owner, Vif
+
+MIB: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +31,13 @@ class HostIndex:
 
     disks: Mapping[str, tuple[tuple[str, str], ...]]  # disk key -> (domain, access)
     macs: Mapping[str, str]  # mac -> unmanaged domain
+    growth: Mapping[str, int]  # volume group -> bytes that the specs ask of it beside what they have
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
         disks: dict[str, list[tuple[str, str]]] = {}
         macs: dict[str, str] = {}
+        growth: dict[str, int] = defaultdict(int)
         for guest in host.guests.values():
             if guest.owner is Owner.OURS:
                 continue
@@ -42,7 +48,9 @@ class HostIndex:
         for domain in desired.values():
             for disk in domain.disks:
                 disks.setdefault(disk_key(host, disk.target), []).append((domain.name, disk.access))
-        return HostIndex({key: tuple(holders) for key, holders in disks.items()}, macs)
+                if disk.kind == "lv":
+                    growth[volume_group(disk)] += growth_bytes(host, disk)
+        return HostIndex({key: tuple(holders) for key, holders in disks.items()}, macs, growth)
 
 
 def block_destroy(host: Host, guest: Guest, *, any_specs: bool) -> Block | None:
@@ -94,6 +102,8 @@ def _block_image(target: Domain) -> Block | None:
 def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:
     if guest is None or not guest.exists or guest.running is None or guest.running.uuid == target.uuid:
         return None
+    if target.state == "stopped":  # it gets the new one when it is down
+        return None
     return Block(
         "its uuid cannot change while it runs",
         f'put uuid = "{guest.running.uuid}" into the spec, or stop the domain first (state = "stopped")',
@@ -101,11 +111,12 @@ def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:
 
 
 def _block_vcpus(host: Host, settings: HostSettings, target: Domain) -> Block | None:
-    if settings.overcommit_vcpus or target.vcpus <= host.cpus:
+    if settings.overcommit_vcpus or target.maxvcpus <= host.cpus:
         return None
+    key, asked = ("vcpus", target.vcpus) if target.vcpus > host.cpus else ("maxvcpus", target.maxvcpus)
     return Block(
-        f"it asks for {target.vcpus} vcpus and the host has {host.cpus} cpus",
-        f"lower vcpus to {host.cpus}, or set overcommit_vcpus = true in host.toml",
+        f"it asks for {asked} {key} and the host has {host.cpus} cpus",
+        f"lower {key} to {host.cpus}, or set overcommit_vcpus = true in host.toml",
     )
 
 
@@ -121,9 +132,13 @@ def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
 
 def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:
     """With unnamed interfaces only the index tells them apart, so one taken out of the middle looks like another."""
-    if current is None or len(target.vifs) >= len(current.vifs) or any(vif.named for vif in target.vifs):
+    if current is None:
         return None
-    if not any(change.path.startswith("vif[") and "." in change.path for change in fields):
+    named = {vif.mac for vif in target.vifs if vif.named}
+    unnamed = {vif.devid for vif in target.vifs if not vif.named}
+    before = [vif for vif in current.vifs if vif.mac not in named]
+    changed = any(change.path.startswith(f"vif[{devid}].") for devid in unnamed for change in fields)
+    if len(unnamed) >= len(before) or not changed:
         return None
     return Block(
         "an interface was removed from the middle of unnamed ones, so it is unclear which one is meant",
@@ -143,8 +158,25 @@ def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Do
         if name != target.name and "rw" in (access, disk.access):
             return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
     fact = host.files.get(disk.target)
-    if fact is None:
-        return _block_absent_disk(host, current, disk)
+    block = _block_absent_disk(host, current, disk) if fact is None else _block_present_disk(disk, fact)
+    return block or _block_full_group(host, index, disk)
+
+
+def _block_full_group(host: Host, index: HostIndex, disk: Disk) -> Block | None:
+    """A volume has all its bytes from the beginning, so those of all domains must be there."""
+    if disk.kind != "lv" or growth_bytes(host, disk) == 0:
+        return None
+    group = volume_group(disk)
+    wanted, free = index.growth[group], host.vg_free_bytes.get(group)
+    if free is None or wanted <= free:
+        return None
+    return Block(
+        f"the disks that specs ask for in volume group {group} need {wanted // MIB} MiB and {free // MIB} MiB are free",
+        f"lower a size, or extend {group} on the host",
+    )
+
+
+def _block_present_disk(disk: Disk, fact: FileFact) -> Block | None:
     if fact.kind not in ("file", "block"):
         return Block(f"{disk.target} is a {fact.kind}, not a disk", None)
     if missing_bytes(disk, fact) < 0:
@@ -169,8 +201,16 @@ def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block 
         )
     if disk.kind == "device":
         return Block(f"device {disk.target} does not exist on the host", None)
-    if disk.source is not None and disk.source not in host.files:
-        return Block(f"{disk.source}, the source of disk {disk.vdev}, is not there on the host", None)
+    source = host.files.get(disk.source) if disk.source is not None else None
+    if disk.source is not None and source is None:
+        hint = "put it there; if another domain is to have it as a disk, apply again once that one has been created"
+        return Block(f"{disk.source}, the source of disk {disk.vdev}, is not there on the host", hint)
+    if source is not None and missing_bytes(disk, source) < 0:
+        return Block(
+            f"{disk.source}, the source of disk {disk.vdev}, has {source.size_bytes} bytes, more than the "
+            f"{disk.size_bytes} of the disk",
+            f"raise the size of disk {disk.vdev} in the spec, or leave it out",
+        )
     if disk.size_bytes is None and disk.source is None:
         return Block(f"{disk.target} does not exist, and the spec gives neither its size nor a source", "add a size")
     return None

@@ -197,7 +197,7 @@ def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
         return _not_yet(loc, "Disks that several domains share are not supported yet.", None, at_key=True)
     known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
     hint = near_miss(key, known)
-    if hint is None and owner is DomainSpec:
+    if owner is DomainSpec and (hint is None or key in _OTHER_WORDS):
         hint = _OTHER_WORDS.get(key, "Other keys of xl.cfg go under [xl], where host.toml allows them.")
     elif hint is None:
         hint = "Known here: " + ", ".join(known) + "."

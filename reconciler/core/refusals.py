@@ -1,10 +1,11 @@
-"""What refuses the run of a whole host, or of the fleet, before it begins: the brake, and memory that does not fit.
+"""What refuses several changes together: the brake, memory that does not fit, steps that wait in a circle.
 
 Called by `plan`. What stands against one domain's change is in `policy` and `holders`.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from reconciler.core.chains import Chain
@@ -28,17 +29,18 @@ def brake(
         addresses = [change.address for change in changes if change.action is action]
         if limit is None or len(addresses) <= max(limit, allowed or 0):
             continue
+        more = f", --allow-{action.value} {allowed}" if allowed is not None else ""
         problems.append(
             Diagnostic(
                 kind=Kind.REFUSED,
                 summary=f"the brake holds: {len(addresses)} to {action.value}",
-                detail=f"This run would {action.value} {len(addresses)} of {ours} domains and [brake] allows {limit}: "
-                + ", ".join(addresses),
+                detail=f"This run would {action.value} {len(addresses)} of {ours} domains "
+                f"and [brake] allows {limit}{more}: {', '.join(addresses)}",
                 hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
             )
         )
     if problems:
-        changes = [refuse(change, "the brake holds this run", set(hosts)) for change in changes]
+        changes = [block(change, "the brake holds this run") if change.acts else change for change in changes]
     return changes, problems
 
 
@@ -49,9 +51,20 @@ def _limit(limit: int | float | None, ours: int) -> int | None:
     return limit
 
 
-def misfit(host: str, chains: Sequence[Chain], room: Room) -> Diagnostic | None:
+def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Diagnostic], dict[str, str]]:
+    """Hosts whose end does not fit into their memory, and the addresses refused for it, each with the reason."""
+    members: dict[str, list[Chain]] = defaultdict(list)
+    for chain in chains:
+        members[chain.change.host].append(chain)
+    found = {host: _misfit(host, members[host], rooms[host]) for host in sorted(members)}
+    refused = [chain.change for chain in chains if found[chain.change.host] is not None]
+    reason = "the domains of its host do not fit into its memory"
+    problems = [problem for problem in found.values() if problem is not None]
+    return problems, {change.address: reason for change in refused}
+
+
+def _misfit(host: str, members: Sequence[Chain], room: Room) -> Diagnostic | None:
     """None when the end fits; else a refusal that names the smallest set of domains that do not fit together."""
-    members = [chain for chain in chains if chain.change.host == host]
     free_at_end = room.free_kib - sum(chain.memory_kib for chain in members)
     risers = sorted(
         (chain for chain in members if chain.memory_kib > 0), key=lambda c: (-c.memory_kib, c.change.address)
@@ -76,5 +89,12 @@ def misfit(host: str, chains: Sequence[Chain], room: Room) -> Diagnostic | None:
     )
 
 
-def refuse(change: Change, reason: str, hosts: set[str]) -> Change:
-    return block(change, reason) if change.acts and change.host in hosts else change
+def circle(addresses: tuple[str, ...]) -> tuple[list[Diagnostic], dict[str, str]]:
+    """Domains whose steps wait for each other in a circle, refused."""
+    problem = Diagnostic(
+        kind=Kind.REFUSED,
+        summary="the steps wait for each other in a circle",
+        detail="Memory, depends_on, wave or what changes hands ask for this order: " + " before ".join(addresses),
+        hint="stop one of these domains first, or raise max_unavailable",
+    )
+    return [problem], dict.fromkeys(addresses, problem.summary)

@@ -110,6 +110,7 @@ UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MAC: Final = r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
 RATE: Final = r"^[0-9]{1,12}[GMK]?[Bb]/s(@[0-9]{1,9}[mu]?s)?$"
 INTERFACE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$"
+BRIDGE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,63}$"  # Open vSwitch: NAME.VLAN:VLAN
 BDF: Final = r"^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$"
 _CPU_RANGE = r"\^?(nodes?:)?(all|[0-9]{1,4}(-[0-9]{1,4})?)"
 CPUS: Final = rf"^{_CPU_RANGE}(, ?{_CPU_RANGE})*$"
@@ -130,6 +131,7 @@ PATTERN_SENTENCES: Final = {
     MAC: 'must be a MAC address such as "00:16:3e:12:34:56"',
     RATE: 'must be a rate such as "10Mb/s" or "1MB/s@20ms"',
     INTERFACE: "must be the name of a network interface: at most 15 letters, digits, dots, underscores or dashes",
+    BRIDGE: "must be the name of a bridge: letters, digits, dots, underscores, dashes or colons",
     BDF: 'must be the address of a PCI device such as "0000:03:00.0"',
     CPUS: 'must be a list of cpus such as "0-3,^1" or "nodes:0"',
     LOGICAL_VOLUME: 'must be a logical volume written as "group/volume"',
@@ -200,7 +202,7 @@ class DiskSpec(Spec):
 class VifSpec(Spec):
     """One virtual interface; an empty table leaves everything to xl."""
 
-    bridge: VifText | None = None
+    bridge: Annotated[str, StringConstraints(pattern=BRIDGE)] | None = None
     mac: Annotated[str, StringConstraints(pattern=MAC)] | None = None
     ip: VifText | None = None
     script: VifText | None = None

@@ -17,7 +17,7 @@ __all__ = ["Executor", "Look", "Observer", "Question"]
 class Question:
     """What to look at besides what every pass reads.
 
-    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are disk sources;
+    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are only sources;
     `images` absolute kernel and ramdisk sources.
     """
 

@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import assert_never
 
+from reconciler.core.disks import volume_group
 from reconciler.core.state import Image, Owner
 from reconciler.core.steps import (
     CreateDisk,
@@ -72,6 +73,13 @@ def _check_room(draft: Draft, step: FileStep) -> None:
     needs_room = isinstance(step, StageImage | CreateDisk | GrowDisk | WriteConfig)
     if needs_room and draft.store.take_fault("disk-full"):
         raise draft.failed(domain_of(step), "no space left", f"No space left on device on {draft.settings.name}.")
+    if isinstance(step, CreateDisk | GrowDisk) and step.disk.kind == "lv":
+        group, there = volume_group(step.disk), draft.stored.files.get(step.disk.target)
+        needed = (step.disk.size_bytes or 0) - (there.size_bytes if there is not None else 0)
+        free = draft.view().vg_free_bytes().get(group)
+        if free is not None and needed > free:
+            problem = f"Volume group {group} has {free} bytes free, too few for {needed} more."
+            raise draft.failed(domain_of(step), "no space left", problem)
 
 
 def _stage_image(draft: Draft, step: StageImage, spec_root: Path) -> None:

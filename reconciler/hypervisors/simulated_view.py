@@ -82,7 +82,7 @@ class View:
             images=self._paths.images(self._stored),
             digests={path: self._store.digest(self._stored, path) for path in question.images},
             files=self._files(question, guests.values()),
-            vg_free_bytes=self._vg_free_bytes(),
+            vg_free_bytes=self.vg_free_bytes(),
         )
 
     def guest(self, name: str) -> Guest | None:
@@ -169,7 +169,7 @@ class View:
             for path, file in there.items()
         }
 
-    def _vg_free_bytes(self) -> dict[str, int]:
+    def vg_free_bytes(self) -> dict[str, int]:
         """Each volume group among the disk roots; a simulated one is 1 TiB."""
         roots = (root.removeprefix("/dev/") for root in self._settings.disk_roots)
         return {vg: _VOLUME_GROUP_BYTES - self._used_bytes(f"/dev/{vg}/") for vg in roots if vg and "/" not in vg}

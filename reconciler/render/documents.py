@@ -40,7 +40,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
             }
             for name, summary in sorted(plan.hosts.items())
         },
-        "changes": [_change(change) for change in plan.changes],
+        "changes": [_change(change) for change in sorted((*plan.changes, *plan.undecided), key=_address)],
         "steps": [_step(step) for step in plan.steps],
         "fallbacks": [_fallback(fallback) for fallback in plan.fallbacks],
         "ledger": [_ledger(entry) for entry in plan.ledger],
@@ -48,6 +48,10 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "diagnostics": diagnostics.documents(plan.diagnostics),
         "summary": {**counts(plan), "most_down_at_once": plan.most_down_at_once},
     }
+
+
+def _address(change: Change) -> str:
+    return change.address
 
 
 def apply_document(

@@ -30,7 +30,7 @@ _SAME_AS = {"maxmem": "memory", "maxvcpus": "vcpus"}
 
 def counts(plan: Plan) -> dict[str, int]:
     """Changes by action; `pending` counts those with something that waits, whatever their action is."""
-    by_action = Counter(change.action.value for change in plan.changes)
+    by_action = Counter(change.action.value for change in (*plan.changes, *plan.undecided))
     by_action["pending"] = sum(bool(change.pending) for change in plan.changes)
     return {key: by_action[key] for key in _ORDER}
 

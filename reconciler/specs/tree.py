@@ -175,12 +175,14 @@ class _Reader:
         return profiles
 
     def _read_host(self, folder: os.DirEntry[str]) -> HostFolder | None:
-        """The host in a folder of the tree; a folder without any .toml file is none, and may hold what it likes."""
+        """The host in a folder of the tree; a folder without any .toml file, however deep, is none."""
         entries = self._entries_of(folder)
         names = [entry.name for entry in entries if entry.name.endswith(".toml")]
-        if not names:
-            return None
         host = folder.name
+        if not names:
+            if not folder.is_symlink():
+                self._report_strays(host)
+            return None
         settings: SpecFile | None = None
         domains: dict[str, SpecFile] = {}
         for entry in entries:
@@ -191,7 +193,9 @@ class _Reader:
                 name = entry.name[:-5]
                 if self._is_name(name, relative, "domain", address_of(host, name)):
                     domains[name] = self._read_spec(relative, entry, address_of(host, name))
-            elif entry.is_dir(follow_symlinks=False):
+            elif entry.is_symlink():
+                self._report_link_out(entry, relative)
+            elif entry.is_dir():
                 self._report_strays(relative)
         if HOST_FILE not in names:
             detail = f"{host} holds domains, but no {HOST_FILE} that says what kind of host it is."
@@ -203,10 +207,7 @@ class _Reader:
 
     def _entries_of(self, folder: os.DirEntry[str]) -> list[os.DirEntry[str]]:
         """What a folder of the tree holds; one that cannot be looked into freezes the host of that name."""
-        if folder.is_symlink() and not self._tree.holds(folder.path):
-            detail = f"{folder.name} is a link that leads out of the spec tree."
-            hint = "Copy the folder into the tree instead."
-            self._report(folder.name, Unreadable(summary="Link out of the tree", detail=detail, hint=hint), folder.name)
+        if self._report_link_out(folder, folder.name, folder.name):
             return []
         try:
             return _entries(folder.path)
@@ -275,8 +276,18 @@ class _Reader:
         self._report(relative, problem, address)
         return False
 
+    def _report_link_out(self, folder: os.DirEntry[str], relative: str, address: str | None = None) -> bool:
+        """Whether it is a link to a folder elsewhere: what lies there is not read, so nobody knows what it asks for."""
+        if not folder.is_symlink() or not folder.is_dir() or self._tree.holds(folder.path):
+            return False
+        detail = f"{relative} is a link that leads out of the spec tree."
+        hint = "Copy the folder into the tree instead."
+        self._report(relative, Unreadable(summary="Link out of the tree", detail=detail, hint=hint), address)
+        return True
+
     def _report_strays(self, folder: str) -> None:
-        for parent, _, names in os.walk(f"{self._root}/{folder}"):
+        for parent, folders, names in os.walk(f"{self._root}/{folder}"):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 if name.endswith(".toml") and not name.startswith("."):
                     relative = os.path.relpath(f"{parent}/{name}", self._root)

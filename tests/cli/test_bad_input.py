@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run
+from tests.transcript import write_files
 
 COMMAND = str(Path(sys.executable).with_name("reconciler"))
 
@@ -189,3 +190,19 @@ def test_a_bug_of_ours_is_one_sentence(tree: Path) -> None:
         assert process.returncode == 1
         assert "please report this" in process.stderr
         assert ("Traceback" in process.stderr) is traceback
+
+
+def test_the_json_of_a_plan_has_an_entry_for_domains_that_nobody_could_decide_about(tree: Path, run: Run) -> None:
+    files = {
+        "specs/alpha/broken.toml": "memory = ",
+        "specs/beta/host.toml": 'toolstack = "simulated"\n',
+        "specs/beta/far.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\n',
+    }
+    write_files(files, tree)
+    assert run("sim", "beta", "fault", "unreachable").code == 0
+    document = json.loads(run("plan", "--json").out)
+    told = {change["address"]: (change["action"], change["reason"]) for change in document["changes"]}
+    assert list(told) == ["alpha/broken", "alpha/db", "alpha/web", "beta/far"]
+    assert told["alpha/broken"] == ("no-op", "its spec file has errors, so it is left alone")
+    assert told["beta/far"] == ("no-op", "beta could not be observed")
+    assert document["summary"]["no-op"] == 2

@@ -94,6 +94,15 @@ def test_a_renamed_domain_starts_under_its_new_name_when_it_is_down_under_the_ol
     assert any("let go of" in why for why in change_of(made, "z").waits_for)
 
 
+def test_only_a_renamed_domain_whose_uuid_is_not_pinned_is_told_how_to_pin_it() -> None:
+    image = disk("/srv/a.img")
+    old = domain("a", disks=(image,))
+    for uuid, is_told in ((old.uuid, False), ("another", True)):
+        new = domain("z", disks=(image,), uuid=uuid)
+        made = plan(host(guest(old)), desired(new, brake=Brake(max_destroy=1)))
+        assert ("under another name" in (change_of(made, "z").hint or "")) == is_told
+
+
 @pytest.mark.parametrize("giver, taker", [("a", "b"), ("b", "a")])
 def test_a_mac_goes_from_one_running_domain_to_another_without_a_restart(giver: str, taker: str) -> None:
     world = host(guest(with_mac(giver, M)), guest(with_mac(taker, N)))
@@ -123,6 +132,16 @@ def test_two_domains_that_swap_macs_are_both_down_first_or_blocked() -> None:
     made = plan(world, desired(*wanted, other, settings=TWO_DOWN))
     for name, partner in (("a", "b"), ("b", "a")):
         assert waits(made, (name, "start"), (partner, "shutdown"))
+
+
+def test_the_way_back_of_a_domain_leads_only_down_once_another_has_its_disk() -> None:
+    image = disk("/srv/x.img")
+    world = host(guest(domain("a", disks=(image,))), guest(domain("c")))
+    wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "c")]
+    made = plan(world, desired(*wanted, domain("n", disks=(image,))))
+    ways = {way.address: [step.step.kind for step in way.steps] for way in made.fallbacks}
+    assert ways["alpha/a"] == ["set_quarantine", "shutdown"]
+    assert "start" in ways["alpha/c"]
 
 
 def test_a_disk_is_cloned_only_when_the_domain_that_leaves_it_is_down() -> None:

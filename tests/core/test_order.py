@@ -102,8 +102,9 @@ def test_a_domain_is_not_stopped_under_one_that_depends_on_it() -> None:
 
 def test_a_domain_does_not_start_on_top_of_one_that_will_not_run() -> None:
     base, top = domain("base", state="stopped"), domain("top", depends_on=("base",))
-    made = plan(host(stopped(base)), desired(base, top))
-    assert "depends on base, which does not run" in (change_of(made, "top").blocked or "")
+    for world in (host(stopped(base)), host()):
+        reason = 'it depends on base, which does not run: its spec says state = "stopped"'
+        assert change_of(plan(world, desired(base, top)), "top").blocked == reason
 
 
 def test_only_max_unavailable_domains_are_down_for_a_restart() -> None:
@@ -147,6 +148,8 @@ def test_the_brake_stops_the_whole_run_and_says_how_to_release_it() -> None:
     assert braked.steps == ()
     assert braked.diagnostics[0].hint == "if that is meant: --allow-destroy 2"
     assert "alpha/b, alpha/c" in braked.diagnostics[0].detail
+    still = plan(world, wanted, Consent(allow_destroy=1)).diagnostics[0]
+    assert "[brake] allows 1, --allow-destroy 1: alpha/b" in still.detail
     released = plan(world, wanted, Consent(allow_destroy=2))
     assert {change.action for change in released.changes} == {Action.DESTROY, Action.UPDATE}
 
@@ -156,3 +159,21 @@ def test_the_restart_brake_counts_restarts() -> None:
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "b")]
     braked = plan(world, desired(*wanted, brake=Brake(max_restart=1)))
     assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: --allow-restart 2")
+
+
+def test_a_circle_holds_only_who_is_in_it_and_what_builds_on_them() -> None:
+    """Two swap disks over two waves, so that no order is right."""
+    disks = {name: disk(f"/srv/{name}") for name in ("a", "b")}
+    world = host(*(guest(domain(name, disks=(disks[name],))) for name in ("a", "b")), guest(domain("c")))
+    wanted = desired(
+        domain("a", disks=(disks["b"],)),
+        domain("b", disks=(disks["a"],), policy=Policy(wave=1)),
+        domain("c", kernel=kernel("c", NEW)),
+        domain("on-b", depends_on=("b",), policy=Policy(wave=1)),
+        settings=replace(SETTINGS, max_unavailable=2),
+    )
+    made = plan(world, wanted)
+    reason = "the steps wait for each other in a circle"
+    assert [change_of(made, name).blocked for name in ("a", "b", "c")] == [reason, reason, None]
+    assert change_of(made, "on-b").action is Action.CREATE
+    assert {step.address for step in made.steps} == {"alpha/c", "alpha/on-b"}

@@ -32,6 +32,12 @@ def test_before_and_after_an_update(running: Fleet) -> None:
     assert kernels(running)["other_bytes"] == []
 
 
+def test_a_file_that_is_both_kernel_and_ramdisk_has_each_role_once(running: Fleet) -> None:
+    running.write("alpha/web.toml", f'{WEB}ramdisk = "kernels/web"\n')
+    running.apply()
+    assert roles(running) == [["running", "config", "previous"]]
+
+
 def test_a_failed_update(running: Fleet) -> None:
     running.kernel("web", 'boot = "panic"')
     running.apply()

@@ -166,3 +166,30 @@ def test_positions_cost_nothing_while_nothing_is_wrong(tree: Path) -> None:
     script = "import sys, reconciler.specs as s; s.read_tree(sys.argv[1]); print('tree_sitter' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script, str(tree)], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
+
+
+@pytest.mark.parametrize("place", ["dc/alpha/web.toml", "alpha/old/web.toml", "dc/a/b/host.toml"])
+def test_a_spec_in_a_deeper_folder_is_no_spec_and_nothing_is_destroyed_for_it(tree: Path, place: str) -> None:
+    (tree / "alpha/good.toml").write_text(GOOD)
+    (tree / place).parent.mkdir(parents=True, exist_ok=True)
+    (tree / place).write_text(GOOD)
+    reading = read_tree(tree)
+    assert [problem.detail for problem in reading.diagnostics] == [f"{place} is no file of a spec tree."]
+    assert not reading.desired.prune
+
+
+def test_a_folder_without_specs_and_one_with_a_dot_may_hold_what_they_like(tree: Path) -> None:
+    (tree / "alpha/good.toml").write_text(GOOD)
+    for place in ("docs/notes.md", "docs/.cache/x.toml", "kernels/x/modules.toml"):
+        (tree / place).parent.mkdir(parents=True, exist_ok=True)
+        (tree / place).write_text("hello")
+    assert read_tree(tree).diagnostics == ()
+
+
+def test_a_folder_of_a_host_that_is_a_link_out_of_the_tree_is_told(tree: Path, tmp_path: Path) -> None:
+    (tree / "alpha/good.toml").write_text(GOOD)
+    (tmp_path / "elsewhere").mkdir()
+    (tree / "alpha/more").symlink_to(tmp_path / "elsewhere")
+    reading = read_tree(tree)
+    assert [problem.summary for problem in reading.diagnostics] == ["Link out of the tree"]
+    assert not reading.desired.prune

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from reconciler.core.problems import Complaint, spell
-from reconciler.core.resolve.paths import absolute, relative
+from reconciler.core.resolve.paths import absolute, disk_identity, is_normal, relative
 from reconciler.core.spec import DiskSpec, DomainSpec
 from reconciler.core.units import Unfit
 from reconciler.core.vdev import devid_of
@@ -58,6 +58,9 @@ def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
     for key, image in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
         if image is not None:
             yield from check_path((key,), image, absolute if image.startswith("/") else relative)
+            if image.startswith("/") and not image.strip("/."):
+                detail = f"{key} must be the path of a file, not of a folder."
+                yield Complaint(loc=(key,), summary="Invalid path", detail=detail)
     if spec.cmdline is not None:
         for key in ("root", "extra"):
             if getattr(spec, key) is not None:
@@ -94,10 +97,17 @@ def _check_disk(disk: DiskSpec, index: int) -> Iterator[Complaint]:
     if disk.path is not None and disk.path.startswith("/dev/"):
         hint = f'Write device = "{disk.path}".'
         yield _conflict(("disk", index, "path"), "path names a file, but /dev holds devices.", hint)
+    target = disk.path or disk.device or f"/dev/{disk.lv}"
+    if disk.source is not None and is_normal(disk.source) and is_normal(target) and _is_same(disk.source, target):
+        yield _conflict(("disk", index, "source"), f"disk[{index}] is its own source.", "Leave source out.")
     if disk.device is not None:
         yield from _check_device(disk, index)
     if disk.format == "qcow2" and disk.path is None:
         yield _conflict(("disk", index, "format"), "Only a file can have the format qcow2.")
+
+
+def _is_same(one: str, other: str) -> bool:
+    return disk_identity(absolute(one)) == disk_identity(absolute(other))
 
 
 def _check_device(disk: DiskSpec, index: int) -> Iterator[Complaint]:
