@@ -19,16 +19,18 @@ from reconciler.core.state import Desired, Host, Owner
 def brake(
     changes: list[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
 ) -> tuple[list[Change], list[Diagnostic]]:
-    """Refuse the whole run when it would destroy or restart more than the brake allows."""
+    """Refuse the run of every host that has a part in it when more would be destroyed or restarted than allowed."""
     ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
-    problems = []
+    problems, braked = [], set[str]()
     for action, limit, allowed in (
         (Action.DESTROY, _limit(desired.brake.max_destroy, ours), consent.allow_destroy),
         (Action.RESTART, _limit(desired.brake.max_restart, ours), consent.allow_restart),
     ):
-        addresses = [change.address for change in changes if change.action is action]
-        if limit is None or len(addresses) <= max(limit, allowed or 0):
+        counted = [change for change in changes if change.action is action]
+        if limit is None or len(counted) <= max(limit, allowed or 0):
             continue
+        braked |= {change.host for change in counted}
+        addresses = [change.address for change in counted]
         more = f", --allow-{action.value} {allowed}" if allowed is not None else ""
         problems.append(
             Diagnostic(
@@ -39,9 +41,8 @@ def brake(
                 hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
             )
         )
-    if problems:
-        changes = [block(change, "the brake holds this run") if change.acts else change for change in changes]
-    return changes, problems
+    held = "the brake holds this run"
+    return [block(one, held) if one.acts and one.host in braked else one for one in changes], problems
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:

@@ -8,13 +8,14 @@ from reconciler.core.changes import Action, Consent
 from reconciler.core.diagnostics import Kind, exit_code
 from reconciler.core.memory import needed_kib
 from reconciler.core.plan import build_plan
-from reconciler.core.state import Brake, HostSettings, Policy
+from reconciler.core.state import Brake, Desired, DesiredHost, HostSettings, Policy
 from reconciler.core.steps import Start
 from reconciler.core.verify import verify
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, plan, stopped
 
 SETTINGS = HostSettings(name="alpha", toolstack="simulated")
+FLEET = {"alpha": ("a",), "beta": ("b", "c"), "gamma": ("e",)}
 
 
 def positions(made: object) -> dict[tuple[str, str], int]:
@@ -152,6 +153,15 @@ def test_the_brake_stops_the_whole_run_and_says_how_to_release_it() -> None:
     assert "[brake] allows 1, --allow-destroy 1: alpha/b" in still.detail
     released = plan(world, wanted, Consent(allow_destroy=2))
     assert {change.action for change in released.changes} == {Action.DESTROY, Action.UPDATE}
+
+
+def test_the_brake_counts_the_whole_fleet_and_stops_the_hosts_that_have_a_part_in_it() -> None:
+    hosts = {name: replace(host(*(guest(domain(one)) for one in guests)), name=name) for name, guests in FLEET.items()}
+    parts = {name: DesiredHost(settings=replace(SETTINGS, name=name), domains={}) for name in hosts}
+    parts["gamma"] = replace(parts["gamma"], domains={"e": domain("e", memory_kib=512 * MIB)})
+    made = build_plan(Desired(fleet="default", hosts=parts), hosts, Consent())
+    assert "alpha/a, beta/b, beta/c" in made.diagnostics[0].detail
+    assert {step.address for step in made.steps} == {"gamma/e"}
 
 
 def test_the_restart_brake_counts_restarts() -> None:
