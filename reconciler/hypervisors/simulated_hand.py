@@ -18,6 +18,7 @@ from reconciler.core.memory import needed_kib
 from reconciler.core.spec import NAME
 from reconciler.core.state import Domain, HostSettings, Image, Owner, Power, address_of
 from reconciler.core.units import Unfit, size_kib
+from reconciler.core.vdev import devid_of
 from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.simulated_domains import start_instance
 from reconciler.hypervisors.simulated_draft import Draft, changing
@@ -259,6 +260,19 @@ def _set_kernel(draft: Draft, instance: Instance, key: str, text: str) -> Instan
     return replace(instance, definition=replace(instance.definition, kernel=kernel))
 
 
+def _detach(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    """As by `xl block-detach` with a vdev, or `xl network-detach` with a mac."""
+    before = instance.definition
+    if ":" in text:
+        after = replace(before, vifs=tuple(vif for vif in before.vifs if vif.mac != text.lower()))
+    else:
+        devid = devid_of(text)
+        after = replace(before, disks=tuple(disk for disk in before.disks if disk.devid != devid))
+    if after == before:
+        raise ValueError("it is the vdev of a disk or the mac of a vif that the domain has")
+    return replace(instance, definition=after)
+
+
 def _set_power(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
     powers = [str(power) for power in Power if power is not Power.ABSENT]
     if text not in powers:
@@ -286,5 +300,6 @@ _SETTERS: Mapping[str, Setter] = {
     "cmdline": _set_cmdline,
     "kernel": _set_kernel,
     "power": _set_power,
+    "detach": _detach,
     **dict.fromkeys(BEHAVIOUR_KEYS, _set_behaviour),
 }

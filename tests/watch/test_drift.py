@@ -51,6 +51,27 @@ def test_drift_is_repaired_at_the_next_look(world: World, drift: Callable[[World
     assert world.condition("alpha/web") == "Ready"
 
 
+@pytest.mark.parametrize("device", ["xvdb", "00:16:3e:00:00:01"], ids=["disk", "vif"])
+def test_a_device_detached_by_hand_is_attached_again_while_the_domain_runs(world: World, device: str) -> None:
+    disks = ", ".join(f'{{ vdev = "{vdev}", path = "/srv/{vdev}", size = "1GiB" }}' for vdev in ("xvda", "xvdb"))
+    devices = f'disk = [{disks}]\nvif = [{{ mac = "00:16:3e:00:00:01" }}]\n'
+    (world.specs / "alpha/host.toml").write_text('toolstack = "simulated"\ndisk_roots = ["/srv"]\n')
+    world.write(web=f'kernel = "/boot/vmlinuz"\nmemory = 256\n{devices}')
+    watcher = world.watcher()
+    look(watcher)
+    before = world.running()
+    assert before.running is not None
+    world.hand.set("web", {"detach": device})
+    assert world.running().running != before.running
+    outcome = look(watcher)
+    assert (outcome.drifted, outcome.failed) == (1, False)
+    after = world.running()
+    assert after.running is not None
+    assert {disk.devid: disk for disk in after.running.disks} == {disk.devid: disk for disk in before.running.disks}
+    assert after.running.vifs == before.running.vifs
+    assert "shutdown" not in {done.step.step.kind for done in outcome.result.done}
+
+
 def test_a_replaced_kernel_is_what_runs_afterwards(world: World) -> None:
     watcher = world.watcher()
     look(watcher)
