@@ -52,7 +52,7 @@ def decide_host(
         if change.action is not Action.NO_OP and not reconciles:
             change = _hold(change, settings)
         elif change.acts and change.address in fleet.postponed:
-            change = _left_alone(change, fleet.postponed[change.address], "a later try")
+            change = _postponed(host, change, fleet.postponed[change.address])
         changes.append(change)
     return tuple(changes)
 
@@ -388,6 +388,18 @@ def _why(guest: Guest, target: Domain) -> str:
 def _hold(change: Change, settings: HostSettings) -> Change:
     where = "its spec" if settings.reconcile else "host.toml"
     return _left_alone(change, f"held: {where} says reconcile = false", HELD_UNTIL)
+
+
+def _postponed(host: Host, change: Change, why: str) -> Change:
+    """Nothing is done about it for now, but that what must outlive the spec is kept on the host."""
+    guest, target = change.guest, change.target
+    alone = _left_alone(change, why, "a later try")
+    if guest is None or target is None or guest.config is None or guest.unproven or guest.candidate is not None:
+        return alone
+    now = guest.running or guest.config
+    kept = replace(with_kept(now, target), state=now.state, policy=target.policy)
+    update = _acting(host, guest, Action.UPDATE, why, kept, ())
+    return replace(update, waits_for=alone.waits_for) if kept != now and update.acts else alone
 
 
 def _left_alone(change: Change, reason: str, waits_for: str) -> Change:

@@ -10,6 +10,7 @@ from reconciler.core.boot import with_quarantined
 from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.state import Desired, Host, HostSettings, Policy
+from reconciler.core.steps import WriteConfig
 from reconciler.core.verify import verify
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped
@@ -98,3 +99,16 @@ def test_a_first_boot_that_failed_is_quarantined_again_when_its_retry_fails() ->
     assert kinds(made, "web") == ["set_quarantine", "start", "await_ready", "promote_config"]
     (way_back,) = made.fallbacks
     assert [step.step.kind for step in way_back.steps] == ["set_quarantine", "shutdown"]
+
+
+def test_what_outlives_the_spec_is_kept_while_a_restart_is_postponed() -> None:
+    world = host(guest(domain("web")))
+    new = domain("web", kernel=kernel("web", NEW), prevent_destroy=True)
+    made = plan(world, desired(new, postponed={"alpha/web": "its restart waits"}))
+    assert kinds(made, "web") == ["write_config"]
+    (step,) = made.steps
+    assert isinstance(step.step, WriteConfig)
+    assert step.step.definition == domain("web", prevent_destroy=True)
+    assert change_of(made, "web").waits_for == ("a later try",)
+    later = desired(domain("web", kernel=kernel("web", NEW)), postponed={"alpha/web": "its restart waits"})
+    assert plan(world, later).steps == ()
