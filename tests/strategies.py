@@ -51,7 +51,7 @@ def vifs(draw: st.DrawFn, devid: int = 0) -> Vif:
     return Vif(
         devid=devid,
         mac=f"00:16:3e:{draw(st.integers(0, 255)):02x}:{draw(st.integers(0, 255)):02x}:{devid:02x}",
-        bridge=draw(word),
+        bridge=draw(st.none() | st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._:-]{0,12}", fullmatch=True)),
         ip=draw(word),
         script=draw(word),
         rate=draw(st.none() | st.sampled_from(("10Mb/s", "1MB/s@20ms", "512Kb/s@1s", "3B/s@500000us"))),

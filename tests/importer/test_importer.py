@@ -176,7 +176,7 @@ def test_files_of_the_wild() -> None:
         ('disk = ["/srv/a.vhd,vhd,xvda,w"]', 'The disk xvda ("/srv/a.vhd") is left out.'),
         ('disk = ["/srv/../a,raw,xvda,w"]', 'disk[0].path must not contain "..".'),
         ('vif = ["mac=00:16:3e:00:00:01,mtu=9000"]', "vif 0 has mtu=9000"),
-        ('vif = ["bridge="]', "vif[0].bridge must not be empty"),
+        ('vif = ["bridge="]', "vif[0].bridge must be the name of a bridge"),
         ('pci = ["01:00.0,permissive=1"]', 'pci 0000:01:00.0 has "permissive=1"'),
         ('cpus = ["0", "1"]', "cpus is a list"),
         ("vnuma = [['pnode=0']]", "vnuma is a list of lists"),
