@@ -7,7 +7,7 @@ watch and `reconciler status` can read it whether watch runs or not. Losing it l
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.core.changes import Change
-from reconciler.core.diagnostics import Diagnostic
+from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.state import Desired, address_of
 from reconciler.status import Condition as Status
@@ -154,6 +154,14 @@ def _unreadable(desired: Desired, found: Mapping[str, tuple[Condition, str]]) ->
     """Domains that do not exist yet, and whose spec cannot be read."""
     addresses = [address for address in desired.frozen if "/" in address and address not in found]
     return dict.fromkeys(addresses, (Condition.STALLED, "its spec file has errors"))
+
+
+def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> dict[str, tuple[Condition, str]]:
+    """Domains about which a pass without a plan can say nothing but why: what was true before it may not be now."""
+    problem = next((one for one in problems if one.kind is not Kind.NOTE), None)
+    told = f"{problem.summary}: {problem.detail}" if problem is not None else "no plan could be made"
+    condition = Condition.RECONCILING if problem is not None and problem.transient else Condition.STALLED
+    return dict.fromkeys(addresses, (condition, f"not looked at, since {told}"))
 
 
 def with_since(

@@ -92,7 +92,8 @@ class Watcher:
         self._turned()
         if ASKED in reasons:
             self._passes.try_all_now()
-        outcome = await self._passes.make(LoggedSteps(self._log, self._turned), self._stop_reason)
+        steps = LoggedSteps(self._log, self._turned)
+        outcome = await self._passes.make(steps, self._stop_reason, self._record.domains)
         self._turned()
         self._remember(outcome, began)
         self._tell(outcome, reasons, began)
@@ -147,9 +148,7 @@ class Watcher:
         now = self._clock.now()
         if outcome.plan is not None:
             self._plan = outcome.plan
-        domains = self._record.domains
-        if outcome.domains is not None:
-            domains = conditions.with_since(outcome.domains, domains, now)
+        domains = conditions.with_since(outcome.domains, self._record.domains, now)
         self._record = replace(
             self._record,
             commit=outcome.commit if outcome.plan is not None else self._record.commit,

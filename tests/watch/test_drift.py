@@ -131,18 +131,25 @@ def test_a_renamed_file_is_another_domain(world: World) -> None:
     assert set(world.record().domains) == {"alpha/db", "alpha/www"}
 
 
-def test_a_tree_that_vanishes_changes_nothing_and_forgets_nothing(world: World) -> None:
+def test_a_tree_that_vanishes_changes_nothing_forgets_nothing_and_leaves_nothing_ready(world: World) -> None:
     watcher = world.watcher()
     look(watcher)
-    known = world.record().domains
+    before = world.running("web").running
     world.specs.rename(world.folder / "elsewhere")
     outcome = look(watcher)
     assert Kind.SPEC in [problem.kind for problem in outcome.problems]
-    assert world.record().domains == known
+    known = world.record().domains
+    assert {address: domain.condition.value for address, domain in known.items()} == {
+        "alpha/web": "Stalled",
+        "alpha/db": "Stalled",
+    }
+    assert "No spec tree" in known["alpha/web"].reason
     assert "No spec tree" in [problem.summary for problem in world.record().problems]
     (world.folder / "elsewhere").rename(world.specs)
     assert not look(watcher).failed
     assert world.record().problems == ()
+    assert world.condition("alpha/web") == "Ready"
+    assert world.running("web").running == before
 
 
 def test_a_broken_file_freezes_its_domain_and_every_destroy(world: World) -> None:
