@@ -128,12 +128,19 @@ class Watcher:
         tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
         if self._notifier.watchdog_seconds is not None:
             tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))
+        for task in tasks:
+            task.add_done_callback(self._tell_of_death)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tell_of_death(self, task: asyncio.Task[None]) -> None:
+        """Nothing awaits these tasks before the end, so nobody would hear of an error that ended one."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.say("a task of watch died, which is a bug in reconciler", "error", detail=repr(error))
 
     async def _give_signs(self, period_seconds: float) -> None:
         while True:

@@ -80,6 +80,10 @@ class LocalSource:
             folder = _identity(self._root)
             try:
                 await self._watch_folder(folder, ask)
+            except ExceptionGroup:  # raised amid the watching: for a change of a file whose name is no UTF-8
+                ask()
+                await asyncio.sleep(_QUIET_SECONDS)
+                continue
             except (OSError, RuntimeError) as error:  # the folder is gone; no inotify watches are left
                 if folder is not None and not told:
                     self._tell(f"the specs cannot be watched, so changes are seen at the interval only: {error}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, B
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.loop import Watcher
 from reconciler.watch.passes import Passes
+from reconciler.watch.source import LocalSource
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, START, World, look
 
@@ -251,6 +252,24 @@ def test_a_pass_that_cannot_be_made_leaves_nothing_ready(world: World, monkeypat
     monkeypatch.undo()
     look(watcher)
     assert world.condition("alpha/web") == "Ready"
+
+
+def test_a_task_that_dies_beside_the_loop_is_told(world: World) -> None:
+    class Blind(LocalSource):
+        async def watch(self, ask: Callable[[], None]) -> None:
+            raise ValueError("no eyes")
+
+    watcher = world.watcher(Blind(world.specs, world.clock, lambda text: None))
+
+    async def turn() -> None:
+        running = asyncio.create_task(watcher.run())
+        while not watcher.is_ready():
+            await asyncio.sleep(0.01)
+        watcher.stop()
+        await running
+
+    asyncio.run(turn())
+    assert any("no eyes" in event for event in world.events())
 
 
 def test_a_problem_is_said_when_it_comes_and_when_it_goes(world: World) -> None:

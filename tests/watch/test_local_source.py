@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -157,6 +158,19 @@ def test_temporary_files_and_git_itself_ask_for_nothing(world: World) -> None:
         )
 
     assert asyncio.run(askings(world, meddle, 1.0)) == 0
+
+
+def test_a_name_that_is_no_text_does_not_end_the_watching(world: World) -> None:
+    strange = world.specs / "alpha" / os.fsdecode(b"\xff.txt")
+
+    def meddle() -> None:
+        strange.touch()
+        time.sleep(1)
+        strange.unlink()
+        time.sleep(1)
+        (world.specs / "alpha/web.toml").write_text(DOMAIN)
+
+    assert asyncio.run(askings(world, meddle)) >= 3
 
 
 def test_a_folder_that_nobody_can_watch_is_no_error(tmp_path: Path) -> None:
