@@ -71,10 +71,10 @@ class Watcher:
             if once:
                 return _exit_code(await self.make_pass(frozenset({"once"})))
             async with self._attended():
+                self._notifier.tell("READY=1")  # a first pass may take longer than a manager waits for a start
                 await self._turn()
             return 0
         finally:
-            self._notifier.tell("STOPPING=1")
             await self._passes.close()
             self._store(replace(self._record, stopped=moment(self._clock.now())))
             self._log.say("watch ended")
@@ -103,7 +103,6 @@ class Watcher:
         reasons = frozenset({"start"})
         while not self._stopping:
             outcome = await self.make_pass(reasons)
-            self._notifier.tell("READY=1")
             if self._stopping:
                 return
             seconds = self._interval_seconds
