@@ -61,14 +61,21 @@ class Passes:
         """From the next pass on have `heard` called when something happens on a host; see `Observer.events`."""
         self._heard, self._tell = heard, tell
 
-    async def make(self, progress: Progress, stop: Callable[[], str | None], known: Collection[str] = ()) -> Outcome:
+    async def make(
+        self,
+        progress: Progress,
+        stop: Callable[[], str | None],
+        known: Collection[str] = (),
+        work_begins: Callable[[Outcome], None] = lambda _: None,
+    ) -> Outcome:
         """Never raises for what hosts, specs or disks do: that is in the outcome.
 
         `known` are the addresses that earlier passes judged. None of them stays as it was called when it is not seen.
+        `work_begins` is given what was found before anything is done about it.
         """
         try:
             specs = await self._source.read()
-            return await self._over(specs, progress, stop, known)
+            return await self._over(specs, progress, stop, known, work_begins)
         except ReconcilerError as error:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
@@ -84,7 +91,12 @@ class Passes:
             await self._reconciler.close()
 
     async def _over(
-        self, specs: Specs, progress: Progress, stop: Callable[[], str | None], known: Collection[str]
+        self,
+        specs: Specs,
+        progress: Progress,
+        stop: Callable[[], str | None],
+        known: Collection[str],
+        work_begins: Callable[[Outcome], None],
     ) -> Outcome:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
         self._backoff.keep(lambda address: _asked_for(desired, address))
@@ -92,6 +104,7 @@ class Passes:
         drifted = sum(bool(change.acts or change.fields) for change in plan.changes)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
+            work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, waiting, known)))
             result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
             self._learn(result, desired)
             if result.done or result.failed:

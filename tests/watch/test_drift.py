@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from reconciler.core.diagnostics import Kind
+from reconciler.hypervisors.simulated import SimulatedExecutor
 from tests.watch.conftest import World, look
 
 
@@ -77,6 +79,72 @@ def test_detect_only_tells_and_changes_nothing(world: World, drift: Callable[[Wo
     assert world.condition("alpha/web") == "Held"
     assert watcher.metrics().drifted == outcome.drifted
     assert watcher.plan() is not None
+
+
+def about(world: World, address: str) -> list[str]:
+    """What the log says of a domain, without the time."""
+    return [event.partition(" ")[2] for event in world.events() if f"address={address} " in event + " "]
+
+
+def test_detect_only_tells_what_differs_once(world: World) -> None:
+    look(world.watcher())
+    world.hand.set("web", {"memory": "128"})
+    world.hand.crash("db")
+    watcher = world.watcher(detect_only=True)
+    said = len(world.events())
+    for _ in range(3):
+        look(watcher)
+    assert about(world, "alpha/web")[-1:] == [
+        'level=info event="domain held" address=alpha/web reason="update: drifted from the spec" '
+        'differs="memory: 128 MiB -> 256 MiB"'
+    ]
+    assert about(world, "alpha/db")[-1:] == [
+        'level=info event="domain held" address=alpha/db reason="start: it does not run"'
+    ]
+    assert len(world.events()) == said + 3  # and the pass, once
+
+
+def test_a_repair_tells_what_differed_and_that_it_is_over(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.hand.set("web", {"memory": "128"})
+    before = len(about(world, "alpha/web"))
+    look(watcher)
+    told = about(world, "alpha/web")[before:]
+    assert 'event="domain reconciling"' in told[0]
+    assert 'differs="memory: 128 MiB -> 256 MiB"' in told[0]
+    assert 'event="step begun"' in told[1]
+    assert 'event="domain ready"' in told[-1]
+
+
+def test_what_cannot_go_on_is_told_with_the_reason(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    look(watcher)
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\nfrobnicate = 1\n')
+    look(watcher)
+    (told,) = [event for event in about(world, "alpha/web") if "stalled" in event]
+    assert told.startswith('level=warning event="domain stalled" address=alpha/web reason="')
+
+
+def test_what_is_worked_on_is_reconciling_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    watcher = world.watcher()
+    execute = SimulatedExecutor.execute
+
+    async def seeing(self: SimulatedExecutor, *arguments: Any) -> None:
+        shown = {one["address"]: one["condition"] for one in watcher.status_document()["domains"]}
+        seen.append((world.condition("alpha/web"), shown["alpha/web"]))
+        await execute(self, *arguments)
+
+    look(watcher)
+    known = world.record().domains["alpha/web"]
+    world.hand.destroy("web")
+    world.clock.seconds += 60
+    monkeypatch.setattr(SimulatedExecutor, "execute", seeing)
+    look(watcher)
+    assert set(seen) == {("Reconciling", "Reconciling")}
+    assert world.record().domains["alpha/web"].condition == known.condition
 
 
 def test_nothing_to_do_is_nothing_said(world: World) -> None:
