@@ -67,6 +67,7 @@ class WatchRecord:
     domains: Mapping[str, DomainCondition] = field(default_factory=dict)
 
 
+_UNKNOWN = ("hint", "kernel", "running_seconds")  # what only a look at its host tells of a domain
 _RECORD = TypeAdapter(WatchRecord)
 _OF_STATUS = {
     Status.READY: Condition.READY,
@@ -99,11 +100,18 @@ def store(state_dir: Path, record: WatchRecord) -> None:
 
 
 def judge_domains(
-    plan: Plan, desired: Desired, failures: Mapping[str, Failure], waiting: Mapping[str, str], *, detect_only: bool
+    plan: Plan,
+    desired: Desired,
+    failures: Mapping[str, Failure],
+    waiting: Mapping[str, str],
+    known: Iterable[str],
+    *,
+    detect_only: bool,
 ) -> dict[str, tuple[Condition, str]]:
     """Address -> condition and reason, of every domain that is declared or ours.
 
-    `failures` are those that are waited out; `waiting` says why restarts wait for others.
+    `failures` are those that are waited out; `waiting` says why restarts wait for others. `known` are the addresses
+    that may be left out by a tree with errors.
     """
     statuses = {status.address: status for status in judge(plan, {})}
     found: dict[str, tuple[Condition, str]] = {}
@@ -120,7 +128,7 @@ def judge_domains(
             found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why
         else:
             found[change.address] = _OF_STATUS[status.condition], status.reason
-    return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found), **found}.items()))
+    return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found, known), **found}.items()))
 
 
 def _reconciles(desired: Desired, change: Change) -> bool:
@@ -150,10 +158,18 @@ def _unseen(plan: Plan, desired: Desired) -> dict[str, tuple[Condition, str]]:
     return found
 
 
-def _unreadable(desired: Desired, found: Mapping[str, tuple[Condition, str]]) -> dict[str, tuple[Condition, str]]:
-    """Domains that do not exist yet, and whose spec cannot be read."""
-    addresses = [address for address in desired.frozen if "/" in address and address not in found]
-    return dict.fromkeys(addresses, (Condition.STALLED, "its spec file has errors"))
+def _unreadable(
+    desired: Desired, found: Mapping[str, tuple[Condition, str]], known: Iterable[str]
+) -> dict[str, tuple[Condition, str]]:
+    """Domains that do not exist yet, and whose spec cannot be read; those of a host whose own spec cannot be read."""
+    files = [address for address in desired.frozen if "/" in address and address not in found]
+    hosts = {address: address.partition("/")[0] for address in known}
+    left = {
+        address: (Condition.STALLED, f"the specs of {host} have errors, so nothing is done there")
+        for address, host in hosts.items()
+        if host in desired.frozen
+    }
+    return {**left, **dict.fromkeys(files, (Condition.STALLED, "its spec file has errors"))}
 
 
 def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> dict[str, tuple[Condition, str]]:
@@ -187,9 +203,16 @@ def told(problems: Sequence[Diagnostic]) -> tuple[Told, ...]:
 
 
 def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, Any]:
-    """The document of `status --json` with what watch knows beside it."""
+    """The document of `status --json` with what watch knows beside it, also of domains on hosts that were not seen."""
+    seen = {domain["address"] for domain in document["domains"]}
+    observed = {host for host, about in document["hosts"].items() if about["observed"]}
+    unseen = [
+        {"address": address, "status": None, "reason": known.reason, **dict.fromkeys(_UNKNOWN)}
+        for address, known in record.domains.items()
+        if address not in seen and address.partition("/")[0] not in observed
+    ]
     domains = []
-    for domain in document["domains"]:
+    for domain in sorted((*document["domains"], *unseen), key=lambda domain: domain["address"]):
         known = record.domains.get(domain["address"])
         about: dict[str, str | None] = {"condition": None, "condition_reason": None, "since": None}
         if known is not None:

@@ -99,6 +99,7 @@ class Passes:
         work_begins: Callable[[Outcome], None],
     ) -> Outcome:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
+        known = {*known, *specs.reading.files}
         self._backoff.keep(lambda address: _asked_for(desired, address))
         plan, waiting = await self._plan(reconciler, desired)
         drifted = sum(bool(change.acts or change.fields) for change in plan.changes)
@@ -168,10 +169,10 @@ class Passes:
     def _judged(
         self, plan: Plan, desired: Desired, waiting: Mapping[str, str], known: Collection[str]
     ) -> dict[str, tuple[Condition, str]]:
-        if not desired.hosts and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
+        if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
             return judge_unseen(known, plan.diagnostics)  # no tree, or none that can be read
         failures = self._backoff.waiting(self._now())
-        return judge_domains(plan, desired, failures, waiting, detect_only=self._detect_only)
+        return judge_domains(plan, desired, failures, waiting, known, detect_only=self._detect_only)
 
     def _retry_seconds(self, result: ApplyResult) -> float | None:
         now = self._now()

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.core.diagnostics import Kind
 from reconciler.hypervisors.simulated import SimulatedExecutor
-from tests.watch.conftest import World, look
+from tests.transcript import write_files
+from tests.watch.conftest import HOST, World, look
 
 
 def edit_config(world: World) -> None:
@@ -218,6 +219,41 @@ def test_a_tree_that_vanishes_changes_nothing_forgets_nothing_and_leaves_nothing
     assert world.record().problems == ()
     assert world.condition("alpha/web") == "Ready"
     assert world.running("web").running == before
+
+
+BREAKS: dict[str, Callable[[World], object]] = {
+    "the only host": lambda world: (world.specs / "alpha/host.toml").write_text("toolstack = "),
+    "one of two": lambda world: write_files(
+        {"specs/alpha/host.toml": "toolstack = ", "specs/beta/host.toml": HOST}, world.folder
+    ),
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS.values(), ids=BREAKS)
+def test_the_domains_of_a_host_whose_specs_have_errors_are_stalled(
+    world: World, breaks: Callable[[World], object]
+) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.clock.seconds += 60
+    breaks(world)
+    look(watcher)
+    known = world.record().domains["alpha/web"]
+    assert known.condition == "Stalled"
+    assert known.reason == "the specs of alpha have errors, so nothing is done there"
+    world.clock.seconds += 60
+    look(watcher)
+    assert world.record().domains["alpha/web"].since == known.since
+    shown = {one["address"]: one["condition"] for one in watcher.status_document()["domains"]}
+    assert shown["alpha/web"] == "Stalled"
+    assert watcher.metrics().domains_by_condition["Stalled"] == 2
+
+
+def test_a_host_that_never_had_readable_specs_names_its_domains(world: World) -> None:
+    (world.specs / "alpha/host.toml").write_text("toolstack = ")
+    write_files({"specs/beta/host.toml": HOST}, world.folder)
+    look(world.watcher())
+    assert world.condition("alpha/web") == "Stalled"
 
 
 def test_a_broken_file_freezes_its_domain_and_every_destroy(world: World) -> None:
