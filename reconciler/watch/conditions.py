@@ -6,6 +6,7 @@ watch and `reconciler status` can read it whether watch runs or not. Losing it l
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,8 @@ def store(state_dir: Path, record: WatchRecord) -> None:
     state_dir.mkdir(parents=True, exist_ok=True)
     draft = state_dir / f".{_FILE}.{os.getpid()}"
     try:
-        draft.write_bytes(_RECORD.dump_json(record))
+        text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
+        draft.write_bytes(text.encode(errors="replace"))  # what hosts and file names say need not be UTF-8
         draft.replace(state_dir / _FILE)
     finally:
         draft.unlink(missing_ok=True)

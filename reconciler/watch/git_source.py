@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.problems import validate
 from reconciler.core.spec import TreeSpec
+from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.toml import TomlError, parse_toml
@@ -53,7 +54,7 @@ class GitSource:
     """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
 
     def __init__(self, url: str, branch: str, path: str, first: Rules, state_dir: Path) -> None:
-        self.name = f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})"
+        self.name = plain(f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})")
         identity = hashlib.sha256("\0".join((url, branch, path)).encode(errors="surrogateescape")).hexdigest()[:12]
         self._folder = state_dir / "git" / identity
         self._repository = Repository(self._folder / "repository.git", url, branch)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.core.diagnostics import Diagnostic
+from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, TreeReading, read_tree
 from reconciler.watch.triggers import Clock
 
@@ -29,7 +30,7 @@ class Specs:
 
 
 class Source(Protocol):
-    name: str  # as the user gave it
+    name: str  # as the user gave it, and printable
 
     async def read(self) -> Specs:
         """The specs as they are now. Raises ReconcilerError when there are none yet."""
@@ -42,7 +43,7 @@ class LocalSource:
     """A folder, watched where the operating system can. `tell` takes a sentence for the log."""
 
     def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None]) -> None:
-        self.name = str(root)
+        self.name = plain(str(root))
         self._root = root
         self._clock = clock
         self._tell = tell

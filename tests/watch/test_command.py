@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from reconciler import cli
+from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord, store
 from reconciler.watch.logs import Log
 from reconciler.watch.notify import Notifier
 from tests.transcript import isolate
 from tests.watch.conftest import START, World, look
 
-FAILED = 1
+FAILED, INVALID = 1, 4
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +62,30 @@ def test_a_spec_folder_in_the_environment_is_no_contradiction_to_git(
     monkeypatch.setenv("RECONCILER_SPECS", "specs")
     assert cli.run(["watch", "--once", "--git", "/nowhere"]) == FAILED
     assert "the git repository cannot be read" in capsys.readouterr().err
+
+
+STRANGE = os.fsdecode(b"sp\xff")
+
+
+def test_a_folder_whose_name_is_no_utf8(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.specs.rename(world.folder / STRANGE)
+    assert cli.run(["watch", STRANGE, "--once"]) == 0
+    assert cli.run(["status", STRANGE]) == 0
+    assert "sp\\udcff): its last pass ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["no" + STRANGE], INVALID), (["--git", STRANGE], FAILED)])
+def test_a_source_whose_name_is_no_utf8_and_that_is_not_there(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["watch", *arguments, "--once"]) == code
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_what_a_host_says_need_not_be_utf8(world: World) -> None:
+    said = DomainCondition(condition=Condition.STALLED, reason=STRANGE, since="")
+    store(world.state_dir, WatchRecord(process=1, source="specs", domains={"alpha/web": said}))
+    assert world.record().domains["alpha/web"].reason == "sp?"
 
 
 def test_status_tells_what_watch_does_not_call_ready(world: World, capsys: pytest.CaptureFixture[str]) -> None:
