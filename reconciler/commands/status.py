@@ -60,7 +60,8 @@ def _watch_text(record: WatchRecord) -> str:
             f"  commit {record.commit[:12]}" + (f", signed by {plain(record.signer)}" if record.signer else "")
         )
     for problem in record.problems:
-        lines.append(f"  {plain(problem.summary)}: {plain(problem.detail)}")
+        place = f"{plain(problem.place)}: " if problem.place is not None else ""
+        lines.append(f"  {place}{plain(problem.summary)}: {plain(problem.detail)}")
         lines += [f"    hint: {plain(problem.hint)}"] if problem.hint else []
     for address, known in sorted(record.domains.items()):
         if known.condition is not Condition.READY:

@@ -20,6 +20,7 @@ from reconciler.core.changes import Change
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.state import Desired, address_of
+from reconciler.render import diagnostics
 from reconciler.status import Condition as Status
 from reconciler.status import judge
 from reconciler.watch.backoff import Failure
@@ -51,6 +52,15 @@ class Told:
     summary: str
     detail: str
     hint: str | None
+    address: str | None = None
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+    @property
+    def place(self) -> str | None:
+        """Where to look: in a file, else which host or domain."""
+        return self.address if self.path is None else f"{self.path}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +209,12 @@ def with_since(
 
 
 def told(problems: Sequence[Diagnostic]) -> tuple[Told, ...]:
-    return tuple(
-        Told(summary=problem.summary, detail=problem.detail, hint=problem.hint) for problem in dict.fromkeys(problems)
-    )
+    return tuple(_told(problem) for problem in dict.fromkeys(problems))
+
+
+def _told(problem: Diagnostic) -> Told:
+    about = diagnostics.document(problem)
+    return Told(**{field: value for field, value in about.items() if field != "kind"})
 
 
 def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -94,8 +95,19 @@ class GitSource:
             problems = (_still_in_force(_not_stored(self._folder, error), accepted.commit),)
         root = self._lay_out(accepted.commit)
         reading = read_tree(root, self._cache, self._contents)
-        reading = replace(reading, desired=replace(reading.desired, commit=accepted.commit))
+        reading = replace(
+            reading,
+            desired=replace(reading.desired, commit=accepted.commit),
+            diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
+        )
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=problems)
+
+    def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
+        """A problem with its place as git names it, since nobody knows our folders: COMMIT:PATH, as for `git show`."""
+        if problem.source is None:
+            return problem
+        path = Path(self._path, os.path.relpath(problem.source.path, root))
+        return replace(problem, source=replace(problem.source, path=f"{commit[:12]}:{path}"))
 
     def _newer(self, accepted: Accepted | None) -> Accepted:
         """The head of the branch, accepted; raises GitError when it cannot be reached, or is refused."""

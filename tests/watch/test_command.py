@@ -102,6 +102,21 @@ def test_status_tells_what_watch_does_not_call_ready(world: World, capsys: pytes
     assert "alpha/db  Ready" not in out
 
 
+def test_status_tells_where_a_problem_is(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.write(web="memory = \n")
+    look(world.watcher())
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\n')
+    assert cli.run(["status"]) == 0
+    assert f"  {world.specs}/alpha/web.toml:1:10: Invalid TOML: " in capsys.readouterr().out
+
+
+def test_a_record_of_an_earlier_version_has_problems_without_a_place(world: World) -> None:
+    world.state_dir.mkdir()
+    problem = {"summary": "host unreachable", "detail": "It does not answer.", "hint": None}
+    (world.state_dir / "watch.json").write_text(json.dumps({"process": 1, "source": "specs", "problems": [problem]}))
+    assert [known.place for known in world.record().problems] == [None]
+
+
 def test_status_json_has_conditions(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     watcher = world.watcher()
     look(watcher)
