@@ -19,6 +19,7 @@ from reconciler.core.units import Unfit, duration_seconds
 
 if TYPE_CHECKING:
     from reconciler.watch.git_source import Rules
+    from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.source import Source
 
@@ -119,7 +120,7 @@ def watch(
         log=log,
         notifier=Notifier(),
     )
-    return asyncio.run(_run(watcher, once=once, listen=listen, token_file=token_file))
+    return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))
 
 
 def _check_together(
@@ -159,7 +160,7 @@ def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:
     return Rules(require_signed="head" if require_signed == "head" else "none", signers=signers)
 
 
-async def _run(watcher: Watcher, *, once: bool, listen: str | None, token_file: Path | None) -> int:
+async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:
     """The loop, with signals and perhaps HTTP beside it."""
     signals = _Signals(watcher)
     loop = asyncio.get_running_loop()
@@ -170,7 +171,10 @@ async def _run(watcher: Watcher, *, once: bool, listen: str | None, token_file: 
         if listen is not None:
             from reconciler.web import serve
 
-            await beside.enter_async_context(serve(watcher, listen, token_file))
+            serving = await beside.enter_async_context(serve(watcher, listen, token_file))
+            log.say("serving", url=serving.url)
+            for note in serving.notes:
+                log.problem(note)
         code = await watcher.run(once=once)
     return _INTERRUPTED if signals.first is signal.SIGINT else code
 

@@ -77,6 +77,19 @@ class WatchRecord:
     problems: tuple[Told, ...] = ()
     domains: Mapping[str, DomainCondition] = field(default_factory=dict)
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there. It is asked for by its number only, which another may have by now."""
+        if self.stopped is not None:
+            return False
+        try:
+            os.kill(self.process, 0)
+        except PermissionError:  # another user's
+            return True
+        except (OSError, OverflowError):
+            return False
+        return True
+
 
 _UNKNOWN = ("hint", "kernel", "running_seconds")  # what only a look at its host tells of a domain
 _RECORD = TypeAdapter(WatchRecord)
@@ -234,4 +247,4 @@ def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, 
             about = {"condition": known.condition.value, "condition_reason": known.reason, "since": known.since}
         domains.append({**domain, **about})
     summary = {key: value for key, value in _RECORD.dump_python(record, mode="json").items() if key != "domains"}
-    return {**document, "domains": domains, "watch": summary}
+    return {**document, "domains": domains, "watch": {**summary, "runs": record.runs}}

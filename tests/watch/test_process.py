@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import cli
 from tests.transcript import write_files
 from tests.watch.conftest import SOON_SECONDS, Begin, World, until
 
@@ -83,6 +84,19 @@ def test_ctrl_c_is_an_interruption(begin: Begin) -> None:
     assert watch.end(signal.SIGINT) == INTERRUPTED
 
 
+def test_status_tells_whether_it_runs(world: World, begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> str:
+        assert cli.run(["--state-dir", str(world.state_dir), "status", "specs"]) == DONE
+        return capsys.readouterr().out
+
+    watch = begin("specs")
+    watch.wait_for("ready=2")
+    assert "it no longer runs" not in told()
+    watch.process.kill()
+    watch.process.wait()
+    assert ", and it no longer runs, although nobody stopped it." in told()
+
+
 def test_sighup_asks_for_a_look(world: World, begin: Begin) -> None:
     watch = begin("specs", "--interval", "1h")
     watch.wait_for("ready=2")
@@ -146,22 +160,24 @@ def test_json_logs_are_json(begin: Begin) -> None:
 
 
 def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     token = world.folder / "token"
     token.write_text("s3cret-s3cret-s3cret\n")
-    token.chmod(0o600)
-    watch = begin("specs", "--interval", "1h", "--listen", str(port), "--token-file", str(token))
+    token.chmod(0o640)
+    watch = begin("specs", "--interval", "1h", "--listen", "0", "--token-file", str(token))
+    watch.wait_for("event=serving")
+    (line,) = [line for line in watch.log.read_text().splitlines() if "event=serving" in line]
+    url = line.partition("url=")[2]
+    assert watch.said("others can read the token")
     watch.wait_for("ready=2")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=SOON_SECONDS) as answer:
+    with urllib.request.urlopen(f"{url}api/status", timeout=SOON_SECONDS) as answer:
         document = json.load(answer)
+    assert (document["watch"]["process"], document["watch"]["runs"]) == (watch.process.pid, True)
     assert {(one["address"], one["condition"]) for one in document["domains"]} == {
         ("alpha/web", "Ready"),
         ("alpha/db", "Ready"),
     }
     world.hand.destroy("web")
-    ask = urllib.request.Request(f"http://127.0.0.1:{port}/reconcile", method="POST")
+    ask = urllib.request.Request(f"{url}reconcile", method="POST")
     ask.add_header("Authorization", "Bearer s3cret-s3cret-s3cret")
     with urllib.request.urlopen(ask, timeout=SOON_SECONDS) as answer:
         assert answer.status == 202
