@@ -272,7 +272,7 @@ def _brake(
                 summary=f"the brake holds: {len(addresses)} to {action.value}",
                 detail=f"This run would {action.value} {len(addresses)} of {ours} domains and [brake] allows {limit}: "
                 + ", ".join(addresses),
-                hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
+                hint=f"if that is meant: reconciler apply --allow-{action.value} {len(addresses)}",
             )
         )
     if problems:

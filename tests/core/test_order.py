@@ -145,7 +145,7 @@ def test_the_brake_stops_the_whole_run_and_says_how_to_release_it() -> None:
     wanted = desired(domain("a", memory_kib=512 * MIB))
     braked = plan(world, wanted)
     assert braked.steps == ()
-    assert braked.diagnostics[0].hint == "if that is meant: --allow-destroy 2"
+    assert braked.diagnostics[0].hint == "if that is meant: reconciler apply --allow-destroy 2"
     assert "alpha/b, alpha/c" in braked.diagnostics[0].detail
     released = plan(world, wanted, Consent(allow_destroy=2))
     assert {change.action for change in released.changes} == {Action.DESTROY, Action.UPDATE}
@@ -155,4 +155,4 @@ def test_the_restart_brake_counts_restarts() -> None:
     world = host(*(guest(domain(name)) for name in ("a", "b")))
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "b")]
     braked = plan(world, desired(*wanted, brake=Brake(max_restart=1)))
-    assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: --allow-restart 2")
+    assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: reconciler apply --allow-restart 2")
