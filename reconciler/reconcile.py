@@ -235,6 +235,8 @@ class Reconciler:
 
     def _forgotten_hosts(self) -> list[Diagnostic]:
         known = set(self._desired.hosts) | self._desired.frozen
+        if not known:
+            return []  # there is no tree, or nothing in it, which is told already
         return [
             Diagnostic(
                 kind=Kind.NOTE,
