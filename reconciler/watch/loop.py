@@ -21,11 +21,11 @@ from reconciler.history import History
 from reconciler.render.status import status_document
 from reconciler.status import judge
 from reconciler.watch import conditions
-from reconciler.watch.conditions import DomainCondition, WatchRecord
+from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps, moment
 from reconciler.watch.news import News
 from reconciler.watch.notify import Notifier
-from reconciler.watch.passes import Outcome, Passes
+from reconciler.watch.passes import Outcome, Passes, drifted_in
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics
@@ -178,7 +178,7 @@ class Watcher:
         self._metrics = replace(
             self._metrics,
             domains_by_condition=_counted(domains),
-            drifted=outcome.drifted if outcome.plan is not None else self._metrics.drifted,
+            drifted=drifted_in(outcome.plan) if outcome.plan is not None else self._metrics.drifted,
             passes_total=self._metrics.passes_total + 1,
             pass_failures_total=self._metrics.pass_failures_total + outcome.failed,
             last_pass_seconds=now - began,
@@ -200,7 +200,7 @@ class Watcher:
         told = self._news.of_problems(outcome.problems)
         told |= self._news.of_domains(outcome.domains, outcome.plan)
         news = told or outcome.result.done or not reasons <= {INTERVAL, EVENT}
-        counted = self._metrics.domains_by_condition
+        counted = {word: count for word, count in self._metrics.domains_by_condition.items() if count}
         self._notifier.tell(
             "STATUS=" + (", ".join(f"{counted[word]} {word}" for word in sorted(counted)) or "no domain")
         )
@@ -254,7 +254,7 @@ def _kept(state_dir: Path) -> dict[str, DomainCondition]:
 
 
 def _counted(domains: Mapping[str, DomainCondition]) -> dict[str, int]:
-    return dict(Counter(known.condition.value for known in domains.values()))
+    return {one.value: 0 for one in Condition} | Counter(known.condition.value for known in domains.values())
 
 
 def _exit_code(outcome: Outcome) -> int:

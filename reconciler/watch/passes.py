@@ -102,7 +102,7 @@ class Passes:
         known = {*known, *specs.reading.files}
         self._backoff.keep(lambda address: _asked_for(desired, address))
         plan, waiting = await self._plan(reconciler, desired)
-        drifted = sum(bool(change.acts or change.fields) for change in plan.changes)
+        drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
             work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, waiting, known)))
@@ -181,6 +181,11 @@ class Passes:
         if any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved since the plan
             waits.append(_BUSY_RETRY_SECONDS)
         return min(waits, default=None)
+
+
+def drifted_in(plan: Plan) -> int:
+    """How many domains differ from their specs."""
+    return sum(bool(change.acts or change.fields) for change in plan.changes)
 
 
 def _asked_for(desired: Desired, address: str) -> str:

@@ -248,7 +248,7 @@ def test_a_pass_that_cannot_be_made_leaves_nothing_ready(world: World, monkeypat
     known = world.record().domains["alpha/web"]
     assert known.condition == "Reconciling"
     assert "Too many open files" in known.reason
-    assert watcher.metrics().domains_by_condition == {"Reconciling": 2}
+    assert watcher.metrics().domains_by_condition == {"Ready": 0, "Reconciling": 2, "Stalled": 0, "Held": 0}
     monkeypatch.undo()
     look(watcher)
     assert world.condition("alpha/web") == "Ready"
