@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,6 +92,7 @@ def watch(
     HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
@@ -108,7 +110,8 @@ def watch(
     else:
         from reconciler.watch.source import LocalSource
 
-        source = LocalSource(specs or Path("specs"), clock, lambda text: log.say(text, "warning"))
+        tell = partial(log.say, level="warning")
+        source = LocalSource(specs or Path("specs"), clock, tell, settings.state_dir)
     backoff = Backoff(random.random)
     passes = Passes(source, settings.state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
     watcher = Watcher(

@@ -40,13 +40,17 @@ class Source(Protocol):
 
 
 class LocalSource:
-    """A folder, watched where the operating system can. `tell` takes a sentence for the log."""
+    """A folder, watched where the operating system can. `tell` takes a sentence for the log.
 
-    def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None]) -> None:
+    The state directory may be in it; what watch itself writes there is no change of specs.
+    """
+
+    def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None], state_dir: Path | None = None) -> None:
         self.name = plain(str(root))
         self._root = root
         self._clock = clock
         self._tell = tell
+        self._state_dir = state_dir
         self._cache = TreeCache()
         self._settled: str | None = None  # what was last found at rest
 
@@ -97,10 +101,10 @@ class LocalSource:
         """Until it is another folder."""
         import watchfiles
 
-        root = self._root.absolute()
+        root, ours = self._root.absolute(), self._ours()
         async for changes in watchfiles.awatch(
             root,
-            watch_filter=lambda _, path: _matters(path, root),
+            watch_filter=lambda _, path: _matters(path, root, ours),
             step=int(_QUIET_SECONDS * 1000),
             debounce=int(_UNREST_SECONDS * 1000),
             rust_timeout=int(_POLL_SECONDS * 1000),
@@ -111,15 +115,22 @@ class LocalSource:
             if _identity(self._root) != folder:
                 return
 
+    def _ours(self) -> tuple[str, ...]:
+        """Where the state directory is below the folder, as the parts of a path; (): it is elsewhere."""
+        root, state_dir = self._root.resolve(), (self._state_dir or Path("/")).resolve()
+        return state_dir.relative_to(root).parts if state_dir.is_relative_to(root) else ()
+
 
 def _state(reading: TreeReading) -> str:
     """What tells one reading from another: the files, and what is wrong with them."""
     return f"{reading.desired.tree_digest} {[problem.detail for problem in reading.diagnostics]}"
 
 
-def _matters(path: str, root: Path) -> bool:
+def _matters(path: str, root: Path, ours: tuple[str, ...]) -> bool:
     """Whether a change of this path can be one of specs: not that of an editor's temporary file, nor inside .git."""
     inside = Path(os.path.relpath(path, root)).parts
+    if ours and inside[: len(ours)] == ours:
+        return False
     return inside[:1] == ("..",) or not any(part.startswith(".") or part.endswith("~") for part in inside)
 
 

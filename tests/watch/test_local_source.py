@@ -112,7 +112,7 @@ def test_a_file_that_could_not_be_read_is_read_again(world: World) -> None:
 async def askings(world: World, meddle: Callable[[], object], seconds: float = 1.5) -> int:
     """How often the source asks for a look when this is done to the tree."""
     asked: list[float] = []
-    one = LocalSource(world.specs, SystemClock(), lambda text: None)
+    one = LocalSource(world.specs, SystemClock(), lambda text: None, world.specs / "state")
     task = asyncio.create_task(one.watch(lambda: asked.append(time.monotonic())))
     await asyncio.sleep(0.5)  # until it watches
     await asyncio.to_thread(meddle)
@@ -158,6 +158,10 @@ def test_temporary_files_and_git_itself_ask_for_nothing(world: World) -> None:
         )
 
     assert asyncio.run(askings(world, meddle, 1.0)) == 0
+
+
+def test_a_state_directory_among_the_specs_asks_for_nothing(world: World) -> None:
+    assert asyncio.run(askings(world, lambda: write_files({"specs/state/watch.json": "{}"}, world.folder), 1.0)) == 0
 
 
 def test_a_name_that_is_no_text_does_not_end_the_watching(world: World) -> None:

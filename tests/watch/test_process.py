@@ -78,6 +78,23 @@ def test_a_second_signal_leaves_at_once(world: World, begin: Begin) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_signal_before_the_loop_is_an_end_like_any_other(world: World, begin: Begin) -> None:
+    """The parts of the loop take most of the time until then, so they are made to take longer."""
+    slow = world.folder / "slow/sitecustomize.py"
+    slow.parent.mkdir()
+    slow.write_text(
+        "import pathlib, sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'reconciler.watch.loop':\n"
+        "            pathlib.Path('begun').touch(); time.sleep(30)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    watch = begin("specs", PYTHONPATH=str(slow.parent))
+    until((world.folder / "begun").exists)
+    assert watch.end() == DONE
+
+
 def test_ctrl_c_is_an_interruption(begin: Begin) -> None:
     watch = begin("specs")
     watch.wait_for("ready=2")
