@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -112,11 +112,12 @@ class Reconciler:
         `stop` gives a reason once the rest is to be left; see `apply_plan`. A history that cannot be written is an
         error before anything is done, or, where it is not needed, told beside the result.
         """
-        unrecorded = self._unrecorded_why(history_is_needed)
+        if history_is_needed:
+            self._history.check_writable()
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks)
             held |= await self._moved(plan, frozenset(executors) - set(held))
-            return await self._follow(plan, executors, held, progress, stop, unrecorded)
+            return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
 
     async def apply_saved(self, plan: Plan, progress: Progress, use: Callable[[], None]) -> ApplyResult:
         """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
@@ -162,10 +163,12 @@ class Reconciler:
         held: Mapping[str, Diagnostic],
         progress: Progress,
         stop: Callable[[], str | None] = lambda: None,
-        unrecorded: str | None = None,
+        *,
+        history_is_needed: bool = True,
     ) -> ApplyResult:
         parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
-        with self._recording(plan) if unrecorded is None else nullcontext() as recording:
+        with ExitStack() as noting:
+            recording, unrecorded = self._recording(plan, noting, history_is_needed)
             followed = progress if recording is None else _Recorded(progress, recording)
             result = await apply_plan(plan, executors, parallel, followed, held, stop)
             if recording is not None:
@@ -176,18 +179,15 @@ class Reconciler:
             return result
         return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
 
-    def _recording(self, plan: Plan) -> AbstractContextManager[Recording]:
-        return self._history.recording(plan, self._signer or signer_of(self._spec_root, plan.commit))
-
-    def _unrecorded_why(self, history_is_needed: bool) -> str | None:
-        """None when the history can be written; else why not, or that as an error."""
+    def _recording(self, plan: Plan, noting: ExitStack, history_is_needed: bool) -> tuple[Recording | None, str | None]:
+        """A recording that ends with `noting`; or none, and why not. A full disk is met by the first thing written."""
+        signer = self._signer or signer_of(self._spec_root, plan.commit)
         try:
-            self._history.check_writable()
+            return noting.enter_context(self._history.recording(plan, signer)), None
         except ReconcilerError as error:
             if history_is_needed:
                 raise
-            return error.diagnostics[0].detail.rstrip(".")
-        return None
+            return None, error.diagnostics[0].detail.rstrip(".")
 
     async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
         """All of these hosts that answer, and why the others do not."""
@@ -235,6 +235,8 @@ class Reconciler:
 
     def _forgotten_hosts(self) -> list[Diagnostic]:
         known = set(self._desired.hosts) | self._desired.frozen
+        if not known:
+            return []  # there is no tree, or nothing in it, which is told already
         return [
             Diagnostic(
                 kind=Kind.NOTE,

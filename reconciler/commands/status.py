@@ -53,14 +53,18 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
 def _watch_text(record: WatchRecord) -> str:
     """What watch last said of itself, and of what it does not call ready."""
     state = "it has made no pass" if record.last_pass is None else f"its last pass ended {record.last_pass}"
-    state += f", and it was stopped {record.stopped}" if record.stopped is not None else ""
+    if record.stopped is not None:
+        state += f", and it was stopped {record.stopped}"
+    elif not record.runs:
+        state += ", and it no longer runs, although nobody stopped it"
     lines = [f"Watch (process {record.process}, {plain(record.source)}): {state}."]
     if record.commit is not None:
         lines.append(
             f"  commit {record.commit[:12]}" + (f", signed by {plain(record.signer)}" if record.signer else "")
         )
     for problem in record.problems:
-        lines.append(f"  {plain(problem.summary)}: {plain(problem.detail)}")
+        place = f"{plain(problem.place)}: " if problem.place is not None else ""
+        lines.append(f"  {place}{plain(problem.summary)}: {plain(problem.detail)}")
         lines += [f"    hint: {plain(problem.hint)}"] if problem.hint else []
     for address, known in sorted(record.domains.items()):
         if known.condition is not Condition.READY:

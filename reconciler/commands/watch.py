@@ -8,6 +8,7 @@ import random
 import signal
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from reconciler.core.units import Unfit, duration_seconds
 
 if TYPE_CHECKING:
     from reconciler.watch.git_source import Rules
+    from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.source import Source
 
@@ -90,6 +92,7 @@ def watch(
     HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
@@ -107,7 +110,8 @@ def watch(
     else:
         from reconciler.watch.source import LocalSource
 
-        source = LocalSource(specs or Path("specs"), clock, lambda text: log.say(text, "warning"))
+        tell = partial(log.say, level="warning")
+        source = LocalSource(specs or Path("specs"), clock, tell, settings.state_dir)
     backoff = Backoff(random.random)
     passes = Passes(source, settings.state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
     watcher = Watcher(
@@ -119,7 +123,7 @@ def watch(
         log=log,
         notifier=Notifier(),
     )
-    return asyncio.run(_run(watcher, once=once, listen=listen, token_file=token_file))
+    return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))
 
 
 def _check_together(
@@ -159,7 +163,7 @@ def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:
     return Rules(require_signed="head" if require_signed == "head" else "none", signers=signers)
 
 
-async def _run(watcher: Watcher, *, once: bool, listen: str | None, token_file: Path | None) -> int:
+async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:
     """The loop, with signals and perhaps HTTP beside it."""
     signals = _Signals(watcher)
     loop = asyncio.get_running_loop()
@@ -170,7 +174,10 @@ async def _run(watcher: Watcher, *, once: bool, listen: str | None, token_file: 
         if listen is not None:
             from reconciler.web import serve
 
-            await beside.enter_async_context(serve(watcher, listen, token_file))
+            serving = await beside.enter_async_context(serve(watcher, listen, token_file))
+            log.say("serving", url=serving.url)
+            for note in serving.notes:
+                log.problem(note)
         code = await watcher.run(once=once)
     return _INTERRUPTED if signals.first is signal.SIGINT else code
 

@@ -38,7 +38,7 @@ def brake(
                 summary=f"the brake holds: {len(addresses)} to {action.value}",
                 detail=f"This run would {action.value} {len(addresses)} of {ours} domains "
                 f"and [brake] allows {limit}{more}: {', '.join(addresses)}",
-                hint=f"if that is meant: --allow-{action.value} {len(addresses)}",
+                hint=f"if that is meant: reconciler apply --allow-{action.value} {len(addresses)}",
             )
         )
     held = "the brake holds this run"

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 XlValue = str | int | tuple[str | int, ...]
@@ -344,21 +345,26 @@ Scalar = str | int | float | bool | None
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no blanks, so that equal values have equal bytes."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """The one JSON text of a value: sorted keys, no blanks, so that equal values have equal bytes.
+
+    Of a dataclass all that counts as equal or different is in it: fields with compare=False are left out.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_compared)
 
 
 def fingerprint(value: Domain | Guest) -> str:
-    """sha256 over all that counts as equal or different in a value (fields with compare=False left out)."""
-    return hashlib.sha256(canonical_json(_comparable(value)).encode(errors="surrogatepass")).hexdigest()
+    """sha256 over all that counts as equal or different in a value."""
+    return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()
 
 
-def _comparable(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {f.name: _comparable(getattr(value, f.name)) for f in fields(value) if f.compare}
-    if isinstance(value, tuple | list):
-        return [_comparable(item) for item in value]
-    return value
+def _compared(value: object) -> dict[str, Any]:
+    names = _compared_fields(type(value))  # type: ignore[arg-type]  # mypy doubts that classes can be hashed
+    return {name: getattr(value, name) for name in names}
+
+
+@cache
+def _compared_fields(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.compare)
 
 
 def with_kept(definition: Domain, other: Domain) -> Domain:

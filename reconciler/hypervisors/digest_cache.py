@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -30,10 +31,11 @@ class DigestCache:
         self._digests = dict(digests)
         if self._path is None:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        unfinished.write_text(json.dumps(self._digests))
-        unfinished.replace(self._path)
+        with suppress(OSError):  # a full disk: files are read again by the next process, and nothing else comes of it
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+            unfinished.write_text(json.dumps(self._digests))
+            unfinished.replace(self._path)
 
     def _load(self) -> dict[str, str]:
         try:

@@ -174,7 +174,9 @@ def _commit(owner: Owner, file: ConfigFile | None) -> str | None:
 
 
 def _placed(domain: Domain | None, found: _Evidence) -> Domain | None:
-    return None if domain is None else replace(domain, autostart=found.autostart)
+    if domain is None or domain.autostart == found.autostart:
+        return domain
+    return replace(domain, autostart=found.autostart)
 
 
 def _is_ours(found: _Evidence, file: ConfigFile | None) -> bool:

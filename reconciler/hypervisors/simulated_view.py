@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from reconciler.core.memory import needed_kib
 from reconciler.core.resolve.paths import disk_identity
@@ -44,8 +43,13 @@ class HostPaths:
 
     def config_names(self, stored: StoredHost) -> list[str]:
         """The domains that have a config file."""
-        paths = (PurePosixPath(path) for path in stored.files)
-        return [path.stem for path in paths if path.suffix == ".cfg" and str(path.parent) == self.config_dir]
+        folder, suffix = f"{self.config_dir}/", ".cfg"
+        names = (
+            path[len(folder) : -len(suffix)]
+            for path in stored.files
+            if path.startswith(folder) and path.endswith(suffix)
+        )
+        return [name for name in names if name and "/" not in name]
 
     def images(self, stored: StoredHost) -> dict[str, str]:
         """Every staged kernel and ramdisk, with its sha256."""

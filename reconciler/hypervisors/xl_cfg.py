@@ -11,6 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from reconciler.core.state import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
 from reconciler.hypervisors.xl_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
-from reconciler.hypervisors.xl_reader import EVENTS, OWN_KEYS, read_values
+from reconciler.hypervisors.xl_reader import EVENTS, IMAGE_KEYS, OWN_KEYS, read_values
 
 MARK_PREFIX = "# reconciler-mark: "
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
@@ -173,7 +174,28 @@ def _digest(body: str) -> str:
 
 
 def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
-    """A config file, ours or not. `images` has the sha256 of staged files by path."""
+    """A config file, ours or not. `images` has the sha256 of staged files by path.
+
+    A loop that looks every minute finds the same texts each time, and reading them would be most of its work.
+    """
+    return _read(text, tuple((path, images[path]) for path in _images_named(text) if path in images))
+
+
+@lru_cache(maxsize=_REMEMBERED_FILES)
+def _images_named(text: str) -> tuple[str, ...]:
+    """The paths whose digests matter to a reading: of the file as it is, and as we wrote it."""
+    mark, _ = split_mark(text)
+    named = set()
+    for part in (text, mark.text if mark is not None else ""):
+        with suppress(XlCfgError):
+            values = _values_of(part)
+            named |= {value for key in IMAGE_KEYS if isinstance(value := values.get(key), str)}
+    return tuple(sorted(named))
+
+
+@lru_cache(maxsize=_REMEMBERED_FILES)
+def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
+    images = dict(digests)
     mark, body = split_mark(text)
     intact = mark is not None and mark.body == _digest(body)
     original = None
@@ -200,9 +222,8 @@ def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
     )
 
 
-@lru_cache(maxsize=_REMEMBERED_FILES)
+@lru_cache(maxsize=2)  # for `_images_named` and `_read`, one after the other
 def _values_of(text: str) -> Mapping[str, Value]:
-    """A loop that looks every minute finds the same texts each time, and parsing them is most of its work."""
     return parse_cfg(text)
 
 

@@ -26,6 +26,9 @@ EVENTS = tuple(_EVENTS.split())
 OWN_KEYS = frozenset(f"{_KEYS} {_EVENTS}".split())
 """Keys that a domain spec has itself, so that they never stand in its `[xl]` table."""
 
+IMAGE_KEYS = ("kernel", "ramdisk")
+"""Those that name a file whose digest is looked up."""
+
 _ACTION = re.compile("destroy|restart|rename-restart|preserve|coredump-destroy|coredump-restart|soft-reset")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

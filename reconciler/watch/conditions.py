@@ -6,8 +6,9 @@ watch and `reconciler status` can read it whether watch runs or not. Losing it l
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.core.changes import Change
-from reconciler.core.diagnostics import Diagnostic
+from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.plan import Plan
 from reconciler.core.state import Desired, address_of
+from reconciler.render import diagnostics
 from reconciler.status import Condition as Status
 from reconciler.status import judge
 from reconciler.watch.backoff import Failure
@@ -50,6 +52,15 @@ class Told:
     summary: str
     detail: str
     hint: str | None
+    address: str | None = None
+    path: str | None = None
+    line: int | None = None
+    column: int | None = None
+
+    @property
+    def place(self) -> str | None:
+        """Where to look: in a file, else which host or domain."""
+        return self.address if self.path is None else f"{self.path}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +77,21 @@ class WatchRecord:
     problems: tuple[Told, ...] = ()
     domains: Mapping[str, DomainCondition] = field(default_factory=dict)
 
+    @property
+    def runs(self) -> bool:
+        """Whether its process is there. It is asked for by its number only, which another may have by now."""
+        if self.stopped is not None:
+            return False
+        try:
+            os.kill(self.process, 0)
+        except PermissionError:  # another user's
+            return True
+        except (OSError, OverflowError):
+            return False
+        return True
 
+
+_UNKNOWN = ("hint", "kernel", "running_seconds")  # what only a look at its host tells of a domain
 _RECORD = TypeAdapter(WatchRecord)
 _OF_STATUS = {
     Status.READY: Condition.READY,
@@ -92,18 +117,26 @@ def store(state_dir: Path, record: WatchRecord) -> None:
     state_dir.mkdir(parents=True, exist_ok=True)
     draft = state_dir / f".{_FILE}.{os.getpid()}"
     try:
-        draft.write_bytes(_RECORD.dump_json(record))
+        text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
+        draft.write_bytes(text.encode(errors="replace"))  # what hosts and file names say need not be UTF-8
         draft.replace(state_dir / _FILE)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def judge_domains(
-    plan: Plan, desired: Desired, failures: Mapping[str, Failure], waiting: Mapping[str, str], *, detect_only: bool
+    plan: Plan,
+    desired: Desired,
+    failures: Mapping[str, Failure],
+    waiting: Mapping[str, str],
+    known: Iterable[str],
+    *,
+    detect_only: bool,
 ) -> dict[str, tuple[Condition, str]]:
     """Address -> condition and reason, of every domain that is declared or ours.
 
-    `failures` are those that are waited out; `waiting` says why restarts wait for others.
+    `failures` are those that are waited out; `waiting` says why restarts wait for others. `known` are the addresses
+    that may be left out by a tree with errors.
     """
     statuses = {status.address: status for status in judge(plan, {})}
     found: dict[str, tuple[Condition, str]] = {}
@@ -120,7 +153,7 @@ def judge_domains(
             found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why
         else:
             found[change.address] = _OF_STATUS[status.condition], status.reason
-    return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found), **found}.items()))
+    return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found, known), **found}.items()))
 
 
 def _reconciles(desired: Desired, change: Change) -> bool:
@@ -150,10 +183,26 @@ def _unseen(plan: Plan, desired: Desired) -> dict[str, tuple[Condition, str]]:
     return found
 
 
-def _unreadable(desired: Desired, found: Mapping[str, tuple[Condition, str]]) -> dict[str, tuple[Condition, str]]:
-    """Domains that do not exist yet, and whose spec cannot be read."""
-    addresses = [address for address in desired.frozen if "/" in address and address not in found]
-    return dict.fromkeys(addresses, (Condition.STALLED, "its spec file has errors"))
+def _unreadable(
+    desired: Desired, found: Mapping[str, tuple[Condition, str]], known: Iterable[str]
+) -> dict[str, tuple[Condition, str]]:
+    """Domains that do not exist yet, and whose spec cannot be read; those of a host whose own spec cannot be read."""
+    files = [address for address in desired.frozen if "/" in address and address not in found]
+    hosts = {address: address.partition("/")[0] for address in known}
+    left = {
+        address: (Condition.STALLED, f"the specs of {host} have errors, so nothing is done there")
+        for address, host in hosts.items()
+        if host in desired.frozen
+    }
+    return {**left, **dict.fromkeys(files, (Condition.STALLED, "its spec file has errors"))}
+
+
+def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> dict[str, tuple[Condition, str]]:
+    """Domains about which a pass without a plan can say nothing but why: what was true before it may not be now."""
+    problem = next((one for one in problems if one.kind is not Kind.NOTE), None)
+    told = f"{problem.summary}: {problem.detail}" if problem is not None else "no plan could be made"
+    condition = Condition.RECONCILING if problem is not None and problem.transient else Condition.STALLED
+    return dict.fromkeys(addresses, (condition, f"not looked at, since {told}"))
 
 
 def with_since(
@@ -173,19 +222,29 @@ def with_since(
 
 
 def told(problems: Sequence[Diagnostic]) -> tuple[Told, ...]:
-    return tuple(
-        Told(summary=problem.summary, detail=problem.detail, hint=problem.hint) for problem in dict.fromkeys(problems)
-    )
+    return tuple(_told(problem) for problem in dict.fromkeys(problems))
+
+
+def _told(problem: Diagnostic) -> Told:
+    about = diagnostics.document(problem)
+    return Told(**{field: value for field, value in about.items() if field != "kind"})
 
 
 def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, Any]:
-    """The document of `status --json` with what watch knows beside it."""
+    """The document of `status --json` with what watch knows beside it, also of domains on hosts that were not seen."""
+    seen = {domain["address"] for domain in document["domains"]}
+    observed = {host for host, about in document["hosts"].items() if about["observed"]}
+    unseen = [
+        {"address": address, "status": None, "reason": known.reason, **dict.fromkeys(_UNKNOWN)}
+        for address, known in record.domains.items()
+        if address not in seen and address.partition("/")[0] not in observed
+    ]
     domains = []
-    for domain in document["domains"]:
+    for domain in sorted((*document["domains"], *unseen), key=lambda domain: domain["address"]):
         known = record.domains.get(domain["address"])
         about: dict[str, str | None] = {"condition": None, "condition_reason": None, "since": None}
         if known is not None:
             about = {"condition": known.condition.value, "condition_reason": known.reason, "since": known.since}
         domains.append({**domain, **about})
     summary = {key: value for key, value in _RECORD.dump_python(record, mode="json").items() if key != "domains"}
-    return {**document, "domains": domains, "watch": summary}
+    return {**document, "domains": domains, "watch": {**summary, "runs": record.runs}}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.problems import validate
 from reconciler.core.spec import TreeSpec
+from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.toml import TomlError, parse_toml
@@ -53,7 +55,7 @@ class GitSource:
     """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
 
     def __init__(self, url: str, branch: str, path: str, first: Rules, state_dir: Path) -> None:
-        self.name = f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})"
+        self.name = plain(f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})")
         identity = hashlib.sha256("\0".join((url, branch, path)).encode(errors="surrogateescape")).hexdigest()[:12]
         self._folder = state_dir / "git" / identity
         self._repository = Repository(self._folder / "repository.git", url, branch)
@@ -93,8 +95,19 @@ class GitSource:
             problems = (_still_in_force(_not_stored(self._folder, error), accepted.commit),)
         root = self._lay_out(accepted.commit)
         reading = read_tree(root, self._cache, self._contents)
-        reading = replace(reading, desired=replace(reading.desired, commit=accepted.commit))
+        reading = replace(
+            reading,
+            desired=replace(reading.desired, commit=accepted.commit),
+            diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
+        )
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=problems)
+
+    def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
+        """A problem with its place as git names it, since nobody knows our folders: COMMIT:PATH, as for `git show`."""
+        if problem.source is None:
+            return problem
+        path = Path(self._path, os.path.relpath(problem.source.path, root))
+        return replace(problem, source=replace(problem.source, path=f"{commit[:12]}:{path}"))
 
     def _newer(self, accepted: Accepted | None) -> Accepted:
         """The head of the branch, accepted; raises GitError when it cannot be reached, or is refused."""

@@ -9,22 +9,23 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
+from reconciler.core.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.core.plan import Plan
 from reconciler.history import History
 from reconciler.render.status import status_document
 from reconciler.status import judge
 from reconciler.watch import conditions
-from reconciler.watch.conditions import WatchRecord
+from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps, moment
+from reconciler.watch.news import News
 from reconciler.watch.notify import Notifier
-from reconciler.watch.passes import Outcome, Passes
+from reconciler.watch.passes import Outcome, Passes, drifted_in
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics
@@ -62,7 +63,7 @@ class Watcher:
         self._plan: Plan | None = None
         self._metrics = Metrics()
         self._record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
-        self._told: frozenset[Diagnostic] = frozenset()
+        self._news = News(log)
 
     async def run(self, *, once: bool = False) -> int:
         """Until `stop`, or for one pass. Gives the exit code: that of the pass for one, else 0."""
@@ -71,10 +72,10 @@ class Watcher:
             if once:
                 return _exit_code(await self.make_pass(frozenset({"once"})))
             async with self._attended():
+                self._notifier.tell("READY=1")  # a first pass may take longer than a manager waits for a start
                 await self._turn()
             return 0
         finally:
-            self._notifier.tell("STOPPING=1")
             await self._passes.close()
             self._store(replace(self._record, stopped=moment(self._clock.now())))
             self._log.say("watch ended")
@@ -92,9 +93,11 @@ class Watcher:
         self._turned()
         if ASKED in reasons:
             self._passes.try_all_now()
-        outcome = await self._passes.make(LoggedSteps(self._log, self._turned), self._stop_reason)
+        before = self._record.domains
+        steps = LoggedSteps(self._log, self._turned)
+        outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins)
         self._turned()
-        self._remember(outcome, began)
+        self._remember(outcome, before, began)
         self._tell(outcome, reasons, began)
         return outcome
 
@@ -102,7 +105,6 @@ class Watcher:
         reasons = frozenset({"start"})
         while not self._stopping:
             outcome = await self.make_pass(reasons)
-            self._notifier.tell("READY=1")
             if self._stopping:
                 return
             seconds = self._interval_seconds
@@ -127,12 +129,19 @@ class Watcher:
         tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
         if self._notifier.watchdog_seconds is not None:
             tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))
+        for task in tasks:
+            task.add_done_callback(self._tell_of_death)
         try:
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tell_of_death(self, task: asyncio.Task[None]) -> None:
+        """Nothing awaits these tasks before the end, so nobody would hear of an error that ended one."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._log.say("a task of watch died, which is a bug in reconciler", "error", detail=repr(error))
 
     async def _give_signs(self, period_seconds: float) -> None:
         while True:
@@ -143,13 +152,21 @@ class Watcher:
     def _turned(self) -> None:
         self._last_turn = self._clock.now()
 
-    def _remember(self, outcome: Outcome, began: float) -> None:
+    def _work_begins(self, found: Outcome) -> None:
+        """Show what a pass found before it works on that, since the work may take long."""
+        self._plan = found.plan
+        domains = conditions.with_since(found.domains, self._record.domains, self._clock.now())
+        self._record = replace(self._record, domains=domains)
+        self._metrics = replace(self._metrics, domains_by_condition=_counted(domains), drifted=found.drifted)
+        self._news.of_domains(found.domains, found.plan)
+        self._store(self._record)
+
+    def _remember(self, outcome: Outcome, before: Mapping[str, DomainCondition], began: float) -> None:
+        """`before` are the conditions that the last pass ended with: what failed once more is Stalled since then."""
         now = self._clock.now()
         if outcome.plan is not None:
             self._plan = outcome.plan
-        domains = self._record.domains
-        if outcome.domains is not None:
-            domains = conditions.with_since(outcome.domains, domains, now)
+        domains = conditions.with_since(outcome.domains, before, now)
         self._record = replace(
             self._record,
             commit=outcome.commit if outcome.plan is not None else self._record.commit,
@@ -160,8 +177,8 @@ class Watcher:
         )
         self._metrics = replace(
             self._metrics,
-            domains_by_condition=Counter(known.condition.value for known in domains.values()),
-            drifted=outcome.drifted if outcome.plan is not None else self._metrics.drifted,
+            domains_by_condition=_counted(domains),
+            drifted=drifted_in(outcome.plan) if outcome.plan is not None else self._metrics.drifted,
             passes_total=self._metrics.passes_total + 1,
             pass_failures_total=self._metrics.pass_failures_total + outcome.failed,
             last_pass_seconds=now - began,
@@ -179,16 +196,11 @@ class Watcher:
             self._log.say("the conditions could not be stored", "error", detail=str(error))
 
     def _tell(self, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
-        """The pass in one line, if it found or did anything, and each problem once, when it comes and when it goes."""
-        problems = frozenset(outcome.problems)
-        for problem in outcome.problems:
-            if problem not in self._told:
-                self._log.problem(problem)
-        for gone in sorted(self._told - problems, key=lambda problem: (problem.summary, problem.detail)):
-            self._log.say("no longer", problem=gone.summary, address=gone.address)
-        news = outcome.drifted or outcome.result.done or problems != self._told or not reasons <= {INTERVAL, EVENT}
-        self._told = problems
-        counted = self._metrics.domains_by_condition
+        """Each problem and domain once, when it comes, changes or goes; and the pass in one line, if it was news."""
+        told = self._news.of_problems(outcome.problems)
+        told |= self._news.of_domains(outcome.domains, outcome.plan)
+        news = told or outcome.result.done or not reasons <= {INTERVAL, EVENT}
+        counted = {word: count for word, count in self._metrics.domains_by_condition.items() if count}
         self._notifier.tell(
             "STATUS=" + (", ".join(f"{counted[word]} {word}" for word in sorted(counted)) or "no domain")
         )
@@ -235,10 +247,14 @@ class Watcher:
         self._triggers.ask(ASKED)
 
 
-def _kept(state_dir: Path) -> dict[str, conditions.DomainCondition]:
+def _kept(state_dir: Path) -> dict[str, DomainCondition]:
     """The conditions that an earlier watch left, so that "since" survives a restart."""
     record = conditions.load(state_dir)
     return dict(record.domains) if record is not None else {}
+
+
+def _counted(domains: Mapping[str, DomainCondition]) -> dict[str, int]:
+    return {one.value: 0 for one in Condition} | Counter(known.condition.value for known in domains.values())
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -6,7 +6,7 @@ What is remembered from pass to pass only decides when something is tried again,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from reconciler.core.plan import Plan
 from reconciler.core.state import Desired
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.watch.backoff import Backoff
-from reconciler.watch.conditions import Condition, judge_domains
+from reconciler.watch.conditions import Condition, judge_domains, judge_unseen
 from reconciler.watch.rollout import restarts_to_postpone
 from reconciler.watch.source import Source, Specs
 
@@ -34,7 +34,7 @@ class Outcome:
     drifted: int = 0  # domains that were not as specified when the pass began
     result: ApplyResult = field(default_factory=ApplyResult)
     problems: tuple[Diagnostic, ...] = ()
-    domains: Mapping[str, tuple[Condition, str]] | None = None  # None: nothing new is known
+    domains: Mapping[str, tuple[Condition, str]] = field(default_factory=dict)
     retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
 
     @property
@@ -61,15 +61,26 @@ class Passes:
         """From the next pass on have `heard` called when something happens on a host; see `Observer.events`."""
         self._heard, self._tell = heard, tell
 
-    async def make(self, progress: Progress, stop: Callable[[], str | None]) -> Outcome:
-        """Never raises for what hosts, specs or disks do: that is in the outcome."""
+    async def make(
+        self,
+        progress: Progress,
+        stop: Callable[[], str | None],
+        known: Collection[str] = (),
+        work_begins: Callable[[Outcome], None] = lambda _: None,
+    ) -> Outcome:
+        """Never raises for what hosts, specs or disks do: that is in the outcome.
+
+        `known` are the addresses that earlier passes judged. None of them stays as it was called when it is not seen.
+        `work_begins` is given what was found before anything is done about it.
+        """
         try:
             specs = await self._source.read()
-            return await self._over(specs, progress, stop)
+            return await self._over(specs, progress, stop, known, work_begins)
         except ReconcilerError as error:
-            return Outcome(problems=error.diagnostics)
+            problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
-            return Outcome(problems=(_os_problem(error),))
+            problems = (_os_problem(error),)
+        return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
     def try_all_now(self) -> None:
         """Forget what failed: somebody asks for another try."""
@@ -79,13 +90,22 @@ class Passes:
         if self._reconciler is not None:
             await self._reconciler.close()
 
-    async def _over(self, specs: Specs, progress: Progress, stop: Callable[[], str | None]) -> Outcome:
+    async def _over(
+        self,
+        specs: Specs,
+        progress: Progress,
+        stop: Callable[[], str | None],
+        known: Collection[str],
+        work_begins: Callable[[Outcome], None],
+    ) -> Outcome:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
+        known = {*known, *specs.reading.files}
         self._backoff.keep(lambda address: _asked_for(desired, address))
         plan, waiting = await self._plan(reconciler, desired)
-        drifted = sum(bool(change.acts or change.fields) for change in plan.changes)
+        drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
+            work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, waiting, known)))
             result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
             self._learn(result, desired)
             if result.done or result.failed:
@@ -100,7 +120,7 @@ class Passes:
             drifted=drifted,
             result=result,
             problems=(*specs.problems, *told, *result.diagnostics),
-            domains=self._judged(plan, desired, waiting),
+            domains=self._judged(plan, desired, waiting, known),
             retry_seconds=self._retry_seconds(result),
         )
 
@@ -147,12 +167,12 @@ class Passes:
                 self._backoff.succeeded(host)
 
     def _judged(
-        self, plan: Plan, desired: Desired, waiting: Mapping[str, str]
-    ) -> dict[str, tuple[Condition, str]] | None:
-        if not desired.hosts and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
-            return None  # no tree, or none that can be read: it says nothing about domains
+        self, plan: Plan, desired: Desired, waiting: Mapping[str, str], known: Collection[str]
+    ) -> dict[str, tuple[Condition, str]]:
+        if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
+            return judge_unseen(known, plan.diagnostics)  # no tree, or none that can be read
         failures = self._backoff.waiting(self._now())
-        return judge_domains(plan, desired, failures, waiting, detect_only=self._detect_only)
+        return judge_domains(plan, desired, failures, waiting, known, detect_only=self._detect_only)
 
     def _retry_seconds(self, result: ApplyResult) -> float | None:
         now = self._now()
@@ -161,6 +181,11 @@ class Passes:
         if any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved since the plan
             waits.append(_BUSY_RETRY_SECONDS)
         return min(waits, default=None)
+
+
+def drifted_in(plan: Plan) -> int:
+    """How many domains differ from their specs."""
+    return sum(bool(change.acts or change.fields) for change in plan.changes)
 
 
 def _asked_for(desired: Desired, address: str) -> str:

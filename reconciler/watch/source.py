@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.core.diagnostics import Diagnostic
+from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, TreeReading, read_tree
 from reconciler.watch.triggers import Clock
 
@@ -29,7 +30,7 @@ class Specs:
 
 
 class Source(Protocol):
-    name: str  # as the user gave it
+    name: str  # as the user gave it, and printable
 
     async def read(self) -> Specs:
         """The specs as they are now. Raises ReconcilerError when there are none yet."""
@@ -39,13 +40,17 @@ class Source(Protocol):
 
 
 class LocalSource:
-    """A folder, watched where the operating system can. `tell` takes a sentence for the log."""
+    """A folder, watched where the operating system can. `tell` takes a sentence for the log.
 
-    def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None]) -> None:
-        self.name = str(root)
+    The state directory may be in it; what watch itself writes there is no change of specs.
+    """
+
+    def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None], state_dir: Path | None = None) -> None:
+        self.name = plain(str(root))
         self._root = root
         self._clock = clock
         self._tell = tell
+        self._state_dir = state_dir
         self._cache = TreeCache()
         self._settled: str | None = None  # what was last found at rest
 
@@ -80,6 +85,10 @@ class LocalSource:
             folder = _identity(self._root)
             try:
                 await self._watch_folder(folder, ask)
+            except ExceptionGroup:  # raised amid the watching: for a change of a file whose name is no UTF-8
+                ask()
+                await asyncio.sleep(_QUIET_SECONDS)
+                continue
             except (OSError, RuntimeError) as error:  # the folder is gone; no inotify watches are left
                 if folder is not None and not told:
                     self._tell(f"the specs cannot be watched, so changes are seen at the interval only: {error}")
@@ -92,10 +101,10 @@ class LocalSource:
         """Until it is another folder."""
         import watchfiles
 
-        root = self._root.absolute()
+        root, ours = self._root.absolute(), self._ours()
         async for changes in watchfiles.awatch(
             root,
-            watch_filter=lambda _, path: _matters(path, root),
+            watch_filter=lambda _, path: _matters(path, root, ours),
             step=int(_QUIET_SECONDS * 1000),
             debounce=int(_UNREST_SECONDS * 1000),
             rust_timeout=int(_POLL_SECONDS * 1000),
@@ -106,15 +115,22 @@ class LocalSource:
             if _identity(self._root) != folder:
                 return
 
+    def _ours(self) -> tuple[str, ...]:
+        """Where the state directory is below the folder, as the parts of a path; (): it is elsewhere."""
+        root, state_dir = self._root.resolve(), (self._state_dir or Path("/")).resolve()
+        return state_dir.relative_to(root).parts if state_dir.is_relative_to(root) else ()
+
 
 def _state(reading: TreeReading) -> str:
     """What tells one reading from another: the files, and what is wrong with them."""
     return f"{reading.desired.tree_digest} {[problem.detail for problem in reading.diagnostics]}"
 
 
-def _matters(path: str, root: Path) -> bool:
+def _matters(path: str, root: Path, ours: tuple[str, ...]) -> bool:
     """Whether a change of this path can be one of specs: not that of an editor's temporary file, nor inside .git."""
     inside = Path(os.path.relpath(path, root)).parts
+    if ours and inside[: len(ours)] == ours:
+        return False
     return inside[:1] == ("..",) or not any(part.startswith(".") or part.endswith("~") for part in inside)
 
 

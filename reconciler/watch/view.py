@@ -17,7 +17,7 @@ class Metrics:
     """Numbers for monitoring. Totals count from the start of this process; times are Unix seconds."""
 
     domains_by_condition: Mapping[str, int] = field(default_factory=dict)  # "Ready", "Reconciling", "Stalled", "Held"
-    drifted: int = 0  # domains that the last pass found to differ from their spec
+    drifted: int = 0  # domains that differ from their spec, after what the last pass repaired
     passes_total: int = 0  # passes that came to their end, failed ones included
     pass_failures_total: int = 0  # passes that met a problem: a host, a spec, the source or a step
     last_pass_seconds: float | None = None

@@ -36,7 +36,7 @@ def _domains(numbers: Metrics) -> Iterator[Metric]:
         domains.add_metric([plain(condition)], count)
     yield domains
     yield GaugeMetricFamily(
-        "reconciler_drifted_domains", "Domains that the last pass found to differ from their spec.", numbers.drifted
+        "reconciler_drifted_domains", "Domains that differ from their spec after the last pass.", numbers.drifted
     )
     downtime = GaugeMetricFamily(
         "reconciler_restart_downtime_seconds",

@@ -147,7 +147,7 @@ def test_the_brake_stops_the_whole_run_and_says_how_to_release_it() -> None:
     wanted = desired(domain("a", memory_kib=512 * MIB))
     braked = plan(world, wanted)
     assert braked.steps == ()
-    assert braked.diagnostics[0].hint == "if that is meant: --allow-destroy 2"
+    assert braked.diagnostics[0].hint == "if that is meant: reconciler apply --allow-destroy 2"
     assert "alpha/b, alpha/c" in braked.diagnostics[0].detail
     still = plan(world, wanted, Consent(allow_destroy=1)).diagnostics[0]
     assert "[brake] allows 1, --allow-destroy 1: alpha/b" in still.detail
@@ -168,7 +168,7 @@ def test_the_restart_brake_counts_restarts() -> None:
     world = host(*(guest(domain(name)) for name in ("a", "b")))
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "b")]
     braked = plan(world, desired(*wanted, brake=Brake(max_restart=1)))
-    assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: --allow-restart 2")
+    assert (braked.steps, braked.diagnostics[0].hint) == ((), "if that is meant: reconciler apply --allow-restart 2")
 
 
 def test_a_circle_holds_only_who_is_in_it_and_what_builds_on_them() -> None:

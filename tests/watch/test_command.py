@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 from reconciler import cli
+from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord, store
 from reconciler.watch.logs import Log
 from reconciler.watch.notify import Notifier
 from tests.transcript import isolate
 from tests.watch.conftest import START, World, look
 
-FAILED = 1
+FAILED, INVALID = 1, 4
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +64,30 @@ def test_a_spec_folder_in_the_environment_is_no_contradiction_to_git(
     assert "the git repository cannot be read" in capsys.readouterr().err
 
 
+STRANGE = os.fsdecode(b"sp\xff")
+
+
+def test_a_folder_whose_name_is_no_utf8(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.specs.rename(world.folder / STRANGE)
+    assert cli.run(["watch", STRANGE, "--once"]) == 0
+    assert cli.run(["status", STRANGE]) == 0
+    assert "sp\\udcff): its last pass ended" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("arguments", "code"), [(["no" + STRANGE], INVALID), (["--git", STRANGE], FAILED)])
+def test_a_source_whose_name_is_no_utf8_and_that_is_not_there(
+    arguments: list[str], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["watch", *arguments, "--once"]) == code
+    assert "bug" not in capsys.readouterr().err
+
+
+def test_what_a_host_says_need_not_be_utf8(world: World) -> None:
+    said = DomainCondition(condition=Condition.STALLED, reason=STRANGE, since="")
+    store(world.state_dir, WatchRecord(process=1, source="specs", domains={"alpha/web": said}))
+    assert world.record().domains["alpha/web"].reason == "sp?"
+
+
 def test_status_tells_what_watch_does_not_call_ready(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["status"]) == 0
     assert "Watch" not in capsys.readouterr().out
@@ -74,6 +100,21 @@ def test_status_tells_what_watch_does_not_call_ready(world: World, capsys: pytes
     assert "its last pass ended 2023-11-14T22:13:20Z" in out
     assert "alpha/web  Held since 2023-11-14T22:13:20Z: held: its spec says reconcile = false" in out
     assert "alpha/db  Ready" not in out
+
+
+def test_status_tells_where_a_problem_is(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.write(web="memory = \n")
+    look(world.watcher())
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\n')
+    assert cli.run(["status"]) == 0
+    assert f"  {world.specs}/alpha/web.toml:1:10: Invalid TOML: " in capsys.readouterr().out
+
+
+def test_a_record_of_an_earlier_version_has_problems_without_a_place(world: World) -> None:
+    world.state_dir.mkdir()
+    problem = {"summary": "host unreachable", "detail": "It does not answer.", "hint": None}
+    (world.state_dir / "watch.json").write_text(json.dumps({"process": 1, "source": "specs", "problems": [problem]}))
+    assert [known.place for known in world.record().problems] == [None]
 
 
 def test_status_json_has_conditions(world: World, capsys: pytest.CaptureFixture[str]) -> None:

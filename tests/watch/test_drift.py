@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from reconciler.core.diagnostics import Kind
-from tests.watch.conftest import World, look
+from reconciler.hypervisors.simulated import SimulatedExecutor
+from tests.transcript import write_files
+from tests.watch.conftest import HOST, World, look
 
 
 def edit_config(world: World) -> None:
@@ -47,6 +50,7 @@ def test_drift_is_repaired_at_the_next_look(world: World, drift: Callable[[World
     assert outcome.drifted
     assert outcome.result.done
     assert not outcome.failed
+    assert watcher.metrics().drifted == 0
     assert as_specified(world)
     assert world.condition("alpha/web") == "Ready"
 
@@ -98,6 +102,72 @@ def test_detect_only_tells_and_changes_nothing(world: World, drift: Callable[[Wo
     assert world.condition("alpha/web") == "Held"
     assert watcher.metrics().drifted == outcome.drifted
     assert watcher.plan() is not None
+
+
+def about(world: World, address: str) -> list[str]:
+    """What the log says of a domain, without the time."""
+    return [event.partition(" ")[2] for event in world.events() if f"address={address} " in event + " "]
+
+
+def test_detect_only_tells_what_differs_once(world: World) -> None:
+    look(world.watcher())
+    world.hand.set("web", {"memory": "128"})
+    world.hand.crash("db")
+    watcher = world.watcher(detect_only=True)
+    said = len(world.events())
+    for _ in range(3):
+        look(watcher)
+    assert about(world, "alpha/web")[-1:] == [
+        'level=info event="domain held" address=alpha/web reason="update: drifted from the spec" '
+        'differs="memory: 128 MiB -> 256 MiB"'
+    ]
+    assert about(world, "alpha/db")[-1:] == [
+        'level=info event="domain held" address=alpha/db reason="start: it does not run"'
+    ]
+    assert len(world.events()) == said + 3  # and the pass, once
+
+
+def test_a_repair_tells_what_differed_and_that_it_is_over(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.hand.set("web", {"memory": "128"})
+    before = len(about(world, "alpha/web"))
+    look(watcher)
+    told = about(world, "alpha/web")[before:]
+    assert 'event="domain reconciling"' in told[0]
+    assert 'differs="memory: 128 MiB -> 256 MiB"' in told[0]
+    assert 'event="step begun"' in told[1]
+    assert 'event="domain ready"' in told[-1]
+
+
+def test_what_cannot_go_on_is_told_with_the_reason(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    look(watcher)
+    world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\nfrobnicate = 1\n')
+    look(watcher)
+    (told,) = [event for event in about(world, "alpha/web") if "stalled" in event]
+    assert told.startswith('level=warning event="domain stalled" address=alpha/web reason="')
+
+
+def test_what_is_worked_on_is_reconciling_meanwhile(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+    watcher = world.watcher()
+    execute = SimulatedExecutor.execute
+
+    async def seeing(self: SimulatedExecutor, *arguments: Any) -> None:
+        shown = {one["address"]: one["condition"] for one in watcher.status_document()["domains"]}
+        seen.append((world.condition("alpha/web"), shown["alpha/web"]))
+        await execute(self, *arguments)
+
+    look(watcher)
+    known = world.record().domains["alpha/web"]
+    world.hand.destroy("web")
+    world.clock.seconds += 60
+    monkeypatch.setattr(SimulatedExecutor, "execute", seeing)
+    look(watcher)
+    assert set(seen) == {("Reconciling", "Reconciling")}
+    assert world.record().domains["alpha/web"].condition == known.condition
 
 
 def test_nothing_to_do_is_nothing_said(world: World) -> None:
@@ -152,18 +222,60 @@ def test_a_renamed_file_is_another_domain(world: World) -> None:
     assert set(world.record().domains) == {"alpha/db", "alpha/www"}
 
 
-def test_a_tree_that_vanishes_changes_nothing_and_forgets_nothing(world: World) -> None:
+def test_a_tree_that_vanishes_changes_nothing_forgets_nothing_and_leaves_nothing_ready(world: World) -> None:
     watcher = world.watcher()
     look(watcher)
-    known = world.record().domains
+    before = world.running("web").running
     world.specs.rename(world.folder / "elsewhere")
     outcome = look(watcher)
     assert Kind.SPEC in [problem.kind for problem in outcome.problems]
-    assert world.record().domains == known
-    assert "No spec tree" in [problem.summary for problem in world.record().problems]
+    known = world.record().domains
+    assert {address: domain.condition.value for address, domain in known.items()} == {
+        "alpha/web": "Stalled",
+        "alpha/db": "Stalled",
+    }
+    assert "No spec tree" in known["alpha/web"].reason
+    assert [problem.summary for problem in world.record().problems] == ["No spec tree"]
     (world.folder / "elsewhere").rename(world.specs)
     assert not look(watcher).failed
     assert world.record().problems == ()
+    assert world.condition("alpha/web") == "Ready"
+    assert world.running("web").running == before
+
+
+BREAKS: dict[str, Callable[[World], object]] = {
+    "the only host": lambda world: (world.specs / "alpha/host.toml").write_text("toolstack = "),
+    "one of two": lambda world: write_files(
+        {"specs/alpha/host.toml": "toolstack = ", "specs/beta/host.toml": HOST}, world.folder
+    ),
+}
+
+
+@pytest.mark.parametrize("breaks", BREAKS.values(), ids=BREAKS)
+def test_the_domains_of_a_host_whose_specs_have_errors_are_stalled(
+    world: World, breaks: Callable[[World], object]
+) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    world.clock.seconds += 60
+    breaks(world)
+    look(watcher)
+    known = world.record().domains["alpha/web"]
+    assert known.condition == "Stalled"
+    assert known.reason == "the specs of alpha have errors, so nothing is done there"
+    world.clock.seconds += 60
+    look(watcher)
+    assert world.record().domains["alpha/web"].since == known.since
+    shown = {one["address"]: one["condition"] for one in watcher.status_document()["domains"]}
+    assert shown["alpha/web"] == "Stalled"
+    assert watcher.metrics().domains_by_condition["Stalled"] == 2
+
+
+def test_a_host_that_never_had_readable_specs_names_its_domains(world: World) -> None:
+    (world.specs / "alpha/host.toml").write_text("toolstack = ")
+    write_files({"specs/beta/host.toml": HOST}, world.folder)
+    look(world.watcher())
+    assert world.condition("alpha/web") == "Stalled"
 
 
 def test_a_broken_file_freezes_its_domain_and_every_destroy(world: World) -> None:

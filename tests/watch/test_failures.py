@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from reconciler import history
-from reconciler.core.diagnostics import Diagnostic, Kind, world_error
+from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.core.state import Host
+from reconciler.hypervisors.simulated import SimulatedObserver
 from reconciler.hypervisors.simulated_store import Store
 from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.loop import Watcher
 from reconciler.watch.passes import Passes
+from reconciler.watch.source import LocalSource
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, START, World, look
 
@@ -193,26 +199,77 @@ def test_two_watches_of_one_host_take_turns(world: World) -> None:
     assert world.running().running is not None
 
 
-def test_a_full_disk_is_told_and_repairs_go_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_disk(world: World) -> Iterator[Path]:
+    """A disk of its own under the state directory, without the files of the simulated hosts."""
+    elsewhere = world.folder / "hosts"
+    elsewhere.mkdir()
+    world.state_dir.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(world.state_dir)]
+    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs root, and the right to mount")
+    (world.state_dir / "hosts").symlink_to(elsewhere)
+    yield world.state_dir
+    subprocess.run(["umount", "-l", str(world.state_dir)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 512)
+
+
+def test_a_full_disk_is_told_and_repairs_go_on(world: World, small_disk: Path) -> None:
     watcher = world.watcher()
     look(watcher)
-    world.hand.destroy("web")
-
-    def full(*_: object) -> None:
-        raise world_error("the history cannot be used", "database or disk is full.")
-
-    def no_space(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(history.History, "check_writable", full)
-    monkeypatch.setattr(conditions, "store", no_space)
-    outcome = look(watcher)
-    assert outcome.result.done
-    assert world.running().running is not None
+    fill(small_disk)
+    for _ in range(3):
+        world.hand.destroy("web")
+        outcome = look(watcher)
+        assert outcome.result.done
+        assert world.running().running is not None
+        assert outcome.domains["alpha/web"][0] == "Ready"
     assert "the history is not whole" in [one.summary for one in outcome.problems]
     assert any("No space left on device" in event for event in world.events())
-    monkeypatch.undo()
+    (small_disk / "filler").unlink()
     assert not look(watcher).problems
+    assert world.condition("alpha/web") == "Ready"
+
+
+def test_a_pass_that_cannot_be_made_leaves_nothing_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    watcher = world.watcher()
+    look(watcher)
+
+    async def broken(*_: object) -> Host:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(SimulatedObserver, "observe", broken)
+    assert look(watcher).failed
+    known = world.record().domains["alpha/web"]
+    assert known.condition == "Reconciling"
+    assert "Too many open files" in known.reason
+    assert watcher.metrics().domains_by_condition == {"Ready": 0, "Reconciling": 2, "Stalled": 0, "Held": 0}
+    monkeypatch.undo()
+    look(watcher)
+    assert world.condition("alpha/web") == "Ready"
+
+
+def test_a_task_that_dies_beside_the_loop_is_told(world: World) -> None:
+    class Blind(LocalSource):
+        async def watch(self, ask: Callable[[], None]) -> None:
+            raise ValueError("no eyes")
+
+    watcher = world.watcher(Blind(world.specs, world.clock, lambda text: None))
+
+    async def turn() -> None:
+        running = asyncio.create_task(watcher.run())
+        while not watcher.is_ready():
+            await asyncio.sleep(0.01)
+        watcher.stop()
+        await running
+
+    asyncio.run(turn())
+    assert any("no eyes" in event for event in world.events())
 
 
 def test_a_problem_is_said_when_it_comes_and_when_it_goes(world: World) -> None:

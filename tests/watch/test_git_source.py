@@ -106,6 +106,13 @@ def test_a_push_is_applied_and_its_commit_recorded(world: World, author: Author)
     assert watcher.metrics().last_commit == second
 
 
+def test_a_problem_is_told_with_its_place_in_the_repository(world: World, author: Author) -> None:
+    commit = author.push(TREE | {"specs/alpha/web.toml": "memory = \n"})
+    look(follow(world, author))
+    (problem,) = world.record().problems
+    assert problem.place == f"{commit[:12]}:specs/alpha/web.toml:1:10"
+
+
 def test_only_the_commit_in_force_is_kept_on_disk_and_no_work_tree_is_touched(world: World, author: Author) -> None:
     author.push(TREE)
     watcher = follow(world, author)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,7 +112,7 @@ def test_a_file_that_could_not_be_read_is_read_again(world: World) -> None:
 async def askings(world: World, meddle: Callable[[], object], seconds: float = 1.5) -> int:
     """How often the source asks for a look when this is done to the tree."""
     asked: list[float] = []
-    one = LocalSource(world.specs, SystemClock(), lambda text: None)
+    one = LocalSource(world.specs, SystemClock(), lambda text: None, world.specs / "state")
     task = asyncio.create_task(one.watch(lambda: asked.append(time.monotonic())))
     await asyncio.sleep(0.5)  # until it watches
     await asyncio.to_thread(meddle)
@@ -157,6 +158,23 @@ def test_temporary_files_and_git_itself_ask_for_nothing(world: World) -> None:
         )
 
     assert asyncio.run(askings(world, meddle, 1.0)) == 0
+
+
+def test_a_state_directory_among_the_specs_asks_for_nothing(world: World) -> None:
+    assert asyncio.run(askings(world, lambda: write_files({"specs/state/watch.json": "{}"}, world.folder), 1.0)) == 0
+
+
+def test_a_name_that_is_no_text_does_not_end_the_watching(world: World) -> None:
+    strange = world.specs / "alpha" / os.fsdecode(b"\xff.txt")
+
+    def meddle() -> None:
+        strange.touch()
+        time.sleep(1)
+        strange.unlink()
+        time.sleep(1)
+        (world.specs / "alpha/web.toml").write_text(DOMAIN)
+
+    assert asyncio.run(askings(world, meddle)) >= 3
 
 
 def test_a_folder_that_nobody_can_watch_is_no_error(tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from reconciler import cli
 from tests.transcript import write_files
 from tests.watch.conftest import SOON_SECONDS, Begin, World, until
 
@@ -76,10 +78,40 @@ def test_a_second_signal_leaves_at_once(world: World, begin: Begin) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_signal_before_the_loop_is_an_end_like_any_other(world: World, begin: Begin) -> None:
+    """The parts of the loop take most of the time until then, so they are made to take longer."""
+    slow = world.folder / "slow/sitecustomize.py"
+    slow.parent.mkdir()
+    slow.write_text(
+        "import pathlib, sys, time\n"
+        "class Slow:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'reconciler.watch.loop':\n"
+        "            pathlib.Path('begun').touch(); time.sleep(30)\n"
+        "sys.meta_path.insert(0, Slow())\n"
+    )
+    watch = begin("specs", PYTHONPATH=str(slow.parent))
+    until((world.folder / "begun").exists)
+    assert watch.end() == DONE
+
+
 def test_ctrl_c_is_an_interruption(begin: Begin) -> None:
     watch = begin("specs")
     watch.wait_for("ready=2")
     assert watch.end(signal.SIGINT) == INTERRUPTED
+
+
+def test_status_tells_whether_it_runs(world: World, begin: Begin, capsys: pytest.CaptureFixture[str]) -> None:
+    def told() -> str:
+        assert cli.run(["--state-dir", str(world.state_dir), "status", "specs"]) == DONE
+        return capsys.readouterr().out
+
+    watch = begin("specs")
+    watch.wait_for("ready=2")
+    assert "it no longer runs" not in told()
+    watch.process.kill()
+    watch.process.wait()
+    assert ", and it no longer runs, although nobody stopped it." in told()
 
 
 def test_sighup_asks_for_a_look(world: World, begin: Begin) -> None:
@@ -110,12 +142,29 @@ def test_the_service_manager_is_told(world: World, begin: Begin) -> None:
         manager.settimeout(SOON_SECONDS)
         watch = begin("specs", NOTIFY_SOCKET=str(path), WATCHDOG_USEC="300000")
         heard: set[bytes] = set()
-        while not {b"READY=1", b"WATCHDOG=1"} <= heard:
+        while not {b"READY=1", b"WATCHDOG=1", b"STATUS=2 Ready"} <= heard:
             heard.add(manager.recv(4096))
-        assert any(state.startswith(b"STATUS=2 Ready") for state in heard)
         assert watch.end() == DONE
         while b"STOPPING=1" not in heard:
             heard.add(manager.recv(4096))
+
+
+def test_a_first_pass_that_takes_long_is_no_start_that_takes_long(world: World, begin: Begin) -> None:
+    write_files({"specs/alpha/host.toml": SLOW_HOST.replace("150ms", "1s")}, world.folder)
+    path = world.folder / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        manager.settimeout(SOON_SECONDS)
+        watch = begin("specs", NOTIFY_SOCKET=str(path))
+        assert manager.recv(4096) == b"READY=1"
+        assert not watch.said("pass ended")
+        assert watch.end() == DONE
+        manager.setblocking(False)
+        heard = [b"READY=1"]
+        with suppress(BlockingIOError):
+            while True:
+                heard.append(manager.recv(4096))
+    assert [state for state in heard if not state.startswith(b"STATUS=")] == [b"READY=1", b"STOPPING=1"]
 
 
 def test_json_logs_are_json(begin: Begin) -> None:
@@ -128,22 +177,24 @@ def test_json_logs_are_json(begin: Begin) -> None:
 
 
 def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     token = world.folder / "token"
     token.write_text("s3cret-s3cret-s3cret\n")
-    token.chmod(0o600)
-    watch = begin("specs", "--interval", "1h", "--listen", str(port), "--token-file", str(token))
+    token.chmod(0o640)
+    watch = begin("specs", "--interval", "1h", "--listen", "0", "--token-file", str(token))
+    watch.wait_for("event=serving")
+    (line,) = [line for line in watch.log.read_text().splitlines() if "event=serving" in line]
+    url = line.partition("url=")[2]
+    assert watch.said("others can read the token")
     watch.wait_for("ready=2")
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/status", timeout=SOON_SECONDS) as answer:
+    with urllib.request.urlopen(f"{url}api/status", timeout=SOON_SECONDS) as answer:
         document = json.load(answer)
+    assert (document["watch"]["process"], document["watch"]["runs"]) == (watch.process.pid, True)
     assert {(one["address"], one["condition"]) for one in document["domains"]} == {
         ("alpha/web", "Ready"),
         ("alpha/db", "Ready"),
     }
     world.hand.destroy("web")
-    ask = urllib.request.Request(f"http://127.0.0.1:{port}/reconcile", method="POST")
+    ask = urllib.request.Request(f"{url}reconcile", method="POST")
     ask.add_header("Authorization", "Bearer s3cret-s3cret-s3cret")
     with urllib.request.urlopen(ask, timeout=SOON_SECONDS) as answer:
         assert answer.status == 202

@@ -183,3 +183,12 @@ async def test_a_view_that_fails_costs_one_answer(site: Site, caplog: pytest.Log
     assert "TypeError" in caplog.text
     site.view.document = document
     assert (await site.ask("/")).status == 200
+
+
+def test_a_domain_that_no_pass_saw_has_a_condition_and_no_status() -> None:
+    document = a_document()
+    unseen = {"address": "beta/web", "status": None, "condition": "Stalled", "condition_reason": "beta has errors"}
+    document["domains"].append({**document["domains"][0], **unseen})
+    text = page(FakeView(document=document))
+    assert "beta has errors" in text
+    assert "None" not in text

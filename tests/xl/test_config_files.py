@@ -99,6 +99,27 @@ def test_an_edited_body_is_noticed_and_read_as_it_is_now() -> None:
     assert file.original == WEB
 
 
+@pytest.mark.parametrize("key", ["kernel", "ramdisk"])
+@pytest.mark.parametrize("head", ["", "edited"])
+def test_a_file_that_was_read_before_is_read_with_the_digests_of_now(key: str, head: str) -> None:
+    image = Image(sha256="3f2a" * 16, path=f"/boot/{key}.3f2a3f2a3f2a")
+    domain = replace(WEB, kernel=image) if key == "kernel" else replace(WEB, ramdisk=image)
+    text = render_body(domain)
+    if head:
+        text = render_file(domain, "default", None).replace("\nmemory = 1024", "\nmemory = 512")
+    for sha256 in ("beef" * 16, "3f2a" * 16, ""):
+        file = read_file(text, {image.path: sha256} if sha256 else {})
+        assert file.domain is not None
+        assert getattr(file.domain, key) == Image(sha256=sha256, path=image.path)
+
+
+def test_a_file_that_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = render_file(replace(WEB, name="unchanged"), "default", None)
+    first = read_file(text, {KERNEL.path: KERNEL.sha256})
+    monkeypatch.setattr("reconciler.hypervisors.xl_cfg.read_values", None)
+    assert read_file(text, {KERNEL.path: KERNEL.sha256, "/boot/another": "beef" * 16}) == first
+
+
 def test_a_text_in_the_mark_that_is_not_the_one_it_was_made_for_is_not_believed() -> None:
     edited = render_file(WEB, "default", None).replace("memory = 1024", "memory = 512")
     assert read_file(edited, {}).original is None

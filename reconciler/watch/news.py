@@ -1,0 +1,61 @@
+"""What the loop says of problems and domains: each once, when it comes, changes or goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from reconciler.core.changes import Action, Change
+from reconciler.core.diagnostics import Diagnostic
+from reconciler.core.plan import Plan
+from reconciler.render.values import before_and_after
+from reconciler.watch.conditions import Condition
+from reconciler.watch.logs import Level, Log
+
+_Told = tuple[Condition, str, str | None]  # condition, reason, what differs
+
+
+class News:
+    """What was told so far, and the log that it was told to."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._problems: frozenset[Diagnostic] = frozenset()
+        self._domains: dict[str, _Told] = {}
+
+    def of_problems(self, problems: Sequence[Diagnostic]) -> bool:
+        """Whether there was anything to tell."""
+        now, before = frozenset(problems), self._problems
+        for problem in problems:
+            if problem not in before:
+                self._log.problem(problem)
+        for gone in sorted(before - now, key=lambda problem: (problem.summary, problem.detail)):
+            self._log.say("no longer", problem=gone.summary, address=gone.address)
+        self._problems = now
+        return now != before
+
+    def of_domains(self, domains: Mapping[str, tuple[Condition, str]], plan: Plan | None) -> bool:
+        """Whether there was anything to tell. That one is Ready is news only after it was not."""
+        changes = {change.address: change for change in plan.changes} if plan is not None else {}
+        before, self._domains = self._domains, {}
+        told = False
+        for address, (condition, reason) in domains.items():
+            change = changes.get(address)
+            differs = _differences(change) if change is not None else None
+            self._domains[address] = now = (condition, reason, differs)
+            was = before.get(address)
+            if now == was or (condition is Condition.READY and (was is None or was[0] is Condition.READY)):
+                continue
+            hint = change.hint if change is not None else None
+            level: Level = "warning" if condition is Condition.STALLED else "info"
+            self._log.say(
+                f"domain {condition.lower()}", level, address=address, reason=reason, differs=differs, hint=hint
+            )
+            told = True
+        return told
+
+
+def _differences(change: Change) -> str | None:
+    """Field by field; None where the domain is not there yet, and so all of it differs."""
+    if change.action is Action.CREATE or not change.fields:
+        return None
+    return ", ".join(f"{field.path}: {' -> '.join(before_and_after(field))}" for field in change.fields)
