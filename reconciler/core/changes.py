@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from reconciler.core.diff import FieldChange
-from reconciler.core.state import Domain, Guest, Quarantined, address_of
+from reconciler.core.policy import Block
+from reconciler.core.state import Domain, Guest, Host, Quarantined, address_of
 
 
 class Action(StrEnum):
@@ -95,3 +96,73 @@ class Fleet:
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     prune: bool = True
     any_specs: bool = True
+
+
+def make_change(
+    host: Host,
+    name: str,
+    action: Action,
+    reason: str,
+    *,
+    fields: tuple[FieldChange, ...] = (),
+    guest: Guest | None = None,
+    target: Domain | None = None,
+    waits_for: tuple[str, ...] = (),
+    downtime_seconds: float | None = 0,
+    writes_config: bool = False,
+) -> Change:
+    return Change(
+        host=host.name,
+        domain=name,
+        action=action,
+        reason=reason,
+        fields=fields,
+        guest=guest,
+        target=target,
+        waits_for=waits_for,
+        downtime_seconds=downtime_seconds,
+        writes_config=writes_config,
+    )
+
+
+def make_blocked(
+    host: Host, name: str, block: Block, guest: Guest | None, fields: tuple[FieldChange, ...] = ()
+) -> Change:
+    change = make_change(host, name, Action.BLOCKED, block.reason, fields=fields, guest=guest)
+    return replace(change, blocked=block.reason, hint=block.hint)
+
+
+def make_acting(
+    host: Host, guest: Guest, action: Action, reason: str, target: Domain, fields: tuple[FieldChange, ...]
+) -> Change:
+    """The change, or a no-op when there is nothing to do for an update."""
+    waits = guest.unproven or (not guest.exists and target.state == "stopped")  # in a candidate, for the next start
+    written = (guest.candidate if waits else None) or guest.config
+    writes = written is None or guest.edited or not same_config(written, target)
+    unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
+    if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
+        return make_change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)
+    if action is Action.UPDATE and unstaged and not fields:
+        reason = "a staged kernel or ramdisk is missing on the host"
+    return make_change(
+        host, guest.name, action, reason, fields=fields, guest=guest, target=target, writes_config=writes
+    )
+
+
+def same_config(one: Domain, other: Domain) -> bool:
+    """Whether two definitions are the same as far as a config file carries them (autostart is the dom0's)."""
+    return one == other or replace(one, autostart=None) == replace(other, autostart=None)
+
+
+def left_alone(change: Change, reason: str, waits_for: str) -> Change:
+    """What differs is still told; nothing is done about it."""
+    return replace(
+        change,
+        action=Action.NO_OP,
+        reason=reason,
+        waits_for=(waits_for,),
+        blocked=None,
+        hint=None,
+        target=None,
+        downtime_seconds=0,
+    )

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from reconciler.core.changes import Action, Change
 from reconciler.core.claims import Register, claims_of, live_claims, without
-from reconciler.core.decide import without_boot
 from reconciler.core.dependencies import block
+from reconciler.core.reduced import without_boot
 from reconciler.core.state import Desired, Host, Owner, address_of
 
 

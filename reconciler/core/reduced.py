@@ -1,0 +1,73 @@
+"""What can be done of a change at once, while the rest of it waits: for a restart, for its kernel, for a later try.
+
+Called by `decide`, `returning` and `holders`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.core.changes import Action, Change, left_alone, make_acting
+from reconciler.core.diff import FieldChange, compare
+from reconciler.core.state import Domain, Host, with_kept
+
+
+def without_restart(target: Domain, running: Domain) -> Domain:
+    """The target less all that needs a restart: what can be applied to the running domain as it is."""
+    kept = with_kept(running, target)
+    there = {disk.devid for disk in running.disks}
+    vifs = {vif.devid: vif for vif in running.vifs}
+    return replace(
+        kept,
+        memory_kib=min(target.memory_kib, running.maxmem_kib),
+        vcpus=min(target.vcpus, running.maxvcpus),
+        cpu_weight=target.cpu_weight,
+        cap=target.cap,
+        disks=(*kept.disks, *(disk for disk in target.disks if disk.devid not in there)),
+        vifs=tuple(vifs.get(vif.devid, vif) for vif in target.vifs),
+        autostart=target.autostart,
+        policy=target.policy,
+    )
+
+
+def defer(
+    host: Host, running: Domain, target: Domain, fields: tuple[FieldChange, ...]
+) -> tuple[Domain, tuple[FieldChange, ...], tuple[str, ...]]:
+    """The part of a target that can be had live, its fields, and what has to wait, in words."""
+    reduced = without_restart(target, running)
+    live = compare(running, reduced, host, running=True)
+    now = {change.path for change in live}
+    waiting = tuple(
+        f"{change.path} needs a restart" for change in fields if change.path not in now and not change.waits
+    )
+    return reduced, live, waiting
+
+
+def without_boot(host: Host, change: Change) -> Change | None:
+    """What can be done of a change that may not boot its target: live changes, and what must outlive the spec.
+
+    None: nothing.
+    """
+    guest, target = change.guest, change.target
+    if guest is None or target is None or guest.unproven or (guest.candidate is not None and not guest.exists):
+        return None
+    if guest.running is not None:
+        part, fields, _ = defer(host, guest.running, target, change.fields)
+    elif guest.config is not None:
+        part, fields = replace(with_kept(guest.config, target), state=guest.config.state), ()
+    else:
+        return None
+    rest = make_acting(host, guest, Action.UPDATE, change.reason, part, fields)
+    return rest if rest.acts else None
+
+
+def postponed(host: Host, change: Change, why: str) -> Change:
+    """Nothing is done about it for now, but that what must outlive the spec is kept on the host."""
+    guest, target = change.guest, change.target
+    alone = left_alone(change, why, "a later try")
+    if guest is None or target is None or guest.config is None or guest.unproven or guest.candidate is not None:
+        return alone
+    now = guest.running or guest.config
+    kept = replace(with_kept(now, target), state=now.state, policy=target.policy)
+    update = make_acting(host, guest, Action.UPDATE, why, kept, ())
+    return replace(update, waits_for=alone.waits_for) if kept != now and update.acts else alone
