@@ -7,6 +7,7 @@ and of signatures only ssh's, by the keys that it is given.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,10 @@ _CAUTIOUS = {
     "gc.autoDetach": "false",  # nothing goes on in here once git has returned
     "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
     "gpg.x509.program": "false",
+    "log.showSignature": "false",  # what we ask for is all that we read
+    "color.ui": "false",
 }
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s]*)@")
 _KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_PROXY_")
 
 
@@ -41,8 +45,7 @@ class Repository:
 
     def __init__(self, folder: Path, url: str, branch: str) -> None:
         self._folder = folder
-        is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path; git runs in another folder
-        self._url = str(Path(url).absolute()) if is_path else url
+        self._url = url
         self._branch = branch
 
     def fetch(self) -> str:
@@ -134,10 +137,33 @@ class Repository:
         return Diagnostic(
             kind=Kind.WORLD,
             summary="the git repository cannot be read",
-            detail=f"{self._url}, branch {self._branch}: git says: {why}.".replace("..", "."),
-            hint=f"try the same by hand: git ls-remote {self._url} {self._branch}",
+            detail=without_password(f"{self._url}, branch {self._branch}: git says: {why}.".replace("..", ".")),
+            hint=without_password(f"try the same by hand: git ls-remote {self._url} {self._branch}"),
             transient=True,
         )
+
+
+def one_spelling(url: str) -> str:
+    """A URL, or the path of a repository on this machine, as it is known whatever folder we run in."""
+    is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path
+    return os.path.normpath(Path(url).absolute()) if is_path else url.rstrip("/")
+
+
+def without_password(text: str) -> str:
+    """A text in which URLs have no secret: a password, or a token where the name of a user stands."""
+    return _USER.sub(lambda found: found[0] if _is_ssh_user(found) else f"{found['scheme']}***@", text)
+
+
+def _is_ssh_user(found: re.Match[str]) -> bool:
+    return found["scheme"] in ("ssh://", "git+ssh://") and ":" not in found["user"]
+
+
+def is_branch_name(name: str) -> bool:
+    """Whether git could have a branch of this name."""
+    try:
+        return subprocess.run(["git", "check-ref-format", f"refs/heads/{name}"], check=False).returncode == 0
+    except (OSError, ValueError) as error:  # no git, which is told when it is needed; a NUL
+        return isinstance(error, OSError)
 
 
 def _environment() -> dict[str, str]:

@@ -29,7 +29,7 @@ from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
-from reconciler.watch.git_repository import GitError, Repository
+from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
 from reconciler.watch.source import Specs
 
 
@@ -43,9 +43,11 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
+    """`rules` None: the commit sets none for the next one, so those of the command line hold, as it is by then."""
+
     commit: str
     signer: str | None
-    rules: Rules
+    rules: Rules | None
 
 
 _ACCEPTED = TypeAdapter(Accepted)
@@ -55,11 +57,14 @@ class GitSource:
     """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
 
     def __init__(self, url: str, branch: str, path: str, first: Rules, state_dir: Path) -> None:
-        self.name = plain(f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})")
-        identity = hashlib.sha256("\0".join((url, branch, path)).encode(errors="surrogateescape")).hexdigest()[:12]
+        url, path = one_spelling(url), os.path.normpath(path.strip("/") or ".")
+        place = f"{branch}: {path}" if path != "." else branch
+        self.name = plain(f"{without_password(url)} ({place})")
+        trusted = "\0".join((url, branch, path if path != "." else ""))
+        identity = hashlib.sha256(trusted.encode(errors="surrogateescape")).hexdigest()[:12]
         self._folder = state_dir / "git" / identity
         self._repository = Repository(self._folder / "repository.git", url, branch)
-        self._path = path.strip("/") or "."
+        self._path = path
         self._first = first
         self._cache = TreeCache()
         self._laid_out: str | None = None  # the commit whose files this process has written
@@ -116,10 +121,10 @@ class GitSource:
             return accepted
         if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
             raise GitError(_rewound(head, accepted.commit, self._folder))
-        rules = accepted.rules if accepted is not None else self._first
-        signer = self._judge(head, rules)
+        before = accepted.rules if accepted is not None else None
+        signer = self._judge(head, before or self._first)
         root = self._lay_out(head)
-        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, rules))
+        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, before))
         self._repository.keep(head)
         _replace(self._folder / "accepted.json", _ACCEPTED.dump_json(newer))
         self._drop_trees_but(head)
@@ -138,15 +143,15 @@ class GitSource:
             raise GitError(_unsigned(commit))
         return signer
 
-    def _rules_in(self, root: Path, before: Rules) -> Rules:
-        """The rules that a commit sets for the next one: its `[git]` table, without one those of the command line.
+    def _rules_in(self, root: Path, before: Rules | None) -> Rules | None:
+        """The rules that a commit sets for the next one: its `[git]` table; None without one.
 
         A table that cannot be read changes nothing; neither does one that asks for signatures and names no signers
         replace those that are known.
         """
         tree = TreeRoot(str(root))
         if not (root / TREE_FILE).exists():
-            return self._first
+            return None
         content = tree.read_spec(TREE_FILE, is_link=True)
         if not isinstance(content, Content):
             return before
@@ -155,12 +160,14 @@ class GitSource:
         except TomlError:
             return before
         if "git" not in table:
-            return self._first
+            return None
         settings, _ = validate(TreeSpec, table)
         if settings is None:
             return before
         named = settings.git.allowed_signers
-        signers = _signers_of(tree, named) if named is not None else before.signers or self._first.signers
+        signers = (
+            _signers_of(tree, named) if named is not None else (before or self._first).signers or self._first.signers
+        )
         return Rules(require_signed=settings.git.require_signed, signers=signers)
 
     def _last_accepted(self) -> Accepted | None:

@@ -383,7 +383,8 @@ def test_a_damaged_memory_of_the_last_commit_is_no_reason_to_trust_the_next(worl
 
 
 def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> None:
-    commit = author.push(TREE)
+    table = '[git]\nrequire_signed = "none"\n'
+    commit = author.push(TREE | {"specs/reconciler.toml": table})
     look(follow(world, author, rules=Rules(signers="x")))
     (file,) = world.state_dir.glob("git/*/accepted.json")
     assert json.loads(file.read_text()) == {
@@ -391,3 +392,64 @@ def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> Non
         "signer": None,
         "rules": {"require_signed": "none", "signers": "x"},
     }
+
+
+def test_the_command_line_of_now_judges_after_a_commit_without_a_table(world: World, author: Author) -> None:
+    author.push(TREE)
+    look(follow(world, author))
+    author.push()
+    watcher = follow(world, author, rules=signed_only(author))
+    assert look(watcher).problems
+    assert summaries(world) == ["the commit is not signed by an allowed signer"]
+    signed = author.push(sign=True)
+    assert look(watcher).commit == signed
+
+
+def test_a_record_of_an_earlier_version_is_taken(world: World, author: Author) -> None:
+    commit = author.push(TREE)
+    look(follow(world, author))
+    (file,) = world.state_dir.glob("git/*/accepted.json")
+    rules = {"require_signed": "head", "signers": author.signers}
+    file.write_text(json.dumps({"commit": commit, "signer": None, "rules": rules}))
+    author.push()
+    assert look(follow(world, author)).commit == commit
+
+
+@pytest.mark.parametrize("path", ["specs", "specs/", "./specs", "/specs", "x/../specs"])
+@pytest.mark.parametrize("url", ["remote.git", "./remote.git/", "{here}/remote.git", "{here}//x/../remote.git"])
+def test_what_is_trusted_does_not_depend_on_spelling(world: World, author: Author, url: str, path: str) -> None:
+    author.push(TREE)
+    watcher = world.watcher(GitSource(url.format(here=world.folder), "main", path, Rules(), world.state_dir))
+    assert not look(watcher).problems
+    plain = GitSource(str(author.remote), "main", "specs", Rules(), world.state_dir)
+    assert watcher.status_document()["watch"]["source"] == plain.name
+    look(world.watcher(plain))
+    assert len(list((world.state_dir / "git").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://ada:s3cret@127.0.0.1:1/x.git", "https://***@127.0.0.1:1/x.git"),
+        ("https://s3cret@127.0.0.1:1/x.git", "https://***@127.0.0.1:1/x.git"),
+        ("ssh://git:s3cret@127.0.0.1:1/x.git", "ssh://***@127.0.0.1:1/x.git"),
+        ("ssh://git@127.0.0.1:1/x.git", "ssh://git@127.0.0.1:1/x.git"),
+    ],
+)
+def test_a_password_in_the_url_is_told_nowhere(world: World, url: str, shown: str) -> None:
+    watcher = world.watcher(GitSource(url, "main", "", Rules(), world.state_dir))
+    (problem,) = look(watcher).problems
+    told = (world.state_dir / "watch.json").read_text() + world.log.getvalue() + str(problem)
+    assert shown in told
+    assert "s3cret" not in told
+
+
+def test_settings_of_a_person_change_nothing(
+    world: World, author: Author, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[log]\n\tshowSignature = true\n[color]\n\tui = always\n[core]\n\tabbrev = 4\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    commit = author.push(TREE, sign=True)
+    outcome = look(follow(world, author, rules=signed_only(author)))
+    assert (outcome.commit, outcome.signer) == (commit, "ada@example.org")
