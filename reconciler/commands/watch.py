@@ -106,7 +106,8 @@ def watch(
     if url is not None:
         from reconciler.watch.git_source import GitSource
 
-        source = GitSource(url, branch, path, _first_rules(require_signed, allowed_signers), settings.state_dir)
+        rules = _first_rules(require_signed, allowed_signers)
+        source = GitSource(url, branch, path, rules, settings.state_dir, interval)
     else:
         from reconciler.watch.source import LocalSource
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.core.diagnostics import Diagnostic, Kind
@@ -29,6 +31,7 @@ _CAUTIOUS = {
     "color.ui": "false",
 }
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s]*)@")
+_ENDED = "it was ended, since watch was asked to stop"
 _KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_PROXY_")
 
 
@@ -47,6 +50,8 @@ class Repository:
         self._folder = folder
         self._url = url
         self._branch = branch
+        self._fetches: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
 
     def fetch(self) -> str:
         """The commit at the head of the branch, with its history brought here."""
@@ -55,7 +60,10 @@ class Repository:
             self._run("init", "--quiet", "--bare", "--template=", ".")
         refs = f"+refs/heads/{self._branch}:{_FETCHED}"
         options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
-        self._run("fetch", *options, "--", self._url, refs, timeout=_FETCH_SECONDS)
+        if not self._stopped:
+            self._run("fetch", *options, "--", self._url, refs, timeout=_FETCH_SECONDS)
+        if self._stopped:
+            raise GitError(self.problem(_ENDED))
         return self._run("rev-parse", "--verify", f"{_FETCHED}^{{commit}}")
 
     def keep(self, commit: str) -> None:
@@ -107,29 +115,43 @@ class Repository:
     ) -> str:
         result = self._try(*arguments, timeout=timeout, environment=environment)
         if result.returncode != 0:
-            raise GitError(self._failed(result.stderr.decode(errors="replace")))
+            raise GitError(self.problem(result.stderr.decode(errors="replace")))
         return result.stdout.decode(errors="replace").strip()
 
     def _try(
         self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         settings = [part for key, value in _CAUTIOUS.items() for part in ("-c", f"{key}={value}")]
+        running = self._fetches if arguments[0] == "fetch" else set()  # all else is done in no time
         try:
-            return subprocess.run(
+            with subprocess.Popen(
                 ["git", "-C", str(self._folder), *settings, *arguments],
-                capture_output=True,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={**_environment(), **(environment or {})},
-                timeout=timeout,
-                start_new_session=True,  # so that Ctrl-C reaches us alone
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise GitError(self._failed(f"no answer within {timeout:.0f} s")) from None
+                start_new_session=True,  # so that Ctrl-C reaches us alone, and all that git begins can be ended
+            ) as process:
+                running.add(process)
+                try:
+                    out, err = process.communicate(timeout=timeout)
+                except subprocess.TimeoutExpired:
+                    _kill(process)
+                    raise GitError(self.problem(f"no answer within {timeout:.0f} s")) from None
+                finally:
+                    running.discard(process)
         except OSError as error:
-            raise GitError(self._failed(str(error))) from None
+            raise GitError(self.problem(str(error))) from None
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def _failed(self, said: str) -> Diagnostic:
+    def stop(self) -> None:
+        """End a fetch that goes on, in whatever thread, and begin none any more."""
+        self._stopped = True
+        for process in list(self._fetches):
+            _kill(process)
+
+    def problem(self, said: str) -> Diagnostic:
+        """That git could not do what was asked, with what it said."""
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         why = next(
             (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "it failed"
@@ -141,6 +163,12 @@ class Repository:
             hint=without_password(f"try the same by hand: git ls-remote {self._url} {self._branch}"),
             transient=True,
         )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it began: ssh, or a helper for https."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def one_spelling(url: str) -> str:

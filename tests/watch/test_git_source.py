@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ import pytest
 from reconciler.core.diagnostics import Kind
 from reconciler.history import History
 from reconciler.specs import read_tree
+from reconciler.watch import git_source as git_source_module
 from reconciler.watch.git_source import GitSource, Rules
 from reconciler.watch.loop import Watcher
+from reconciler.watch.passes import Outcome
 from tests.transcript import write_files
-from tests.watch.conftest import TREE, World, look
+from tests.watch.conftest import TREE, Begin, World, look, until
 
 IDENTITY = {
     "user.name": "Ada",
@@ -403,6 +406,90 @@ def test_the_command_line_of_now_judges_after_a_commit_without_a_table(world: Wo
     assert summaries(world) == ["the commit is not signed by an allowed signer"]
     signed = author.push(sign=True)
     assert look(watcher).commit == signed
+
+
+@pytest.fixture
+def slow_remote(author: Author, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the remote by way of an ssh that hangs as soon as there is a file `hang`; see also `hanging`."""
+    ssh = author.folder / "ssh"
+    ssh.write_text(
+        f"#!/bin/sh\nif [ -e {author.folder}/hang ]; then echo $$ >{author.folder}/hanging; exec sleep 300; fi\n"
+        'for last in "$@"; do :; done\nexec sh -c "$last"\n'
+    )
+    ssh.chmod(0o700)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "ssh")
+    return f"ssh://git@localhost{author.remote}"
+
+
+def lives(author: Author) -> bool:
+    """Whether the ssh that hangs is still there, or a zombie that nobody has asked for yet."""
+    stat = Path(f"/proc/{(author.folder / 'hanging').read_text().strip()}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_remote_that_hangs_keeps_no_repair_waiting(
+    world: World, author: Author, slow_remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_source_module, "_PATIENCE_SECONDS", 0.5)
+    commit = author.push(TREE)
+    watcher = world.watcher(GitSource(slow_remote, "main", "specs", Rules(), world.state_dir))
+
+    async def passes() -> tuple[Outcome, Outcome]:
+        await watcher.make_pass(frozenset())
+        (author.folder / "hang").touch()
+        world.hand.destroy("web")
+        hung = await watcher.make_pass(frozenset())
+        (author.folder / "hang").unlink()
+        again = await watcher.make_pass(frozenset())
+        watcher.stop()
+        return hung, again
+
+    began = time.monotonic()
+    for outcome in asyncio.run(passes()):
+        assert outcome.commit == commit
+        assert ["no answer within" in problem.detail for problem in outcome.problems] == [True]
+    assert time.monotonic() - began < 20
+    assert world.running().running is not None
+    assert not lives(author)
+
+
+def test_a_signal_does_not_wait_for_a_remote_that_hangs(
+    world: World, author: Author, slow_remote: str, begin: Begin
+) -> None:
+    (author.folder / "hang").touch()
+    watch = begin("--git", slow_remote)
+    until((author.folder / "hanging").exists)
+    began = time.monotonic()
+    assert watch.end() == 0
+    assert time.monotonic() - began < 10
+    until(lambda: not lives(author))
+
+
+def newer_commits_heard(world: World, author: Author, *, sign: bool) -> int:
+    """How often the source asks for a pass after a push, while none reads."""
+    asked: list[str] = []
+    author.push(TREE, sign=True)
+
+    async def listen() -> None:
+        source = GitSource(str(author.remote), "main", "specs", signed_only(author), world.state_dir, 0.2)
+        await source.read()
+        task = asyncio.create_task(source.watch(lambda: asked.append("now")))
+        await asyncio.to_thread(author.push, sign=sign)
+        await asyncio.sleep(2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(listen())
+    return len(asked)
+
+
+def test_a_newer_commit_asks_for_a_pass_once(world: World, author: Author) -> None:
+    assert newer_commits_heard(world, author, sign=True) == 1
+
+
+def test_a_commit_that_is_refused_asks_for_none(world: World, author: Author) -> None:
+    assert newer_commits_heard(world, author, sign=False) == 0
 
 
 def test_a_record_of_an_earlier_version_is_taken(world: World, author: Author) -> None:
