@@ -106,7 +106,8 @@ def watch(
     if url is not None:
         from reconciler.watch.git_source import GitSource
 
-        source = GitSource(url, branch, path, _first_rules(require_signed, allowed_signers), settings.state_dir)
+        rules = _first_rules(require_signed, allowed_signers)
+        source = GitSource(url, branch, path, rules, settings.state_dir, interval)
     else:
         from reconciler.watch.source import LocalSource
 
@@ -143,12 +144,22 @@ def _check_together(
         raise click.UsageError("SPECS and --git exclude each other; --path names a folder in the repository.")
     if url is not None and (not url or not branch):
         raise click.UsageError("--git needs a URL and a branch.")
+    if url is not None and Path(os.path.normpath(path.strip("/") or ".")).parts[:1] == ("..",):
+        raise click.UsageError("--path names a folder within the repository.")
+    if url is not None and not _is_branch_name(branch):
+        raise click.UsageError(f"--branch: {branch!r} is no name that git allows for a branch.")
     if url is None and (path or branch != "main" or require_signed != "none" or allowed_signers is not None):
         raise click.UsageError("--branch, --path, --require-signed and --allowed-signers need --git.")
     if require_signed == "head" and allowed_signers is None:
         raise click.UsageError("--require-signed head needs --allowed-signers.")
     if token_file is not None and listen is None:
         raise click.UsageError("--token-file needs --listen.")
+
+
+def _is_branch_name(branch: str) -> bool:
+    from reconciler.watch.git_repository import is_branch_name
+
+    return is_branch_name(branch)
 
 
 def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:

@@ -118,6 +118,7 @@ def store(state_dir: Path, record: WatchRecord) -> None:
     draft = state_dir / f".{_FILE}.{os.getpid()}"
     try:
         text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
+        draft.touch(mode=0o600)  # it quotes the specs, and what git and hosts say
         draft.write_bytes(text.encode(errors="replace"))  # what hosts and file names say need not be UTF-8
         draft.replace(state_dir / _FILE)
     finally:

@@ -7,8 +7,11 @@ and of signatures only ssh's, by the keys that it is given.
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from reconciler.core.diagnostics import Diagnostic, Kind
@@ -24,7 +27,11 @@ _CAUTIOUS = {
     "gc.autoDetach": "false",  # nothing goes on in here once git has returned
     "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
     "gpg.x509.program": "false",
+    "log.showSignature": "false",  # what we ask for is all that we read
+    "color.ui": "false",
 }
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s]*)@")
+_ENDED = "it was ended, since watch was asked to stop"
 _KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_PROXY_")
 
 
@@ -41,9 +48,10 @@ class Repository:
 
     def __init__(self, folder: Path, url: str, branch: str) -> None:
         self._folder = folder
-        is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path; git runs in another folder
-        self._url = str(Path(url).absolute()) if is_path else url
+        self._url = url
         self._branch = branch
+        self._fetches: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
 
     def fetch(self) -> str:
         """The commit at the head of the branch, with its history brought here."""
@@ -52,7 +60,10 @@ class Repository:
             self._run("init", "--quiet", "--bare", "--template=", ".")
         refs = f"+refs/heads/{self._branch}:{_FETCHED}"
         options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
-        self._run("fetch", *options, "--", self._url, refs, timeout=_FETCH_SECONDS)
+        if not self._stopped:
+            self._run("fetch", *options, "--", self._url, refs, timeout=_FETCH_SECONDS)
+        if self._stopped:
+            raise GitError(self.problem(_ENDED))
         return self._run("rev-parse", "--verify", f"{_FETCHED}^{{commit}}")
 
     def keep(self, commit: str) -> None:
@@ -104,29 +115,43 @@ class Repository:
     ) -> str:
         result = self._try(*arguments, timeout=timeout, environment=environment)
         if result.returncode != 0:
-            raise GitError(self._failed(result.stderr.decode(errors="replace")))
+            raise GitError(self.problem(result.stderr.decode(errors="replace")))
         return result.stdout.decode(errors="replace").strip()
 
     def _try(
         self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         settings = [part for key, value in _CAUTIOUS.items() for part in ("-c", f"{key}={value}")]
+        running = self._fetches if arguments[0] == "fetch" else set()  # all else is done in no time
         try:
-            return subprocess.run(
+            with subprocess.Popen(
                 ["git", "-C", str(self._folder), *settings, *arguments],
-                capture_output=True,
                 stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={**_environment(), **(environment or {})},
-                timeout=timeout,
-                start_new_session=True,  # so that Ctrl-C reaches us alone
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            raise GitError(self._failed(f"no answer within {timeout:.0f} s")) from None
+                start_new_session=True,  # so that Ctrl-C reaches us alone, and all that git begins can be ended
+            ) as process:
+                running.add(process)
+                try:
+                    out, err = process.communicate(timeout=timeout)
+                except subprocess.TimeoutExpired:
+                    _kill(process)
+                    raise GitError(self.problem(f"no answer within {timeout:.0f} s")) from None
+                finally:
+                    running.discard(process)
         except OSError as error:
-            raise GitError(self._failed(str(error))) from None
+            raise GitError(self.problem(str(error))) from None
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
-    def _failed(self, said: str) -> Diagnostic:
+    def stop(self) -> None:
+        """End a fetch that goes on, in whatever thread, and begin none any more."""
+        self._stopped = True
+        for process in list(self._fetches):
+            _kill(process)
+
+    def problem(self, said: str) -> Diagnostic:
+        """That git could not do what was asked, with what it said."""
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         why = next(
             (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "it failed"
@@ -134,10 +159,39 @@ class Repository:
         return Diagnostic(
             kind=Kind.WORLD,
             summary="the git repository cannot be read",
-            detail=f"{self._url}, branch {self._branch}: git says: {why}.".replace("..", "."),
-            hint=f"try the same by hand: git ls-remote {self._url} {self._branch}",
+            detail=without_password(f"{self._url}, branch {self._branch}: git says: {why}.".replace("..", ".")),
+            hint=without_password(f"try the same by hand: git ls-remote {self._url} {self._branch}"),
             transient=True,
         )
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """With all that it began: ssh, or a helper for https."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def one_spelling(url: str) -> str:
+    """A URL, or the path of a repository on this machine, as it is known whatever folder we run in."""
+    is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path
+    return os.path.normpath(Path(url).absolute()) if is_path else url.rstrip("/")
+
+
+def without_password(text: str) -> str:
+    """A text in which URLs have no secret: a password, or a token where the name of a user stands."""
+    return _USER.sub(lambda found: found[0] if _is_ssh_user(found) else f"{found['scheme']}***@", text)
+
+
+def _is_ssh_user(found: re.Match[str]) -> bool:
+    return found["scheme"] in ("ssh://", "git+ssh://") and ":" not in found["user"]
+
+
+def is_branch_name(name: str) -> bool:
+    """Whether git could have a branch of this name."""
+    try:
+        return subprocess.run(["git", "check-ref-format", f"refs/heads/{name}"], check=False).returncode == 0
+    except (OSError, ValueError) as error:  # no git, which is told when it is needed; a NUL
+        return isinstance(error, OSError)
 
 
 def _environment() -> dict[str, str]:

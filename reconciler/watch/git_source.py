@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
-from reconciler.watch.git_repository import GitError, Repository
+from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
 from reconciler.watch.source import Specs
 
 
@@ -43,56 +44,116 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
+    """`rules` None: the commit sets none for the next one, so those of the command line hold, as it is by then."""
+
     commit: str
     signer: str | None
-    rules: Rules
+    rules: Rules | None
 
 
+_PATIENCE_SECONDS = 15.0  # of a pass with a remote, while hosts may need a repair
+_INTERVAL_SECONDS = 60.0
+_SLACK = 1.1  # of an interval: passes at rest begin sooner after one another
 _ACCEPTED = TypeAdapter(Accepted)
 
 
 class GitSource:
     """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
 
-    def __init__(self, url: str, branch: str, path: str, first: Rules, state_dir: Path) -> None:
-        self.name = plain(f"{url} ({branch})" if path in ("", ".") else f"{url} ({branch}: {path})")
-        identity = hashlib.sha256("\0".join((url, branch, path)).encode(errors="surrogateescape")).hexdigest()[:12]
+    def __init__(
+        self,
+        url: str,
+        branch: str,
+        path: str,
+        first: Rules,
+        state_dir: Path,
+        interval_seconds: float = _INTERVAL_SECONDS,
+    ) -> None:
+        url, path = one_spelling(url), os.path.normpath(path.strip("/") or ".")
+        place = f"{branch}: {path}" if path != "." else branch
+        self.name = plain(f"{without_password(url)} ({place})")
+        trusted = "\0".join((url, branch, path if path != "." else ""))
+        identity = hashlib.sha256(trusted.encode(errors="surrogateescape")).hexdigest()[:12]
         self._folder = state_dir / "git" / identity
+        self._accepted_file = self._folder / "accepted.json"
         self._repository = Repository(self._folder / "repository.git", url, branch)
-        self._path = path.strip("/") or "."
+        self._path = path
         self._first = first
         self._cache = TreeCache()
+        self._interval_seconds = interval_seconds
+        self._fetching: asyncio.Task[str] | None = None
+        self._fetch_began = time.monotonic()
+        self._head: str | None = None  # as last fetched
         self._laid_out: str | None = None  # the commit whose files this process has written
         self._contents: Mapping[str, str] = {}  # what names the content of each of them
 
     async def read(self) -> Specs:
-        return await asyncio.to_thread(self._read)
+        """Waits only a moment for a remote that is slow, unless there is nothing else to go by.
+
+        Its fetch goes on meanwhile, and what it brings is judged at the next reading.
+        """
+        problem = None
+        try:
+            await self._fetched(_PATIENCE_SECONDS if self._accepted_file.exists() else None)
+        except GitError as error:
+            problem = error.diagnostic
+        except OSError as error:
+            problem = _not_stored(self._folder, error)
+        return await asyncio.to_thread(self._read, problem)
 
     async def watch(self, ask: Callable[[], None]) -> None:
-        """A remote says nothing by itself; every pass fetches."""
+        """Looks for a newer commit also while a pass takes long. At rest the passes themselves fetch often enough."""
+        asked = None
+        while True:
+            wait_seconds = self._fetch_began + _SLACK * self._interval_seconds - time.monotonic()
+            if wait_seconds > 0:
+                await asyncio.sleep(wait_seconds)
+                continue
+            try:
+                head = await self._fetched(None)
+                if head != asked and await asyncio.to_thread(self._is_acceptable, head):
+                    asked = head
+                    ask()
+            except (GitError, OSError):  # the next reading tells
+                continue
 
-    def _read(self) -> Specs:
+    def stop(self) -> None:
+        self._repository.stop()
+
+    async def _fetched(self, seconds: float | None) -> str:
+        """The head of the branch; waited for at most so long. Who asks meanwhile waits for the same fetch."""
+        if self._fetching is None or self._fetching.done():
+            self._fetch_began = time.monotonic()
+            self._fetching = asyncio.create_task(asyncio.to_thread(self._repository.fetch))
+            self._fetching.add_done_callback(_heed)
+        ended, _ = await asyncio.wait({self._fetching}, timeout=seconds)
+        if not ended:
+            raise GitError(self._repository.problem(f"no answer within {seconds:.0f} s, and it is waited for"))
+        self._head = self._fetching.result()
+        return self._head
+
+    def _read(self, problem: Diagnostic | None) -> Specs:
         try:
             with self._alone():
-                return self._fetched_and_judged()
+                return self._judged(problem)
         except GitError as error:
             raise ReconcilerError(error.diagnostic) from None
         except OSError as error:
             raise ReconcilerError(_not_stored(self._folder, error)) from None
 
-    def _fetched_and_judged(self) -> Specs:
+    def _judged(self, problem: Diagnostic | None) -> Specs:
+        """The specs of the newest commit that was fetched and is accepted. `problem` is why no newer one was."""
         accepted = self._last_accepted()
-        problems: tuple[Diagnostic, ...] = ()
-        try:
-            accepted = self._newer(accepted)
-        except GitError as error:
-            if accepted is None:
-                raise
-            problems = (_still_in_force(error.diagnostic, accepted.commit),)
-        except OSError as error:
-            if accepted is None:
-                raise
-            problems = (_still_in_force(_not_stored(self._folder, error), accepted.commit),)
+        problems = [problem] if problem is not None else []
+        if self._head is not None:
+            try:
+                accepted = self._newer(self._head, accepted)
+            except GitError as error:
+                problems.append(error.diagnostic)
+            except OSError as error:
+                problems.append(_not_stored(self._folder, error))
+        if accepted is None:
+            raise ReconcilerError(*problems)
         root = self._lay_out(accepted.commit)
         reading = read_tree(root, self._cache, self._contents)
         reading = replace(
@@ -100,7 +161,8 @@ class GitSource:
             desired=replace(reading.desired, commit=accepted.commit),
             diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
         )
-        return Specs(reading=reading, root=root, signer=accepted.signer, problems=problems)
+        told = tuple(_still_in_force(one, accepted.commit) for one in problems)
+        return Specs(reading=reading, root=root, signer=accepted.signer, problems=told)
 
     def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
         """A problem with its place as git names it, since nobody knows our folders: COMMIT:PATH, as for `git show`."""
@@ -109,21 +171,33 @@ class GitSource:
         path = Path(self._path, os.path.relpath(problem.source.path, root))
         return replace(problem, source=replace(problem.source, path=f"{commit[:12]}:{path}"))
 
-    def _newer(self, accepted: Accepted | None) -> Accepted:
-        """The head of the branch, accepted; raises GitError when it cannot be reached, or is refused."""
-        head = self._repository.fetch()
+    def _newer(self, head: str, accepted: Accepted | None) -> Accepted:
+        """A head of the branch, accepted; raises GitError when it is refused."""
         if accepted is not None and head == accepted.commit:
             return accepted
-        if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
-            raise GitError(_rewound(head, accepted.commit, self._folder))
-        rules = accepted.rules if accepted is not None else self._first
-        signer = self._judge(head, rules)
+        before = accepted.rules if accepted is not None else None
+        signer = self._check(head, accepted)
         root = self._lay_out(head)
-        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, rules))
+        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, before))
         self._repository.keep(head)
-        _replace(self._folder / "accepted.json", _ACCEPTED.dump_json(newer))
+        _replace(self._accepted_file, _ACCEPTED.dump_json(newer))
         self._drop_trees_but(head)
         return newer
+
+    def _is_acceptable(self, head: str) -> bool:
+        """Whether it is news, and would be accepted."""
+        with self._alone():
+            accepted = self._last_accepted()
+            if accepted is not None and head != accepted.commit:
+                self._check(head, accepted)
+                return True
+        return False
+
+    def _check(self, head: str, accepted: Accepted | None) -> str | None:
+        """Who signed it, if that was asked; raises GitError when it is refused."""
+        if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
+            raise GitError(_rewound(head, accepted.commit, self._folder))
+        return self._judge(head, accepted.rules or self._first if accepted is not None else self._first)
 
     def _judge(self, commit: str, rules: Rules) -> str | None:
         """Who signed a commit, if that was asked; raises GitError when the rules refuse the commit."""
@@ -138,15 +212,15 @@ class GitSource:
             raise GitError(_unsigned(commit))
         return signer
 
-    def _rules_in(self, root: Path, before: Rules) -> Rules:
-        """The rules that a commit sets for the next one: its `[git]` table, without one those of the command line.
+    def _rules_in(self, root: Path, before: Rules | None) -> Rules | None:
+        """The rules that a commit sets for the next one: its `[git]` table; None without one.
 
         A table that cannot be read changes nothing; neither does one that asks for signatures and names no signers
         replace those that are known.
         """
         tree = TreeRoot(str(root))
         if not (root / TREE_FILE).exists():
-            return self._first
+            return None
         content = tree.read_spec(TREE_FILE, is_link=True)
         if not isinstance(content, Content):
             return before
@@ -155,18 +229,20 @@ class GitSource:
         except TomlError:
             return before
         if "git" not in table:
-            return self._first
+            return None
         settings, _ = validate(TreeSpec, table)
         if settings is None:
             return before
         named = settings.git.allowed_signers
-        signers = _signers_of(tree, named) if named is not None else before.signers or self._first.signers
+        signers = (
+            _signers_of(tree, named) if named is not None else (before or self._first).signers or self._first.signers
+        )
         return Rules(require_signed=settings.git.require_signed, signers=signers)
 
     def _last_accepted(self) -> Accepted | None:
         with suppress(FileNotFoundError):
             try:
-                return _ACCEPTED.validate_json((self._folder / "accepted.json").read_bytes())
+                return _ACCEPTED.validate_json((self._accepted_file).read_bytes())
             except ValidationError:
                 raise GitError(_forgotten(self._folder)) from None
         return None
@@ -202,6 +278,12 @@ class GitSource:
         with (self._folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _heed(fetching: asyncio.Task[str]) -> None:
+    """Nobody may wait any more for how it ends; asyncio would complain of an error that nobody saw."""
+    if not fetching.cancelled():
+        fetching.exception()
 
 
 def read_signers(path: Path) -> str:

@@ -76,6 +76,7 @@ class Watcher:
                 await self._turn()
             return 0
         finally:
+            self._source.stop()
             await self._passes.close()
             self._store(replace(self._record, stopped=moment(self._clock.now())))
             self._log.say("watch ended")
@@ -86,6 +87,7 @@ class Watcher:
         self._notifier.tell("STOPPING=1")
         self._log.say("asked to stop", note="what is under way is finished; a second signal leaves at once")
         self._triggers.ask("stop")
+        self._source.stop()
 
     async def make_pass(self, reasons: frozenset[str]) -> Outcome:
         """One pass, for these reasons."""

@@ -38,6 +38,9 @@ class Source(Protocol):
     async def watch(self, ask: Callable[[], None]) -> None:
         """Call `ask` whenever there may be something new, until cancelled. Only a hint: each pass reads anyway."""
 
+    def stop(self) -> None:
+        """End what goes on, so that nobody waits for it; called once, when nothing more is to be read."""
+
 
 class LocalSource:
     """A folder, watched where the operating system can. `tell` takes a sentence for the log.
@@ -114,6 +117,9 @@ class LocalSource:
                 ask()
             if _identity(self._root) != folder:
                 return
+
+    def stop(self) -> None:
+        pass  # reading a folder takes no time
 
     def _ours(self) -> tuple[str, ...]:
         """Where the state directory is below the folder, as the parts of a path; (): it is elsewhere."""

@@ -33,6 +33,9 @@ def here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         (["specs", "--git", "https://example.org/x.git"], "exclude each other"),
         (["--git", ""], "needs a URL"),
         (["--branch", "x"], "need --git"),
+        (["--git", "x", "--branch", "*"], "no name that git allows"),
+        (["--git", "x", "--branch", "ma in"], "no name that git allows"),
+        (["--git", "x", "--path", "a/../.."], "within the repository"),
         (["--path", "x"], "need --git"),
         (["--require-signed", "head"], "need --git"),
         (["--git", "x", "--require-signed", "head"], "needs --allowed-signers"),
@@ -80,6 +83,11 @@ def test_a_source_whose_name_is_no_utf8_and_that_is_not_there(
 ) -> None:
     assert cli.run(["watch", *arguments, "--once"]) == code
     assert "bug" not in capsys.readouterr().err
+
+
+def test_the_record_is_for_its_owner_only(world: World) -> None:
+    look(world.watcher())
+    assert (world.state_dir / "watch.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_a_host_says_need_not_be_utf8(world: World) -> None:

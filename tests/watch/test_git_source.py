@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ import pytest
 from reconciler.core.diagnostics import Kind
 from reconciler.history import History
 from reconciler.specs import read_tree
+from reconciler.watch import git_source as git_source_module
 from reconciler.watch.git_source import GitSource, Rules
 from reconciler.watch.loop import Watcher
+from reconciler.watch.passes import Outcome
 from tests.transcript import write_files
-from tests.watch.conftest import TREE, World, look
+from tests.watch.conftest import TREE, Begin, World, look, until
 
 IDENTITY = {
     "user.name": "Ada",
@@ -383,7 +386,8 @@ def test_a_damaged_memory_of_the_last_commit_is_no_reason_to_trust_the_next(worl
 
 
 def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> None:
-    commit = author.push(TREE)
+    table = '[git]\nrequire_signed = "none"\n'
+    commit = author.push(TREE | {"specs/reconciler.toml": table})
     look(follow(world, author, rules=Rules(signers="x")))
     (file,) = world.state_dir.glob("git/*/accepted.json")
     assert json.loads(file.read_text()) == {
@@ -391,3 +395,148 @@ def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> Non
         "signer": None,
         "rules": {"require_signed": "none", "signers": "x"},
     }
+
+
+def test_the_command_line_of_now_judges_after_a_commit_without_a_table(world: World, author: Author) -> None:
+    author.push(TREE)
+    look(follow(world, author))
+    author.push()
+    watcher = follow(world, author, rules=signed_only(author))
+    assert look(watcher).problems
+    assert summaries(world) == ["the commit is not signed by an allowed signer"]
+    signed = author.push(sign=True)
+    assert look(watcher).commit == signed
+
+
+@pytest.fixture
+def slow_remote(author: Author, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the remote by way of an ssh that hangs as soon as there is a file `hang`; see also `hanging`."""
+    ssh = author.folder / "ssh"
+    ssh.write_text(
+        f"#!/bin/sh\nif [ -e {author.folder}/hang ]; then echo $$ >{author.folder}/hanging; exec sleep 300; fi\n"
+        'for last in "$@"; do :; done\nexec sh -c "$last"\n'
+    )
+    ssh.chmod(0o700)
+    monkeypatch.setenv("GIT_SSH_COMMAND", str(ssh))
+    monkeypatch.setenv("GIT_SSH_VARIANT", "ssh")
+    return f"ssh://git@localhost{author.remote}"
+
+
+def lives(author: Author) -> bool:
+    """Whether the ssh that hangs is still there, or a zombie that nobody has asked for yet."""
+    stat = Path(f"/proc/{(author.folder / 'hanging').read_text().strip()}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_remote_that_hangs_keeps_no_repair_waiting(
+    world: World, author: Author, slow_remote: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(git_source_module, "_PATIENCE_SECONDS", 0.5)
+    commit = author.push(TREE)
+    watcher = world.watcher(GitSource(slow_remote, "main", "specs", Rules(), world.state_dir))
+
+    async def passes() -> tuple[Outcome, Outcome]:
+        await watcher.make_pass(frozenset())
+        (author.folder / "hang").touch()
+        world.hand.destroy("web")
+        hung = await watcher.make_pass(frozenset())
+        (author.folder / "hang").unlink()
+        again = await watcher.make_pass(frozenset())
+        watcher.stop()
+        return hung, again
+
+    began = time.monotonic()
+    for outcome in asyncio.run(passes()):
+        assert outcome.commit == commit
+        assert ["no answer within" in problem.detail for problem in outcome.problems] == [True]
+    assert time.monotonic() - began < 20
+    assert world.running().running is not None
+    assert not lives(author)
+
+
+def test_a_signal_does_not_wait_for_a_remote_that_hangs(
+    world: World, author: Author, slow_remote: str, begin: Begin
+) -> None:
+    (author.folder / "hang").touch()
+    watch = begin("--git", slow_remote)
+    until((author.folder / "hanging").exists)
+    began = time.monotonic()
+    assert watch.end() == 0
+    assert time.monotonic() - began < 10
+    until(lambda: not lives(author))
+
+
+def newer_commits_heard(world: World, author: Author, *, sign: bool) -> int:
+    """How often the source asks for a pass after a push, while none reads."""
+    asked: list[str] = []
+    author.push(TREE, sign=True)
+
+    async def listen() -> None:
+        source = GitSource(str(author.remote), "main", "specs", signed_only(author), world.state_dir, 0.2)
+        await source.read()
+        task = asyncio.create_task(source.watch(lambda: asked.append("now")))
+        await asyncio.to_thread(author.push, sign=sign)
+        await asyncio.sleep(2)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(listen())
+    return len(asked)
+
+
+def test_a_newer_commit_asks_for_a_pass_once(world: World, author: Author) -> None:
+    assert newer_commits_heard(world, author, sign=True) == 1
+
+
+def test_a_commit_that_is_refused_asks_for_none(world: World, author: Author) -> None:
+    assert newer_commits_heard(world, author, sign=False) == 0
+
+
+def test_a_record_of_an_earlier_version_is_taken(world: World, author: Author) -> None:
+    commit = author.push(TREE)
+    look(follow(world, author))
+    (file,) = world.state_dir.glob("git/*/accepted.json")
+    rules = {"require_signed": "head", "signers": author.signers}
+    file.write_text(json.dumps({"commit": commit, "signer": None, "rules": rules}))
+    author.push()
+    assert look(follow(world, author)).commit == commit
+
+
+@pytest.mark.parametrize("path", ["specs", "specs/", "./specs", "/specs", "x/../specs"])
+@pytest.mark.parametrize("url", ["remote.git", "./remote.git/", "{here}/remote.git", "{here}//x/../remote.git"])
+def test_what_is_trusted_does_not_depend_on_spelling(world: World, author: Author, url: str, path: str) -> None:
+    author.push(TREE)
+    watcher = world.watcher(GitSource(url.format(here=world.folder), "main", path, Rules(), world.state_dir))
+    assert not look(watcher).problems
+    plain = GitSource(str(author.remote), "main", "specs", Rules(), world.state_dir)
+    assert watcher.status_document()["watch"]["source"] == plain.name
+    look(world.watcher(plain))
+    assert len(list((world.state_dir / "git").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://ada:s3cret@127.0.0.1:1/x.git", "https://***@127.0.0.1:1/x.git"),
+        ("https://s3cret@127.0.0.1:1/x.git", "https://***@127.0.0.1:1/x.git"),
+        ("ssh://git:s3cret@127.0.0.1:1/x.git", "ssh://***@127.0.0.1:1/x.git"),
+        ("ssh://git@127.0.0.1:1/x.git", "ssh://git@127.0.0.1:1/x.git"),
+    ],
+)
+def test_a_password_in_the_url_is_told_nowhere(world: World, url: str, shown: str) -> None:
+    watcher = world.watcher(GitSource(url, "main", "", Rules(), world.state_dir))
+    (problem,) = look(watcher).problems
+    told = (world.state_dir / "watch.json").read_text() + world.log.getvalue() + str(problem)
+    assert shown in told
+    assert "s3cret" not in told
+
+
+def test_settings_of_a_person_change_nothing(
+    world: World, author: Author, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = tmp_path / "gitconfig"
+    settings.write_text("[log]\n\tshowSignature = true\n[color]\n\tui = always\n[core]\n\tabbrev = 4\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(settings))
+    commit = author.push(TREE, sign=True)
+    outcome = look(follow(world, author, rules=signed_only(author)))
+    assert (outcome.commit, outcome.signer) == (commit, "ada@example.org")
