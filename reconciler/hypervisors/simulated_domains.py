@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
+from reconciler.core.boot import boots_the_same
 from reconciler.core.diagnostics import ReconcilerError
 from reconciler.core.memory import needed_kib
 from reconciler.core.resolve.domain import derived_mac
@@ -55,7 +56,7 @@ class DomainSteps:
         deadline = self.now() + MEMORY_WAIT_SECONDS
         while True:
             with self.change() as draft:
-                if _runs_already(draft, step.definition):
+                if _runs_already(draft, step):
                     return
                 definition = _definition_to_start(draft, step)
                 short_kib = needed_kib(definition, definition.memory_kib) - draft.view().free_kib()
@@ -145,11 +146,15 @@ class DomainSteps:
                 draft.stored.instances[step.domain] = replace(instance, definition=after.running)
 
 
-def _runs_already(draft: Draft, definition: Domain) -> bool:
+def _runs_already(draft: Draft, step: Start) -> bool:
     """Whether somebody (the dom0 at boot) was quicker; a remnant that holds the name is an error."""
+    definition = step.definition
     instance = draft.our_instance(definition.name, definition.uuid)
     if instance is None:
         return False
+    if step.candidate and not boots_the_same(instance.definition, definition):
+        problem = f"{definition.name} runs already, but not what was to be started."
+        raise draft.failed(definition.name, "another definition was started", problem, transient=True)
     if instance.power is Power.RUNNING:
         return True
     problem = f"A domain {definition.name} is still there, {instance.power}, and holds the name."

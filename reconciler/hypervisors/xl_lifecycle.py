@@ -13,12 +13,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from reconciler.core.diagnostics import ReconcilerError, refused
+from reconciler.core.boot import boots_the_same
+from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused
 from reconciler.core.memory import needed_kib
 from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
 from reconciler.hypervisors.connection import Result
 from reconciler.hypervisors.xl_commands import Xl, reason_of
+from reconciler.hypervisors.xl_live import overlay
 from reconciler.hypervisors.xl_output import Row
 
 POLL_SECONDS = 1.0
@@ -44,9 +46,14 @@ exit "$status"
 
 
 async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -> None:
-    """Create the domain from its file. That it runs already (xendomains was first) is success."""
+    """Create the domain from its file. That it runs already (xendomains was first) is success.
+
+    But not that another definition runs in place of a candidate, which is to prove itself.
+    """
     domain = step.definition
     if await _wait_for_name(xl, domain, report):
+        if step.candidate:
+            await _see_that_it_runs(xl, domain)
         return
     await _wait_for_memory(xl, domain, report)
     result = await xl.connection.script(f"file={shlex.quote(file)}\n{_CREATE}", timeout_seconds=_CREATE_SECONDS)
@@ -82,6 +89,23 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
             )
         report(f"waiting for what is left of {domain.name} ({row.power})")
         await asyncio.sleep(POLL_SECONDS)
+
+
+async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
+    """Raise unless what runs boots what this definition does: somebody may have started the old one meanwhile."""
+    row = await xl.find(domain.name, domain.uuid)
+    config = (await xl.configs(row.domid)).get(row.domid) if row is not None else None
+    if config is not None and not boots_the_same(overlay(config, domain, {}), domain):
+        raise ReconcilerError(
+            Diagnostic(
+                kind=Kind.WORLD,
+                summary="another definition was started",
+                detail=f"{domain.name} runs already on {xl.host}, but not what was to be started.",
+                hint="Somebody, or the dom0 itself, was first. Plan again.",
+                address=address_of(xl.host, domain.name),
+                transient=True,  # it says nothing about the new definition
+            )
+        )
 
 
 async def _wait_for_memory(xl: Xl, domain: Domain, report: Callable[[str], None]) -> None:

@@ -38,6 +38,29 @@ def table_row(name: str, domid: int, state: str = "-b----", uuid: str = UUID, mi
     return f"{name:<40} {domid:>5} {mib:>5} {1:>5}     {state}  {8.0:>8.1f} {uuid}        -                -\n"
 
 
+def running_json(domid: int, domain: Domain) -> dict[str, object]:
+    """An entry of `xl list -l`, trimmed from a recorded one."""
+    assert domain.kernel is not None
+    return {
+        "domid": domid,
+        "config": {
+            "c_info": {"type": "pv", "name": domain.name, "domid": 4294967295, "uuid": domain.uuid},
+            "b_info": {
+                "max_vcpus": 1,
+                "avail_vcpus": [0],
+                "max_memkb": domain.maxmem_kib,
+                "target_memkb": domain.memory_kib,
+                "kernel": domain.kernel.path,
+                **({"cmdline": domain.cmdline} if domain.cmdline is not None else {}),
+                "type.pv": {},
+            },
+            "disks": [{"pdev_path": d.target, "vdev": d.vdev, "format": "raw", "readwrite": 1} for d in domain.disks],
+            "nics": [{"devid": v.devid, "mac": v.mac, "bridge": v.bridge, "nictype": "vif"} for v in domain.vifs],
+            "on_reboot": "restart",
+        },
+    }
+
+
 def write_tool(folder: Path, name: str, body: str) -> Path:
     """An executable sh script."""
     tool = folder / name

@@ -20,7 +20,7 @@ from reconciler.hypervisors.quarantine import parse_quarantine, render_quarantin
 from reconciler.hypervisors.xl_cfg import render_file
 from reconciler.hypervisors.xl_observe import XlObserver
 
-from .conftest import INFO, TABLE_HEAD, table_row, write_tool
+from .conftest import INFO, TABLE_HEAD, running_json, table_row, write_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -33,28 +33,6 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def observer(xen: Path, settings: HostSettings, tmp_path: Path) -> XlObserver:
     return XlObserver(settings, "default", tmp_path / "state")
-
-
-def running_json(domid: int, domain: Domain) -> dict[str, object]:
-    """An entry of `xl list -l`, trimmed from a recorded one."""
-    assert domain.kernel is not None
-    return {
-        "domid": domid,
-        "config": {
-            "c_info": {"type": "pv", "name": domain.name, "domid": 4294967295, "uuid": domain.uuid},
-            "b_info": {
-                "max_vcpus": 1,
-                "avail_vcpus": [0],
-                "max_memkb": domain.maxmem_kib,
-                "target_memkb": domain.memory_kib,
-                "kernel": domain.kernel.path,
-                "type.pv": {},
-            },
-            "disks": [{"pdev_path": d.target, "vdev": d.vdev, "format": "raw", "readwrite": 1} for d in domain.disks],
-            "nics": [{"devid": v.devid, "mac": v.mac, "bridge": v.bridge, "nictype": "vif"} for v in domain.vifs],
-            "on_reboot": "restart",
-        },
-    }
 
 
 def show_running(xen: Path, domain: Domain, domid: int = 4, state: str = "-b----") -> None:

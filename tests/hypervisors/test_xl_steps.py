@@ -16,7 +16,7 @@ from reconciler.core.steps import AttachVif, AwaitReady, DetachVif, SetMemory, S
 from reconciler.hypervisors import xl_lifecycle, xl_live_changes
 from reconciler.hypervisors.xl_execute import XlExecutor
 
-from .conftest import INFO, TABLE_HEAD, UUID, table_row, write_tool
+from .conftest import INFO, TABLE_HEAD, UUID, running_json, table_row, write_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -94,6 +94,20 @@ class TestStart:
         guests.on("create", f"{guests.later('up', table_row('web', 6))}; echo 'already exists' >&2; exit 3")
         await executor.execute(step, ignore)
         assert len(guests.calls) == 1
+
+    @pytest.mark.parametrize("runs", ["the candidate", "what was before"])
+    async def test_what_runs_in_place_of_a_candidate_has_to_be_it(
+        self, executor: XlExecutor, guests: Guests, xen: Path, step: Start, runs: str
+    ) -> None:
+        running = step.definition if runs == "the candidate" else replace(step.definition, cmdline="of before")
+        guests.show(table_row("web", 5))
+        (xen / "long").write_text(json.dumps([running_json(5, running)]))
+        if runs == "the candidate":
+            await executor.execute(replace(step, candidate=True), ignore)
+        else:
+            with pytest.raises(ReconcilerError, match="not what was to be started") as caught:
+                await executor.execute(replace(step, candidate=True), ignore)
+            assert caught.value.diagnostics[0].transient
 
     async def test_a_segfault_after_the_work_is_done_is_success(
         self, executor: XlExecutor, guests: Guests, step: Start

@@ -134,6 +134,13 @@ def test_a_domain_that_runs_already_is_a_success(world: World) -> None:
     assert world.look().boot == boot
 
 
+def test_what_runs_in_place_of_a_candidate_has_to_be_it(world: World) -> None:
+    world.start(domain())
+    new = replace(domain(), cmdline="new")
+    world.do(WriteConfig(definition=new, candidate=True))
+    assert refused(world, Start(definition=new, candidate=True)) == "another definition was started"
+
+
 def test_a_remnant_holds_the_name(world: World) -> None:
     world.start(domain())
     world.hand.set("web", {"power": "dying"})
