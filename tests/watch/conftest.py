@@ -28,6 +28,7 @@ from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Outcome, Passes
 from reconciler.watch.source import LocalSource, Source
 from tests.transcript import write_files
+from tests.watch.authors import Author
 
 HOST = 'toolstack = "simulated"\n'
 TREE = {
@@ -175,3 +176,10 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.fixture
+def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Author(tmp_path)
