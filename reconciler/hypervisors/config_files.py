@@ -64,7 +64,7 @@ rm -f -- "$candidate"
 )
 
 _REMOVE = """
-rm -f -- "$candidate" "$previous" "$quarantine"
+rm -f -- "$candidate" "$previous" "$quarantine" "$mark"
 rmdir -- "$folder" 2>/dev/null || :
 if [ -e "$config" ]; then
     [ "$(sha256_of "$config")" = "$expected" ] || refuse "$config was changed by someone else just now." "Plan again."
@@ -154,6 +154,7 @@ async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
         "candidate": dom0.candidate_path(step.domain),
         "previous": dom0.previous_path(step.domain),
         "quarantine": dom0.quarantine_path(step.domain),
+        "mark": dom0.console_mark_path(step.domain),
         "folder": f"{dom0.kernel_dir}/{step.domain}",
         "expected": _digest(await _read_ours(shell, step.domain, config, fleet, anyone=False)),
     }

@@ -40,6 +40,10 @@ class Dom0:
     def quarantine_path(self, domain: str) -> str:
         return f"{self.kernel_dir}/{domain}/quarantine.json"
 
+    def console_mark_path(self, domain: str) -> str:
+        """Holds how long the log of the domain's console was when it was last started."""
+        return f"{self.kernel_dir}/{domain}/console.begins"
+
     def domain_of_config(self, path: str) -> str | None:
         """The domain that a path in config_dir is the config file of."""
         folder, name = posixpath.split(posixpath.normpath(path))

@@ -44,7 +44,7 @@ from reconciler.hypervisors.connection import Connection
 from reconciler.hypervisors.dom0_shell import Dom0Shell, open_shell
 from reconciler.hypervisors.host_lock import HostLock
 from reconciler.hypervisors.xl_commands import Xl
-from reconciler.hypervisors.xl_look import CONSOLE_SIZE, LOOK, PROBE_SECONDS, PROBE_TCP, read_look
+from reconciler.hypervisors.xl_look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
 
 
 class XlExecutor:
@@ -69,7 +69,6 @@ class XlExecutor:
         self._lock = HostLock()
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
-        self._console_begins: dict[str, int] = {}  # domain -> bytes that its console's log had before we started it
 
     async def execute(self, step: Step, report: Callable[[str], None]) -> None:
         self._lock.check(self.name)
@@ -121,8 +120,8 @@ class XlExecutor:
 
     async def look(self, domain: str) -> Look:
         """One round trip: the domain's row, its devices' states and the end of its console since we started it."""
-        begins = self._console_begins.get(domain, 0)
-        given = f"name={shlex.quote(domain)} begins={begins}\n"
+        mark = (await self._shell()).dom0.console_mark_path(domain)
+        given = f"name={shlex.quote(domain)} mark={shlex.quote(mark)}\n"
         result = await self.connection.script(given + LOOK)
         return read_look(self.name, domain, result)
 
@@ -155,10 +154,8 @@ class XlExecutor:
 
     async def _start(self, shell: Dom0Shell, step: Start, report: Callable[[str], None]) -> None:
         name = step.definition.name
-        size = await self.connection.script(f"name={shlex.quote(name)}\n{CONSOLE_SIZE}")
-        self._console_begins[name] = int(size.text.strip() or 0)
         file = shell.dom0.candidate_path(name) if step.candidate else shell.dom0.config_path(name)
-        await xl_lifecycle.start(self._xl, step, file, report)
+        await xl_lifecycle.start(self._xl, step, file, shell.dom0.console_mark_path(name), report)
 
 
 def _news_only(report: Callable[[str], None]) -> Callable[[str], None]:

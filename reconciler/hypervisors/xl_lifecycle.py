@@ -21,6 +21,7 @@ from reconciler.core.steps import Shutdown, Start
 from reconciler.hypervisors.connection import Result
 from reconciler.hypervisors.xl_commands import Xl, reason_of
 from reconciler.hypervisors.xl_live import overlay
+from reconciler.hypervisors.xl_look import CONSOLE_LOG
 from reconciler.hypervisors.xl_output import Row
 
 POLL_SECONDS = 1.0
@@ -34,7 +35,10 @@ _DESTROY_SECONDS = 60
 
 # The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
 # must not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
-_CREATE = """
+_CREATE = (
+    CONSOLE_LOG
+    + """
+{ mkdir -p -- "${mark%/*}" && if [ "$log" ]; then wc -c <"$log"; else echo 0; fi >"$mark"; } 2>/dev/null
 said=$(mktemp) || exit
 begin() { if command -v setsid >/dev/null; then setsid xl create "$1"; else xl create "$1"; fi; }
 begin "$file" </dev/null >/dev/null 2>"$said"
@@ -43,12 +47,14 @@ cat "$said" >&2
 rm -f "$said"
 exit "$status"
 """
+)
 
 
-async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -> None:
-    """Create the domain from its file. That it runs already (xendomains was first) is success.
+async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str], None]) -> None:
+    """Create the domain from its file; `mark` is where the length of its console's log is noted for who looks later.
 
-    But not that another definition runs in place of a candidate, which is to prove itself.
+    That it runs already (xendomains was first) is success, but not that another definition runs in place of a
+    candidate, which is to prove itself.
     """
     domain = step.definition
     if await _wait_for_name(xl, domain, report):
@@ -56,7 +62,8 @@ async def start(xl: Xl, step: Start, file: str, report: Callable[[str], None]) -
             await _see_that_it_runs(xl, domain)
         return
     await _wait_for_memory(xl, domain, report)
-    result = await xl.connection.script(f"file={shlex.quote(file)}\n{_CREATE}", timeout_seconds=_CREATE_SECONDS)
+    given = f"name={shlex.quote(domain.name)} file={shlex.quote(file)} mark={shlex.quote(mark)}\n"
+    result = await xl.connection.script(given + _CREATE, timeout_seconds=_CREATE_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
     if result.exit_code == 0 and row is not None:
         return

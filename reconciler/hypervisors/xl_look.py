@@ -18,16 +18,15 @@ _DAEMON_ENDS_SECONDS = 2  # xl's process outlives its domain for a moment, and t
 _CONSOLE_BYTES = 16 * 1024
 _MARK = "---reconciler---"
 
-_CONSOLE_LOG = """
+CONSOLE_LOG = """
 for log in "/var/log/xen/console/guest-$name.log" "/var/log/xen/guest-$name.log" ''; do
     [ ! -f "$log" ] || break
 done
 """
 
-CONSOLE_SIZE = _CONSOLE_LOG + 'if [ "$log" ]; then wc -c <"$log"; fi\n'
-
 # Of a device both ends are asked for their state; where they are is read from libxl's own record, which a guest cannot
-# write to. The log of a console goes on from one life of a domain to the next: only what came since `begins` counts.
+# write to. The log of a console goes on from one life of a domain to the next: only what came since it was started, by
+# this or an earlier run, counts.
 LOOK = (
     f"""
 list=$(xl list -v) || exit
@@ -49,9 +48,11 @@ elif {COMES_BACK} && sleep {_DAEMON_ENDS_SECONDS} && {COMES_BACK}; then
 fi
 echo {_MARK}
 """
-    + _CONSOLE_LOG
+    + CONSOLE_LOG
     + f"""
 if [ "$log" ]; then
+    begins=$({{ tr -dc 0-9 <"$mark"; }} 2>/dev/null) # some `wc` put blanks before the number
+    : "${{begins:=0}}"
     size=$(wc -c <"$log")
     [ "$size" -ge "$begins" ] || begins=0 # the log was rotated
     echo log

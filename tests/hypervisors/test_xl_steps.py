@@ -13,8 +13,9 @@ import pytest
 from reconciler.core.diagnostics import Kind, ReconcilerError
 from reconciler.core.state import Domain, HostSettings, Power, Ready, Vif
 from reconciler.core.steps import AttachVif, AwaitReady, DetachVif, SetMemory, SetScheduler, SetVcpus, Shutdown, Start
-from reconciler.hypervisors import xl_lifecycle, xl_live_changes
+from reconciler.hypervisors import xl_execute, xl_lifecycle, xl_live_changes
 from reconciler.hypervisors.xl_execute import XlExecutor
+from reconciler.hypervisors.xl_look import CONSOLE_LOG, LOOK
 
 from .conftest import INFO, TABLE_HEAD, UUID, running_json, table_row, write_tool
 
@@ -94,6 +95,28 @@ class TestStart:
         guests.on("create", f"{guests.later('up', table_row('web', 6))}; echo 'already exists' >&2; exit 3")
         await executor.execute(step, ignore)
         assert len(guests.calls) == 1
+
+    async def test_only_what_the_console_shows_since_the_start_counts_whoever_looks(
+        self,
+        executor: XlExecutor,
+        guests: Guests,
+        step: Start,
+        settings: HostSettings,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        log = tmp_path / "console.log"
+        log.write_text("an earlier life: login:\n")
+        find_log = f"log={log}\n"
+        monkeypatch.setattr(xl_lifecycle, "_CREATE", xl_lifecycle._CREATE.replace(CONSOLE_LOG, find_log))
+        monkeypatch.setattr(xl_execute, "LOOK", LOOK.replace(CONSOLE_LOG, find_log))
+        guests.show()
+        guests.on("create", guests.later("up", table_row("web", 5)))
+        await executor.execute(step, ignore)
+        with log.open("a") as console:
+            console.write("this life\n")
+        for each in (executor, XlExecutor(settings, "default", None, tmp_path)):  # the second one did not start it
+            assert (await each.look("web")).console == "this life\n"
 
     @pytest.mark.parametrize("runs", ["the candidate", "what was before"])
     async def test_what_runs_in_place_of_a_candidate_has_to_be_it(

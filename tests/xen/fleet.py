@@ -76,14 +76,14 @@ class Fleet:
     def apply(self, *arguments: str, exit_code: int = 0) -> subprocess.CompletedProcess[str]:
         return self.run("apply", "--yes", *arguments, exit_code=exit_code)
 
-    def apply_after_a_kill(self) -> str:
+    def apply_after_a_kill(self, *arguments: str, exit_code: int = 0) -> str:
         """Apply as soon as the lock of an apply that was killed is free; returns all that was said."""
         deadline = time.monotonic() + LOCK_SECONDS
         while True:
-            process = self.start("apply", "--yes")
+            process = self.start("apply", "--yes", *arguments)
             out, err = process.communicate(timeout=RUN_SECONDS)
             if process.returncode != REFUSED or time.monotonic() > deadline:
-                assert process.returncode == 0, f"apply: exit code {process.returncode}\n{out}{err}"
+                assert process.returncode == exit_code, f"apply: exit code {process.returncode}\n{out}{err}"
                 return out + err
 
     def plan(self, exit_code: int = 0) -> dict[str, Any]:

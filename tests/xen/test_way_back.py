@@ -212,6 +212,30 @@ def test_an_update_is_finished_when_the_controller_was_killed_in_it(
     fleet.assert_nothing_to_do()
 
 
+@pytest.mark.parametrize("comes_up", [True, False])
+def test_a_first_boot_whose_controller_was_killed_is_asked_again_whether_it_is_ready(
+    lab: Lab, fleet: Fleet, comes_up: bool
+) -> None:
+    word = "GUEST-READY" if comes_up else "never said"
+    ready = f'ready = {{ min_seconds = 1, timeout = "45s", console = "{word}" }}'
+    name = "fresh" if comes_up else "stale"
+    fleet.write(name, GUEST.replace('ready = { min_seconds = 1, timeout = "45s" }', ready))
+    controller = fleet.start("apply", "--yes", "--target", f"lab/{name}")
+    assert controller.stderr
+    met = any(line.startswith(f"lab/{name}: wait until ready") for line in controller.stderr)
+    controller.kill()
+    controller.communicate()
+    assert met
+    (domid,) = instances_of(lab, name)
+
+    fleet.apply_after_a_kill("--target", f"lab/{name}", exit_code=0 if comes_up else FAILED)
+
+    assert instances_of(lab, name) == ([domid] if comes_up else []), "what never got ready is cleared away"
+    assert status_of(fleet, f"lab/{name}")[0] == ("ready" if comes_up else "stalled")
+    assert lab.ssh(f"ls /var/lib/xen/kernels/{name}/previous.cfg", check=False).returncode != 0
+    fleet.tear_down(name)
+
+
 def test_a_bad_kernel_stops_its_wave_and_a_second_run_goes_on_with_the_rest(lab: Lab, fleet: Fleet) -> None:
     names = ("one", "second", "third", "zebra")
     for name in names:
