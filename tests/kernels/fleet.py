@@ -23,6 +23,7 @@ from reconciler.hypervisors.simulated_hand import Hand
 from tests.cli.conftest import Ran
 from tests.transcript import write_files
 
+PANICKED = "it is gone after a panic: Kernel panic - not syncing: simulated panic."
 GOOD, BETTER = 'console = "good"', 'console = "better"'
 WEB = 'kernel = "kernels/web"\nmemory = 256\ndisk = [{ vdev = "xvda", path = "/srv/web", size = "1GiB" }]\n'
 DB = 'kernel = "kernels/db"\nmemory = 256\n'

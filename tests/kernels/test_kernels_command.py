@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from .fleet import BETTER, WEB, Fleet
+from .fleet import BETTER, PANICKED, WEB, Fleet
 
 
 def kernels(fleet: Fleet, address: str = "alpha/web") -> dict[str, Any]:
@@ -45,9 +45,9 @@ def test_a_failed_update(running: Fleet) -> None:
     assert [file["roles"] for file in entry["files"]] == [["running", "config"], ["quarantined"]]
     (failed,) = entry["quarantined"]
     assert failed["kernel"] == entry["files"][1]["path"]
-    assert failed["reason"] == "web did not get ready: it is gone."
+    assert failed["reason"] == f"web did not get ready: {PANICKED}"
     text = running.run("kernels").out
-    assert f"quarantined: {failed['kernel'].rpartition('/')[2]}: web did not get ready: it is gone." in text
+    assert f"quarantined: {failed['kernel'].rpartition('/')[2]}: web did not get ready: {PANICKED}" in text
     assert "kernel kernels/web is " in text
 
 

@@ -6,7 +6,7 @@ import json
 
 from reconciler import plan_file
 
-from .fleet import GOOD, Fleet
+from .fleet import GOOD, PANICKED, Fleet
 
 
 def test_they_are_read_back_as_saved_and_followed(running: Fleet) -> None:
@@ -20,7 +20,7 @@ def test_they_are_read_back_as_saved_and_followed(running: Fleet) -> None:
     assert failed.code == 1
     assert "fell back: alpha/web" in failed.out
     assert running.runs() == GOOD
-    assert running.guest().quarantine[0].reason == "web did not get ready: it is gone."
+    assert running.guest().quarantine[0].reason == f"web did not get ready: {PANICKED}"
 
 
 def test_a_plan_whose_way_back_was_cut_out_is_refused(running: Fleet) -> None:
