@@ -253,7 +253,8 @@ def test_a_bad_kernel_stops_its_wave_and_a_second_run_goes_on_with_the_rest(lab:
     after = lab.domains()
     assert {name for name in names if after[name] == before[name]} == {"third", "zebra"}
     assert {name: kernel_of(lab, name) for name in names[:2]} == {"one": "cloud", "second": "amd64"}
-    assert "not begun, since the restart of lab/second failed" in failed.stdout
+    assert re.search(r"lab/third  \d+ steps: lab/second failed before it", failed.stdout), failed.stdout
+    assert "after a panic: " in failed.stdout
 
     fleet.apply(exit_code=REFUSED)  # for `second`, which stays as it is
 
