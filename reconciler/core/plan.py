@@ -103,11 +103,9 @@ def build_plan(
         changes = [
             change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
         ]
-    decided = _with_rename_hints(changes)
-    changes, braked = brake(_settle(decided, desired, hosts), desired, hosts, consent)
     rooms = _rooms(desired, hosts)
-    changes, steps, waits, refusals = _order(decided, changes, desired, hosts, rooms)
-    problems += [*braked, *refusals]
+    changes, steps, waits, refusals = _order(_with_rename_hints(changes), desired, hosts, rooms, consent)
+    problems += refusals
     changes = [change for change in changes if change.acts or not change.parked]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
@@ -299,31 +297,31 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
 
 def _order(
     decided: list[Change],
-    changes: list[Change],
     desired: Desired,
     hosts: Mapping[str, Host],
     rooms: Mapping[str, Room],
+    consent: Consent,
 ) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
     """The steps of all changes that can be done. What cannot be done together is refused, and then the rest anew.
 
-    `decided` are the changes before they were settled: what is refused settles the others otherwise.
+    `decided` are the changes before they are settled: what is refused settles the others otherwise, and stays refused.
     """
     refused: dict[str, str] = {}
     problems: list[Diagnostic] = []
     while True:
-        chains = _chains(changes, desired, hosts)
-        found, reasons = misfits(chains, rooms)
-        if not found:
-            try:
-                steps, waits = order_chains(chains, hosts, rooms)
-            except OrderError as error:
-                found, reasons = circle(error.addresses)
-            else:
-                return changes, steps, waits, problems
-        problems += found
-        refused |= reasons
         rest = [block(change, refused[change.address]) if change.address in refused else change for change in decided]
         changes = _settle(rest, desired, hosts)
+        found, reasons = brake(changes, desired, hosts, consent)
+        if not found:
+            chains = _chains(changes, desired, hosts)
+            found, reasons = misfits(chains, rooms)
+        if not found:
+            try:
+                return changes, *order_chains(chains, hosts, rooms), problems
+            except OrderError as error:
+                found, reasons = circle(error.addresses)
+        problems += found
+        refused |= reasons
 
 
 def _blocked_diagnostic(change: Change) -> Diagnostic:

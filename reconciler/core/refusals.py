@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.core.chains import Chain
 from reconciler.core.changes import Action, Change, Consent
-from reconciler.core.dependencies import block
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.order import Room
 from reconciler.core.state import Desired, Host, Owner
 
 
 def brake(
-    changes: list[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
-) -> tuple[list[Change], list[Diagnostic]]:
-    """Refuse the run of every host that has a part in it when more would be destroyed or restarted than allowed."""
+    changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
+) -> tuple[list[Diagnostic], dict[str, str]]:
+    """All changes of the hosts that have a part in it, refused, when more is destroyed or restarted than allowed."""
     ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
     problems, braked = [], set[str]()
     for action, limit, allowed in (
@@ -41,8 +40,8 @@ def brake(
                 hint=f"if that is meant: reconciler apply --allow-{action.value} {len(addresses)}",
             )
         )
-    held = "the brake holds this run"
-    return [block(one, held) if one.acts and one.host in braked else one for one in changes], problems
+    refused = [change.address for change in changes if change.acts and change.host in braked]
+    return problems, dict.fromkeys(refused, "the brake holds this run")
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:

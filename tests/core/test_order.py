@@ -164,6 +164,20 @@ def test_the_brake_counts_the_whole_fleet_and_stops_the_hosts_that_have_a_part_i
     assert {step.address for step in made.steps} == {"gamma/e"}
 
 
+def test_the_brake_holds_also_when_another_host_is_refused_for_its_memory() -> None:
+    hosts = {name: replace(host(*(guest(domain(one)) for one in guests)), name=name) for name, guests in FLEET.items()}
+    hosts["gamma"] = replace(hosts["gamma"], free_kib=0)
+    parts = {name: DesiredHost(settings=replace(SETTINGS, name=name), domains={}) for name in hosts}
+    parts["gamma"] = replace(parts["gamma"], domains={"e": domain("e", memory_kib=512 * MIB)})
+    made = build_plan(Desired(fleet="default", hosts=parts), hosts, Consent())
+    assert made.steps == ()
+    assert {change.blocked for change in made.changes if change.host != "gamma"} == {"the brake holds this run"}
+    assert {problem.summary for problem in made.diagnostics if "/" not in (problem.address or "")} == {
+        "the brake holds: 3 to destroy",
+        "gamma has not enough memory",
+    }
+
+
 def test_the_restart_brake_counts_restarts() -> None:
     world = host(*(guest(domain(name)) for name in ("a", "b")))
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "b")]
