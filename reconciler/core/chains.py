@@ -202,17 +202,16 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     if target.state == "running":
         yield Start(definition=target, candidate=candidate)
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
-        yield from _promote(change, candidate=candidate)
+        yield from _promote(change, target if candidate else None)
     yield from _autostart(change)
     yield from _sweep(change)
 
 
-def _promote(change: Change, *, candidate: bool) -> Iterator[Step]:
-    """Have the host remember that what runs has proven itself, unless it knows."""
+def _promote(change: Change, candidate: Domain | None) -> Iterator[Step]:
+    """Have the host remember that what runs has proven itself, unless it knows; `candidate` if it runs from one."""
     old = _proven_config(change)
-    if candidate:
-        new = change.guest.candidate if change.guest is not None and change.guest.unproven else _target(change)
-        replaces = old is not None and new is not None and not boots_the_same(old, new)
+    if candidate is not None:
+        replaces = old is not None and not boots_the_same(old, candidate)
         yield PromoteConfig(domain=change.domain, replaces_previous=replaces)
     elif old is None and not _adopts(change):
         yield PromoteConfig(domain=change.domain, first_boot=True)
@@ -265,7 +264,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     yield from _grow_disks(target, host, attached=tuple(disk.devid for disk in running.disks))
     if guest.unproven:
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
-        yield from _promote(change, candidate=guest.candidate is not None)
+        yield from _promote(change, guest.candidate)
     yield from _devices(running, target)
     if running.vcpus != target.vcpus:
         yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)

@@ -9,6 +9,7 @@ import pytest
 from reconciler.core.changes import Action, Consent
 from reconciler.core.diff import Effect
 from reconciler.core.state import Disk, FileFact, Owner, Policy, Power, Vif
+from reconciler.core.steps import PromoteConfig
 
 from .worlds import (
     MIB,
@@ -171,6 +172,14 @@ def test_a_config_edited_by_hand_is_written_anew() -> None:
     made = plan(host(guest(domain("web"), edited=True)), desired(domain("web")))
     assert kinds(made, "web") == ["write_config"]
     assert change_of(made, "web").reason == "its config file was edited by hand"
+
+
+def test_what_a_promotion_keeps_is_judged_by_what_it_promotes_not_by_an_earlier_candidate() -> None:
+    old, tried = domain("web"), domain("web", kernel=kernel("web", NEW))
+    world = host(guest(tried, config=old, candidate=tried, unproven=True))
+    made = plan(world, desired(domain("web", maxmem_kib=1024 * MIB)))
+    (promotion,) = [step.step for step in made.steps if isinstance(step.step, PromoteConfig)]
+    assert not promotion.replaces_previous, "it boots what the proven config boots"
 
 
 def test_a_definition_that_runs_unproven_is_awaited_and_promoted() -> None:
