@@ -131,13 +131,13 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
         return make_blocked(host, guest.name, Block(f"it is there, but {why}", _hint_for_untold(guest)), guest)
     if address_of(host.name, guest.name) in consent.rollback:
         return _rolled_back(host, guest, desired, consent)
+    if desired.state == "stopped":
+        return _towards_stopped(host, guest, desired)
     live = guest.power in (Power.RUNNING, Power.PAUSED)
     current = guest.running if live or guest.config is None else guest.config
     assert current is not None
     target = align_vifs(desired, current)
-    fields = compare(current, target, host, running=live and desired.state == "running")
-    if desired.state == "stopped":
-        return _towards_stopped(host, guest, desired)
+    fields = compare(current, target, host, running=live)
     if not live:
         reason = "it does not run" if not guest.exists else f"it is {guest.power.value}"
         return make_acting(host, guest, Action.START, reason, target, fields)
