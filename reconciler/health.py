@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Look, Power
 from reconciler.core.steps import AwaitReady
 
@@ -74,14 +74,11 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
 def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) -> None:
     """What runs after it is not what was started, and says nothing about that."""
     if signs.host_boot is not None and look.host_boot != signs.host_boot:
-        raise ReconcilerError(
-            Diagnostic(
-                kind=Kind.WORLD,
-                summary="the host was rebooted",
-                detail=f"The host of {step.domain} was rebooted before it got ready.",
-                hint="Run the command again: it looks at the host first and goes on from there.",
-                transient=True,
-            )
+        raise world_error(
+            "the host was rebooted",
+            f"The host of {step.domain} was rebooted before it got ready.",
+            "Run the command again: it looks at the host first and goes on from there.",
+            transient=True,
         )
     signs.host_boot = look.host_boot
 

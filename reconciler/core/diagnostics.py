@@ -54,9 +54,13 @@ class ReconcilerError(Exception):
         self.diagnostics = diagnostics
 
 
-def world_error(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
+def world_error(
+    summary: str, detail: str = "", hint: str | None = None, address: str | None = None, *, transient: bool = False
+) -> ReconcilerError:
     """A failure of a host, file or command (exit 1)."""
-    return ReconcilerError(Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, address=address))
+    return ReconcilerError(
+        Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, address=address, transient=transient)
+    )
 
 
 def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:

@@ -209,16 +209,9 @@ class Connection:
 
     def _too_slow(self, timeout_seconds: float, stderr: bytearray) -> ReconcilerError:
         said = stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return ReconcilerError(
-            Diagnostic(
-                kind=Kind.WORLD,
-                summary="command timed out",
-                detail=f"A command on {self.host} was not done after {timeout_seconds:g} s."
-                + (f" Its last words: {said}" if said else ""),
-                address=self.host,
-                transient=True,
-            )
-        )
+        detail = f"A command on {self.host} was not done after {timeout_seconds:g} s."
+        detail += f" Its last words: {said}" if said else ""
+        return world_error("command timed out", detail, None, self.host, transient=True)
 
     def _explain(self, stderr: str) -> Diagnostic:
         return explain(self.host, self.connect, shlex.join(["ssh", *self._ssh_target, "true"]), stderr)

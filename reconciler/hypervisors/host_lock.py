@@ -15,7 +15,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
+from reconciler.core.diagnostics import refused, world_error
 from reconciler.hypervisors.dom0_shell import Dom0Shell
 
 HEARTBEAT_SECONDS = 5
@@ -52,15 +52,12 @@ class HostLock:
     def check(self, host: str) -> None:
         """Raise when the lock was taken and its holder is gone: someone else may have it by now."""
         if self._holder is not None and self._holder.returncode is not None:
-            raise ReconcilerError(
-                Diagnostic(
-                    kind=Kind.WORLD,
-                    summary="lock lost",
-                    detail=f"The connection that held the lock of {host} broke off, so nothing more is begun there.",
-                    hint="Run the command again: it looks at the host first and goes on from there.",
-                    address=host,
-                    transient=True,
-                )
+            raise world_error(
+                "lock lost",
+                f"The connection that held the lock of {host} broke off, so nothing more is begun there.",
+                "Run the command again: it looks at the host first and goes on from there.",
+                host,
+                transient=True,
             )
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Host, HostSettings, Power, address_of
 from reconciler.core.steps import (
     AttachDisk,
@@ -175,27 +175,21 @@ class SimulatedExecutor:
 
 
 def _unreachable(host: str) -> ReconcilerError:
-    return ReconcilerError(
-        Diagnostic(
-            kind=Kind.WORLD,
-            summary="host unreachable",
-            detail=f"The simulated host {host} does not answer.",
-            hint=f"The fault was asked for; it ends by itself, or at once with: "
-            f"reconciler sim {host} fault unreachable --times 0",
-            address=host,
-            transient=True,
-        )
+    return world_error(
+        "host unreachable",
+        f"The simulated host {host} does not answer.",
+        "The fault was asked for; it ends by itself, or at once with: "
+        f"reconciler sim {host} fault unreachable --times 0",
+        host,
+        transient=True,
     )
 
 
 def _lost_reply(address: str) -> ReconcilerError:
-    return ReconcilerError(
-        Diagnostic(
-            kind=Kind.WORLD,
-            summary="reply lost",
-            detail="The host did not answer; the command may have taken effect.",
-            hint="Run the command again: it looks at the host first and goes on from there.",
-            address=address,
-            transient=True,
-        )
+    return world_error(
+        "reply lost",
+        "The host did not answer; the command may have taken effect.",
+        "Run the command again: it looks at the host first and goes on from there.",
+        address,
+        transient=True,
     )

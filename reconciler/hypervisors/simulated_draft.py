@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.simulate import guest_after
 from reconciler.core.state import Disk, Domain, Guest, HostSettings, Owner, address_of
 from reconciler.core.steps import Step, domain_of
@@ -86,10 +86,7 @@ class Draft:
     def failed(
         self, name: str, summary: str, detail: str, hint: str | None = None, *, transient: bool = False
     ) -> ReconcilerError:
-        address = address_of(self.settings.name, name)
-        return ReconcilerError(
-            Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, address=address, transient=transient)
-        )
+        return world_error(summary, detail, hint, address_of(self.settings.name, name), transient=transient)
 
 
 @contextmanager

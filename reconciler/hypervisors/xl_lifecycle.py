@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from reconciler.core.boot import boots_the_same
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, refused
+from reconciler.core.diagnostics import ReconcilerError, refused, world_error
 from reconciler.core.memory import needed_kib
 from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
@@ -103,15 +103,12 @@ async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
     row = await xl.find(domain.name, domain.uuid)
     config = (await xl.configs(row.domid)).get(row.domid) if row is not None else None
     if config is not None and not boots_the_same(overlay(config, domain, {}), domain):
-        raise ReconcilerError(
-            Diagnostic(
-                kind=Kind.WORLD,
-                summary="another definition was started",
-                detail=f"{domain.name} runs already on {xl.host}, but not what was to be started.",
-                hint="Somebody, or the dom0 itself, was first. Plan again.",
-                address=address_of(xl.host, domain.name),
-                transient=True,  # it says nothing about the new definition
-            )
+        raise world_error(
+            "another definition was started",
+            f"{domain.name} runs already on {xl.host}, but not what was to be started.",
+            "Somebody, or the dom0 itself, was first. Plan again.",
+            address_of(xl.host, domain.name),
+            transient=True,  # it says nothing about the new definition
         )
 
 
