@@ -76,6 +76,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return tools_on_path(tmp_path, monkeypatch)
+
+
+def tools_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder at the head of PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()

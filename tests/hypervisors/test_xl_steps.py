@@ -137,6 +137,7 @@ class TestStart:
     ) -> None:
         guests.on("create", f"{guests.later('up', table_row('web', 6))}; kill -SEGV $$")
         await executor.execute(step, ignore)
+        assert [call.split()[0] for call in guests.calls] == ["create"], "it was made once, and is left alone"
 
     async def test_exit_0_without_a_domain_is_a_failure(
         self, executor: XlExecutor, guests: Guests, step: Start
@@ -209,6 +210,7 @@ class TestShutdown:
         await executor.execute(step, ignore)
         guests.show(table_row("web", 5, uuid=OTHER_UUID))  # somebody else's by now
         await executor.execute(step, ignore)
+        assert guests.calls == [], "nobody was asked to go"
 
     async def test_a_deaf_guest_fails_the_step_and_lives_on(
         self, executor: XlExecutor, guests: Guests, step: Shutdown
@@ -297,6 +299,7 @@ class TestMemory:
         guests.show(table_row("web", 5, mib=91))
         guests.on("mem-set", guests.later("all", table_row("web", 5, mib=123)))
         await executor.execute(self.step, ignore)
+        assert guests.calls == ["mem-set 5 128m"]
 
     async def test_a_balloon_that_gets_stuck_fails_with_what_was_reached(
         self, executor: XlExecutor, guests: Guests
@@ -450,8 +453,12 @@ E""",
         self, executor: XlExecutor, guests: Guests, xenstore: Callable[..., None]
     ) -> None:
         guests.show(table_row("web", 5))
+        gate = AwaitReady(domain="web", uuid=UUID, ready=Ready(min_seconds=0, timeout_seconds=0))
         xenstore("4 4")
-        await executor.execute(AwaitReady(domain="web", uuid=UUID, ready=Ready(min_seconds=0)), ignore)
+        await executor.execute(gate, ignore)
+        xenstore("4 2")
+        with pytest.raises(ReconcilerError, match="not connected"):
+            await executor.execute(gate, ignore)
 
     async def test_a_port_is_tried_from_the_dom0(self, executor: XlExecutor) -> None:
         server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)

@@ -14,7 +14,7 @@ import pytest
 from reconciler.hypervisors import xl_events
 from reconciler.hypervisors.connection import Connection
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, Triggers
-from tests.hypervisors.conftest import write_tool, write_xl
+from tests.hypervisors.conftest import tools_on_path, write_tool, write_xl
 from tests.transcript import write_files
 from tests.watch.conftest import SOON_SECONDS, Begin, FakeClock, World, until
 
@@ -51,11 +51,7 @@ class Xenstore:
 
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder at the head of PATH."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
+    return tools_on_path(tmp_path, monkeypatch)
 
 
 @pytest.fixture
