@@ -100,14 +100,9 @@ async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | N
     target = dom0.candidate_path(domain) if step.candidate else dom0.config_path(domain)
     before = await _read_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
     content = render_file(step.definition, fleet, commit, proven=step.proven or step.candidate).encode()
-    given = {
-        "target": target,
-        "expected": _digest(before),
-        "sha256": _digest(content),
-        "unfinished": _beside(target, token),
-        # a candidate beside a definition that is written directly would be about an older one
-        "obsolete": "" if step.candidate else dom0.candidate_path(domain),
-    }
+    # a candidate beside a definition that is written directly would be about an older one
+    obsolete = "" if step.candidate else dom0.candidate_path(domain)
+    given = _replacing(target, before, content, token, obsolete)
     await shell.act(domain, "writing the config file failed", _WRITE, given, input=[content])
 
 
@@ -135,13 +130,7 @@ async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, tok
     """After a first boot that got ready: the same file, with a mark that says so."""
     config = shell.dom0.config_path(step.domain)
     content = as_proven(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-    given = {
-        "target": config,
-        "expected": _digest(before),
-        "sha256": _digest(content),
-        "unfinished": _beside(config, token),
-        "obsolete": "",
-    }
+    given = _replacing(config, before, content, token)
     await shell.act(step.domain, "marking the config file as proven failed", _WRITE, given, input=[content])
 
 
@@ -170,13 +159,7 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
         return
     before = await _read(shell, step.domain, path)
     content = render_quarantine(step.entries).encode()
-    given = {
-        "target": path,
-        "expected": _digest(before),
-        "sha256": _digest(content),
-        "unfinished": _beside(path, token),
-        "obsolete": dom0.candidate_path(step.domain),
-    }
+    given = _replacing(path, before, content, token, dom0.candidate_path(step.domain))
     await shell.act(step.domain, "writing the quarantine failed", _WRITE, given, input=[content])
 
 
@@ -210,13 +193,7 @@ async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None
             address_of(shell.host, step.domain),
         ) from None
     content = text.encode(errors="surrogateescape")
-    given = {
-        "target": path,
-        "expected": _digest(before),
-        "sha256": _digest(content),
-        "unfinished": _beside(path, token),
-        "obsolete": "",
-    }
+    given = _replacing(path, before, content, token)
     script = _WRITE.replace("umask 077", "umask 022")  # what others could read before they still can
     await shell.act(step.domain, "setting autostart failed", script, given, input=[content])
 
@@ -237,6 +214,17 @@ async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, an
             address,
         )
     return content
+
+
+def _replacing(path: str, before: bytes | None, content: bytes, token: str, obsolete: str = "") -> dict[str, str]:
+    """What _WRITE is given to put `content` in place of what was read before; `obsolete` is removed after that."""
+    return {
+        "target": path,
+        "expected": _digest(before),
+        "sha256": _digest(content),
+        "unfinished": _beside(path, token),
+        "obsolete": obsolete,
+    }
 
 
 def _digest(content: bytes | None) -> str:
