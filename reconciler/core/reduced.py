@@ -54,11 +54,16 @@ def without_boot(host: Host, change: Change) -> Change | None:
     if guest.running is not None:
         part, fields, _ = defer(host, guest.running, target, change.fields)
     elif guest.config is not None:
-        part, fields = replace(with_kept(guest.config, target), state=guest.config.state), ()
+        part, fields = _kept(guest.config, target), ()
     else:
         return None
     rest = make_acting(host, guest, Action.UPDATE, change.reason, part, fields)
     return rest if rest.acts else None
+
+
+def _kept(definition: Domain, target: Domain) -> Domain:
+    """With what must outlive the spec. That it is to run does not: it would be started as it is."""
+    return replace(with_kept(definition, target), state=definition.state)
 
 
 def postponed(host: Host, change: Change, why: str) -> Change:
@@ -68,6 +73,6 @@ def postponed(host: Host, change: Change, why: str) -> Change:
     if guest is None or target is None or guest.config is None or guest.unproven or guest.candidate is not None:
         return alone
     now = guest.running or guest.config
-    kept = replace(with_kept(now, target), state=now.state, policy=target.policy)
+    kept = replace(_kept(now, target), policy=target.policy)
     update = make_acting(host, guest, Action.UPDATE, why, kept, ())
     return replace(update, waits_for=alone.waits_for) if kept != now and update.acts else alone

@@ -197,7 +197,8 @@ class GitSource:
         """Who signed it, if that was asked; raises GitError when it is refused."""
         if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
             raise GitError(_rewound(head, accepted.commit, self._folder))
-        return self._judge(head, accepted.rules or self._first if accepted is not None else self._first)
+        rules = accepted.rules if accepted is not None else None
+        return self._judge(head, rules or self._first)
 
     def _judge(self, commit: str, rules: Rules) -> str | None:
         """Who signed a commit, if that was asked; raises GitError when the rules refuse the commit."""
@@ -242,7 +243,7 @@ class GitSource:
     def _last_accepted(self) -> Accepted | None:
         with suppress(FileNotFoundError):
             try:
-                return _ACCEPTED.validate_json((self._accepted_file).read_bytes())
+                return _ACCEPTED.validate_json(self._accepted_file.read_bytes())
             except ValidationError:
                 raise GitError(_forgotten(self._folder)) from None
         return None

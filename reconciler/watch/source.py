@@ -39,7 +39,7 @@ class Source(Protocol):
         """Call `ask` whenever there may be something new, until cancelled. Only a hint: each pass reads anyway."""
 
     def stop(self) -> None:
-        """End what goes on, so that nobody waits for it; called once, when nothing more is to be read."""
+        """End what goes on, so that nobody waits for it; nothing more is read after that. Again does no harm."""
 
 
 class LocalSource:
