@@ -18,10 +18,10 @@ from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, Sourc
 from reconciler.core.resolve.host import resolve_host
 from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
 from reconciler.core.units import printable
-from reconciler.hypervisors.xl_cfg import read_file
-from reconciler.hypervisors.xl_grammar import TEXT_MAX, XlCfgError, parse_cfg
 from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.specs import TreeReading, read_tree
+from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg
+from reconciler.texts.config_file import read_file
 
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
 

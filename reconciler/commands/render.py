@@ -11,9 +11,9 @@ from reconciler.commands.session import find_domain, open_session, specs_option
 from reconciler.commands.settings import Settings
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Domain
-from reconciler.hypervisors.xl_cfg import render_file
 from reconciler.reconcile import complete
 from reconciler.specs import TreeReading, read_tree
+from reconciler.texts.config_file import render_file
 
 
 @click.command(short_help="Print the xl.cfg that would be written for a domain.")

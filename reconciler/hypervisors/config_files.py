@@ -12,8 +12,8 @@ from reconciler.core.state import address_of
 from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.hypervisors.autostart import write_list
 from reconciler.hypervisors.dom0_shell import Dom0Shell
-from reconciler.hypervisors.quarantine import render_quarantine
-from reconciler.hypervisors.xl_cfg import as_proven, render_file, split_mark
+from reconciler.texts.config_file import as_proven, render_file, split_mark
+from reconciler.texts.quarantine_file import render_quarantine
 
 # `expected` is the digest of the file that was judged before, so that nothing written since is lost.
 _REPLACE = """

@@ -21,11 +21,11 @@ from reconciler.core.steps import (
     WriteConfig,
     domain_of,
 )
-from reconciler.hypervisors.quarantine import render_quarantine
 from reconciler.hypervisors.simulated_draft import Draft
 from reconciler.hypervisors.simulated_store import StoredFile
 from reconciler.hypervisors.simulated_view import new_disk
-from reconciler.hypervisors.xl_cfg import as_proven, render_file
+from reconciler.texts.config_file import as_proven, render_file
+from reconciler.texts.quarantine_file import render_quarantine
 
 FileStep = (
     StageImage

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Power, address_of
 from reconciler.hypervisors.connection import Connection, Result
-from reconciler.hypervisors.xl_output import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")

@@ -20,9 +20,9 @@ from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
 from reconciler.hypervisors.connection import Result
 from reconciler.hypervisors.xl_commands import Xl, reason_of
-from reconciler.hypervisors.xl_live import overlay
 from reconciler.hypervisors.xl_look import CONSOLE_LOG
-from reconciler.hypervisors.xl_output import Row
+from reconciler.texts.listing import Row
+from reconciler.texts.running import overlay
 
 POLL_SECONDS = 1.0
 _NAME_FREE_SECONDS = 60  # clean-up of disks and interfaces after a shutdown; some dom0s are slow at it

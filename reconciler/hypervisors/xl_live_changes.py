@@ -16,8 +16,8 @@ from reconciler.core.state import Vif, address_of
 from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.hypervisors.dom0_shell import Dom0Shell
 from reconciler.hypervisors.xl_commands import Xl, reason_of
-from reconciler.hypervisors.xl_devices import device_path, disk_spec, vif_spec
 from reconciler.hypervisors.xl_lifecycle import POLL_SECONDS, wait_for_free
+from reconciler.texts.devices import device_path, disk_spec, vif_spec
 
 _STUCK_SECONDS = 60  # a balloon that has not moved for so long will not move any more
 _BALLOON_SECONDS = 900

@@ -9,7 +9,7 @@ from reconciler.core.diagnostics import world_error
 from reconciler.core.state import Look, Power
 from reconciler.hypervisors.connection import Result
 from reconciler.hypervisors.xl_commands import COMES_BACK
-from reconciler.hypervisors.xl_output import XlOutputError, parse_list
+from reconciler.texts.listing import XlOutputError, parse_list
 
 PROBE_SECONDS = 5
 _CONNECTED = "4"

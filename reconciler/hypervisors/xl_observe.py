@@ -24,9 +24,9 @@ from reconciler.hypervisors.base import Question
 from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.digest_cache import DigestCache
 from reconciler.hypervisors.dom0 import Dom0, dom0_of
-from reconciler.hypervisors.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.hypervisors.xl_events import listen
-from reconciler.hypervisors.xl_output import XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
+from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
 
 _OBSERVE_SECONDS = 120
 _HASH_SECONDS = 600  # the first pass over a host may have many images to read

@@ -28,8 +28,8 @@ from reconciler.core.steps import (
 from reconciler.hypervisors import config_files, images, storage
 from reconciler.hypervisors.dom0 import Dom0
 from reconciler.hypervisors.dom0_shell import Dom0Shell
-from reconciler.hypervisors.quarantine import parse_quarantine
-from reconciler.hypervisors.xl_cfg import render_file, split_mark
+from reconciler.texts.config_file import render_file, split_mark
+from reconciler.texts.quarantine_file import parse_quarantine
 
 from .conftest import write_tool
 

@@ -16,9 +16,9 @@ from reconciler.core.diagnostics import ReconcilerError
 from reconciler.core.state import Domain, HostSettings, Owner, Power, Quarantined
 from reconciler.hypervisors import xl_observe
 from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.quarantine import parse_quarantine, render_quarantine
-from reconciler.hypervisors.xl_cfg import render_file
 from reconciler.hypervisors.xl_observe import XlObserver
+from reconciler.texts.config_file import render_file
+from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 
 from .conftest import INFO, TABLE_HEAD, running_json, table_row, write_tool
 

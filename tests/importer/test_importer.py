@@ -18,12 +18,12 @@ from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, co
 from reconciler.core.resolve.host import resolve_host
 from reconciler.core.spec import INTERFACE
 from reconciler.core.state import Disk, Domain, Host, HostSettings, Power, Vif
-from reconciler.hypervisors.guests import Instance, assemble_guests
-from reconciler.hypervisors.xl_cfg import read_file, render_file
-from reconciler.hypervisors.xl_grammar import Value, XlCfgError, parse_cfg, quote
-from reconciler.hypervisors.xl_reader import OWN_KEYS
 from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.specs.toml import parse_toml
+from reconciler.texts.cfg_grammar import Value, XlCfgError, parse_cfg, quote
+from reconciler.texts.cfg_reader import OWN_KEYS
+from reconciler.texts.config_file import read_file, render_file
+from reconciler.texts.guests import Instance, assemble_guests
 from tests.strategies import domains, texts
 from tests.xl.recorded import UUID, running_json
 

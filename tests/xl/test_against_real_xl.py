@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.state import Domain, Image
-from reconciler.hypervisors.xl_cfg import read_file, render_file
-from reconciler.hypervisors.xl_devices import pci_address, rate_of, read_disk, read_vif
-from reconciler.hypervisors.xl_grammar import XlCfgError, parse_cfg
-from reconciler.hypervisors.xl_live import overlay
+from reconciler.texts.cfg_grammar import XlCfgError, parse_cfg
+from reconciler.texts.config_file import read_file, render_file
+from reconciler.texts.devices import pci_address, rate_of, read_disk, read_vif
+from reconciler.texts.running import overlay
 from tests.strategies import domains, texts
 from tests.xl.oracle.real_xl import RealXl
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.core.state import Disk, Domain, Image, Vif, fingerprint
-from reconciler.hypervisors.xl_cfg import MARK_PREFIX, read_file, render_body, render_file
+from reconciler.texts.config_file import MARK_PREFIX, read_file, render_body, render_file
 from tests.strategies import domains
 
 KERNEL = Image(sha256="3f2a" * 16, path="/var/lib/xen/kernels/web/vmlinuz.3f2a3f2a3f2a")
@@ -116,7 +116,7 @@ def test_a_file_that_was_read_before_is_read_with_the_digests_of_now(key: str, h
 def test_a_file_that_did_not_change_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     text = render_file(replace(WEB, name="unchanged"), "default", None)
     first = read_file(text, {KERNEL.path: KERNEL.sha256})
-    monkeypatch.setattr("reconciler.hypervisors.xl_cfg.read_values", None)
+    monkeypatch.setattr("reconciler.texts.config_file.read_values", None)
     assert read_file(text, {KERNEL.path: KERNEL.sha256, "/boot/another": "beef" * 16}) == first
 
 

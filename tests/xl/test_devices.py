@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.core.state import Disk, Vif
-from reconciler.hypervisors.xl_devices import (
+from reconciler.texts.devices import (
     PciAddress,
     disk_spec,
     kind_of,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.hypervisors.xl_grammar import TEXT_MAX, Number, XlCfgError, number_of, parse_cfg, quote
+from reconciler.texts.cfg_grammar import TEXT_MAX, Number, XlCfgError, number_of, parse_cfg, quote
 from tests.strategies import texts
 
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 
 from reconciler.core.state import Domain, Guest, Image, Owner, Power
-from reconciler.hypervisors.guests import Instance, assemble_guests, instances_of
-from reconciler.hypervisors.xl_cfg import render_file
-from reconciler.hypervisors.xl_output import Row
+from reconciler.texts.config_file import render_file
+from reconciler.texts.guests import Instance, assemble_guests, instances_of
+from reconciler.texts.listing import Row
 from tests.strategies import domains
 from tests.xl.recorded import UUID, running_json
 from tests.xl.test_live import FILE

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.state import Disk, Domain, Image, Vif
-from reconciler.hypervisors.xl_live import overlay
+from reconciler.texts.running import overlay
 from tests.xl.recorded import UUID, running_json
 
 KERNEL = Image(sha256="ab" * 32, path="/boot/guest/vmlinuz")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.state import Power
-from reconciler.hypervisors.xl_output import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long, power_of
+from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long, power_of
 
 INFO = """\
 host                   : xenhost-a

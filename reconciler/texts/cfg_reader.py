@@ -1,7 +1,7 @@
 """The values of a config file as a `Domain`, by xl's own rules and defaults (tools/xl/xl_parse.c).
 
-Called by `xl_cfg` for files of ours and of anybody else. What xl refuses is a problem. What it leaves out itself, and
-what a domain spec has no word for, is noted and left out here, too.
+Called by `config_file` for files of ours and of anybody else. What xl refuses is a problem. What it leaves out itself,
+and what a domain spec has no word for, is noted and left out here, too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Literal
 
 from reconciler.core.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
-from reconciler.hypervisors.xl_devices import pci_address, read_disk, read_vif
-from reconciler.hypervisors.xl_grammar import Number, Value, number_of
+from reconciler.texts.cfg_grammar import Number, Value, number_of
+from reconciler.texts.devices import pci_address, read_disk, read_vif
 
 MEMORY_DEFAULT_KIB = 32 * 1024  # what libxl gives a domain whose file names neither memory nor maxmem
 _EVENTS = "on_poweroff on_reboot on_crash on_watchdog"

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.core.state import Domain, Guest, Owner, Power
-from reconciler.hypervisors.quarantine import parse_quarantine
-from reconciler.hypervisors.xl_cfg import ConfigFile, read_file
-from reconciler.hypervisors.xl_live import overlay, untold
-from reconciler.hypervisors.xl_output import Row
+from reconciler.texts.config_file import ConfigFile, read_file
+from reconciler.texts.listing import Row
+from reconciler.texts.quarantine_file import parse_quarantine
+from reconciler.texts.running import overlay, untold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from reconciler.core.state import Disk, Domain, Image, Vif
 from reconciler.core.vdev import devid_of
-from reconciler.hypervisors.xl_devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
-from reconciler.hypervisors.xl_reader import MEMORY_DEFAULT_KIB
+from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
+from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
 
 _Json = Mapping[str, Any]
 

@@ -17,9 +17,9 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from reconciler.core.state import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
-from reconciler.hypervisors.xl_devices import disk_spec, vif_spec
-from reconciler.hypervisors.xl_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
-from reconciler.hypervisors.xl_reader import EVENTS, IMAGE_KEYS, OWN_KEYS, read_values
+from reconciler.texts.cfg_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
+from reconciler.texts.cfg_reader import EVENTS, IMAGE_KEYS, OWN_KEYS, read_values
+from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."

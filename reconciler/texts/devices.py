@@ -1,6 +1,6 @@
 """Device specs inside xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`, read and written.
 
-Called by `xl_cfg` for files, by `xl_output` to compare rates and addresses, and by the xl host for hotplug arguments.
+Called by `config_file` for files, by `listing` to compare rates and addresses, by the xl host for hotplug arguments.
 Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to 4.21).
 """
 
@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 from reconciler.core.state import Disk, Vif
 from reconciler.core.vdev import devid_of
-from reconciler.hypervisors.xl_grammar import number_of
+from reconciler.texts.cfg_grammar import number_of
 
 _FORMATS = ("raw", "qcow", "qcow2", "vhd", "empty", "qed")
 _BACKENDS = ("phy", "tap", "qdisk", "standalone")

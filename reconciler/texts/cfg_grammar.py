@@ -1,4 +1,4 @@
-"""The grammar of xl.cfg files: text in, values out. Called by `xl_cfg`, which knows what the keys mean.
+"""The grammar of xl.cfg files: text in, values out. Called by `config_file`, which knows what the keys mean.
 
 It follows xl's own scanner (tools/libs/util/libxlu_cfg_l.l and _y.y), down to its surprises: a file whose last line is
 a comment needs a newline at its end, Windows line ends are refused, a key given twice has its last value.
