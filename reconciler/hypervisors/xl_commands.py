@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import Power, address_of
-from reconciler.hypervisors.connection import Connection, Result
+from reconciler.dom0.connection import Connection, Result
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 
 from reconciler.core.diagnostics import ReconcilerError
-from reconciler.hypervisors.connection import Connection
+from reconciler.dom0.connection import Connection
 
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0

@@ -38,11 +38,12 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
+from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0.connection import Connection
+from reconciler.dom0.lock import HostLock
+from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.health import await_ready
-from reconciler.hypervisors import config_files, images, storage, xl_lifecycle, xl_live_changes
-from reconciler.hypervisors.connection import Connection
-from reconciler.hypervisors.dom0_shell import Dom0Shell, open_shell
-from reconciler.hypervisors.host_lock import HostLock
+from reconciler.hypervisors import xl_lifecycle, xl_live_changes
 from reconciler.hypervisors.xl_commands import Xl
 from reconciler.hypervisors.xl_look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
 
@@ -81,12 +82,12 @@ class XlExecutor:
             case SweepImages():
                 await images.sweep(shell, step)
             case CreateDisk():
-                await storage.create(shell, step, token)
+                await disks.create(shell, step, token)
             case GrowDisk():
-                if said := await storage.grow(shell, step):
+                if said := await disks.grow(shell, step):
                     report(said)
             case DeleteDisk():
-                await storage.delete(shell, step)
+                await disks.delete(shell, step)
             case WriteConfig():
                 await config_files.write(shell, step, self._fleet, self._commit, token)
             case PromoteConfig():

@@ -18,7 +18,7 @@ from reconciler.core.diagnostics import ReconcilerError, refused, world_error
 from reconciler.core.memory import needed_kib
 from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
-from reconciler.hypervisors.connection import Result
+from reconciler.dom0.connection import Result
 from reconciler.hypervisors.xl_commands import Xl, reason_of
 from reconciler.hypervisors.xl_look import CONSOLE_LOG
 from reconciler.texts.listing import Row

@@ -14,7 +14,7 @@ from typing import Any
 from reconciler.core.diagnostics import refused
 from reconciler.core.state import Vif, address_of
 from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.shell import Dom0Shell
 from reconciler.hypervisors.xl_commands import Xl, reason_of
 from reconciler.hypervisors.xl_lifecycle import POLL_SECONDS, wait_for_free
 from reconciler.texts.devices import device_path, disk_spec, vif_spec

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reconciler.core.diagnostics import world_error
 from reconciler.core.state import Look, Power
-from reconciler.hypervisors.connection import Result
+from reconciler.dom0.connection import Result
 from reconciler.hypervisors.xl_commands import COMES_BACK
 from reconciler.texts.listing import XlOutputError, parse_list
 

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import FileFact, Guest, Host, HostSettings, Owner, Power
-from reconciler.hypervisors import autostart
+from reconciler.dom0 import autostart
+from reconciler.dom0.connection import Connection, Result
+from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.connection import Connection, Result
 from reconciler.hypervisors.digest_cache import DigestCache
-from reconciler.hypervisors.dom0 import Dom0, dom0_of
 from reconciler.hypervisors.xl_events import listen
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.state import Disk, Domain, HostSettings, Image, Vif
-from reconciler.hypervisors.connection import Connection
-from reconciler.hypervisors.dom0 import Dom0
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.connection import Connection
+from reconciler.dom0.layout import Dom0
+from reconciler.dom0.shell import Dom0Shell
 
 UUID = "00000002-1111-2222-3333-444444444444"
 INFO = """host                   : xenhost

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.hypervisors.autostart import UNNUMBERED, read_links, read_list, write_list
-from reconciler.hypervisors.dom0 import Dom0
+from reconciler.dom0.autostart import UNNUMBERED, read_links, read_list, write_list
+from reconciler.dom0.layout import Dom0
 
 DEBIAN = Dom0(flavour="debian", config_dir="/etc/xen", kernel_dir="/var/lib/xen/kernels")
 

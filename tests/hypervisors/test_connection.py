@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.hypervisors import connection as module
-from reconciler.hypervisors.connection import Connection
+from reconciler.dom0 import connection as module
+from reconciler.dom0.connection import Connection
 
 from .conftest import write_tool
 

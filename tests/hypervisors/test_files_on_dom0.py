@@ -25,9 +25,9 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.hypervisors import config_files, images, storage
-from reconciler.hypervisors.dom0 import Dom0
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0.layout import Dom0
+from reconciler.dom0.shell import Dom0Shell
 from reconciler.texts.config_file import render_file, split_mark
 from reconciler.texts.quarantine_file import parse_quarantine
 
@@ -144,7 +144,7 @@ class TestDisks:
 
     @pytest.mark.parametrize("allocate", ["sparse", "full"])
     async def test_a_disk_has_its_size_and_room_only_if_asked(self, shell: Dom0Shell, root: str, allocate: str) -> None:
-        await storage.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/a b.img", allocate=allocate)), "t")
+        await disks.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/a b.img", allocate=allocate)), "t")
         found = Path(f"{root}/a b.img").stat()
         assert found.st_size == 1 << 20
         assert (found.st_blocks * 512 >= 1 << 20) is (allocate == "full")
@@ -153,7 +153,7 @@ class TestDisks:
     async def test_a_source_is_cloned_and_grown(self, shell: Dom0Shell, root: str) -> None:
         Path(f"{root}/template").write_bytes(KERNEL)
         disk = disk_at(f"{root}/web.img", source=f"{root}/template")
-        await storage.create(shell, CreateDisk(domain="web", disk=disk), "t")
+        await disks.create(shell, CreateDisk(domain="web", disk=disk), "t")
         assert Path(disk.target).read_bytes() == KERNEL.ljust(1 << 20, b"\0")
 
     async def test_what_is_there_is_never_overwritten(self, shell: Dom0Shell, root: str) -> None:
@@ -161,12 +161,12 @@ class TestDisks:
         Path(f"{root}/dangling.img").symlink_to(f"{root}/elsewhere")
         for name in ("web.img", "dangling.img"):
             with pytest.raises(ReconcilerError, match="exists already"):
-                await storage.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/{name}")), "t")
+                await disks.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/{name}")), "t")
         assert Path(f"{root}/web.img").read_text() == "precious"
         assert not Path(f"{root}/elsewhere").exists()
 
     async def test_of_two_at_once_one_makes_the_disk(self, shell: Dom0Shell, root: str) -> None:
-        steps = [storage.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/x.img")), t) for t in "ab"]
+        steps = [disks.create(shell, CreateDisk(domain="web", disk=disk_at(f"{root}/x.img")), t) for t in "ab"]
         results = await asyncio.gather(*steps, return_exceptions=True)
         assert sorted(isinstance(result, ReconcilerError) for result in results) == [False, True]
         assert Path(f"{root}/x.img").stat().st_size == 1 << 20
@@ -191,21 +191,21 @@ class TestDisks:
         given = {key: value.format(root=root) if isinstance(value, str) else value for key, value in changes.items()}
         disk = disk_at(f"{root}/x.img", **given)
         with pytest.raises(ReconcilerError, match=problem):
-            await storage.create(shell, CreateDisk(domain="web", disk=disk), "t")
+            await disks.create(shell, CreateDisk(domain="web", disk=disk), "t")
         assert names_in(root) == ["large", "out"]
 
     async def test_growing_only_ever_grows(self, shell: Dom0Shell, root: str) -> None:
         path = Path(f"{root}/web.img")
         path.write_bytes(b"x" * (2 << 20))
-        await storage.grow(shell, GrowDisk(domain="web", disk=disk_at(str(path)), attached=False))
+        await disks.grow(shell, GrowDisk(domain="web", disk=disk_at(str(path)), attached=False))
         assert path.stat().st_size == 2 << 20
-        await storage.grow(shell, GrowDisk(domain="web", disk=disk_at(str(path), size_bytes=3 << 20), attached=False))
+        await disks.grow(shell, GrowDisk(domain="web", disk=disk_at(str(path), size_bytes=3 << 20), attached=False))
         assert path.read_bytes() == (b"x" * (2 << 20)).ljust(3 << 20, b"\0")
 
     async def test_deleting_twice_is_deleting_once(self, shell: Dom0Shell, xen: Path, root: str) -> None:
         Path(f"{root}/web.img").touch()
         for _ in range(2):
-            await storage.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
+            await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
         assert names_in(root) == []
 
     async def test_a_disk_that_someone_has_is_not_deleted(
@@ -218,7 +218,7 @@ class TestDisks:
         Path(f"{settings.config_dir}/other.cfg").write_text(f"disk = [ '{root}/named.img,raw,xvda,w' ]\n")
         for name in ("web.img", "named.img"):
             with pytest.raises(ReconcilerError) as caught:
-                await storage.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/{name}")))
+                await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/{name}")))
             assert caught.value.diagnostics[0].kind is Kind.REFUSED
         assert names_in(root) == ["named.img", "same.img", "web.img"]
 
@@ -227,7 +227,7 @@ class TestDisks:
     ) -> None:
         Path(f"{root}/web.img").touch()
         Path(f"{settings.config_dir}/web.cfg").write_text(f"disk = [ '{root}/web.img,raw,xvda,w' ]\n")
-        await storage.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
+        await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
         assert names_in(root) == []
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.hypervisors import host_lock
-from reconciler.hypervisors.dom0 import Dom0
-from reconciler.hypervisors.dom0_shell import Dom0Shell
-from reconciler.hypervisors.host_lock import HostLock
+from reconciler.dom0 import lock as host_lock
+from reconciler.dom0.layout import Dom0
+from reconciler.dom0.lock import HostLock
+from reconciler.dom0.shell import Dom0Shell
 
 pytestmark = pytest.mark.anyio
 

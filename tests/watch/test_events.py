@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.dom0.connection import Connection
 from reconciler.hypervisors import xl_events
-from reconciler.hypervisors.connection import Connection
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, Triggers
 from tests.hypervisors.conftest import tools_on_path, write_tool, write_xl
 from tests.transcript import write_files

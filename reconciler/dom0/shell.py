@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from reconciler.core.diagnostics import ReconcilerError, refused, world_error
 from reconciler.core.state import HostSettings, address_of
-from reconciler.hypervisors.connection import Connection
-from reconciler.hypervisors.dom0 import Dom0, dom0_of
+from reconciler.dom0.connection import Connection
+from reconciler.dom0.layout import Dom0, dom0_of
 
 _FAILED, _REFUSED = 64, 65
 

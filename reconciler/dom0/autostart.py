@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 
-from reconciler.hypervisors.dom0 import Dom0
+from reconciler.dom0.layout import Dom0
 
 UNNUMBERED = 1000
 """The order of what was not numbered by us: behind all that was (numbers go to 999)."""

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from reconciler.core.diagnostics import refused, world_error
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.shell import Dom0Shell
 
 HEARTBEAT_SECONDS = 5
 SILENCE_SECONDS = 30

@@ -11,7 +11,7 @@ import posixpath
 from reconciler.core.diagnostics import refused
 from reconciler.core.state import Disk, address_of
 from reconciler.core.steps import CreateDisk, DeleteDisk, GrowDisk
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.shell import Dom0Shell
 
 _COPY_SECONDS = 4 * 3600  # cloning a large image, or writing every block of one
 _QUICK_SECONDS = 300

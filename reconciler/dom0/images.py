@@ -13,7 +13,7 @@ from pathlib import Path
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.core.state import Image, address_of
 from reconciler.core.steps import StageImage, SweepImages
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.shell import Dom0Shell
 
 _CHUNK_BYTES = 256 * 1024
 _STAGE_SECONDS = 900  # a large ramdisk over a slow line

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
-from reconciler.hypervisors.ssh_errors import explain
+from reconciler.dom0.ssh_errors import explain
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024

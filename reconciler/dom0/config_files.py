@@ -10,8 +10,8 @@ import hashlib
 from reconciler.core.diagnostics import refused, world_error
 from reconciler.core.state import address_of
 from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
-from reconciler.hypervisors.autostart import write_list
-from reconciler.hypervisors.dom0_shell import Dom0Shell
+from reconciler.dom0.autostart import write_list
+from reconciler.dom0.shell import Dom0Shell
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import render_quarantine
 
