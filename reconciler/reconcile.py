@@ -290,7 +290,7 @@ def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observ
         from reconciler.hypervisors.simulated import SimulatedObserver
 
         return SimulatedObserver(settings, fleet, state_dir)
-    from reconciler.hypervisors.xl_observe import XlObserver
+    from reconciler.xl.observe import XlObserver
 
     return XlObserver(settings, fleet, state_dir)
 
@@ -303,8 +303,8 @@ def open_executor(
         from reconciler.hypervisors.simulated import SimulatedExecutor
 
         return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
-    from reconciler.hypervisors.xl_execute import XlExecutor
-    from reconciler.hypervisors.xl_observe import XlObserver
+    from reconciler.xl.execute import XlExecutor
+    from reconciler.xl.observe import XlObserver
 
     connection = observer.connection if isinstance(observer, XlObserver) else None
     return XlExecutor(settings, desired.fleet, desired.commit, spec_root, connection=connection)

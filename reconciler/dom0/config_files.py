@@ -1,6 +1,6 @@
 """Config files, candidates and autostart on a dom0: only files, links and names that are ours are ever touched.
 
-Called by `xl_execute` for WriteConfig, PromoteConfig, RemoveConfig, SetQuarantine and SetAutostart.
+Called by `execute` for WriteConfig, PromoteConfig, RemoveConfig, SetQuarantine and SetAutostart.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Disks on a dom0: files and logical volumes, made, grown and deleted.
 
-Called by `xl_execute` for CreateDisk, GrowDisk and DeleteDisk. A disk is made under another name and gets its own only
+Called by `execute` for CreateDisk, GrowDisk and DeleteDisk. A disk is made under another name and gets its own only
 when it is whole, in a way that cannot replace one that is there; nothing is ever made smaller.
 """
 

@@ -1,6 +1,6 @@
 """Staging kernels and ramdisks: domains run only from files that were copied, verified and named by their content.
 
-Called by `xl_execute` for StageImage and SweepImages.
+Called by `execute` for StageImage and SweepImages.
 """
 
 from __future__ import annotations

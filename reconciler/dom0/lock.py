@@ -1,6 +1,6 @@
 """One apply a host: a lock on the dom0 itself, so that it counts for whoever runs this, from whichever machine.
 
-Used by `xl_execute`. A shell on the host holds the lock as long as it hears from us. It lets go when its stdin closes
+Used by `execute`. A shell on the host holds the lock as long as it hears from us. It lets go when its stdin closes
 (we ended or were killed) and when nothing was heard for a while (the network vanished). No other process inherits it:
 xl, whose daemons live as long as their domains, runs from other shells.
 """

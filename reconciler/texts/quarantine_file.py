@@ -1,6 +1,6 @@
 """The failed boots of a domain as a file on its host (`<kernel_dir>/<domain>/quarantine.json`). Pure.
 
-Written by `config_files`, read by `xl_observe`. It is on the host, so that no controller tries them again.
+Written by `config_files`, read by `observe`. It is on the host, so that no controller tries them again.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler import reconcile
 from reconciler.hypervisors.simulated import SimulatedObserver
-from reconciler.hypervisors.xl_observe import XlObserver
+from reconciler.xl.observe import XlObserver
 from tests.cli.conftest import Run
 from tests.hypervisors.conftest import INFO, TABLE_HEAD, table_row, write_tool
 from tests.transcript import write_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.hypervisors.digest_cache import DigestCache
+from reconciler.xl.digest_cache import DigestCache
 
 
 def test_a_digest_outlives_the_process(tmp_path: Path) -> None:

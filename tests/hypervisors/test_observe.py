@@ -14,11 +14,11 @@ import pytest
 
 from reconciler.core.diagnostics import ReconcilerError
 from reconciler.core.state import Domain, HostSettings, Owner, Power, Quarantined
-from reconciler.hypervisors import xl_observe
 from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.xl_observe import XlObserver
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
+from reconciler.xl import observe
+from reconciler.xl.observe import XlObserver
 
 from .conftest import INFO, TABLE_HEAD, running_json, table_row, write_tool
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xl_observe, "_SECOND_LOOK_SECONDS", 0)
+    monkeypatch.setattr(observe, "_SECOND_LOOK_SECONDS", 0)
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ async def test_disks_are_known_by_what_they_are_whoever_names_them(
     ],
 )
 def test_autoballoon_as_xl_decides_it(conf: str, command_line: str, expected: bool) -> None:
-    assert xl_observe._autoballoon({"/etc/xen/xl.conf": conf}, "dom0_mem=" in command_line) is expected
+    assert observe._autoballoon({"/etc/xen/xl.conf": conf}, "dom0_mem=" in command_line) is expected
 
 
 async def test_what_was_there_and_is_gone_is_looked_for_again(
@@ -277,5 +277,5 @@ async def test_observing_changes_nothing(observer: XlObserver, settings: HostSet
 
 
 def test_the_script_is_plain_sh() -> None:
-    text = resources("reconciler.hypervisors").joinpath("observe.sh").read_text()
+    text = resources("reconciler.xl").joinpath("observe.sh").read_text()
     assert subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=False).returncode == 0

@@ -13,9 +13,9 @@ import pytest
 from reconciler.core.diagnostics import Kind, ReconcilerError
 from reconciler.core.state import Domain, HostSettings, Power, Ready, Vif
 from reconciler.core.steps import AttachVif, AwaitReady, DetachVif, SetMemory, SetScheduler, SetVcpus, Shutdown, Start
-from reconciler.hypervisors import xl_execute, xl_lifecycle, xl_live_changes
-from reconciler.hypervisors.xl_execute import XlExecutor
-from reconciler.hypervisors.xl_look import CONSOLE_LOG, LOOK
+from reconciler.xl import execute, lifecycle, live_changes
+from reconciler.xl.execute import XlExecutor
+from reconciler.xl.look import CONSOLE_LOG, LOOK
 
 from .conftest import INFO, TABLE_HEAD, UUID, running_json, table_row, write_tool
 
@@ -27,7 +27,7 @@ OTHER_UUID = "11111111-1111-2222-3333-444444444444"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """The waits of a real host, thirty times shorter."""
-    for module in (xl_lifecycle, xl_live_changes):
+    for module in (lifecycle, live_changes):
         for name in [name for name in vars(module) if name.endswith("_SECONDS")]:
             if name != "_CREATE_SECONDS":
                 monkeypatch.setattr(module, name, getattr(module, name) / 30)
@@ -108,8 +108,8 @@ class TestStart:
         log = tmp_path / "console.log"
         log.write_text("an earlier life: login:\n")
         find_log = f"log={log}\n"
-        monkeypatch.setattr(xl_lifecycle, "_CREATE", xl_lifecycle._CREATE.replace(CONSOLE_LOG, find_log))
-        monkeypatch.setattr(xl_execute, "LOOK", LOOK.replace(CONSOLE_LOG, find_log))
+        monkeypatch.setattr(lifecycle, "_CREATE", lifecycle._CREATE.replace(CONSOLE_LOG, find_log))
+        monkeypatch.setattr(execute, "LOOK", LOOK.replace(CONSOLE_LOG, find_log))
         guests.show()
         guests.on("create", guests.later("up", table_row("web", 5)))
         await executor.execute(step, ignore)

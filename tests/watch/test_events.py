@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.dom0.connection import Connection
-from reconciler.hypervisors import xl_events
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, Triggers
+from reconciler.xl import events
 from tests.hypervisors.conftest import tools_on_path, write_tool, write_xl
 from tests.transcript import write_files
 from tests.watch.conftest import SOON_SECONDS, Begin, FakeClock, World, until
@@ -140,12 +140,12 @@ def test_one_pass_does_not_listen(world: World, xenstore: Xenstore, begin: Begin
 
 
 def test_what_happened_while_nobody_heard_is_looked_for(xenstore: Xenstore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xl_events, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(events, "_FIRST_WAIT_SECONDS", 0.01)
     nudges: list[float] = []
 
     async def listen() -> None:
         listener = asyncio.create_task(
-            xl_events.listen(Connection("alpha"), lambda: nudges.append(time.monotonic()), pytest.fail)
+            events.listen(Connection("alpha"), lambda: nudges.append(time.monotonic()), pytest.fail)
         )
         await asyncio.to_thread(until, lambda: xenstore.watchers)
         await asyncio.sleep(0.3)

@@ -23,10 +23,10 @@ from reconciler.dom0 import autostart
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.digest_cache import DigestCache
-from reconciler.hypervisors.xl_events import listen
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.xl.digest_cache import DigestCache
+from reconciler.xl.events import listen
 
 _OBSERVE_SECONDS = 120
 _HASH_SECONDS = 600  # the first pass over a host may have many images to read
@@ -94,7 +94,7 @@ class XlObserver:
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-        return assignments + resources("reconciler.hypervisors").joinpath("observe.sh").read_text()
+        return assignments + resources("reconciler.xl").joinpath("observe.sh").read_text()
 
     def _host(self, question: Question, answer: _Answer) -> Host:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)

@@ -1,7 +1,7 @@
 """Carrying out steps on a host whose toolstack is xl.
 
 Called by `apply` through the Executor protocol. Which module does what: `images` and `storage` files, `config_files`
-what xl and xendomains read, `xl_lifecycle` starting and shutting down, `xl_live_changes` running domains.
+what xl and xendomains read, `lifecycle` starting and shutting down, `live_changes` running domains.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ from reconciler.dom0.connection import Connection
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.health import await_ready
-from reconciler.hypervisors import xl_lifecycle, xl_live_changes
-from reconciler.hypervisors.xl_commands import Xl
-from reconciler.hypervisors.xl_look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
+from reconciler.xl import lifecycle, live_changes
+from reconciler.xl.commands import Xl
+from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
 
 
 class XlExecutor:
@@ -101,21 +101,21 @@ class XlExecutor:
             case Start():
                 await self._start(shell, step, report)
             case Shutdown():
-                await xl_lifecycle.shut_down(self._xl, step, report)
+                await lifecycle.shut_down(self._xl, step, report)
             case AwaitReady():
                 await await_ready(self, step)
             case SetMemory():
-                await xl_live_changes.set_memory(self._xl, step, report)
+                await live_changes.set_memory(self._xl, step, report)
             case SetVcpus():
-                await xl_live_changes.set_vcpus(self._xl, step, report)
+                await live_changes.set_vcpus(self._xl, step, report)
             case SetScheduler():
-                await xl_live_changes.set_scheduler(self._xl, step)
+                await live_changes.set_scheduler(self._xl, step)
             case AttachVif():
-                await xl_live_changes.attach_vif(self._xl, shell, step)
+                await live_changes.attach_vif(self._xl, shell, step)
             case DetachVif():
-                await xl_live_changes.detach_vif(self._xl, step)
+                await live_changes.detach_vif(self._xl, step)
             case AttachDisk():
-                await xl_live_changes.attach_disk(self._xl, shell, step)
+                await live_changes.attach_disk(self._xl, shell, step)
             case _:
                 assert_never(step)
 
@@ -156,7 +156,7 @@ class XlExecutor:
     async def _start(self, shell: Dom0Shell, step: Start, report: Callable[[str], None]) -> None:
         name = step.definition.name
         file = shell.dom0.candidate_path(name) if step.candidate else shell.dom0.config_path(name)
-        await xl_lifecycle.start(self._xl, step, file, shell.dom0.console_mark_path(name), report)
+        await lifecycle.start(self._xl, step, file, shell.dom0.console_mark_path(name), report)
 
 
 def _news_only(report: Callable[[str], None]) -> Callable[[str], None]:

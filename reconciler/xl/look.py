@@ -1,6 +1,6 @@
 """One domain, seen just now: the scripts that look, and what they print made into a `Look`.
 
-Used by `xl_execute`, which the ready gate asks again and again, so it is one round trip and few processes.
+Used by `execute`, which the ready gate asks again and again, so it is one round trip and few processes.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 from reconciler.core.diagnostics import world_error
 from reconciler.core.state import Look, Power
 from reconciler.dom0.connection import Result
-from reconciler.hypervisors.xl_commands import COMES_BACK
 from reconciler.texts.listing import XlOutputError, parse_list
+from reconciler.xl.commands import COMES_BACK
 
 PROBE_SECONDS = 5
 _CONNECTED = "4"

@@ -1,4 +1,4 @@
-"""What a Xen host tells by itself: that some domain crashed, shut down or is gone. Called by `xl_observe`.
+"""What a Xen host tells by itself: that some domain crashed, shut down or is gone. Called by `observe`.
 
 xenstore tells it to whoever watches @releaseDomain, as a line without a word about which domain it was. So it is only a
 reason to look. The process over there ends when its stdin closes: with us, however we end, and with the connection.

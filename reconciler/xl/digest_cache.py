@@ -1,6 +1,6 @@
 """What a file that was not touched since the last pass is known to hold: its sha256, so that it is not read again.
 
-Used by `xl_observe`. Kept as JSON under the state directory, or in memory. Losing it costs time, never knowledge.
+Used by `observe`. Kept as JSON under the state directory, or in memory. Losing it costs time, never knowledge.
 """
 
 from __future__ import annotations

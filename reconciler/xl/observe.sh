@@ -1,6 +1,6 @@
 # Reads a Xen dom0 in one go and changes nothing there. Linux and NetBSD; POSIX sh, few processes.
 #
-# `xl_observe.py` sends this text after assignments of: boundary (unguessable, closes each section), config_dir (empty:
+# `observe.py` sends this text after assignments of: boundary (unguessable, closes each section), config_dir (empty:
 # as usual on this system), kernel_dir, images and files (paths to ask for, one a line), known (lines of the section
 # `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use).
 

@@ -1,6 +1,6 @@
 """Changing a running domain: memory, vcpus, scheduling, interfaces and disks, each confirmed by looking.
 
-Called by `xl_execute`. What a guest has to cooperate in (memory, devices) is waited for, within bounds.
+Called by `execute`. What a guest has to cooperate in (memory, devices) is waited for, within bounds.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from reconciler.core.diagnostics import refused
 from reconciler.core.state import Vif, address_of
 from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.hypervisors.xl_commands import Xl, reason_of
-from reconciler.hypervisors.xl_lifecycle import POLL_SECONDS, wait_for_free
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
+from reconciler.xl.commands import Xl, reason_of
+from reconciler.xl.lifecycle import POLL_SECONDS, wait_for_free
 
 _STUCK_SECONDS = 60  # a balloon that has not moved for so long will not move any more
 _BALLOON_SECONDS = 900

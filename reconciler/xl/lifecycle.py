@@ -1,6 +1,6 @@
 """Starting and shutting down domains, each confirmed by looking.
 
-Called by `xl_execute` for Start and Shutdown. xl's exit codes prove nothing: `xl create` can end with 0 and no domain,
+Called by `execute` for Start and Shutdown. xl's exit codes prove nothing: `xl create` can end with 0 and no domain,
 with 139 and one, and with 3 for any reason; `xl shutdown` ends with 0 for a guest that ignores it.
 """
 
@@ -19,10 +19,10 @@ from reconciler.core.memory import needed_kib
 from reconciler.core.state import Domain, Power, address_of
 from reconciler.core.steps import Shutdown, Start
 from reconciler.dom0.connection import Result
-from reconciler.hypervisors.xl_commands import Xl, reason_of
-from reconciler.hypervisors.xl_look import CONSOLE_LOG
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
+from reconciler.xl.commands import Xl, reason_of
+from reconciler.xl.look import CONSOLE_LOG
 
 POLL_SECONDS = 1.0
 _NAME_FREE_SECONDS = 60  # clean-up of disks and interfaces after a shutdown; some dom0s are slow at it
