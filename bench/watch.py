@@ -16,11 +16,11 @@ from pathlib import Path
 from bench.fleet import write_fleet
 from reconciler.core.changes import Consent
 from reconciler.core.steps import AwaitReady, CreateDisk, PromoteConfig, StageImage, Start, WriteConfig
-from reconciler.hypervisors.simulated_domains import start_instance
-from reconciler.hypervisors.simulated_draft import changing
-from reconciler.hypervisors.simulated_files import change_files
-from reconciler.hypervisors.simulated_store import Store
 from reconciler.reconcile import Reconciler, Selection
+from reconciler.simulated.domains import start_instance
+from reconciler.simulated.draft import changing
+from reconciler.simulated.files import change_files
+from reconciler.simulated.store import Store
 from reconciler.specs import read_tree
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log

@@ -31,7 +31,7 @@ from reconciler.core.steps import (
     Start,
 )
 from reconciler.health import await_ready
-from reconciler.hypervisors.base import Executor
+from reconciler.toolstack import Executor
 
 _REASON_MAX = 300  # characters of a reason that are kept on the host
 # What finds its own work there, and takes it for somebody else's; and what has waited for its host all the time.

@@ -22,9 +22,9 @@ from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettin
 from reconciler.core.steps import PlannedStep
 from reconciler.core.verify import verify
 from reconciler.history import History, Recording
-from reconciler.hypervisors.base import Executor, Observer, Question
 from reconciler.source import signer_of
 from reconciler.specs import TreeReading
+from reconciler.toolstack import Executor, Observer, Question
 
 _HOSTS_AT_ONCE = 64
 
@@ -287,7 +287,7 @@ class _Recorded:
 def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observer:
     """The reading side of a host, by its toolstack."""
     if settings.toolstack == "simulated":
-        from reconciler.hypervisors.simulated import SimulatedObserver
+        from reconciler.simulated.host import SimulatedObserver
 
         return SimulatedObserver(settings, fleet, state_dir)
     from reconciler.xl.observe import XlObserver
@@ -300,7 +300,7 @@ def open_executor(
 ) -> Executor:
     """The changing side of a host, by its toolstack; over the connection that its observer has."""
     if settings.toolstack == "simulated":
-        from reconciler.hypervisors.simulated import SimulatedExecutor
+        from reconciler.simulated.host import SimulatedExecutor
 
         return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
     from reconciler.xl.execute import XlExecutor

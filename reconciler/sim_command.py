@@ -12,8 +12,8 @@ import click
 from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.state import HostSettings
 from reconciler.core.units import Unfit, size_kib
-from reconciler.hypervisors.simulated_hand import Hand
-from reconciler.hypervisors.simulated_store import FAULTS
+from reconciler.simulated.hand import Hand
+from reconciler.simulated.store import FAULTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The one door to a host: run sh scripts there and move bytes, on this machine or through the system's ssh.
 
-Used by everything below `hypervisors` that touches a real host. ssh is the system's own, so ssh_config, known_hosts,
+Used by everything that touches a real host. ssh is the system's own, so ssh_config, known_hosts,
 agents and jump hosts count as they do by hand; nothing here weakens its checks. One master connection carries all
 commands (ControlMaster), which makes a command cost a round trip instead of a handshake.
 """

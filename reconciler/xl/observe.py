@@ -22,9 +22,9 @@ from reconciler.core.state import FileFact, Guest, Host, HostSettings, Owner, Po
 from reconciler.dom0 import autostart
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
-from reconciler.hypervisors.base import Question
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.toolstack import Question
 from reconciler.xl.digest_cache import DigestCache
 from reconciler.xl.events import listen
 

@@ -161,7 +161,7 @@ def test_a_plan_that_went_stale_while_it_was_read_is_refused(
 
 
 def test_a_host_that_another_apply_holds_is_refused(tree: Path, run: Run) -> None:
-    from reconciler.hypervisors.simulated_store import Store
+    from reconciler.simulated.store import Store
 
     with Store(tree / ".state", "alpha").apply_lock():
         ran = run("apply", "--yes")

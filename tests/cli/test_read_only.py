@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import reconcile
-from reconciler.hypervisors.simulated import SimulatedObserver
+from reconciler.simulated.host import SimulatedObserver
 from reconciler.xl.observe import XlObserver
 from tests.cli.conftest import Run
 from tests.hypervisors.conftest import INFO, TABLE_HEAD, table_row, write_tool

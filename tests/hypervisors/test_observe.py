@@ -14,9 +14,9 @@ import pytest
 
 from reconciler.core.diagnostics import ReconcilerError
 from reconciler.core.state import Domain, HostSettings, Owner, Power, Quarantined
-from reconciler.hypervisors.base import Question
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
+from reconciler.toolstack import Question
 from reconciler.xl import observe
 from reconciler.xl.observe import XlObserver
 

@@ -17,9 +17,9 @@ from reconciler.apply import StepResult
 from reconciler.commands import apply as apply_command
 from reconciler.core.state import Guest, Host, HostSettings
 from reconciler.core.steps import PlannedStep
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated import SimulatedObserver
-from reconciler.hypervisors.simulated_hand import Hand
+from reconciler.simulated.hand import Hand
+from reconciler.simulated.host import SimulatedObserver
+from reconciler.toolstack import Question
 from tests.cli.conftest import Ran
 from tests.transcript import write_files
 

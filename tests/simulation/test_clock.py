@@ -10,8 +10,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.hypervisors.simulated_clock import VirtualClock
-from reconciler.hypervisors.simulated_store import Store
+from reconciler.simulated.clock import VirtualClock
+from reconciler.simulated.store import Store
 from tests.simulation.world import World, domain, ready
 
 

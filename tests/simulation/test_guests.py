@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.core.state import Power
 from reconciler.core.steps import PromoteConfig, SetMemory, StageImage, Start, WriteConfig
-from reconciler.hypervisors.simulated_guest import KERNEL_MARK, Behaviour, read_behaviour
+from reconciler.simulated.guest import KERNEL_MARK, Behaviour, read_behaviour
 from tests.simulation.world import GIB_KIB, UUID, World, domain, image, ready, shutdown
 
 MIB_KIB = 1024

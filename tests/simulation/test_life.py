@@ -23,11 +23,11 @@ from reconciler.core.memory import used_kib
 from reconciler.core.plan import Plan
 from reconciler.core.state import Guest, Host, HostSettings, Simulated
 from reconciler.core.steps import PlannedStep
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated import SimulatedObserver
-from reconciler.hypervisors.simulated_hand import Hand
 from reconciler.reconcile import Reconciler, Selection
+from reconciler.simulated.hand import Hand
+from reconciler.simulated.host import SimulatedObserver
 from reconciler.specs import read_tree
+from reconciler.toolstack import Question
 from tests.transcript import write_files
 
 NAMES = ("a", "b", "c")

@@ -32,7 +32,7 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.hypervisors.base import Question
+from reconciler.toolstack import Question
 from tests.simulation.world import image, make_world, ready, shutdown
 from tests.strategies import domains
 

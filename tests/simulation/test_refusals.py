@@ -26,8 +26,8 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated_store import Store
+from reconciler.simulated.store import Store
+from reconciler.toolstack import Question
 from tests.simulation.world import GIB_KIB, UUID, World, domain, image, shutdown
 
 DISK = domain().disks[0]

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.core.diagnostics import Kind, ReconcilerError
 from reconciler.core.steps import StageImage
-from reconciler.hypervisors.simulated_store import Store
+from reconciler.simulated.store import Store
 from tests.simulation.world import World, domain, image, ready
 
 
@@ -74,7 +74,7 @@ def test_a_broken_file_beside_it_is_said_too(world: World, file: str) -> None:
 def test_a_cut_short_state_is_never_seen_however_often_the_writer_is_killed(world: World) -> None:
     """Kill a process that writes without end, at moments of all kinds; the state is always whole."""
     script = (
-        "import sys; from pathlib import Path; from reconciler.hypervisors.simulated_store import Store\n"
+        "import sys; from pathlib import Path; from reconciler.simulated.store import Store\n"
         "store = Store(Path(sys.argv[1]), 'alpha'); n = 0\n"
         "while True:\n"
         "    n += 1\n"
@@ -202,7 +202,7 @@ def test_one_apply_at_a_time_and_the_loser_is_told_who_holds_the_lock(world: Wor
 def test_the_lock_dies_with_its_holder(world: World) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
-        "from reconciler.hypervisors.simulated_store import Store\n"
+        "from reconciler.simulated.store import Store\n"
         "with Store(Path(sys.argv[1]), 'alpha').apply_lock():\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )

@@ -13,9 +13,9 @@ import pytest
 from reconciler.core.diagnostics import Diagnostic, ReconcilerError
 from reconciler.core.state import Disk, Domain, Guest, Host, HostSettings, Image, Look, Ready, Simulated, Vif
 from reconciler.core.steps import AwaitReady, CreateDisk, Shutdown, StageImage, Start, Step, WriteConfig
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated import SimulatedExecutor, SimulatedObserver
-from reconciler.hypervisors.simulated_hand import Hand
+from reconciler.simulated.hand import Hand
+from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
+from reconciler.toolstack import Question
 
 UUID = "11111111-1111-4111-8111-111111111111"
 GIB_KIB = 1024 * 1024

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.core.state import Guest
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated import SimulatedObserver
-from reconciler.hypervisors.simulated_hand import Hand
+from reconciler.simulated.hand import Hand
+from reconciler.simulated.host import SimulatedObserver
 from reconciler.specs import read_tree
+from reconciler.toolstack import Question
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import WatchRecord, load
 from reconciler.watch.logs import Log

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.diagnostics import Kind
-from reconciler.hypervisors.simulated import SimulatedExecutor
+from reconciler.simulated.host import SimulatedExecutor
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, World, look
 
@@ -18,7 +18,7 @@ def edit_config(world: World) -> None:
 
 
 def config_of(world: World) -> bytes:
-    from reconciler.hypervisors.simulated_store import Store
+    from reconciler.simulated.store import Store
 
     store = Store(world.state_dir, "alpha")
     return store.content(store.read(), "/etc/xen/web.cfg")

@@ -13,8 +13,8 @@ import pytest
 
 from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.state import Host
-from reconciler.hypervisors.simulated import SimulatedObserver
-from reconciler.hypervisors.simulated_store import Store
+from reconciler.simulated.host import SimulatedObserver
+from reconciler.simulated.store import Store
 from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
 from reconciler.watch.logs import Log, LoggedSteps

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from reconciler.core.memory import needed_kib
 from reconciler.core.resolve.paths import disk_identity
 from reconciler.core.state import Disk, FileFact, Guest, Host, HostSettings, Owner
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated_guest import actual_kib, settle
-from reconciler.hypervisors.simulated_store import Store, StoredFile, StoredHost
+from reconciler.simulated.guest import actual_kib, settle
+from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.texts.guests import Instance as SeenInstance
 from reconciler.texts.guests import assemble_guests, with_past
+from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024
 _VOLUME_GROUP_BYTES = 1 << 40

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from reconciler.hypervisors.simulated_store import Store
+from reconciler.simulated.store import Store
 
 _QUIET_TURNS = 8  # of the event loop before time passes: what can begin now, begins before the clock moves
 

@@ -21,9 +21,9 @@ from reconciler.core.steps import (
     WriteConfig,
     domain_of,
 )
-from reconciler.hypervisors.simulated_draft import Draft
-from reconciler.hypervisors.simulated_store import StoredFile
-from reconciler.hypervisors.simulated_view import new_disk
+from reconciler.simulated.draft import Draft
+from reconciler.simulated.store import StoredFile
+from reconciler.simulated.view import new_disk
 from reconciler.texts.config_file import as_proven, render_file
 from reconciler.texts.quarantine_file import render_quarantine
 

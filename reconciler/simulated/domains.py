@@ -26,8 +26,8 @@ from reconciler.core.steps import (
     Start,
     domain_of,
 )
-from reconciler.hypervisors.simulated_draft import Draft
-from reconciler.hypervisors.simulated_guest import (
+from reconciler.simulated.draft import Draft
+from reconciler.simulated.guest import (
     SHUTDOWN_SECONDS,
     Behaviour,
     Instance,

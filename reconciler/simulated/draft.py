@@ -10,9 +10,9 @@ from reconciler.core.diagnostics import ReconcilerError, world_error
 from reconciler.core.simulate import guest_after
 from reconciler.core.state import Disk, Domain, Guest, HostSettings, Owner, address_of
 from reconciler.core.steps import Step, domain_of
-from reconciler.hypervisors.simulated_guest import Instance, settle
-from reconciler.hypervisors.simulated_store import Store, StoredHost
-from reconciler.hypervisors.simulated_view import HostPaths, View, new_disk
+from reconciler.simulated.guest import Instance, settle
+from reconciler.simulated.store import Store, StoredHost
+from reconciler.simulated.view import HostPaths, View, new_disk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,14 +38,14 @@ from reconciler.core.steps import (
     domain_of,
 )
 from reconciler.health import await_ready
-from reconciler.hypervisors.base import Look, Question
-from reconciler.hypervisors.simulated_clock import VirtualClock
-from reconciler.hypervisors.simulated_domains import DomainSteps
-from reconciler.hypervisors.simulated_draft import Draft, changing
-from reconciler.hypervisors.simulated_files import change_files
-from reconciler.hypervisors.simulated_guest import actual_kib, console, devices_connected, is_up, settle
-from reconciler.hypervisors.simulated_store import Store
-from reconciler.hypervisors.simulated_view import View
+from reconciler.simulated.clock import VirtualClock
+from reconciler.simulated.domains import DomainSteps
+from reconciler.simulated.draft import Draft, changing
+from reconciler.simulated.files import change_files
+from reconciler.simulated.guest import actual_kib, console, devices_connected, is_up, settle
+from reconciler.simulated.store import Store
+from reconciler.simulated.view import View
+from reconciler.toolstack import Look, Question
 
 _SLOW_FAULT_SECONDS = 30.0
 

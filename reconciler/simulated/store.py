@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.core.diagnostics import ReconcilerError, refused, world_error
-from reconciler.hypervisors.simulated_guest import Instance
+from reconciler.simulated.guest import Instance
 
 Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"]
 FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")

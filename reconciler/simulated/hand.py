@@ -19,10 +19,9 @@ from reconciler.core.spec import NAME
 from reconciler.core.state import Domain, HostSettings, Image, Owner, Power, address_of
 from reconciler.core.units import Unfit, size_kib
 from reconciler.core.vdev import devid_of
-from reconciler.hypervisors.base import Question
-from reconciler.hypervisors.simulated_domains import start_instance
-from reconciler.hypervisors.simulated_draft import Draft, changing
-from reconciler.hypervisors.simulated_guest import (
+from reconciler.simulated.domains import start_instance
+from reconciler.simulated.draft import Draft, changing
+from reconciler.simulated.guest import (
     BEHAVIOUR_KEYS,
     Instance,
     actual_kib,
@@ -31,8 +30,9 @@ from reconciler.hypervisors.simulated_guest import (
     set_target,
     settle,
 )
-from reconciler.hypervisors.simulated_store import FAULTS, Store
-from reconciler.hypervisors.simulated_view import View
+from reconciler.simulated.store import FAULTS, Store
+from reconciler.simulated.view import View
+from reconciler.toolstack import Question
 
 _DEFAULT_KERNEL = "/vmlinuz"
 _DEFAULT_MEMORY_KIB = 512 * 1024

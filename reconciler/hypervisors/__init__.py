@@ -1,1 +1,0 @@
-"""Hosts: what can be seen on them and done to them."""
