@@ -15,8 +15,8 @@ from typing import TypeVar
 from bench.fleet import write_fleet
 from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.state import Host
 from reconciler.core.verify import verify
+from reconciler.model.state import Host
 from reconciler.reconcile import Reconciler, complete
 from reconciler.specs import TreeReading, read_tree
 
@@ -60,7 +60,7 @@ def bench_plans(reading: TreeReading, root: Path, state_dir: Path, floor: float)
 
 
 def after(host: Host, plan: Plan) -> Host:
-    from reconciler.core.simulate import Replay
+    from reconciler.plan.simulate import Replay
 
     replay = Replay(host)
     for step in plan.steps:

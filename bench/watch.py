@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.fleet import write_fleet
 from reconciler.core.changes import Consent
-from reconciler.core.steps import AwaitReady, CreateDisk, PromoteConfig, StageImage, Start, WriteConfig
+from reconciler.plan.steps import AwaitReady, CreateDisk, PromoteConfig, StageImage, Start, WriteConfig
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.simulated.domains import start_instance
 from reconciler.simulated.draft import changing

@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reconciler.core.diagnostics import Diagnostic, ReconcilerError
 from reconciler.core.order import expected_seconds
 from reconciler.core.plan import Plan
-from reconciler.core.steps import (
+from reconciler.health import await_ready
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,
@@ -30,7 +31,6 @@ from reconciler.core.steps import (
     Shutdown,
     Start,
 )
-from reconciler.health import await_ready
 from reconciler.toolstack import Executor
 
 _REASON_MAX = 300  # characters of a reason that are kept on the host

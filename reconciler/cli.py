@@ -19,7 +19,7 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from reconciler.commands.settings import Settings
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
 
 INTERRUPTED = 130
 _FAILED = 1

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.core.changes import Change
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, Source
 from reconciler.core.plan import Plan
 from reconciler.history import ApplyRecord, History
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source
 from reconciler.source import commit_for
 from reconciler.specs import TreeReading
 from reconciler.specs.declared import Declarations

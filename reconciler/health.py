@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import Look, Power
-from reconciler.core.steps import AwaitReady
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Look, Power
+from reconciler.plan.steps import AwaitReady
 
 POLL_SECONDS = 1.0
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why

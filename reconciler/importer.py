@@ -18,11 +18,11 @@ from reconciler.core.problems import Complaint, Loc, validate
 from reconciler.core.resolve.host import check_allowed, pci_address
 from reconciler.core.resolve.inputs import Table
 from reconciler.core.resolve.layers import Layer, merge
-from reconciler.core.resolve.paths import absolute, disk_identity
 from reconciler.core.resolve.rules import check_alone
 from reconciler.core.spec import DEFAULT_AUTOSTART, LOGICAL_VOLUME, NAME, DomainSpec
-from reconciler.core.state import Disk, Domain, HostSettings, Vif
-from reconciler.core.units import printable, quoted
+from reconciler.model.paths import absolute, disk_identity
+from reconciler.model.state import Disk, Domain, HostSettings, Vif
+from reconciler.model.units import printable, quoted
 from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
 
 _KIB_PER_MIB = 1024

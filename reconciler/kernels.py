@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.state import Domain, Guest, Host, Image, Owner, Quarantined, address_of
+from reconciler.model.state import Domain, Guest, Host, Image, Owner, Quarantined, address_of
 
 
 class Role(StrEnum):

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reconciler.apply import ApplyResult, StepResult
 from reconciler.core.plan import Plan
-from reconciler.core.steps import AwaitReady, Shutdown
+from reconciler.plan.steps import AwaitReady, Shutdown
 
 
 class Outcome(StrEnum):

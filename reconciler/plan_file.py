@@ -18,9 +18,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from reconciler.core.binding import moved
-from reconciler.core.diagnostics import ReconcilerError, refused, world_error
 from reconciler.core.plan import Plan
-from reconciler.core.state import canonical_json
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.state import canonical_json
 from reconciler.render.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 

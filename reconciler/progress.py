@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from reconciler.apply import Progress, StepResult
-from reconciler.core.steps import PlannedStep
+from reconciler.plan.steps import PlannedStep
 from reconciler.render import values
 from reconciler.render.escape import plain
 from reconciler.render.steps import in_words

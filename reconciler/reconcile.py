@@ -15,13 +15,13 @@ from reconciler import sightings
 from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
 from reconciler.core.binding import base_of, moved
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.resolve.images import complete_images
-from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
-from reconciler.core.steps import PlannedStep
 from reconciler.core.verify import verify
 from reconciler.history import History, Recording
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
+from reconciler.plan.steps import PlannedStep
 from reconciler.source import signer_of
 from reconciler.specs import TreeReading
 from reconciler.toolstack import Executor, Observer, Question

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.core.state import Host, Owner
-from reconciler.core.steps import PlannedStep, RemoveConfig, WriteConfig
+from reconciler.model.state import Host, Owner
+from reconciler.plan.steps import PlannedStep, RemoveConfig, WriteConfig
 
 _FILE = "sightings.json"
 

@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import click
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import HostSettings
-from reconciler.core.units import Unfit, size_kib
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import HostSettings
+from reconciler.model.units import Unfit, size_kib
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS
 

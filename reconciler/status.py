@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.boot import ROLLED_BACK
 from reconciler.core.changes import Action, Change
 from reconciler.core.decide import HELD_UNTIL
 from reconciler.core.plan import Plan
-from reconciler.core.state import Image, Owner, Power, Quarantined
+from reconciler.model.boot import ROLLED_BACK
+from reconciler.model.state import Image, Owner, Power, Quarantined
 
 
 class Condition(StrEnum):

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.core.state import Host, Look
-from reconciler.core.steps import Step
+from reconciler.model.state import Host, Look
+from reconciler.plan.steps import Step
 
 __all__ = ["Executor", "Look", "Observer", "Question"]
 

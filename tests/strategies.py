@@ -7,8 +7,8 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
-from reconciler.core.vdev import devid_of
+from reconciler.model.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.vdev import devid_of
 
 names = st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=30)

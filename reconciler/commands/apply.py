@@ -27,10 +27,10 @@ from reconciler.commands.session import (
 )
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.core.plan import Plan
-from reconciler.core.steps import PlannedStep
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.outages import outages_of
+from reconciler.plan.steps import PlannedStep
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text
 from reconciler.render.escape import plain

@@ -11,9 +11,9 @@ import click
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import check_address, no_domain, open_session, specs_option
 from reconciler.commands.settings import Settings
-from reconciler.core.diagnostics import Kind, exit_code
-from reconciler.core.state import Host
 from reconciler.kernels import DomainKernels, kernels_of
+from reconciler.model.diagnostics import Kind, exit_code
+from reconciler.model.state import Host
 from reconciler.reconcile import complete
 from reconciler.render.documents import as_text
 from reconciler.render.kernels import kernels_document, kernels_text

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
-from reconciler.core.diagnostics import Diagnostic
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.render import diagnostics as render_diagnostics
 from reconciler.render.paint import Paint, ansi, no_paint
 

@@ -9,8 +9,8 @@ import click
 from reconciler.commands.output import print_data
 from reconciler.commands.session import find_domain, open_session, specs_option
 from reconciler.commands.settings import Settings
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import Domain
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Domain
 from reconciler.reconcile import complete
 from reconciler.specs import TreeReading, read_tree
 from reconciler.texts.config_file import render_file

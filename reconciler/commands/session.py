@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import click
 
-from reconciler.core.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.core.plan import Plan
 from reconciler.core.problems import near_miss
-from reconciler.core.state import Desired, Domain, HostSettings
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
+from reconciler.model.state import Desired, Domain, HostSettings
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
 

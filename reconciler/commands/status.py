@@ -11,9 +11,9 @@ from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import open_session, specs_argument
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.core.plan import Plan
 from reconciler.history import History
+from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.reconcile import Selection
 from reconciler.render.documents import as_text
 from reconciler.render.escape import plain

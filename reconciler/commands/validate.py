@@ -10,7 +10,7 @@ import click
 
 from reconciler.commands.output import paint_for, print_data
 from reconciler.commands.session import specs_argument
-from reconciler.core.diagnostics import exit_code
+from reconciler.model.diagnostics import exit_code
 from reconciler.render import diagnostics
 from reconciler.render.documents import as_text, validate_document
 from reconciler.specs import TreeReading, read_tree

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.commands.settings import Settings
-from reconciler.core.diagnostics import world_error
-from reconciler.core.units import Unfit, duration_seconds
+from reconciler.model.diagnostics import world_error
+from reconciler.model.units import Unfit, duration_seconds
 
 if TYPE_CHECKING:
     from reconciler.watch.git_source import Rules

@@ -11,8 +11,8 @@ from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import check_address, check_targets, open_session, specs_argument
 from reconciler.commands.settings import Settings
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Kind, exit_code
 from reconciler.explain import explain
+from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.reconcile import Selection
 from reconciler.render.documents import as_text
 from reconciler.render.why import why_document, why_text

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.core.changes import Action, Change
-from reconciler.core.memory import needed_kib
-from reconciler.core.state import Guest, Host, Owner, canonical_json, fingerprint
+from reconciler.model.memory import needed_kib
+from reconciler.model.state import Guest, Host, Owner, canonical_json, fingerprint
 
 
 def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from reconciler.core.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.core.changes import Action, Change
-from reconciler.core.disks import disk_key, missing_bytes
-from reconciler.core.memory import needed_kib, promised_kib
-from reconciler.core.simulate import guest_after
-from reconciler.core.state import Domain, Guest, Host, Owner, Power, with_kept
-from reconciler.core.steps import (
+from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
+from reconciler.model.disks import disk_key, missing_bytes
+from reconciler.model.memory import needed_kib, promised_kib
+from reconciler.model.state import Domain, Guest, Host, Owner, Power, with_kept
+from reconciler.plan.simulate import guest_after
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from reconciler.core.diff import FieldChange
 from reconciler.core.policy import Block
-from reconciler.core.state import Domain, Guest, Host, Quarantined, address_of
+from reconciler.model.state import Domain, Guest, Host, Quarantined, address_of
 
 
 class Action(StrEnum):

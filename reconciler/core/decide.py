@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.core.boot import as_before, before_this, left_by_rollback
 from reconciler.core.changes import (
     Action,
     Change,
@@ -25,7 +24,8 @@ from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, field
 from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
 from reconciler.core.reduced import defer, postponed
 from reconciler.core.returning import heed_quarantine, no_rollback
-from reconciler.core.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+from reconciler.model.boot import as_before, before_this, left_by_rollback
+from reconciler.model.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
 
 HELD_UNTIL = "reconcile = true"
 """What a change waits for that its spec or host.toml holds back."""

@@ -9,8 +9,8 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from reconciler.core.changes import Action, Change
-from reconciler.core.claims import claims_of, live_claims, without
-from reconciler.core.state import Desired, Host, Owner, address_of
+from reconciler.model.claims import claims_of, live_claims, without
+from reconciler.model.state import Desired, Host, Owner, address_of
 
 
 def close_dependencies(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:

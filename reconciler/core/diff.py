@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from reconciler.core.disks import missing_bytes
 from reconciler.core.resolve.host import pci_address
-from reconciler.core.state import Disk, Domain, Host, Image, Scalar, Vif
+from reconciler.model.disks import missing_bytes
+from reconciler.model.state import Disk, Domain, Host, Image, Scalar, Vif
 
 
 class Effect(StrEnum):

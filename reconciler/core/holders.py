@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from reconciler.core.changes import Action, Change
-from reconciler.core.claims import Register, claims_of, live_claims, without
 from reconciler.core.dependencies import block
 from reconciler.core.reduced import without_boot
-from reconciler.core.state import Desired, Host, Owner, address_of
+from reconciler.model.claims import Register, claims_of, live_claims, without
+from reconciler.model.state import Desired, Host, Owner, address_of
 
 
 def held_back(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:

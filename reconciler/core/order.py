@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
 from reconciler.core.chains import Chain
-from reconciler.core.claims import Key, claims_of, live_claims, released_by, taken_by, without
 from reconciler.core.dependencies import restart_groups
-from reconciler.core.state import Host
-from reconciler.core.steps import AwaitReady, PlannedStep, Shutdown, Start, Step
+from reconciler.model.claims import Key, claims_of, live_claims, without
+from reconciler.model.state import Host
+from reconciler.plan.step_claims import released_by, taken_by
+from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, Step
 
 Node = tuple[int, int]
 """A step before it has a name: (index of its chain, index within the chain)."""

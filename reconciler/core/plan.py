@@ -15,17 +15,17 @@ from typing import Any
 from reconciler.core.binding import base_of
 from reconciler.core.chains import Chain, chain_of, fallback_of
 from reconciler.core.changes import Action, Change, Consent, Fleet
-from reconciler.core.claims import Register, claims_of, live_claims, without
 from reconciler.core.decide import decide_host
 from reconciler.core.dependencies import block, close_dependencies
-from reconciler.core.diagnostics import Diagnostic, Kind
-from reconciler.core.disks import named_disks
 from reconciler.core.holders import held_back
-from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.refusals import brake, circle, misfits
-from reconciler.core.state import Desired, Guest, Host, Owner, address_of, canonical_json
-from reconciler.core.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
+from reconciler.model.claims import Register, claims_of, live_claims, without
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.disks import named_disks
+from reconciler.model.memory import capacity_kib, used_kib
+from reconciler.model.state import Desired, Guest, Host, Owner, address_of, canonical_json
+from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

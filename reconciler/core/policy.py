@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.core.diff import FieldChange
-from reconciler.core.disks import disk_key, growth_bytes, missing_bytes, volume_group
-from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, HostSettings, Owner, Vif
+from reconciler.model.disks import disk_key, growth_bytes, missing_bytes, volume_group
+from reconciler.model.state import Disk, Domain, FileFact, Guest, Host, HostSettings, Owner, Vif
 
 MIB: Final = 1024 * 1024
 

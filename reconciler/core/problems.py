@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.core.spec import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
-from reconciler.core.units import kind_of, number_shown, quoted
+from reconciler.model.units import kind_of, number_shown, quoted
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from reconciler.core.changes import Action, Change, left_alone, make_acting
 from reconciler.core.diff import FieldChange, compare
-from reconciler.core.state import Domain, Host, with_kept
+from reconciler.model.state import Domain, Host, with_kept
 
 
 def without_restart(target: Domain, running: Domain) -> Domain:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.core.chains import Chain
 from reconciler.core.changes import Action, Change, Consent
-from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.order import Room
-from reconciler.core.state import Desired, Host, Owner
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.state import Desired, Host, Owner
 
 
 def brake(

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
 from reconciler.core.changes import Action, Change, Consent, make_acting, make_blocked, make_change
 from reconciler.core.diff import compare
 from reconciler.core.policy import Block
 from reconciler.core.reduced import without_boot
-from reconciler.core.state import Domain, Guest, Host, address_of
+from reconciler.model.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
+from reconciler.model.state import Domain, Guest, Host, address_of
 
 
 def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) -> Change:

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from reconciler.core.state import XlValue
-from reconciler.core.units import (
+from reconciler.model.state import XlValue
+from reconciler.model.units import (
     DURATION_FORMS,
     SIZE_FORMS,
     Unfit,

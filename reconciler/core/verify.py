@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from reconciler.core.changes import Action, Change, Consent, Fleet
-from reconciler.core.claims import Register, live_claims, without
 from reconciler.core.decide import decide_host
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.core.memory import capacity_kib, promised_kib, used_kib
 from reconciler.core.plan import Plan
-from reconciler.core.simulate import Replay, guest_after
-from reconciler.core.state import Desired, Guest, Host, Owner, Power, address_of
-from reconciler.core.steps import (
+from reconciler.model.claims import Register, live_claims, without
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.memory import capacity_kib, promised_kib, used_kib
+from reconciler.model.state import Desired, Guest, Host, Owner, Power, address_of
+from reconciler.plan.simulate import Replay, guest_after
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,

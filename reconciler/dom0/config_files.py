@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 
-from reconciler.core.diagnostics import refused, world_error
-from reconciler.core.state import address_of
-from reconciler.core.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.dom0.autostart import write_list
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import refused, world_error
+from reconciler.model.state import address_of
+from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import render_quarantine
 

@@ -18,8 +18,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.dom0.ssh_errors import explain
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024

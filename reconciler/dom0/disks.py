@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import posixpath
 
-from reconciler.core.diagnostics import refused
-from reconciler.core.state import Disk, address_of
-from reconciler.core.steps import CreateDisk, DeleteDisk, GrowDisk
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import refused
+from reconciler.model.state import Disk, address_of
+from reconciler.plan.steps import CreateDisk, DeleteDisk, GrowDisk
 
 _COPY_SECONDS = 4 * 3600  # cloning a large image, or writing every block of one
 _QUICK_SECONDS = 300

@@ -10,10 +10,10 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
-from reconciler.core.state import Image, address_of
-from reconciler.core.steps import StageImage, SweepImages
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.model.state import Image, address_of
+from reconciler.plan.steps import StageImage, SweepImages
 
 _CHUNK_BYTES = 256 * 1024
 _STAGE_SECONDS = 900  # a large ramdisk over a slow line

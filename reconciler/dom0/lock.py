@@ -15,8 +15,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from reconciler.core.diagnostics import refused, world_error
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import refused, world_error
 
 HEARTBEAT_SECONDS = 5
 SILENCE_SECONDS = 30

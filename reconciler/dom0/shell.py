@@ -10,10 +10,10 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.core.diagnostics import ReconcilerError, refused, world_error
-from reconciler.core.state import HostSettings, address_of
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0, dom0_of
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.state import HostSettings, address_of
 
 _FAILED, _REFUSED = 64, 65
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic, Kind
 
 
 @dataclass(frozen=True, slots=True)

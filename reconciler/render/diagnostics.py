@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-from reconciler.core.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.render.escape import github_message, github_property, plain, plain_lines
 from reconciler.render.paint import Paint, no_paint
 

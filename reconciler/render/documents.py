@@ -8,12 +8,12 @@ from typing import Any
 
 from reconciler.apply import ApplyResult, StepResult
 from reconciler.core.changes import Change
-from reconciler.core.diagnostics import Diagnostic
 from reconciler.core.diff import FieldChange
 from reconciler.core.plan import LedgerEntry, Plan
-from reconciler.core.state import Desired
-from reconciler.core.steps import Fallback, PlannedStep
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.state import Desired
 from reconciler.outages import Outage
+from reconciler.plan.steps import Fallback, PlannedStep
 from reconciler.render import diagnostics
 from reconciler.render.summary import counts
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from reconciler.core.diagnostics import Diagnostic
 from reconciler.kernels import DomainKernels, KernelFile, OtherBytes, Role
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.render import diagnostics
 from reconciler.render.documents import FORMAT
 from reconciler.render.escape import plain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.core.state import Disk, Vif
-from reconciler.core.steps import (
+from reconciler.model.state import Disk, Vif
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,

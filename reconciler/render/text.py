@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.core.changes import Action, Change
 from reconciler.core.diff import Effect, FieldChange
 from reconciler.core.plan import Plan
-from reconciler.core.steps import PlannedStep, Start
+from reconciler.plan.steps import PlannedStep, Start
 from reconciler.render import values
 from reconciler.render.escape import plain
 from reconciler.render.paint import Paint, no_paint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from reconciler.core.diff import FieldChange
-from reconciler.core.state import Scalar
+from reconciler.model.state import Scalar
 from reconciler.render.escape import plain
 
 _MEMORY_PATHS = frozenset({"memory", "maxmem"})

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from reconciler.core.boot import boots_the_same
-from reconciler.core.diagnostics import ReconcilerError
-from reconciler.core.memory import needed_kib
 from reconciler.core.resolve.domain import derived_mac
-from reconciler.core.state import Domain, Image, Power
-from reconciler.core.steps import (
+from reconciler.model.boot import boots_the_same
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.memory import needed_kib
+from reconciler.model.state import Domain, Image, Power
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     DetachVif,

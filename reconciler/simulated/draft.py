@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.simulate import guest_after
-from reconciler.core.state import Disk, Domain, Guest, HostSettings, Owner, address_of
-from reconciler.core.steps import Step, domain_of
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Disk, Domain, Guest, HostSettings, Owner, address_of
+from reconciler.plan.simulate import guest_after
+from reconciler.plan.steps import Step, domain_of
 from reconciler.simulated.guest import Instance, settle
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import HostPaths, View, new_disk

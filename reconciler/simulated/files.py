@@ -6,9 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.core.disks import volume_group
-from reconciler.core.state import Image, Owner
-from reconciler.core.steps import (
+from reconciler.model.disks import volume_group
+from reconciler.model.state import Image, Owner
+from reconciler.plan.steps import (
     CreateDisk,
     DeleteDisk,
     GrowDisk,

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
-from reconciler.core.state import Domain, Power
+from reconciler.model.state import Domain, Power
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024

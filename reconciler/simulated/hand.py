@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.memory import needed_kib
 from reconciler.core.spec import NAME
-from reconciler.core.state import Domain, HostSettings, Image, Owner, Power, address_of
-from reconciler.core.units import Unfit, size_kib
-from reconciler.core.vdev import devid_of
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.memory import needed_kib
+from reconciler.model.state import Domain, HostSettings, Image, Owner, Power, address_of
+from reconciler.model.units import Unfit, size_kib
+from reconciler.model.vdev import devid_of
 from reconciler.simulated.domains import start_instance
 from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.guest import (

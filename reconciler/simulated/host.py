@@ -1,7 +1,7 @@
 """The simulated host: what a real one would show and do, kept in a folder. Chosen by `toolstack = "simulated"`.
 
 An observer is handed to `plan`, an executor to `apply`, as for a real host. What a step means for a guest is said by
-`core.simulate`; here it is made durable, takes time, and fails as a real host would.
+`simulate`; here it is made durable, takes time, and fails as a real host would.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import Host, HostSettings, Power, address_of
-from reconciler.core.steps import (
+from reconciler.health import await_ready
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Host, HostSettings, Power, address_of
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,
@@ -37,7 +38,6 @@ from reconciler.core.steps import (
     WriteConfig,
     domain_of,
 )
-from reconciler.health import await_ready
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.domains import DomainSteps
 from reconciler.simulated.draft import Draft, changing

@@ -22,7 +22,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.core.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.simulated.guest import Instance
 
 Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"]

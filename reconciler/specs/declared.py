@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.diagnostics import Source
 from reconciler.core.problems import Loc
-from reconciler.core.vdev import devid_of
+from reconciler.model.diagnostics import Source
+from reconciler.model.vdev import devid_of
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.positions import Positions
 from reconciler.specs.toml import TomlError, parse_toml

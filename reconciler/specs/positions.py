@@ -13,8 +13,8 @@ import tree_sitter
 import tree_sitter_toml
 from tree_sitter import Node
 
-from reconciler.core.diagnostics import Source
 from reconciler.core.problems import Loc
+from reconciler.model.diagnostics import Source
 from reconciler.specs.files import line_shown
 from reconciler.specs.toml import TomlError, parse_toml
 

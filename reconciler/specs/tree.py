@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.diagnostics import Diagnostic, Kind, Source
 from reconciler.core.problems import Problem
 from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.core.spec import NAME, TreeSpec
-from reconciler.core.state import Desired, address_of
-from reconciler.core.units import printable
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.state import Desired, address_of
+from reconciler.model.units import printable
 from reconciler.source import commit_of
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown

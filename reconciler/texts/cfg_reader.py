@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.core.resolve.rules import OWN_KEYS as SPEC_KEYS
-from reconciler.core.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.state import Disk, Domain, Image, Vif, XlValue
 from reconciler.texts.cfg_grammar import Number, Value, number_of
 from reconciler.texts.devices import pci_address, read_disk, read_vif
 

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from reconciler.core.state import Disk, Vif
-from reconciler.core.vdev import devid_of
+from reconciler.model.state import Disk, Vif
+from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
 
 _FORMATS = ("raw", "qcow", "qcow2", "vhd", "empty", "qed")

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from reconciler.core.state import Disk, Domain, Image, Vif
-from reconciler.core.vdev import devid_of
+from reconciler.model.state import Disk, Domain, Image, Vif
+from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
 

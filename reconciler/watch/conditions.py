@@ -17,9 +17,9 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.core.changes import Change
-from reconciler.core.diagnostics import Diagnostic, Kind
 from reconciler.core.plan import Plan
-from reconciler.core.state import Desired, address_of
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.state import Desired, address_of
 from reconciler.render import diagnostics
 from reconciler.status import Condition as Status
 from reconciler.status import judge

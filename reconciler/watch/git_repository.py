@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic, Kind
 
 _FETCH_SECONDS = 300
 _LOCAL_SECONDS = 120

@@ -22,9 +22,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.problems import validate
 from reconciler.core.spec import TreeSpec
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot

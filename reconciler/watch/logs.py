@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Literal, TextIO
 
 from reconciler.apply import StepResult
-from reconciler.core.diagnostics import Diagnostic, Kind
-from reconciler.core.steps import PlannedStep
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.plan.steps import PlannedStep
 from reconciler.render.escape import plain
 from reconciler.render.steps import in_words
 

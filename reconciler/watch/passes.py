@@ -12,9 +12,9 @@ from pathlib import Path
 
 from reconciler.apply import ApplyResult, Progress
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.core.plan import Plan
-from reconciler.core.state import Desired
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.state import Desired
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import Condition, judge_domains, judge_unseen

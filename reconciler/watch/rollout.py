@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from reconciler.core.boot import ROLLED_BACK
 from reconciler.core.changes import Action, Change
 from reconciler.core.plan import Plan
-from reconciler.core.state import Desired
+from reconciler.model.boot import ROLLED_BACK
+from reconciler.model.state import Desired
 
 
 def restarts_to_postpone(plan: Plan, desired: Desired, failed: Collection[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.core.diagnostics import Diagnostic
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, TreeReading, read_tree
 from reconciler.watch.triggers import Clock

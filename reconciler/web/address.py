@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
+from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.render.escape import plain
 
 _FORM: Final = re.compile(r"(?:\[(?P<v6>[^\]]*)\]:|(?P<v4>[^:\[\]]*):)?(?P<port>[0-9]{1,5})", re.ASCII)

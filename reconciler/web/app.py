@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.render.documents import as_text, error_document, plan_document
 from reconciler.watch.view import WatchView
 from reconciler.web.guard import Guard

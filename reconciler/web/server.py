@@ -15,7 +15,7 @@ from typing import Final
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconciler.core.diagnostics import Diagnostic
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.watch.view import WatchView
 from reconciler.web.address import bind, parse_listen
 from reconciler.web.app import build_app

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from reconciler.core.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.render.escape import plain
 
 _LONGEST_BYTES: Final = 1024

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import Power, address_of
 from reconciler.dom0.connection import Connection, Result
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Power, address_of
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from reconciler.core.diagnostics import ReconcilerError
 from reconciler.dom0.connection import Connection
+from reconciler.model.diagnostics import ReconcilerError
 
 _FIRST_WAIT_SECONDS = 5.0
 _LONGEST_WAIT_SECONDS = 300.0

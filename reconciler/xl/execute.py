@@ -15,8 +15,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.core.state import HostSettings, Look
-from reconciler.core.steps import (
+from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0.connection import Connection
+from reconciler.dom0.lock import HostLock
+from reconciler.dom0.shell import Dom0Shell, open_shell
+from reconciler.health import await_ready
+from reconciler.model.state import HostSettings, Look
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,
@@ -38,11 +43,6 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.dom0 import config_files, disks, images
-from reconciler.dom0.connection import Connection
-from reconciler.dom0.lock import HostLock
-from reconciler.dom0.shell import Dom0Shell, open_shell
-from reconciler.health import await_ready
 from reconciler.xl import lifecycle, live_changes
 from reconciler.xl.commands import Xl
 from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look

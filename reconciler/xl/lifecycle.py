@@ -13,12 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
-from reconciler.core.boot import boots_the_same
-from reconciler.core.diagnostics import ReconcilerError, refused, world_error
-from reconciler.core.memory import needed_kib
-from reconciler.core.state import Domain, Power, address_of
-from reconciler.core.steps import Shutdown, Start
 from reconciler.dom0.connection import Result
+from reconciler.model.boot import boots_the_same
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.memory import needed_kib
+from reconciler.model.state import Domain, Power, address_of
+from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
 from reconciler.xl.commands import Xl, reason_of

@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from reconciler.core.diagnostics import refused
-from reconciler.core.state import Vif, address_of
-from reconciler.core.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import refused
+from reconciler.model.state import Vif, address_of
+from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
 from reconciler.xl.commands import Xl, reason_of
 from reconciler.xl.lifecycle import POLL_SECONDS, wait_for_free

@@ -5,9 +5,9 @@ Used by `execute`, which the ready gate asks again and again, so it is one round
 
 from __future__ import annotations
 
-from reconciler.core.diagnostics import world_error
-from reconciler.core.state import Look, Power
 from reconciler.dom0.connection import Result
+from reconciler.model.diagnostics import world_error
+from reconciler.model.state import Look, Power
 from reconciler.texts.listing import XlOutputError, parse_list
 from reconciler.xl.commands import COMES_BACK
 

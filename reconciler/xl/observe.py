@@ -17,11 +17,11 @@ from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import FileFact, Guest, Host, HostSettings, Owner, Power
 from reconciler.dom0 import autostart
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import FileFact, Guest, Host, HostSettings, Owner, Power
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
 from reconciler.toolstack import Question

@@ -8,9 +8,9 @@ import pytest
 from rich.console import Console
 
 from reconciler.apply import Progress, StepResult
-from reconciler.core.diagnostics import Diagnostic, Kind
-from reconciler.core.state import Ready
-from reconciler.core.steps import AwaitReady, PlannedStep, SetVcpus
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.state import Ready
+from reconciler.plan.steps import AwaitReady, PlannedStep, SetVcpus
 from reconciler.progress import LiveProgress, PlainProgress, show_progress
 
 WEB = PlannedStep(id="s1", host="alpha", step=AwaitReady(domain="web", uuid="", ready=Ready()))

@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.core.changes import Action, Consent
 from reconciler.core.diff import Effect
-from reconciler.core.state import Disk, FileFact, Owner, Policy, Power, Vif
-from reconciler.core.steps import PromoteConfig
+from reconciler.model.state import Disk, FileFact, Owner, Policy, Power, Vif
+from reconciler.plan.steps import PromoteConfig
 
 from .worlds import (
     MIB,

@@ -8,9 +8,9 @@ import pytest
 
 from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.state import Brake, DesiredHost, Domain, HostSettings, Policy
-from reconciler.core.steps import PlannedStep, Shutdown
 from reconciler.core.verify import PlanError, verify
+from reconciler.model.state import Brake, DesiredHost, Domain, HostSettings, Policy
+from reconciler.plan.steps import PlannedStep, Shutdown
 
 from .worlds import NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
 

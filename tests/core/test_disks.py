@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.state import Brake, Disk, FileFact
+from reconciler.model.state import Brake, Disk, FileFact
 
 from .worlds import desired, disk, domain, guest, host, kinds, plan
 

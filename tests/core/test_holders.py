@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.boot import with_quarantined
 from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.state import Desired, Host, HostSettings, Policy
-from reconciler.core.steps import WriteConfig
 from reconciler.core.verify import verify
+from reconciler.model.boot import with_quarantined
+from reconciler.model.state import Desired, Host, HostSettings, Policy
+from reconciler.plan.steps import WriteConfig
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped
 

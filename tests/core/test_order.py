@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.core.changes import Action, Consent
-from reconciler.core.diagnostics import Kind, exit_code
-from reconciler.core.memory import needed_kib
 from reconciler.core.plan import build_plan
-from reconciler.core.state import Brake, Desired, DesiredHost, HostSettings, Policy
-from reconciler.core.steps import Start
 from reconciler.core.verify import verify
+from reconciler.model.diagnostics import Kind, exit_code
+from reconciler.model.memory import needed_kib
+from reconciler.model.state import Brake, Desired, DesiredHost, HostSettings, Policy
+from reconciler.plan.steps import Start
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, plan, stopped
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.core.changes import Action
-from reconciler.core.state import Disk, FileFact, HostSettings, Vif
+from reconciler.model.state import Disk, FileFact, HostSettings, Vif
 
 from .worlds import change_of, desired, disk, domain, guest, host, kinds, plan, vif
 

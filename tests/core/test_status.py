@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.core.state import HostSettings
+from reconciler.model.state import HostSettings
 from reconciler.status import Condition, judge
 
 from .worlds import desired, domain, guest, host, plan

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.core.vdev import devid_of
+from reconciler.model.vdev import devid_of
 
 KNOWN = {
     "xvda": 51712,

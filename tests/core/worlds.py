@@ -7,7 +7,8 @@ from typing import Any
 
 from reconciler.core.changes import Change, Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.state import (
+from reconciler.core.verify import verify
+from reconciler.model.state import (
     Desired,
     DesiredHost,
     Disk,
@@ -21,7 +22,6 @@ from reconciler.core.state import (
     Power,
     Vif,
 )
-from reconciler.core.verify import verify
 
 MIB = 1024
 OLD, NEW = "1" * 64, "2" * 64

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.state import Disk, Domain, HostSettings, Image, Vif
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.state import Disk, Domain, HostSettings, Image, Vif
 
 UUID = "00000002-1111-2222-3333-444444444444"
 INFO = """host                   : xenhost

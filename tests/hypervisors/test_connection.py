@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
 from reconciler.dom0 import connection as module
 from reconciler.dom0.connection import Connection
+from reconciler.model.diagnostics import Kind, ReconcilerError
 
 from .conftest import write_tool
 

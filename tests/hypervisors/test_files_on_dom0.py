@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.core.state import Disk, Domain, HostSettings, Image, Quarantined
-from reconciler.core.steps import (
+from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0.layout import Dom0
+from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.state import Disk, Domain, HostSettings, Image, Quarantined
+from reconciler.plan.steps import (
     CreateDisk,
     DeleteDisk,
     GrowDisk,
@@ -25,9 +28,6 @@ from reconciler.core.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.dom0 import config_files, disks, images
-from reconciler.dom0.layout import Dom0
-from reconciler.dom0.shell import Dom0Shell
 from reconciler.texts.config_file import render_file, split_mark
 from reconciler.texts.quarantine_file import parse_quarantine
 

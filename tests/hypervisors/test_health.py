@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from reconciler.core.diagnostics import ReconcilerError, world_error
-from reconciler.core.state import Look, Power, Ready
-from reconciler.core.steps import AwaitReady
 from reconciler.health import await_ready
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import Look, Power, Ready
+from reconciler.plan.steps import AwaitReady
 
 pytestmark = pytest.mark.anyio
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
 from reconciler.dom0 import lock as host_lock
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.diagnostics import Kind, ReconcilerError
 
 pytestmark = pytest.mark.anyio
 

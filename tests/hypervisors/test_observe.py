@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import ReconcilerError
-from reconciler.core.state import Domain, HostSettings, Owner, Power, Quarantined
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.state import Domain, HostSettings, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.core.state import Domain, HostSettings, Power, Ready, Vif
-from reconciler.core.steps import AttachVif, AwaitReady, DetachVif, SetMemory, SetScheduler, SetVcpus, Shutdown, Start
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.state import Domain, HostSettings, Power, Ready, Vif
+from reconciler.plan.steps import AttachVif, AwaitReady, DetachVif, SetMemory, SetScheduler, SetVcpus, Shutdown, Start
 from reconciler.xl import execute, lifecycle, live_changes
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.look import CONSOLE_LOG, LOOK

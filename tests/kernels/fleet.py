@@ -15,8 +15,8 @@ import pytest
 from reconciler import cli
 from reconciler.apply import StepResult
 from reconciler.commands import apply as apply_command
-from reconciler.core.state import Guest, Host, HostSettings
-from reconciler.core.steps import PlannedStep
+from reconciler.model.state import Guest, Host, HostSettings
+from reconciler.plan.steps import PlannedStep
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.toolstack import Question

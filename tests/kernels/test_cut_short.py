@@ -7,7 +7,7 @@ from _pytest.mark import ParameterSet
 
 from reconciler import cli
 from reconciler.apply import StepResult
-from reconciler.core.steps import PlannedStep
+from reconciler.plan.steps import PlannedStep
 
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from reconciler.core.boot import ROLLED_BACK
+from reconciler.model.boot import ROLLED_BACK
 
 from .fleet import BETTER, GOOD, WEB, Fleet, watched_by
 from .test_cut_short import Killed, Saboteur

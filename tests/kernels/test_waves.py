@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.apply import StepResult
-from reconciler.core.steps import PlannedStep
+from reconciler.plan.steps import PlannedStep
 
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by
 from .test_cut_short import Killed

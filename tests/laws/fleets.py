@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-from reconciler.core.memory import promised_kib
-from reconciler.core.state import (
+from reconciler.model.memory import promised_kib
+from reconciler.model.state import (
     Brake,
     Desired,
     DesiredHost,

@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.changes import Action, Consent
-from reconciler.core.claims import live_claims
-from reconciler.core.memory import capacity_kib, used_kib
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.simulate import Replay
-from reconciler.core.state import Desired, Host, Owner
-from reconciler.core.steps import PlannedStep, Shutdown
 from reconciler.core.verify import verify
+from reconciler.model.claims import live_claims
+from reconciler.model.memory import capacity_kib, used_kib
+from reconciler.model.state import Desired, Host, Owner
+from reconciler.plan.simulate import Replay
+from reconciler.plan.steps import PlannedStep, Shutdown
 
 from .fleets import World, handovers, worlds
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler import plan_file
 from reconciler.core.plan import Plan
-from reconciler.core.steps import Shutdown
+from reconciler.plan.steps import Shutdown
 from reconciler.specs import TreeReading
 
 from .fleets import World, worlds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.render import diagnostics
 
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from reconciler.apply import ApplyResult, StepResult
 from reconciler.core.changes import Action, Change
-from reconciler.core.diagnostics import Diagnostic, Kind, Source
 from reconciler.core.diff import Effect, FieldChange
 from reconciler.core.plan import HostSummary, Plan
-from reconciler.core.state import Ready
-from reconciler.core.steps import AwaitReady, PlannedStep
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.state import Ready
+from reconciler.plan.steps import AwaitReady, PlannedStep
 from reconciler.render import diagnostics, documents, escape
 from reconciler.render.markdown import plan_markdown
 from reconciler.render.results import apply_text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
+from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
 from reconciler.render import documents
 from reconciler.render.markdown import plan_markdown
 from reconciler.render.text import plan_text

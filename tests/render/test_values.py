@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.core.diff import Effect, FieldChange
-from reconciler.core.state import Scalar
+from reconciler.model.state import Scalar
 from reconciler.render import values
 
 _MIB = 1024

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.core.state import Power
-from reconciler.core.steps import CreateDisk, GrowDisk, StageImage, Start, Step, WriteConfig
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.state import Power
+from reconciler.plan.steps import CreateDisk, GrowDisk, StageImage, Start, Step, WriteConfig
 from tests.simulation.test_store import files_under
 from tests.simulation.world import World, domain, image, make_world, ready, shutdown
 

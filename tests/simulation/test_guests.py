@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.state import Power
-from reconciler.core.steps import PromoteConfig, SetMemory, StageImage, Start, WriteConfig
+from reconciler.model.state import Power
+from reconciler.plan.steps import PromoteConfig, SetMemory, StageImage, Start, WriteConfig
 from reconciler.simulated.guest import KERNEL_MARK, Behaviour, read_behaviour
 from tests.simulation.world import GIB_KIB, UUID, World, domain, image, ready, shutdown
 

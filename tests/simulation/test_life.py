@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconciler.apply import StepResult
-from reconciler.core.boot import failed_before
 from reconciler.core.changes import Consent
-from reconciler.core.diagnostics import ReconcilerError
-from reconciler.core.memory import used_kib
 from reconciler.core.plan import Plan
-from reconciler.core.state import Guest, Host, HostSettings, Simulated
-from reconciler.core.steps import PlannedStep
+from reconciler.model.boot import failed_before
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.memory import used_kib
+from reconciler.model.state import Guest, Host, HostSettings, Simulated
+from reconciler.plan.steps import PlannedStep
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedObserver

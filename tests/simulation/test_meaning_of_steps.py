@@ -1,4 +1,4 @@
-"""What a step does to a simulated host is what `core.simulate` says it means, for every kind of step."""
+"""What a step does to a simulated host is what `simulate` says it means, for every kind of step."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import get_args
 
 from hypothesis import HealthCheck, given, settings
 
-from reconciler.core.simulate import apply_step
-from reconciler.core.state import Disk, Domain, Quarantined, Vif
-from reconciler.core.steps import (
+from reconciler.model.state import Disk, Domain, Quarantined, Vif
+from reconciler.plan.simulate import apply_step
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     CreateDisk,

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.state import Disk, Owner, Power
-from reconciler.core.steps import (
+from reconciler.model.state import Disk, Owner, Power
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     CreateDisk,

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from reconciler.core.diagnostics import Diagnostic, ReconcilerError
-from reconciler.core.state import Owner, Power
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.model.state import Owner, Power
 from reconciler.sim_command import sim_group
 from tests.simulation.world import GIB_KIB, World, domain, make_world, shutdown
 

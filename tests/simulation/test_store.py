@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind, ReconcilerError
-from reconciler.core.steps import StageImage
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.plan.steps import StageImage
 from reconciler.simulated.store import Store
 from tests.simulation.world import World, domain, image, ready
 

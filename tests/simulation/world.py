@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.diagnostics import Diagnostic, ReconcilerError
-from reconciler.core.state import Disk, Domain, Guest, Host, HostSettings, Image, Look, Ready, Simulated, Vif
-from reconciler.core.steps import AwaitReady, CreateDisk, Shutdown, StageImage, Start, Step, WriteConfig
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.model.state import Disk, Domain, Guest, Host, HostSettings, Image, Look, Ready, Simulated, Vif
+from reconciler.plan.steps import AwaitReady, CreateDisk, Shutdown, StageImage, Start, Step, WriteConfig
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
 from reconciler.toolstack import Question

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.specs import read_tree
 
 GOOD = 'kernel = "/netbsd"\nmemory = 64\n'

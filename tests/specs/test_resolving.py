@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Kind
 from reconciler.core.resolve import complete_images, staged_path
-from reconciler.core.state import Domain, HostSettings, Image
+from reconciler.model.diagnostics import Kind
+from reconciler.model.state import Domain, HostSettings, Image
 from reconciler.specs import read_tree
 
 Resolve = Callable[[str], Domain]

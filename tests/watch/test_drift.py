@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.diagnostics import Kind
+from reconciler.model.diagnostics import Kind
 from reconciler.simulated.host import SimulatedExecutor
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, World, look

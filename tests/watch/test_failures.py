@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import Diagnostic, Kind
-from reconciler.core.state import Host
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.state import Host
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.simulated.store import Store
 from reconciler.watch import conditions

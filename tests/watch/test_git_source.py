@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 
-from reconciler.core.diagnostics import Kind
 from reconciler.history import History
+from reconciler.model.diagnostics import Kind
 from reconciler.specs import read_tree
 from tests.watch.authors import Author, follow, git_source, summaries
 from tests.watch.conftest import TREE, World, look

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.diagnostics import ReconcilerError, exit_code
+from reconciler.model.diagnostics import ReconcilerError, exit_code
 from reconciler.web import serve, server
 from reconciler.web.address import is_loopback_name, parse_listen
 from reconciler.web.token import read_token

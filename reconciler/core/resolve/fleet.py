@@ -14,8 +14,8 @@ from reconciler.core.problems import Complaint, Loc, near_miss
 from reconciler.core.resolve.domain import derived_mac
 from reconciler.core.resolve.inputs import Findings, HostFolder
 from reconciler.core.resolve.layers import Layer, origin
-from reconciler.core.resolve.paths import disk_identity
-from reconciler.core.state import Disk, Domain, address_of
+from reconciler.model.paths import disk_identity
+from reconciler.model.state import Disk, Domain, address_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

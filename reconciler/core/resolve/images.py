@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.core.diagnostics import Diagnostic, Kind
-from reconciler.core.resolve.paths import file_name
-from reconciler.core.state import Domain, HostSettings, Image, address_of
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.paths import file_name
+from reconciler.model.state import Domain, HostSettings, Image, address_of
 
 
 def staged_path(kernel_dir: str, domain: str, source: str, sha256: str) -> str:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 
 from reconciler.core.problems import Complaint, spell
-from reconciler.core.resolve.paths import absolute, disk_identity, is_normal, relative
 from reconciler.core.spec import DiskSpec, DomainSpec
-from reconciler.core.units import Unfit
-from reconciler.core.vdev import devid_of
+from reconciler.model.paths import absolute, disk_identity, is_normal, relative
+from reconciler.model.units import Unfit
+from reconciler.model.vdev import devid_of
 
 DISAGREE = "Keys that do not agree"
 _OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})

@@ -17,7 +17,7 @@ from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecT
 from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin
 from reconciler.core.resolve.rules import check_alone, is_shadowed
 from reconciler.core.spec import DomainSpec, TreeSpec
-from reconciler.core.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
+from reconciler.model.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

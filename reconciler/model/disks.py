@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from reconciler.core.resolve.paths import disk_identity
-from reconciler.core.state import Disk, Domain, FileFact, Host
+from reconciler.model.paths import disk_identity
+from reconciler.model.state import Disk, Domain, FileFact, Host
 
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.core.state import Disk, Domain, Image, Quarantined, Ready, Vif
+from reconciler.model.state import Disk, Domain, Image, Quarantined, Ready, Vif
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ libxl_create.c, Xen 4.17).
 
 from __future__ import annotations
 
-from reconciler.core.state import Domain, Guest, Host
+from reconciler.model.state import Domain, Guest, Host
 
 _MIB = 1024
 _ROUND_KIB = 2 * _MIB

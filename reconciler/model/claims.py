@@ -10,9 +10,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.core.disks import disk_key
-from reconciler.core.state import Disk, Domain, Guest, Host, Vif
-from reconciler.core.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, Shutdown, Start, Step
+from reconciler.model.disks import disk_key
+from reconciler.model.state import Disk, Domain, Guest, Host, Vif
 
 Key = tuple[str, ...]
 
@@ -58,7 +57,11 @@ def claims_of(host: Host, definition: Domain | None) -> Claims:
     """All that a definition claims."""
     if definition is None:
         return {}
-    claims = [_uuid(definition.uuid), *map(_mac, definition.vifs), *(_disk(host, disk) for disk in definition.disks)]
+    claims = [
+        uuid_claim(definition.uuid),
+        *map(mac_claim, definition.vifs),
+        *(disk_claim(host, disk) for disk in definition.disks),
+    ]
     return {claim.key: claim for claim in claims if claim.value}
 
 
@@ -74,45 +77,17 @@ def without(claims: Claims, others: Claims) -> Claims:
     }
 
 
-def taken_by(host: Host, step: Step) -> Claims:
-    """What a domain has from this step on, or reads in it."""
-    match step:
-        case Start():
-            return claims_of(host, step.definition)
-        case AttachVif():
-            claim = _mac(step.vif)
-        case AttachDisk():
-            claim = _disk(host, step.disk)
-        case CreateDisk() if step.disk.source is not None:
-            claim = _disk_claim(host, step.disk.source, reads_only=True)
-        case _:
-            return {}
-    return {claim.key: claim}
-
-
-def released_by(host: Host, guest: Guest | None, step: Step) -> Claims:
-    """What a domain, so far as observed, has no more after this step."""
-    match step:
-        case Shutdown():
-            return live_claims(host, guest)
-        case DetachVif():
-            claim = _mac(step.vif)
-            return {claim.key: claim}
-        case _:
-            return {}
-
-
-def _uuid(uuid: str) -> Claim:
+def uuid_claim(uuid: str) -> Claim:
     return Claim(key=("uuid", uuid), what="the uuid", value=uuid)
 
 
-def _mac(vif: Vif) -> Claim:
+def mac_claim(vif: Vif) -> Claim:
     return Claim(key=("mac", vif.mac), what="a mac", value=vif.mac)
 
 
-def _disk(host: Host, disk: Disk) -> Claim:
-    return _disk_claim(host, disk.target, reads_only=disk.access == "ro")
+def disk_claim(host: Host, disk: Disk) -> Claim:
+    return target_claim(host, disk.target, reads_only=disk.access == "ro")
 
 
-def _disk_claim(host: Host, target: str, *, reads_only: bool) -> Claim:
+def target_claim(host: Host, target: str, *, reads_only: bool) -> Claim:
     return Claim(key=("disk", host.name, disk_key(host, target)), what="a disk", value=target, reads_only=reads_only)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from reconciler.core.memory import promised_kib
-from reconciler.core.state import Disk, Domain, FileFact, Guest, Host, Owner, Power, with_kept
-from reconciler.core.steps import (
+from reconciler.model.memory import promised_kib
+from reconciler.model.state import Disk, Domain, FileFact, Guest, Host, Owner, Power, with_kept
+from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     AwaitReady,

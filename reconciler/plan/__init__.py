@@ -1,0 +1,1 @@
+"""Steps, their order, what they promise of memory, and the proof by replay. Pure."""

@@ -1,0 +1,35 @@
+"""Which step takes a disk, a mac or a uuid, and which one gives it up. Called by `order`: it lets them change hands."""
+
+from __future__ import annotations
+
+from reconciler.model.claims import Claims, claims_of, disk_claim, live_claims, mac_claim, target_claim
+from reconciler.model.state import Guest, Host
+from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, Shutdown, Start, Step
+
+
+def taken_by(host: Host, step: Step) -> Claims:
+    """What a domain has from this step on, or reads in it."""
+    match step:
+        case Start():
+            return claims_of(host, step.definition)
+        case AttachVif():
+            claim = mac_claim(step.vif)
+        case AttachDisk():
+            claim = disk_claim(host, step.disk)
+        case CreateDisk() if step.disk.source is not None:
+            claim = target_claim(host, step.disk.source, reads_only=True)
+        case _:
+            return {}
+    return {claim.key: claim}
+
+
+def released_by(host: Host, guest: Guest | None, step: Step) -> Claims:
+    """What a domain, so far as observed, has no more after this step."""
+    match step:
+        case Shutdown():
+            return live_claims(host, guest)
+        case DetachVif():
+            claim = mac_claim(step.vif)
+            return {claim.key: claim}
+        case _:
+            return {}
