@@ -14,15 +14,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.problems import Complaint, Loc, validate
-from reconciler.core.resolve.host import check_allowed, pci_address
-from reconciler.core.resolve.inputs import Table
-from reconciler.core.resolve.layers import Layer, merge
-from reconciler.core.resolve.rules import check_alone
-from reconciler.core.spec import DEFAULT_AUTOSTART, LOGICAL_VOLUME, NAME, DomainSpec
 from reconciler.model.paths import absolute, disk_identity
 from reconciler.model.state import Disk, Domain, HostSettings, Vif
 from reconciler.model.units import printable, quoted
+from reconciler.specs.resolve.host import check_allowed, pci_address
+from reconciler.specs.resolve.inputs import Table
+from reconciler.specs.resolve.layers import Layer, merge
+from reconciler.specs.resolve.rules import check_alone
+from reconciler.specs.schema import DEFAULT_AUTOSTART, LOGICAL_VOLUME, NAME, DomainSpec
+from reconciler.specs.schema_errors import Complaint, Loc, validate
 from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
 
 _KIB_PER_MIB = 1024

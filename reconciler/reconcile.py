@@ -16,7 +16,6 @@ from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
 from reconciler.core.binding import base_of, moved
 from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan, build_plan
-from reconciler.core.resolve.images import complete_images
 from reconciler.core.verify import verify
 from reconciler.history import History, Recording
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
@@ -24,6 +23,7 @@ from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSetti
 from reconciler.plan.steps import PlannedStep
 from reconciler.source import signer_of
 from reconciler.specs import TreeReading
+from reconciler.specs.resolve.images import complete_images
 from reconciler.toolstack import Executor, Observer, Question
 
 _HOSTS_AT_ONCE = 64

@@ -14,12 +14,12 @@ import click
 from reconciler.commands.output import print_data
 from reconciler.commands.session import check_host, specs_option
 from reconciler.commands.settings import Settings
-from reconciler.core.spec import NAME
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.state import HostSettings, Power
 from reconciler.reconcile import open_executor, open_observer
 from reconciler.render.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.schema import NAME
 
 
 @click.command(short_help="Attach to the console of a domain.")

@@ -14,12 +14,12 @@ import click
 from reconciler.commands.output import print_data, print_diagnostics, print_message
 from reconciler.commands.session import check_host, open_session, specs_option
 from reconciler.commands.settings import Settings
-from reconciler.core.resolve.host import resolve_host
 from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source, exit_code, world_error
 from reconciler.model.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
 from reconciler.model.units import printable
 from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.resolve.host import resolve_host
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg
 from reconciler.texts.config_file import read_file
 

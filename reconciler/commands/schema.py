@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from reconciler.commands.output import print_data
-from reconciler.core.spec import SpecKind
-from reconciler.core.spec import schema as schema_of
 from reconciler.render.documents import as_text
+from reconciler.specs.schema import SpecKind
+from reconciler.specs.schema import schema as schema_of
 
 
 @click.command(short_help="Print the JSON Schema of a kind of spec file, for editors.")

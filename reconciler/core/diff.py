@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from reconciler.core.resolve.host import pci_address
 from reconciler.model.disks import missing_bytes
 from reconciler.model.state import Disk, Domain, Host, Image, Scalar, Vif
+from reconciler.specs.resolve.host import pci_address
 
 
 class Effect(StrEnum):

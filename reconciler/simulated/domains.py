@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
-from reconciler.core.resolve.domain import derived_mac
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.memory import needed_kib
@@ -36,6 +35,7 @@ from reconciler.simulated.guest import (
     read_behaviour,
     set_target,
 )
+from reconciler.specs.resolve.domain import derived_mac
 
 MEMORY_WAIT_SECONDS = 60.0  # how long a start or a balloon waits for memory
 _POLL_SECONDS = 1.0

@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.spec import NAME
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.memory import needed_kib
 from reconciler.model.state import Domain, HostSettings, Image, Owner, Power, address_of
@@ -32,6 +31,7 @@ from reconciler.simulated.guest import (
 )
 from reconciler.simulated.store import FAULTS, Store
 from reconciler.simulated.view import View
+from reconciler.specs.schema import NAME
 from reconciler.toolstack import Question
 
 _DEFAULT_KERNEL = "/vmlinuz"

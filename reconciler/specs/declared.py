@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.problems import Loc
 from reconciler.model.diagnostics import Source
 from reconciler.model.vdev import devid_of
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.positions import Positions
+from reconciler.specs.schema_errors import Loc
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
 

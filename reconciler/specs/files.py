@@ -11,7 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 
-from reconciler.core.resolve import TreeFile
+from reconciler.specs.resolve import TreeFile
 
 SPEC_BYTES_MAX = 1 << 20
 _CHUNK_BYTES = 1 << 20

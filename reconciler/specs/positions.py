@@ -13,9 +13,9 @@ import tree_sitter
 import tree_sitter_toml
 from tree_sitter import Node
 
-from reconciler.core.problems import Loc
 from reconciler.model.diagnostics import Source
 from reconciler.specs.files import line_shown
+from reconciler.specs.schema_errors import Loc
 from reconciler.specs.toml import TomlError, parse_toml
 
 DEPTH_MAX = 16  # specs nest three deep; what lies deeper has its position from the table around it

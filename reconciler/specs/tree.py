@@ -1,6 +1,6 @@
 """A directory of TOML -> the desired state, with every problem at its line and column. The one entry for commands.
 
-The order of things: walk the folders, read and parse every file, hash the kernels that specs name, let `core.resolve`
+The order of things: walk the folders, read and parse every file, hash the kernels that specs name, let `resolve`
 judge it all, and only then look up positions, for the files that have problems.
 """
 
@@ -14,15 +14,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.core.problems import Problem
-from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
-from reconciler.core.spec import NAME, TreeSpec
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.state import Desired, address_of
 from reconciler.model.units import printable
 from reconciler.source import commit_of
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
+from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
+from reconciler.specs.schema import NAME, TreeSpec
+from reconciler.specs.schema_errors import Problem
 from reconciler.specs.toml import TomlError, parse_toml
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.core.problems import validate
-from reconciler.core.spec import TreeSpec
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.render.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
+from reconciler.specs.schema import TreeSpec
+from reconciler.specs.schema_errors import validate
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
 from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password

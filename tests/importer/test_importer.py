@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.core.diff import align_vifs, compare
-from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
-from reconciler.core.resolve.host import resolve_host
-from reconciler.core.spec import INTERFACE
 from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.state import Disk, Domain, Host, HostSettings, Power, Vif
+from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
+from reconciler.specs.resolve.host import resolve_host
+from reconciler.specs.schema import INTERFACE
 from reconciler.specs.toml import parse_toml
 from reconciler.texts.cfg_grammar import Value, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_reader import OWN_KEYS

@@ -11,9 +11,9 @@ import tomli_w
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
-from reconciler.core.spec import MODELS, DomainSpec, schema
 from reconciler.specs import read_tree, toml
+from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
+from reconciler.specs.schema import MODELS, DomainSpec, schema
 
 _scalars = (
     st.booleans()

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.core.resolve import complete_images, staged_path
 from reconciler.model.diagnostics import Kind
 from reconciler.model.state import Domain, HostSettings, Image
 from reconciler.specs import read_tree
+from reconciler.specs.resolve import complete_images, staged_path
 
 Resolve = Callable[[str], Domain]
 BASE = 'kernel = "/netbsd"\nmemory = 1024\n'

@@ -10,12 +10,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.core.problems import Complaint, Loc, near_miss
-from reconciler.core.resolve.domain import derived_mac
-from reconciler.core.resolve.inputs import Findings, HostFolder
-from reconciler.core.resolve.layers import Layer, origin
 from reconciler.model.paths import disk_identity
 from reconciler.model.state import Disk, Domain, address_of
+from reconciler.specs.resolve.domain import derived_mac
+from reconciler.specs.resolve.inputs import Findings, HostFolder
+from reconciler.specs.resolve.layers import Layer, origin
+from reconciler.specs.schema_errors import Complaint, Loc, near_miss
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.core.problems import Complaint, Problem
+from reconciler.specs.schema_errors import Complaint, Problem
 
 Table = Mapping[str, Any]
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reconciler.core.spec import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
 from reconciler.model.units import kind_of, number_shown, quoted
+from reconciler.specs.schema import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.core.problems import Complaint, Loc, near_miss, validate
-from reconciler.core.resolve.inputs import Findings, SpecFile, SpecTree, Table
-from reconciler.core.spec import DomainSpec
+from reconciler.specs.resolve.inputs import Findings, SpecFile, SpecTree, Table
+from reconciler.specs.schema import DomainSpec
+from reconciler.specs.schema_errors import Complaint, Loc, near_miss, validate
 
 PROFILE_DEPTH_MAX = 20
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from reconciler.core.problems import Complaint, Loc, validate
-from reconciler.core.resolve.inputs import Table
-from reconciler.core.resolve.rules import OWN_KEYS, check_path
-from reconciler.core.spec import AllowSpec, DiskSpec, DomainSpec, HostSpec
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
 from reconciler.model.state import Allow, HostSettings, Simulated
+from reconciler.specs.resolve.inputs import Table
+from reconciler.specs.resolve.rules import OWN_KEYS, check_path
+from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec
+from reconciler.specs.schema_errors import Complaint, Loc, validate
 
 _CONFIG_DIRS = ("/etc/xen", "/usr/pkg/etc/xen")  # Debian's and NetBSD's: before the host is asked, either may be it
 _PORT_MAX = 65535

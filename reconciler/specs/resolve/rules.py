@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from reconciler.core.problems import Complaint, spell
-from reconciler.core.spec import DiskSpec, DomainSpec
 from reconciler.model.paths import absolute, disk_identity, is_normal, relative
 from reconciler.model.units import Unfit
 from reconciler.model.vdev import devid_of
+from reconciler.specs.schema import DiskSpec, DomainSpec
+from reconciler.specs.schema_errors import Complaint, spell
 
 DISAGREE = "Keys that do not agree"
 _OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})

@@ -7,14 +7,14 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from reconciler.core.problems import Complaint
-from reconciler.core.resolve.host import pci_address
-from reconciler.core.resolve.images import staged_path
-from reconciler.core.resolve.inputs import TreeFile
-from reconciler.core.spec import DiskSpec, DomainSpec, VifSpec
 from reconciler.model.paths import absolute, relative
 from reconciler.model.state import Disk, Domain, HostSettings, Image, Policy, Ready, Vif
 from reconciler.model.vdev import devid_of
+from reconciler.specs.resolve.host import pci_address
+from reconciler.specs.resolve.images import staged_path
+from reconciler.specs.resolve.inputs import TreeFile
+from reconciler.specs.schema import DiskSpec, DomainSpec, VifSpec
+from reconciler.specs.schema_errors import Complaint
 
 NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
 """Of all derived UUIDs. It must never change: a domain is known by its UUID."""

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from reconciler.core.problems import Complaint, Problem, validate
-from reconciler.core.resolve.domain import build_domain, check_images
-from reconciler.core.resolve.fleet import Resolved, check_fleet, check_names
-from reconciler.core.resolve.host import check_allowed, resolve_host
-from reconciler.core.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
-from reconciler.core.resolve.layers import Layer, Profiles, base_layers, merge, origin
-from reconciler.core.resolve.rules import check_alone, is_shadowed
-from reconciler.core.spec import DomainSpec, TreeSpec
 from reconciler.model.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
+from reconciler.specs.resolve.domain import build_domain, check_images
+from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_names
+from reconciler.specs.resolve.host import check_allowed, resolve_host
+from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
+from reconciler.specs.resolve.layers import Layer, Profiles, base_layers, merge, origin
+from reconciler.specs.resolve.rules import check_alone, is_shadowed
+from reconciler.specs.schema import DomainSpec, TreeSpec
+from reconciler.specs.schema_errors import Complaint, Problem, validate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
