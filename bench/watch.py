@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from bench.fleet import write_fleet
-from reconciler.core.changes import Consent
+from reconciler.decide.changes import Consent
 from reconciler.plan.steps import AwaitReady, CreateDisk, PromoteConfig, StageImage, Start, WriteConfig
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.simulated.domains import start_instance

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.core.changes import Change
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Change
 from reconciler.history import ApplyRecord, History
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source
 from reconciler.source import commit_for

@@ -26,8 +26,8 @@ from reconciler.commands.session import (
     selection_options,
 )
 from reconciler.commands.settings import Settings
-from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.outages import outages_of
 from reconciler.plan.steps import PlannedStep

@@ -10,8 +10,8 @@ import click
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import open_session, specs_argument
 from reconciler.commands.settings import Settings
-from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Consent
 from reconciler.history import History
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.reconcile import Selection

@@ -10,7 +10,7 @@ import click
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import check_address, check_targets, open_session, specs_argument
 from reconciler.commands.settings import Settings
-from reconciler.core.changes import Consent
+from reconciler.decide.changes import Consent
 from reconciler.explain import explain
 from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.reconcile import Selection

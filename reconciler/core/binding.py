@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
-from reconciler.core.changes import Action, Change
+from reconciler.decide.changes import Action, Change
 from reconciler.model.memory import needed_kib
 from reconciler.model.state import Guest, Host, Owner, canonical_json, fingerprint
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from reconciler.core.changes import Action, Change
+from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.model.disks import disk_key, missing_bytes
 from reconciler.model.memory import needed_kib, promised_kib

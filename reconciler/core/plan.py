@@ -14,12 +14,12 @@ from typing import Any
 
 from reconciler.core.binding import base_of
 from reconciler.core.chains import Chain, chain_of, fallback_of
-from reconciler.core.changes import Action, Change, Consent, Fleet
-from reconciler.core.decide import decide_host
-from reconciler.core.dependencies import block, close_dependencies
-from reconciler.core.holders import held_back
 from reconciler.core.order import OrderError, Room, order_chains
 from reconciler.core.refusals import brake, circle, misfits
+from reconciler.decide.changes import Action, Change, Consent, Fleet
+from reconciler.decide.decide import decide_host
+from reconciler.decide.dependencies import block, close_dependencies
+from reconciler.decide.handover import held_back
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.disks import named_disks

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from reconciler.core.chains import Chain
-from reconciler.core.changes import Action, Change, Consent
 from reconciler.core.order import Room
+from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Desired, Host, Owner
 

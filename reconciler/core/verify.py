@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.core.changes import Action, Change, Consent, Fleet
-from reconciler.core.decide import decide_host
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Action, Change, Consent, Fleet
+from reconciler.decide.decide import decide_host
 from reconciler.model.claims import Register, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib

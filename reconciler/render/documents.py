@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.changes import Change
-from reconciler.core.diff import FieldChange
 from reconciler.core.plan import LedgerEntry, Plan
+from reconciler.decide.changes import Change
+from reconciler.decide.diff import FieldChange
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.state import Desired
 from reconciler.outages import Outage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reconciler.core.diff import FieldChange
+from reconciler.decide.diff import FieldChange
 from reconciler.model.state import Scalar
 from reconciler.render.escape import plain
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.core.changes import Action, Change
-from reconciler.core.diff import Effect, FieldChange
+from reconciler.decide.changes import Action, Change
+from reconciler.decide.diff import Effect, FieldChange
 from reconciler.explain import Explanation
 from reconciler.render import diagnostics, values
 from reconciler.render.documents import FORMAT

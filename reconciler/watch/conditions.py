@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.core.changes import Change
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Change
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Desired, address_of
 from reconciler.render import diagnostics

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reconciler.core.changes import Action, Change
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.render.values import before_and_after
 from reconciler.watch.conditions import Condition

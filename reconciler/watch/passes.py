@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.apply import ApplyResult, Progress
-from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.state import Desired
 from reconciler.reconcile import Reconciler, Selection

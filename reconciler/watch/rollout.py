@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from reconciler.core.changes import Action, Change
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.state import Desired
 

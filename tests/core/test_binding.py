@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.core.binding import base_of, moved
-from reconciler.core.changes import Consent
+from reconciler.decide.changes import Consent
 from reconciler.model.state import Domain, Guest, Power
 from tests.core.worlds import MIB, desired, disk, domain, guest, host, plan, unmanaged, vif
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.changes import Action, Consent
-from reconciler.core.diff import Effect
+from reconciler.decide.changes import Action, Consent
+from reconciler.decide.diff import Effect
 from reconciler.model.state import Disk, FileFact, Owner, Policy, Power, Vif
 from reconciler.plan.steps import PromoteConfig
 
@@ -262,8 +262,8 @@ def test_a_held_domain_is_shown_and_never_changed() -> None:
 
 
 def test_a_domain_that_moved_to_another_host_is_blocked_on_both() -> None:
-    from reconciler.core.changes import Fleet
-    from reconciler.core.decide import decide_host
+    from reconciler.decide.changes import Fleet
+    from reconciler.decide.decide import decide_host
 
     web = domain("web")
     settings = desired().hosts["alpha"].settings

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.verify import PlanError, verify
+from reconciler.decide.changes import Action, Consent
 from reconciler.model.state import Brake, DesiredHost, Domain, HostSettings, Policy
 from reconciler.plan.steps import PlannedStep, Shutdown
 

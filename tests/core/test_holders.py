@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.verify import verify
+from reconciler.decide.changes import Action, Consent
 from reconciler.model.boot import with_quarantined
 from reconciler.model.state import Desired, Host, HostSettings, Policy
 from reconciler.plan.steps import WriteConfig

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import build_plan
 from reconciler.core.verify import verify
+from reconciler.decide.changes import Action, Consent
 from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.model.memory import needed_kib
 from reconciler.model.state import Brake, Desired, DesiredHost, HostSettings, Policy

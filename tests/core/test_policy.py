@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.changes import Action
+from reconciler.decide.changes import Action
 from reconciler.model.state import Disk, FileFact, HostSettings, Vif
 
 from .worlds import change_of, desired, disk, domain, guest, host, kinds, plan, vif

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reconciler.core.changes import Change, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.verify import verify
+from reconciler.decide.changes import Change, Consent
 from reconciler.model.state import (
     Desired,
     DesiredHost,

@@ -7,9 +7,9 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.changes import Action, Consent
 from reconciler.core.plan import Plan, build_plan
 from reconciler.core.verify import verify
+from reconciler.decide.changes import Action, Consent
 from reconciler.model.claims import live_claims
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.model.state import Desired, Host, Owner

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.changes import Action, Change
-from reconciler.core.diff import Effect, FieldChange
 from reconciler.core.plan import HostSummary, Plan
+from reconciler.decide.changes import Action, Change
+from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.state import Ready
 from reconciler.plan.steps import AwaitReady, PlannedStep

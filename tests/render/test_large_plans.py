@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan, build_plan
+from reconciler.decide.changes import Consent
 from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
 from reconciler.render import documents
 from reconciler.render.markdown import plan_markdown

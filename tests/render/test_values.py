@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.core.diff import Effect, FieldChange
+from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.state import Scalar
 from reconciler.render import values
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconciler.apply import StepResult
-from reconciler.core.changes import Consent
 from reconciler.core.plan import Plan
+from reconciler.decide.changes import Consent
 from reconciler.model.boot import failed_before
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.memory import used_kib

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from reconciler.core.diff import FieldChange
-from reconciler.core.policy import Block
+from reconciler.decide.diff import FieldChange
+from reconciler.decide.safety_rules import Block
 from reconciler.model.state import Domain, Guest, Host, Quarantined, address_of
 
 

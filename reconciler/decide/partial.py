@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.changes import Action, Change, left_alone, make_acting
-from reconciler.core.diff import FieldChange, compare
+from reconciler.decide.changes import Action, Change, left_alone, make_acting
+from reconciler.decide.diff import FieldChange, compare
 from reconciler.model.state import Domain, Host, with_kept
 
 

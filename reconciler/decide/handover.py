@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reconciler.core.changes import Action, Change
-from reconciler.core.dependencies import block
-from reconciler.core.reduced import without_boot
+from reconciler.decide.changes import Action, Change
+from reconciler.decide.dependencies import block
+from reconciler.decide.partial import without_boot
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.state import Desired, Host, Owner, address_of
 

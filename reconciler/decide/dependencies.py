@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
-from reconciler.core.changes import Action, Change
+from reconciler.decide.changes import Action, Change
 from reconciler.model.claims import claims_of, live_claims, without
 from reconciler.model.state import Desired, Host, Owner, address_of
 

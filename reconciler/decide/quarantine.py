@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.changes import Action, Change, Consent, make_acting, make_blocked, make_change
-from reconciler.core.diff import compare
-from reconciler.core.policy import Block
-from reconciler.core.reduced import without_boot
+from reconciler.decide.changes import Action, Change, Consent, make_acting, make_blocked, make_change
+from reconciler.decide.diff import compare
+from reconciler.decide.partial import without_boot
+from reconciler.decide.safety_rules import Block
 from reconciler.model.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
 from reconciler.model.state import Domain, Guest, Host, address_of
 

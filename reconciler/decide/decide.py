@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.core.changes import (
+from reconciler.decide.changes import (
     Action,
     Change,
     Consent,
@@ -20,10 +20,10 @@ from reconciler.core.changes import (
     make_change,
     same_config,
 )
-from reconciler.core.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
-from reconciler.core.policy import Block, HostIndex, block_change, block_destroy
-from reconciler.core.reduced import defer, postponed
-from reconciler.core.returning import heed_quarantine, no_rollback
+from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
+from reconciler.decide.partial import defer, postponed
+from reconciler.decide.quarantine import heed_quarantine, no_rollback
+from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from reconciler.core.diff import FieldChange
+from reconciler.decide.diff import FieldChange
 from reconciler.model.disks import disk_key, growth_bytes, missing_bytes, volume_group
 from reconciler.model.state import Disk, Domain, FileFact, Guest, Host, HostSettings, Owner, Vif
 
