@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.fleet import write_fleet
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Consent
 from reconciler.model.state import Host
+from reconciler.plan.plan import Plan, build_plan
+from reconciler.plan.verify import verify
 from reconciler.reconcile import Reconciler, complete
 from reconciler.specs import TreeReading, read_tree
 

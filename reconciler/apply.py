@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from reconciler.core.order import expected_seconds
-from reconciler.core.plan import Plan
 from reconciler.health import await_ready
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.plan.order import expected_seconds
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Change
 from reconciler.history import ApplyRecord, History
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source
+from reconciler.plan.plan import Plan
 from reconciler.source import commit_for
 from reconciler.specs import TreeReading
 from reconciler.specs.declared import Declarations

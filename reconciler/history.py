@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.plan import Plan
 from reconciler.model.diagnostics import world_error
 from reconciler.outages import Outcome, outages_of
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import is_of_way_back
 
 _FILE = "history.sqlite"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.plan import Plan
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import AwaitReady, Shutdown
 
 

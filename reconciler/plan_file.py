@@ -17,10 +17,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from reconciler.core.binding import moved
-from reconciler.core.plan import Plan
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.state import canonical_json
+from reconciler.plan.plan import Plan
+from reconciler.plan.stale import moved
 from reconciler.render.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 

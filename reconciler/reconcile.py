@@ -13,14 +13,14 @@ from pathlib import Path
 
 from reconciler import sightings
 from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
-from reconciler.core.binding import base_of, moved
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Consent
 from reconciler.history import History, Recording
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
+from reconciler.plan.plan import Plan, build_plan
+from reconciler.plan.stale import base_of, moved
 from reconciler.plan.steps import PlannedStep
+from reconciler.plan.verify import verify
 from reconciler.source import signer_of
 from reconciler.specs import TreeReading
 from reconciler.specs.resolve.images import complete_images

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.decide import HELD_UNTIL
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.state import Image, Owner, Power, Quarantined
+from reconciler.plan.plan import Plan
 
 
 class Condition(StrEnum):

@@ -26,10 +26,10 @@ from reconciler.commands.session import (
     selection_options,
 )
 from reconciler.commands.settings import Settings
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.outages import outages_of
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.progress import show_progress
 from reconciler.render.documents import apply_document, as_text

@@ -13,9 +13,9 @@ from reconciler import plan_file
 from reconciler.commands.output import paint_for, print_data, print_diagnostics, print_message
 from reconciler.commands.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.commands.settings import Settings
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
+from reconciler.plan.plan import Plan
 from reconciler.render.documents import as_text, plan_document
 from reconciler.render.escape import plain
 from reconciler.render.markdown import plan_markdown

@@ -9,9 +9,9 @@ import click
 from reconciler.commands.apply import carry_out, following
 from reconciler.commands.session import find_domain, open_session, specs_option
 from reconciler.commands.settings import Settings
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import refused
+from reconciler.plan.plan import Plan
 from reconciler.reconcile import Selection
 from reconciler.specs import read_tree
 

@@ -11,9 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from reconciler.core.plan import Plan
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.state import Desired, Domain, HostSettings
+from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
 from reconciler.specs.schema_errors import near_miss

@@ -10,10 +10,10 @@ import click
 from reconciler.commands.output import paint_for, print_data, print_diagnostics
 from reconciler.commands.session import open_session, specs_argument
 from reconciler.commands.settings import Settings
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.history import History
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
+from reconciler.plan.plan import Plan
 from reconciler.reconcile import Selection
 from reconciler.render.documents import as_text
 from reconciler.render.escape import plain

@@ -1,4 +1,4 @@
-"""Paths as texts: core reads no disk, so it can only normalise and compare what specs say."""
+"""Paths as texts: nothing here reads a disk, so it can only normalise and compare what specs say."""
 
 from __future__ import annotations
 

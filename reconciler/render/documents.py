@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.plan import LedgerEntry, Plan
 from reconciler.decide.changes import Change
 from reconciler.decide.diff import FieldChange
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.state import Desired
 from reconciler.outages import Outage
+from reconciler.plan.plan import LedgerEntry, Plan
 from reconciler.plan.steps import Fallback, PlannedStep
 from reconciler.render import diagnostics
 from reconciler.render.summary import counts

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Change
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.plan.plan import Plan
 from reconciler.render import values
 from reconciler.render.escape import html, markdown, markdown_code
 from reconciler.render.steps import in_words

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from reconciler.core.plan import Plan
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.plan.plan import Plan
 from reconciler.render import diagnostics, values
 from reconciler.render.documents import FORMAT
 from reconciler.render.escape import plain

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import FieldChange
+from reconciler.plan.plan import Plan
 from reconciler.render import values
 
 AS_SPECIFIED = "as specified"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep, Start
 from reconciler.render import values
 from reconciler.render.escape import plain

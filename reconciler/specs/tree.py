@@ -316,7 +316,7 @@ class _Reader:
         )
 
     def _placed(self, problems: Iterable[Problem]) -> Iterable[Diagnostic]:
-        """The problems that core found, each at its line and column."""
+        """The problems that were found in them, each at its line and column."""
         indexes: dict[str, Positions] = {}
         for problem in problems:
             complaint = problem.complaint

@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Change
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Desired, address_of
+from reconciler.plan.plan import Plan
 from reconciler.render import diagnostics
 from reconciler.status import Condition as Status
 from reconciler.status import judge

@@ -15,9 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.core.plan import Plan
 from reconciler.history import History
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
+from reconciler.plan.plan import Plan
 from reconciler.render.status import status_document
 from reconciler.status import judge
 from reconciler.watch import conditions

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.plan.plan import Plan
 from reconciler.render.values import before_and_after
 from reconciler.watch.conditions import Condition
 from reconciler.watch.logs import Level, Log

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.apply import ApplyResult, Progress
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.state import Desired
+from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import Condition, judge_domains, judge_unseen

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.state import Desired
+from reconciler.plan.plan import Plan
 
 
 def restarts_to_postpone(plan: Plan, desired: Desired, failed: Collection[str]) -> dict[str, str]:

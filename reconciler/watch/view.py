@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from reconciler.core.plan import Plan
+from reconciler.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

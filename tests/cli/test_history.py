@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.apply import ApplyResult
-from reconciler.core.plan import Plan
 from reconciler.history import History
+from reconciler.plan.plan import Plan
 from tests.cli.conftest import Run
 
 DONE, FAILED = 0, 1

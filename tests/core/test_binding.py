@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reconciler.core.binding import base_of, moved
 from reconciler.decide.changes import Consent
 from reconciler.model.state import Domain, Guest, Power
+from reconciler.plan.stale import base_of, moved
 from tests.core.worlds import MIB, desired, disk, domain, guest, host, plan, unmanaged, vif
 
 LEGACY = domain("legacy", disks=(disk("/srv/legacy.img"),), vifs=(vif("00:16:3e:00:00:01"),))

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import PlanError, verify
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.state import Brake, DesiredHost, Domain, HostSettings, Policy
+from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PlannedStep, Shutdown
+from reconciler.plan.verify import PlanError, verify
 
 from .worlds import NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.boot import with_quarantined
 from reconciler.model.state import Desired, Host, HostSettings, Policy
+from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import WriteConfig
+from reconciler.plan.verify import verify
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, kinds, plan, stopped
 

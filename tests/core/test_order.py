@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.core.plan import build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.model.memory import needed_kib
 from reconciler.model.state import Brake, Desired, DesiredHost, HostSettings, Policy
+from reconciler.plan.plan import build_plan
 from reconciler.plan.steps import Start
+from reconciler.plan.verify import verify
 
 from .worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, plan, stopped
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Change, Consent
 from reconciler.model.state import (
     Desired,
@@ -22,6 +20,8 @@ from reconciler.model.state import (
     Power,
     Vif,
 )
+from reconciler.plan.plan import Plan, build_plan
+from reconciler.plan.verify import verify
 
 MIB = 1024
 OLD, NEW = "1" * 64, "2" * 64

@@ -7,14 +7,14 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler.core.plan import Plan, build_plan
-from reconciler.core.verify import verify
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.claims import live_claims
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.model.state import Desired, Host, Owner
+from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.simulate import Replay
 from reconciler.plan.steps import PlannedStep, Shutdown
+from reconciler.plan.verify import verify
 
 from .fleets import World, handovers, worlds
 

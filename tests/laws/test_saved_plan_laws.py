@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconciler import plan_file
-from reconciler.core.plan import Plan
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import Shutdown
 from reconciler.specs import TreeReading
 

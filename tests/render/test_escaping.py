@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.apply import ApplyResult, StepResult
-from reconciler.core.plan import HostSummary, Plan
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.state import Ready
+from reconciler.plan.plan import HostSummary, Plan
 from reconciler.plan.steps import AwaitReady, PlannedStep
 from reconciler.render import diagnostics, documents, escape
 from reconciler.render.markdown import plan_markdown

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from reconciler.core.plan import Plan, build_plan
 from reconciler.decide.changes import Consent
 from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
+from reconciler.plan.plan import Plan, build_plan
 from reconciler.render import documents
 from reconciler.render.markdown import plan_markdown
 from reconciler.render.text import plan_text

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reconciler.apply import StepResult
-from reconciler.core.plan import Plan
 from reconciler.decide.changes import Consent
 from reconciler.model.boot import failed_before
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.memory import used_kib
 from reconciler.model.state import Guest, Host, HostSettings, Simulated
+from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.simulated.hand import Hand

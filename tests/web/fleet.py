@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from reconciler.core.plan import Plan
+from reconciler.plan.plan import Plan
 from reconciler.watch.view import Metrics
 from tests.core.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
 

@@ -11,7 +11,7 @@ from unittest.mock import sentinel
 
 import pytest
 
-from reconciler.core.plan import Plan
+from reconciler.plan.plan import Plan
 from reconciler.render.text import plan_text
 from reconciler.watch.view import Metrics
 from reconciler.web.page import page

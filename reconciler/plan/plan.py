@@ -12,10 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from reconciler.core.binding import base_of
-from reconciler.core.chains import Chain, chain_of, fallback_of
-from reconciler.core.order import OrderError, Room, order_chains
-from reconciler.core.refusals import brake, circle, misfits
 from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
 from reconciler.decide.dependencies import block, close_dependencies
@@ -25,6 +21,10 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.disks import named_disks
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.model.state import Desired, Guest, Host, Owner, address_of, canonical_json
+from reconciler.plan.chains import Chain, chain_of, fallback_of
+from reconciler.plan.order import OrderError, Room, order_chains
+from reconciler.plan.refusals import brake, circle, misfits
+from reconciler.plan.stale import base_of
 from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from reconciler.core.chains import Chain
-from reconciler.core.order import Room
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Desired, Host, Owner
+from reconciler.plan.chains import Chain
+from reconciler.plan.order import Room
 
 
 def brake(

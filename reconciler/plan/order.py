@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 
-from reconciler.core.chains import Chain
 from reconciler.decide.dependencies import restart_groups
 from reconciler.model.claims import Key, claims_of, live_claims, without
 from reconciler.model.state import Host
+from reconciler.plan.chains import Chain
 from reconciler.plan.step_claims import released_by, taken_by
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, Step
 

@@ -1,1 +1,0 @@
-"""The pure heart: values in, values out. No I/O, clock, randomness or logging."""
