@@ -71,7 +71,12 @@ def after(host: Host, plan: Plan) -> Host:
 
 def bench_start_up() -> None:
     floor = best(lambda: run("-c", "pass"))
-    say("reconciler --help", best(lambda: run("-m", "reconciler.cli", "--help")), floor, "an empty Python program")
+    say(
+        "reconciler --help",
+        best(lambda: run("-m", "reconciler", "--help")),
+        floor,
+        "an empty Python program",
+    )
 
 
 def run(*arguments: str) -> None:

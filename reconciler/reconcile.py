@@ -11,19 +11,19 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler import sightings
-from reconciler.apply import ApplyResult, Progress, StepResult, apply_plan
+from reconciler.apply.follow import ApplyResult, Progress, StepResult, apply_plan
+from reconciler.apply.history import History, Recording
 from reconciler.decide.changes import Consent
-from reconciler.history import History, Recording
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.stale import base_of, moved
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
-from reconciler.source import signer_of
 from reconciler.specs import TreeReading
+from reconciler.specs.commit import signer_of
 from reconciler.specs.resolve.images import complete_images
+from reconciler.state_dir import sightings
 from reconciler.toolstack import Executor, Observer, Question
 
 _HOSTS_AT_ONCE = 64

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.health import await_ready
+from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.state import Host, HostSettings, Power, address_of
 from reconciler.plan.steps import (

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.state import Desired, address_of
 from reconciler.model.units import printable
-from reconciler.source import commit_of
 from reconciler.specs.cache import FileMemory, LastResult
+from reconciler.specs.commit import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.specs.schema import NAME, TreeSpec

@@ -17,12 +17,12 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.decide.changes import Change
+from reconciler.inspect.status import Condition as Status
+from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Desired, address_of
 from reconciler.plan.plan import Plan
-from reconciler.render import diagnostics
-from reconciler.status import Condition as Status
-from reconciler.status import judge
+from reconciler.show import diagnostics
 from reconciler.watch.backoff import Failure
 from reconciler.watch.logs import moment
 

@@ -23,7 +23,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.render.escape import plain
+from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.schema import TreeSpec

@@ -9,11 +9,11 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from reconciler.apply import StepResult
+from reconciler.apply.follow import StepResult
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.steps import PlannedStep
-from reconciler.render.escape import plain
-from reconciler.render.steps import in_words
+from reconciler.show.escape import plain
+from reconciler.show.steps import in_words
 
 Value = str | int | float | bool | None
 Level = Literal["info", "warning", "error"]

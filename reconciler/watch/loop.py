@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from reconciler.history import History
+from reconciler.apply.history import History
+from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.plan.plan import Plan
-from reconciler.render.status import status_document
-from reconciler.status import judge
+from reconciler.show.status import status_document
 from reconciler.watch import conditions
 from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps, moment

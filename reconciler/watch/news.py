@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
-from reconciler.render.values import before_and_after
+from reconciler.show.values import before_and_after
 from reconciler.watch.conditions import Condition
 from reconciler.watch.logs import Level, Log
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.model.diagnostics import Diagnostic
-from reconciler.render.escape import plain
+from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, TreeReading, read_tree
 from reconciler.watch.triggers import Clock
 

@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from reconciler.model.diagnostics import Diagnostic, Kind
-from reconciler.render.documents import as_text, error_document, plan_document
+from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.watch.view import WatchView
 from reconciler.web.guard import Guard
 from reconciler.web.metrics import MEDIA_TYPE, metrics_text

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reconciler.render.escape import plain
+from reconciler.show.escape import plain
 from reconciler.watch.view import Metrics
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -17,9 +17,9 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from reconciler.render.escape import plain_lines
-from reconciler.render.text import plan_text
-from reconciler.render.values import duration
+from reconciler.show.escape import plain_lines
+from reconciler.show.text import plan_text
+from reconciler.show.values import duration
 from reconciler.watch.view import Metrics, WatchView
 
 _RENEWED_EVERY_SECONDS: Final = 30

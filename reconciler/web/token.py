@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
-from reconciler.render.escape import plain
+from reconciler.show.escape import plain
 
 _LONGEST_BYTES: Final = 1024
 _READABLE_BY_OTHERS: Final = stat.S_IRGRP | stat.S_IROTH

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
+from reconciler.apply.ready import await_ready
 from reconciler.dom0 import config_files, disks, images
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell, open_shell
-from reconciler.health import await_ready
 from reconciler.model.state import HostSettings, Look
 from reconciler.plan.steps import (
     AttachDisk,

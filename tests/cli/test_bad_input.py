@@ -184,7 +184,7 @@ def test_interrupted_amid_an_apply_there_is_a_document_of_what_was_done(tree: Pa
 
 
 def test_a_bug_of_ours_is_one_sentence(tree: Path) -> None:
-    broken = "import reconciler.specs as s, reconciler.cli as c\ns.read_tree = None\nc.main()"
+    broken = "import reconciler.specs as s, reconciler.cli.program as c\ns.read_tree = None\nc.main()"
     for debug, traceback in (("", False), ("1", True)):
         process = subprocess.run(
             [sys.executable, "-c", broken, "plan"],

@@ -154,7 +154,7 @@ def test_a_plan_that_went_stale_while_it_was_read_is_refused(
     def answer_late() -> None:
         run("sim", "alpha", "create", "web")
 
-    monkeypatch.setattr("reconciler.commands.apply._ask", answer_late)
+    monkeypatch.setattr("reconciler.cli.act.apply._ask", answer_late)
     ran = run("apply")
     assert ran.code == REFUSED
     assert run("status").out.count("ready") == 0

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.apply import ApplyResult
-from reconciler.history import History
+from reconciler.apply.follow import ApplyResult
+from reconciler.apply.history import History
 from reconciler.plan.plan import Plan
 from tests.cli.conftest import Run
 

@@ -7,11 +7,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from reconciler.apply import Progress, StepResult
+from reconciler.apply.follow import Progress, StepResult
+from reconciler.cli.progress import LiveProgress, PlainProgress, show_progress
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.state import Ready
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetVcpus
-from reconciler.progress import LiveProgress, PlainProgress, show_progress
 
 WEB = PlannedStep(id="s1", host="alpha", step=AwaitReady(domain="web", uuid="", ready=Ready()))
 DB = PlannedStep(id="s2", host="alpha", step=SetVcpus(domain="db", uuid="", vcpus=2))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from reconciler.inspect.status import Condition, judge
 from reconciler.model.state import HostSettings
-from reconciler.status import Condition, judge
 
 from .worlds import desired, domain, guest, host, plan
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from reconciler.health import await_ready
+from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.state import Look, Power, Ready
 from reconciler.plan.steps import AwaitReady

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.decide.diff import align_vifs, compare
-from reconciler.importer import Imported, NotImportable, as_toml, host_needs, import_domain
+from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.state import Disk, Domain, Host, HostSettings, Power, Vif
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
 from reconciler.specs.resolve.host import resolve_host

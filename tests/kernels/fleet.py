@@ -13,8 +13,8 @@ from typing import TextIO
 import pytest
 
 from reconciler import cli
-from reconciler.apply import StepResult
-from reconciler.commands import apply as apply_command
+from reconciler.apply.follow import StepResult
+from reconciler.cli.act import apply as apply_command
 from reconciler.model.state import Guest, Host, HostSettings
 from reconciler.plan.steps import PlannedStep
 from reconciler.simulated.hand import Hand

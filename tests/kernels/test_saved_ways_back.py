@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from reconciler import plan_file
+from reconciler.cli import saved_plan
 
 from .fleet import GOOD, PANICKED, Fleet
 
@@ -13,7 +13,7 @@ def test_they_are_read_back_as_saved_and_followed(running: Fleet) -> None:
     running.kernel("web", 'boot = "panic"')
     assert running.run("plan", "--out", "web.plan").code == 0
     path = running.folder / "web.plan"
-    (fallback,) = plan_file.load(path).plan.fallbacks
+    (fallback,) = saved_plan.load(path).plan.fallbacks
     assert fallback.address == "alpha/web"
     assert [planned.step.kind for planned in fallback.steps] == ["set_quarantine", "shutdown", "start", "await_ready"]
     failed = running.run("apply", "web.plan", "--yes")

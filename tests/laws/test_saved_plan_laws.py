@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconciler import plan_file
+from reconciler.cli import saved_plan
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import Shutdown
 from reconciler.specs import TreeReading
@@ -25,8 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def saved_and_read(plan: Plan, world: World, folder: Path) -> Plan:
     reading = TreeReading(desired=world.desired, diagnostics=())
-    plan_file.save(folder / "plan.json", plan, reading, folder / "specs")
-    return plan_file.load(folder / "plan.json").plan
+    saved_plan.save(folder / "plan.json", plan, reading, folder / "specs")
+    return saved_plan.load(folder / "plan.json").plan
 
 
 @given(world=worlds())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
-from reconciler.render import diagnostics
+from reconciler.show import diagnostics
 
 
 def at(text: str, column: int, length: int) -> str:

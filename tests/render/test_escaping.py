@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.apply import ApplyResult, StepResult
+from reconciler.apply.follow import ApplyResult, StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.state import Ready
 from reconciler.plan.plan import HostSummary, Plan
 from reconciler.plan.steps import AwaitReady, PlannedStep
-from reconciler.render import diagnostics, documents, escape
-from reconciler.render.markdown import plan_markdown
-from reconciler.render.results import apply_text
-from reconciler.render.text import plan_text
+from reconciler.show import diagnostics, documents, escape
+from reconciler.show.markdown import plan_markdown
+from reconciler.show.results import apply_text
+from reconciler.show.text import plan_text
 
 # A terminal's escapes in 7 and 8 bits, a carriage return over the line, a bell, letters read from right to left, a
 # line separator, half a surrogate pair.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from reconciler.decide.changes import Consent
 from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
 from reconciler.plan.plan import Plan, build_plan
-from reconciler.render import documents
-from reconciler.render.markdown import plan_markdown
-from reconciler.render.text import plan_text
+from reconciler.show import documents
+from reconciler.show.markdown import plan_markdown
+from reconciler.show.text import plan_text
 
 DOMAINS = 500
 _GITHUB_COMMENT_MAX = 65_536  # characters

@@ -6,7 +6,7 @@ import pytest
 
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.state import Scalar
-from reconciler.render import values
+from reconciler.show import values
 
 _MIB = 1024
 

@@ -135,7 +135,13 @@ class Watch:
 
     def __init__(self, world: World, *arguments: str, **environment: str) -> None:
         self.log = world.folder / f"log.{time.monotonic_ns()}"
-        command = [sys.executable, "-c", "from reconciler.cli import main; main()", "--state-dir", str(world.state_dir)]
+        command = [
+            sys.executable,
+            "-c",
+            "from reconciler.cli import main; main()",
+            "--state-dir",
+            str(world.state_dir),
+        ]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [*command, "watch", *arguments], cwd=world.folder, stderr=log, env={**os.environ, **environment}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 
-from reconciler.history import History
+from reconciler.apply.history import History
 from reconciler.model.diagnostics import Kind
 from reconciler.specs import read_tree
 from tests.watch.authors import Author, follow, git_source, summaries

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.history import History
+from reconciler.apply.history import History
 from reconciler.watch.git_source import GitSource, Rules
 from tests.watch.authors import Author, follow, signed_only, summaries
 from tests.watch.conftest import TREE, World, look

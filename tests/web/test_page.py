@@ -12,7 +12,7 @@ from unittest.mock import sentinel
 import pytest
 
 from reconciler.plan.plan import Plan
-from reconciler.render.text import plan_text
+from reconciler.show.text import plan_text
 from reconciler.watch.view import Metrics
 from reconciler.web.page import page
 from tests.web.conftest import Site

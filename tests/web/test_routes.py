@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from reconciler.render.documents import plan_document
+from reconciler.show.documents import plan_document
 from reconciler.watch.view import Metrics
 from reconciler.web import serve
 from tests.web.conftest import TOKEN, Site

@@ -1,0 +1,254 @@
+"""What was done, when, for which commit: one sqlite file in the state directory.
+
+Losing it loses history and nothing else: what is ours is known from the hosts. Times are UTC; seconds by the host's
+clock. Written by apply, read by `reconciler history` and for the down time that a plan expects.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median
+
+from reconciler.apply.follow import ApplyResult, StepResult
+from reconciler.apply.outages import Outcome, outages_of
+from reconciler.model.diagnostics import world_error
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import is_of_way_back
+
+_FILE = "history.sqlite"
+_VERSION = 1
+_BUSY_SECONDS = 20
+_APPLY = "id, began, ended, commit_hash, signer, digest, planned"
+_RECENT_RESTARTS = 5
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS apply (
+    id INTEGER PRIMARY KEY, began TEXT NOT NULL, ended TEXT, commit_hash TEXT, signer TEXT, digest TEXT NOT NULL,
+    planned INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS step (
+    apply_id INTEGER NOT NULL REFERENCES apply(id), position INTEGER NOT NULL, step TEXT NOT NULL,
+    address TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL, seconds REAL NOT NULL, problem TEXT
+);
+CREATE TABLE IF NOT EXISTS downtime (apply_id INTEGER NOT NULL, address TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS step_of_apply ON step (apply_id);
+CREATE INDEX IF NOT EXISTS step_of_address ON step (address);
+CREATE INDEX IF NOT EXISTS downtime_of ON downtime (address);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of a past apply. `outcome` is done, failed or skipped."""
+
+    step: str
+    address: str
+    kind: str
+    outcome: str
+    seconds: float
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyRecord:
+    """A past apply. `ended` None: it was cut short, or still runs."""
+
+    id: int
+    began: str
+    ended: str | None
+    commit: str | None
+    signer: str | None
+    digest: str
+    planned: int
+    steps: tuple[StepRecord, ...]
+
+    @property
+    def way_back_problem(self) -> str | None:
+        """Why a domain that did not get ready did not come back as it was either, in one line."""
+        failed = (step for step in self.steps if step.outcome == "failed" and is_of_way_back(step.step))
+        return next((step.problem.splitlines()[0] for step in failed if step.problem), None)
+
+
+class History:
+    """The history of one state directory. Raises ReconcilerError when the file cannot be opened, read or written."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / _FILE
+
+    def check_writable(self) -> None:
+        """Raise what stands in the way of a recording, so that apply can say it before it does anything."""
+        self._open_to_write().close()
+
+    @contextmanager
+    def recording(self, plan: Plan, signer: str | None) -> Iterator[Recording]:
+        """Note an apply from before its first step: what was done is known even if the rest never returns."""
+        with closing(self._open_to_write()) as database:
+            with self._explained():
+                cursor = database.execute(
+                    "INSERT INTO apply (began, commit_hash, signer, digest, planned) VALUES (?, ?, ?, ?, ?)",
+                    (_now(), plan.commit, signer, plan.digest, len(plan.steps)),
+                )
+            assert cursor.lastrowid is not None
+            yield Recording(database, cursor.lastrowid, plan)
+
+    def records(self) -> tuple[ApplyRecord, ...]:
+        """All applies, newest first; () when there is no history yet."""
+        with self._reading() as database:
+            if database is None:
+                return ()
+            steps: dict[int, list[StepRecord]] = {}
+            for apply_id, step in _steps(database, "ORDER BY apply_id, position"):
+                steps.setdefault(apply_id, []).append(step)
+            rows = database.execute(f"SELECT {_APPLY} FROM apply ORDER BY id DESC")
+            return tuple(_record(row, steps.get(row[0], ())) for row in rows)
+
+    def last_of(self, address: str) -> ApplyRecord | None:
+        """The last apply that had steps for an address, with those steps only."""
+        with self._reading() as database:
+            found = database and database.execute("SELECT MAX(apply_id) FROM step WHERE address = ?", (address,))
+            (apply_id,) = found.fetchone() if found else (None,)
+            if database is None or apply_id is None:
+                return None
+            where = "WHERE apply_id = ? AND address = ? ORDER BY position"
+            steps = [step for _, step in _steps(database, where, (apply_id, address))]
+            row = database.execute(f"SELECT {_APPLY} FROM apply WHERE id = ?", (apply_id,)).fetchone()
+            return _record(row, steps)
+
+    def expected_downtime(self) -> dict[str, float]:
+        """Address -> seconds it was down for a restart: the median of its last ones."""
+        recent: dict[str, list[float]] = {}
+        with self._reading() as database:
+            rows = database.execute("SELECT address, seconds FROM downtime ORDER BY rowid DESC") if database else ()
+            for address, seconds in rows:
+                recent.setdefault(address, []).append(seconds)
+        return {address: round(median(times[:_RECENT_RESTARTS]), 1) for address, times in recent.items()}
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        with self._explained():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # each statement is a transaction of its own
+            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            try:
+                database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last steps, of history only
+                if _version(database) == 0:
+                    _create(database)
+                database.executescript("BEGIN IMMEDIATE; ROLLBACK")  # whether it may be written at all
+            except sqlite3.Error:
+                database.close()
+                raise
+            return database
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """Without the right to write, and without making a file; None when nothing was recorded yet."""
+        with self._explained():
+            if not self._path.exists():
+                yield None
+                return
+            # Where nobody could create the files that sqlite shares between processes, nobody writes either.
+            shared = self._path.with_name(f"{_FILE}-shm").exists() or os.access(self._path.parent, os.W_OK)
+            uri = f"{self._path.absolute().as_uri()}?{'mode=ro' if shared else 'immutable=1'}"
+            with closing(sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS)) as database:
+                yield database if _version(database) else None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise world_error(
+                "the history cannot be used",
+                f"{self._path}: {error}.",
+                "name another folder with --state-dir, or move that file away: only history is lost",
+            ) from error
+
+
+def _version(database: sqlite3.Connection) -> int:
+    """The format of the file; 0 for an empty one."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in (0, _VERSION):
+        raise sqlite3.DatabaseError(f"it has format {version}, and this version of reconciler knows {_VERSION}")
+    return int(version)
+
+
+def _create(database: sqlite3.Connection) -> None:
+    """The tables, all at once; another process may do the same at the same time."""
+    database.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers and a writer do not wait for each other
+    database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
+
+
+class Recording:
+    """One apply on its way into the history. What cannot be written later on never stops the apply."""
+
+    def __init__(self, database: sqlite3.Connection, apply_id: int, plan: Plan) -> None:
+        self._database = database
+        self._apply_id = apply_id
+        self._plan = plan
+        self._position = 0
+        self.problem: str | None = None  # why something is missing in the history
+
+    def note(self, result: StepResult) -> None:
+        """Note how one step ended."""
+        outcome = "failed" if result.problem else "skipped" if result.reason else "done"
+        why = (result.problem.detail or result.problem.summary) if result.problem else result.reason
+        step = result.step
+        self._position += 1
+        row = (step.id, step.address, step.step.kind, outcome, round(result.seconds, 3), why and _storable(why))
+        self._write("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._apply_id, self._position, *row))
+
+    def end(self, result: ApplyResult) -> None:
+        """Note that the apply came to its end, and how long each restarted domain was down."""
+        for outage in outages_of(self._plan, result):
+            if outage.outcome is Outcome.RESTARTED:  # a way back that was taken is no measure
+                row = (self._apply_id, outage.address, outage.down_seconds)
+                self._write("INSERT INTO downtime VALUES (?, ?, ?)", row)
+        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
+
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        try:
+            self._database.execute(statement, values)
+        except sqlite3.Error as error:
+            self.problem = str(error)
+
+
+def _storable(text: str) -> str:
+    """What a host said may hold bytes that are no UTF-8, which sqlite does not take."""
+    return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _steps(
+    database: sqlite3.Connection, which: str, values: tuple[object, ...] = ()
+) -> Iterator[tuple[int, StepRecord]]:
+    rows = database.execute(
+        f"SELECT apply_id, step, address, kind, outcome, seconds, problem FROM step {which}", values
+    )
+    for apply_id, step, address, kind, outcome, seconds, problem in rows:
+        yield (
+            apply_id,
+            StepRecord(step=step, address=address, kind=kind, outcome=outcome, seconds=seconds, problem=problem),
+        )
+
+
+def _record(
+    row: tuple[int, str, str | None, str | None, str | None, str, int], steps: Sequence[StepRecord]
+) -> ApplyRecord:
+    apply_id, began, ended, commit, signer, digest, planned = row
+    return ApplyRecord(
+        id=apply_id,
+        began=began,
+        ended=ended,
+        commit=commit,
+        signer=signer,
+        digest=digest,
+        planned=planned,
+        steps=tuple(steps),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,89 @@
+"""What became of the domains that an apply took down or tried to bring up: who was down, how long, and who fell back.
+
+Called by `history`, which remembers how long restarts take, and for the result that people and programs read. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from reconciler.apply.follow import ApplyResult, StepResult
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import AwaitReady, Shutdown
+
+
+class Outcome(StrEnum):
+    """How it ended for one domain."""
+
+    RESTARTED = "restarted"  # it runs its new definition
+    FELL_BACK = "fell back"  # the new definition did not get ready; the last proven one is ready again
+    CAME_BACK = "came back"  # it only went down with another, whose failure it sits out as it was
+    CLEARED = "cleared"  # a start that failed was cleared away, and there is nothing to fall back to
+    STALLED = "stalled"  # the way back failed too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """One domain. `down_seconds`, by the host's clock: from the begin of its shutdown until it was ready again.
+
+    None: it did not run before, or is not ready now.
+    """
+
+    address: str
+    outcome: Outcome
+    down_seconds: float | None = None
+    problem: str | None = None  # why the new definition was given up
+    way_back_problem: str | None = None
+
+
+def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
+    """An entry for each domain that was restarted or had to go its way back, by address."""
+    ways_back = {step.id for fallback in plan.fallbacks for step in fallback.steps}
+    restarting = {change.address for change in plan.changes if change.restarts}
+    by_address: dict[str, list[StepResult]] = {}
+    for ended in (*result.done, *result.failed):
+        by_address.setdefault(ended.step.address, []).append(ended)
+    found = []
+    for address, steps in sorted(by_address.items()):
+        own = [ended for ended in steps if ended.step.id not in ways_back]
+        back = [ended for ended in steps if ended.step.id in ways_back]
+        if back or address in restarting:
+            outage = _outage(address, own, back)
+            found += [outage] if outage is not None else []
+    return tuple(found)
+
+
+def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult]) -> Outage | None:
+    """None for a domain that never went down, or whose failure left it as it was."""
+    down = next((ended for ended in own if isinstance(ended.step.step, Shutdown) and ended.problem is None), None)
+    up = next((ended for ended in back or own if isinstance(ended.step.step, AwaitReady)), None)
+    is_up = up is not None and up.problem is None
+    seconds = None
+    if down is not None and up is not None and is_up:
+        seconds = round(up.began + up.seconds - down.began, 1)
+    problem, way_back_problem = _first_problem(own), _first_problem(back)
+    if not back:
+        return Outage(address=address, outcome=Outcome.RESTARTED, down_seconds=seconds) if is_up and down else None
+    if way_back_problem is not None:
+        outcome = Outcome.STALLED
+    elif not is_up:
+        outcome = Outcome.CLEARED
+    else:
+        outcome = Outcome.CAME_BACK if problem is None else Outcome.FELL_BACK
+    return Outage(
+        address=address,
+        outcome=outcome,
+        down_seconds=seconds,
+        problem=problem,
+        way_back_problem=way_back_problem,
+    )
+
+
+def _first_problem(results: Sequence[StepResult]) -> str | None:
+    """Why the first of these failed, in one line."""
+    for ended in results:
+        if ended.problem is not None:
+            return (ended.problem.detail or ended.problem.summary).splitlines()[0]
+    return None

@@ -1,0 +1,268 @@
+"""`reconciler apply`: show the plan, ask, follow it with progress, and tell what came of it.
+
+The plan is made here, from the specs, or was made before and comes from a file; from there on the way is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from reconciler.apply.follow import ApplyResult, Progress, StepResult
+from reconciler.apply.outages import outages_of
+from reconciler.cli import saved_plan
+from reconciler.cli.look.plan import beside_the_plan
+from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message
+from reconciler.cli.progress import show_progress
+from reconciler.cli.session import (
+    Session,
+    check_consent,
+    check_targets,
+    open_session,
+    select,
+    selection_options,
+)
+from reconciler.cli.settings import Settings
+from reconciler.decide.changes import Consent
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import PlannedStep
+from reconciler.show.documents import apply_document, as_text
+from reconciler.show.escape import plain
+from reconciler.show.results import apply_text
+from reconciler.show.text import plan_text
+from reconciler.specs import read_tree
+
+_FAILED = 1
+_INTERRUPTED = Diagnostic(
+    kind=Kind.WORLD,
+    summary="interrupted",
+    detail="It had begun and may be half done; the next run looks, and goes on from there.",
+    transient=True,
+)
+
+
+@click.command(short_help="Make the hosts what the specs say.")
+@click.argument(
+    "specs", metavar="[SPECS|PLANFILE]", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path)
+)
+@selection_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--adopt", metavar="ADDRESS", multiple=True, help="Take over this domain, which is not ours yet; repeatable."
+)
+@click.option(
+    "--restart",
+    metavar="ADDRESS",
+    multiple=True,
+    help='Restart this domain although its spec says restart = "defer"; repeatable.',
+)
+@click.option(
+    "--retry", metavar="ADDRESS", multiple=True, help="Try again what failed to boot in this domain; repeatable."
+)
+@click.option(
+    "--allow-destroy",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Let this run destroy N domains, whatever [brake] says.",
+)
+@click.option(
+    "--allow-restart",
+    metavar="N",
+    type=click.IntRange(min=0),
+    help="Let this run restart N domains, whatever [brake] says.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_obj
+def apply(
+    settings: Settings,
+    specs: Path,
+    hosts: tuple[str, ...],
+    targets: tuple[str, ...],
+    yes: bool,
+    adopt: tuple[str, ...],
+    restart: tuple[str, ...],
+    retry: tuple[str, ...],
+    allow_destroy: int | None,
+    allow_restart: int | None,
+    as_json: bool,
+) -> int:
+    """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs), or follow a saved plan: SPECS can
+    be the file of `plan --out`.
+
+    Shows the plan and asks before anything is changed. Exits with 1 when a step failed, with 3 when something was
+    refused, with 4 when a spec is invalid; what these do not concern is done. A saved plan is followed as a whole, and
+    once, or refused when anything moved since.
+    """
+    if specs.is_file():
+        changing = ("--host", hosts), ("--target", targets), ("--adopt", adopt), ("--restart", restart)
+        counts = ("--allow-destroy", allow_destroy), ("--allow-restart", allow_restart)
+        given = [option for option, values in (*changing, ("--retry", retry)) if values]
+        _refuse_with_plan([*given, *(option for option, count in counts if count is not None)])
+        return _apply_saved(settings, specs, yes=yes, as_json=as_json)
+    reading = read_tree(specs)
+    selection = select(reading.desired, hosts, targets)
+    consent = Consent(
+        adopt=check_consent(reading.desired, "--adopt", adopt),
+        restart=check_consent(reading.desired, "--restart", restart),
+        retry=check_consent(reading.desired, "--retry", retry),
+        allow_destroy=allow_destroy,
+        allow_restart=allow_restart,
+    )
+    with open_session(reading, specs, settings.state_dir) as session:
+        plan = session.wait_for(session.reconciler.make_plan(selection, consent))
+        check_targets(plan, reading.desired, targets)
+        return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
+
+
+def _refuse_with_plan(options: list[str]) -> None:
+    if options:
+        raise click.UsageError(
+            f"A saved plan is followed as it is, so {' and '.join(options)} cannot be given with it. "
+            "Make another plan, or apply the specs."
+        )
+
+
+def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) -> int:
+    """Follow the plan of a file. Nothing of it is computed anew; that it still fits is checked, and nothing else."""
+    plan: Plan | None = None
+    try:
+        saved = saved_plan.load(path)
+        plan = saved.plan
+        specs = _specs_of(saved)
+        reading = read_tree(specs)
+        saved_plan.check_specs(saved, reading)
+        saved_plan.check_unused(saved, settings.state_dir)
+        use = partial(saved_plan.use_once, saved, settings.state_dir)
+        with open_session(reading, specs, settings.state_dir) as session:
+
+            def follow(progress: Progress) -> ApplyResult:
+                return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use))
+
+            return carry_out(plan, follow, yes=yes, as_json=as_json)
+    except ReconcilerError as error:
+        if not as_json:
+            raise
+        print_diagnostics(error.diagnostics)
+        result = _nothing_done(plan, error.diagnostics[0])
+        print_data(as_text(apply_document(result, (*(plan.diagnostics if plan else ()), *error.diagnostics))))
+        return exit_code(error.diagnostics)
+
+
+def _specs_of(saved: saved_plan.SavedPlan) -> Path:
+    """The tree that the plan was made from; where it is gone (another machine, another checkout) the usual one."""
+    if saved.specs.is_dir():
+        return saved.specs
+    usual = Path(os.environ.get("RECONCILER_SPECS") or "specs")
+    gone, instead = plain(str(saved.specs)), plain(str(usual))
+    if not usual.is_dir():
+        raise refused(
+            "the specs of the plan are gone",
+            f"The plan was made from {gone}, and neither that nor {instead} is there. Nothing was done.",
+            "set RECONCILER_SPECS to the folder of the same specs",
+        )
+    print_message(f"The plan was made from {gone}, which is gone; the specs are read from {instead} instead.\n")
+    return usual
+
+
+def carry_out(plan: Plan, follow: Callable[[Progress], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
+    """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
+    print_diagnostics(beside_the_plan(plan))
+    shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
+    (print_message if as_json else print_data)(shown)
+    result = ApplyResult()
+    if follow is not None:
+        refusal = None if yes or not plan.steps else _ask()
+        result = _nothing_done(plan, refusal) if refusal is not None else _follow(plan, follow, as_json=as_json)
+        print_diagnostics(result.diagnostics)
+        if plan.steps and refusal is None and not as_json:
+            print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
+    if as_json:
+        _print_document(plan, result)
+    return _FAILED if result.failed else exit_code((*plan.diagnostics, *result.diagnostics))
+
+
+def following(session: Session, plan: Plan) -> Callable[[Progress], ApplyResult] | None:
+    """What carries out a plan that was just made; None when there is nothing to do."""
+    if not plan.steps:
+        return None
+    return lambda progress: session.wait_for(session.reconciler.apply(plan, progress))
+
+
+def _follow(plan: Plan, follow: Callable[[Progress], ApplyResult], *, as_json: bool) -> ApplyResult:
+    """With progress. Interrupted in its midst, a program that asked for a document gets one of what was done."""
+    with show_progress(sys.stderr, total=len(plan.steps)) as progress:
+        noted = _Noted(progress)
+        try:
+            return follow(noted)
+        except KeyboardInterrupt:
+            if as_json:
+                _print_document(plan, noted.interrupted(plan))
+            raise
+
+
+def _print_document(plan: Plan, result: ApplyResult) -> None:
+    problems = (*plan.diagnostics, *result.diagnostics)
+    print_data(as_text(apply_document(result, problems, outages_of(plan, result))))
+
+
+def _nothing_done(plan: Plan | None, refusal: Diagnostic) -> ApplyResult:
+    steps = plan.steps if plan is not None else ()
+    skipped = tuple(StepResult(step=step, reason=refusal.summary) for step in steps)
+    return ApplyResult(skipped=skipped, diagnostics=(refusal,))
+
+
+class _Noted:
+    """Progress that is kept as well, for the case that no result comes of it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begun: dict[str, PlannedStep] = {}
+        self._ended: dict[str, StepResult] = {}
+
+    def started(self, step: PlannedStep) -> None:
+        self._begun[step.id] = step
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        self._ended[result.step.id] = result
+        self._progress.finished(result)
+
+    def interrupted(self, plan: Plan) -> ApplyResult:
+        ended = self._ended.values()
+        in_flight = [step for step_id, step in self._begun.items() if step_id not in self._ended]
+        left = [step for step in plan.steps if step.id not in self._begun.keys() | self._ended.keys()]
+        return ApplyResult(
+            done=tuple(one for one in ended if one.problem is None and one.reason is None),
+            failed=(
+                *(one for one in ended if one.problem is not None),
+                *(StepResult(step=step, problem=_INTERRUPTED) for step in in_flight),
+            ),
+            skipped=(
+                *(one for one in ended if one.reason is not None),
+                *(StepResult(step=step, reason="not begun, since apply was interrupted") for step in left),
+            ),
+        )
+
+
+def _ask() -> Diagnostic | None:
+    """None after a yes. Nothing else counts as one, an end of input and an empty line included."""
+    if not is_terminal(sys.stdin):
+        return Diagnostic(
+            kind=Kind.REFUSED,
+            summary="no consent",
+            detail="There is no terminal to ask at, so nothing was done.",
+            hint="look at the plan, then run the same command with --yes",
+        )
+    print_message("\nDo this? Only yes is taken as consent: ")
+    if sys.stdin.readline().strip().lower() in ("yes", "y"):
+        return None
+    return Diagnostic(kind=Kind.REFUSED, summary="no consent", detail="Nothing was done.")

@@ -1,0 +1,207 @@
+"""`reconciler watch`: apply in a loop, until SIGTERM. Builds the parts of the loop, and connects signals to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import sys
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from reconciler.cli.settings import Settings
+from reconciler.model.diagnostics import world_error
+from reconciler.model.units import Unfit, duration_seconds
+
+if TYPE_CHECKING:
+    from reconciler.watch.git_source import Rules
+    from reconciler.watch.logs import Log
+    from reconciler.watch.loop import Watcher
+    from reconciler.watch.source import Source
+
+_INTERRUPTED = 130
+_SHORTEST_INTERVAL_SECONDS = 1.0
+
+
+def _interval(context: click.Context, parameter: click.Parameter, text: str) -> float:
+    try:
+        seconds = duration_seconds(text)
+    except Unfit as error:
+        raise click.BadParameter(f"it {error}. {error.hint or ''}".strip()) from None
+    if seconds < _SHORTEST_INTERVAL_SECONDS:
+        raise click.BadParameter("it must be 1s at least.")
+    return seconds
+
+
+@click.command(short_help="Keep the hosts as the specs say, until it is stopped.")
+@click.argument("specs", envvar="RECONCILER_SPECS", required=False, type=click.Path(path_type=Path))
+@click.option("--git", "url", metavar="URL", help="Follow a branch of this git repository instead of a folder.")
+@click.option("--branch", metavar="NAME", default="main", show_default=True, help="With --git: the branch.")
+@click.option("--path", metavar="FOLDER", default="", help="With --git: where in the repository the specs are.")
+@click.option(
+    "--interval", metavar="TIME", default="60s", show_default=True, callback=_interval, help="Between two looks."
+)
+@click.option("--once", is_flag=True, help="Make one pass and end, with the exit code of an apply.")
+@click.option("--detect-only", is_flag=True, help="Tell what differs; change nothing.")
+@click.option("--listen", metavar="[ADDRESS:]PORT", help="Serve state, metrics and a page over HTTP.")
+@click.option(
+    "--token-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --listen: what `POST /reconcile` has to show.",
+)
+@click.option(
+    "--require-signed",
+    type=click.Choice(["none", "head"]),
+    default="none",
+    show_default=True,
+    help="With --git: whether the first commit has to be signed; a [git] table in reconciler.toml decides later ones.",
+)
+@click.option(
+    "--allowed-signers",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --require-signed: who may sign, as for ssh-keygen.",
+)
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.pass_obj
+def watch(
+    settings: Settings,
+    specs: Path | None,
+    url: str | None,
+    branch: str,
+    path: str,
+    interval: float,
+    once: bool,
+    detect_only: bool,
+    listen: str | None,
+    token_file: Path | None,
+    require_signed: str,
+    allowed_signers: Path | None,
+    log_format: str,
+) -> int:
+    """Keep the hosts as SPECS (default: $RECONCILER_SPECS, else ./specs), or a branch of a git repository, says.
+
+    Every pass reads the specs, looks at the hosts, plans anew and applies; it does not ask. A pass is made when the
+    specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for over
+    HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
+    """
+    _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the loop takes signals, nothing has been begun
+    from reconciler.watch.backoff import Backoff
+    from reconciler.watch.logs import Log
+    from reconciler.watch.loop import Watcher
+    from reconciler.watch.notify import Notifier
+    from reconciler.watch.passes import Passes
+    from reconciler.watch.triggers import SystemClock
+
+    clock = SystemClock()
+    log = Log(sys.stderr, as_json=log_format == "json", now=clock.now)
+    source: Source
+    if url is not None:
+        from reconciler.watch.git_source import GitSource
+
+        rules = _first_rules(require_signed, allowed_signers)
+        source = GitSource(url, branch, path, rules, settings.state_dir, interval)
+    else:
+        from reconciler.watch.source import LocalSource
+
+        tell = partial(log.say, level="warning")
+        source = LocalSource(specs or Path("specs"), clock, tell, settings.state_dir)
+    backoff = Backoff(random.random)
+    passes = Passes(source, settings.state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
+    watcher = Watcher(
+        source,
+        passes,
+        settings.state_dir,
+        interval_seconds=interval,
+        clock=clock,
+        log=log,
+        notifier=Notifier(),
+    )
+    return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))
+
+
+def _check_together(
+    specs: Path | None,
+    url: str | None,
+    branch: str,
+    path: str,
+    require_signed: str,
+    allowed_signers: Path | None,
+    listen: str | None,
+    token_file: Path | None,
+) -> None:
+    """Refuse options that say nothing without, or contradict, each other."""
+    context = click.get_current_context()
+    named = context.get_parameter_source("specs") is click.core.ParameterSource.COMMANDLINE
+    if url is not None and named:
+        raise click.UsageError("SPECS and --git exclude each other; --path names a folder in the repository.")
+    if url is not None and (not url or not branch):
+        raise click.UsageError("--git needs a URL and a branch.")
+    if url is not None and Path(os.path.normpath(path.strip("/") or ".")).parts[:1] == ("..",):
+        raise click.UsageError("--path names a folder within the repository.")
+    if url is not None and not _is_branch_name(branch):
+        raise click.UsageError(f"--branch: {branch!r} is no name that git allows for a branch.")
+    if url is None and (path or branch != "main" or require_signed != "none" or allowed_signers is not None):
+        raise click.UsageError("--branch, --path, --require-signed and --allowed-signers need --git.")
+    if require_signed == "head" and allowed_signers is None:
+        raise click.UsageError("--require-signed head needs --allowed-signers.")
+    if token_file is not None and listen is None:
+        raise click.UsageError("--token-file needs --listen.")
+
+
+def _is_branch_name(branch: str) -> bool:
+    from reconciler.watch.git_repository import is_branch_name
+
+    return is_branch_name(branch)
+
+
+def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:
+    from reconciler.watch.git_source import Rules, read_signers
+
+    signers = None
+    if allowed_signers is not None:
+        try:
+            signers = read_signers(allowed_signers)
+        except UnicodeDecodeError:
+            raise world_error("the allowed signers file cannot be read", f"{allowed_signers} is not UTF-8.") from None
+    return Rules(require_signed="head" if require_signed == "head" else "none", signers=signers)
+
+
+async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:
+    """The loop, with signals and perhaps HTTP beside it."""
+    signals = _Signals(watcher)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, signals.end, number)
+    loop.add_signal_handler(signal.SIGHUP, watcher.reconcile_now)
+    async with AsyncExitStack() as beside:
+        if listen is not None:
+            from reconciler.web import serve
+
+            serving = await beside.enter_async_context(serve(watcher, listen, token_file))
+            log.say("serving", url=serving.url)
+            for note in serving.notes:
+                log.problem(note)
+        code = await watcher.run(once=once)
+    return _INTERRUPTED if signals.first is signal.SIGINT else code
+
+
+class _Signals:
+    """The first one asks the loop to stop, the second one does not ask."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+        self.first: signal.Signals | None = None
+
+    def end(self, number: signal.Signals) -> None:
+        if self.first is not None:
+            os._exit(_INTERRUPTED)  # locks go with the process; a step cut short is seen by the next run
+        self.first = number
+        self._watcher.stop()

@@ -1,0 +1,66 @@
+"""`reconciler console`: become `xl console` of that domain, here or through ssh."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from reconciler.cli.output import print_data
+from reconciler.cli.session import check_host, specs_option
+from reconciler.cli.settings import Settings
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.state import HostSettings, Power
+from reconciler.reconcile import open_executor, open_observer
+from reconciler.show.escape import plain_lines
+from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.schema import NAME
+
+
+@click.command(short_help="Attach to the console of a domain.")
+@click.argument("address")
+@specs_option
+@click.pass_obj
+def console(settings: Settings, address: str, specs: Path) -> None:
+    """Attach to the console of ADDRESS (host/domain), managed or not; Ctrl-] leaves it.
+
+    For a domain of a simulated host, what its console said so far is printed.
+    """
+    host, _, name = address.partition("/")
+    if re.fullmatch(NAME, name) is None:
+        raise world_error("not an address", f'"{address}" is not of the form host/domain.')
+    reading = read_tree(specs)
+    check_host(reading.desired, host)
+    if host not in reading.desired.hosts:
+        raise ReconcilerError(*reading.diagnostics)
+    target = reading.desired.hosts[host].settings
+    if target.toolstack == "simulated":
+        _print_simulated(reading, target, name, specs, settings.state_dir)
+    else:
+        _become(["xl", "console", name] if target.connect == "local" else _over_ssh(target.connect, name))
+
+
+def _over_ssh(connect: str, name: str) -> list[str]:
+    # ssh takes the whole ssh:// address; -t, since a console without a terminal cannot be left.
+    return ["ssh", "-t", connect, shlex.join(["xl", "console", name])]
+
+
+def _become(argv: list[str]) -> NoReturn:
+    try:
+        os.execvp(argv[0], argv)
+    except FileNotFoundError:
+        raise world_error(f"{argv[0]} is missing", f"The command {argv[0]} is not installed here.") from None
+
+
+def _print_simulated(reading: TreeReading, host: HostSettings, name: str, specs: Path, state_dir: Path) -> None:
+    observer = open_observer(host, reading.desired.fleet, state_dir)
+    executor = open_executor(observer, host, reading.desired, specs, state_dir)
+    look = asyncio.run(executor.look(name))
+    if look.power is Power.ABSENT and not look.console:
+        raise world_error("no such domain", f"No domain {name} runs on {host.name}.", address=f"{host.name}/{name}")
+    print_data("".join(line + "\n" for line in plain_lines((look.console or "").rstrip("\n"))))

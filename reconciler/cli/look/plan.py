@@ -1,0 +1,82 @@
+"""`reconciler plan`: show what apply would do. Works with observers only, so it cannot change a host."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from reconciler.cli import saved_plan
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message
+from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
+from reconciler.cli.settings import Settings
+from reconciler.decide.changes import Consent
+from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
+from reconciler.plan.plan import Plan
+from reconciler.show.documents import as_text, plan_document
+from reconciler.show.escape import plain
+from reconciler.show.markdown import plan_markdown
+from reconciler.show.text import plan_text
+from reconciler.specs import read_tree
+
+STEPS_TO_RUN = 2
+
+
+@click.command(short_help="Show what apply would do.")
+@specs_argument
+@selection_options
+@click.option(
+    "--out",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Save the plan to this file too, for `reconciler apply FILE`.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a merge request.")
+@click.option("--steps", is_flag=True, help="Also list the steps, in their order.")
+@click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when at least one step would run.")
+@click.pass_obj
+def plan(
+    settings: Settings,
+    specs: Path,
+    hosts: tuple[str, ...],
+    targets: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
+    as_markdown: bool,
+    steps: bool,
+    detailed_exitcode: bool,
+) -> int:
+    """Show what apply would do to make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs).
+
+    Nothing is changed on any host. A plan saved with --out is followed as it is, or not at all when anything moved.
+    """
+    if as_json and as_markdown:
+        raise click.UsageError("--json and --markdown exclude each other.")
+    reading = read_tree(specs)
+    selection = select(reading.desired, hosts, targets)
+    with open_session(reading, specs, settings.state_dir) as session:
+        made = session.wait_for(session.reconciler.make_plan(selection, Consent()))
+    check_targets(made, reading.desired, targets)
+    if out is not None:
+        saved_plan.save(out, made, reading, specs)
+    print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
+    if as_json:
+        print_data(as_text(plan_document(made)))
+    elif as_markdown:
+        print_data(plan_markdown(made))
+    else:
+        print_data(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
+    if out is not None:
+        print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
+    code = exit_code(made.diagnostics)
+    return STEPS_TO_RUN if detailed_exitcode and code == 0 and made.steps else code
+
+
+def beside_the_plan(made: Plan) -> Sequence[Diagnostic]:
+    """The diagnostics that the plan's text does not tell by itself, as it does why a domain is blocked."""
+    told = {change.address for change in made.changes if change.blocked is not None}
+    return [problem for problem in made.diagnostics if not (problem.kind is Kind.REFUSED and problem.address in told)]

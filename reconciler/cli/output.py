@@ -1,0 +1,45 @@
+"""Where output goes: data to stdout, everything else to stderr; colour on a terminal only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import TextIO
+
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.show import diagnostics as render_diagnostics
+from reconciler.show.paint import Paint, ansi, no_paint
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person sees this stream (or types into it); a closed one is None."""
+    return stream is not None and stream.isatty()
+
+
+def paint_for(stream: TextIO | None) -> Paint:
+    """Colours for a terminal that wants them. Source of the rule: https://no-color.org"""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return ansi if is_terminal(stream) and not plain else no_paint
+
+
+def print_data(text: str) -> None:
+    """What the command was called for."""
+    _write(sys.stdout, text)
+
+
+def print_message(text: str) -> None:
+    """What a person may want to know about it."""
+    _write(sys.stderr, text)
+
+
+def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
+    print_message(render_diagnostics.text(diagnostics, paint_for(sys.stderr)))
+
+
+def _write(stream: TextIO | None, text: str) -> None:
+    """Flushed at once, so that both streams keep their order when they go to one place. (click.echo would write UTF-8
+    to a terminal that says it knows only ASCII.)"""
+    if stream is not None and text:
+        stream.write(text)
+        stream.flush()

@@ -1,0 +1,202 @@
+"""The `reconciler` command: which subcommands there are, and the one place where errors become exit codes.
+
+Only click is imported at start-up: each subcommand lives in a module of its own, loaded when it is called.
+"""
+
+from __future__ import annotations
+
+import codecs
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+import click
+from click.exceptions import NoArgsIsHelpError
+
+from reconciler.cli.settings import Settings
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
+
+INTERRUPTED = 130
+_FAILED = 1
+
+# name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
+COMMANDS = {
+    "validate": ("reconciler.cli.look.validate", "validate", "Check everything in the specs that needs no host."),
+    "plan": ("reconciler.cli.look.plan", "plan", "Show what apply would do."),
+    "apply": ("reconciler.cli.act.apply", "apply", "Make the hosts what the specs say."),
+    "watch": ("reconciler.cli.act.watch", "watch", "Keep the hosts as the specs say, until it is stopped."),
+    "status": ("reconciler.cli.look.status", "status", "Tell how each domain is, and why."),
+    "why": ("reconciler.cli.look.why", "why", "Tell who asks for what in a domain, and what it waits for."),
+    "kernels": ("reconciler.cli.look.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
+    "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
+    "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
+    "import": (
+        "reconciler.cli.look.import_",
+        "import_command",
+        "Make specs from running domains or xl.cfg files.",
+    ),
+    "render": ("reconciler.cli.look.render", "render", "Print the xl.cfg that would be written for a domain."),
+    "console": ("reconciler.cli.look.console", "console", "Attach to the console of a domain."),
+    "schema": ("reconciler.cli.look.schema", "schema", "Print the JSON Schema of a kind of spec file, for editors."),
+    "sim": ("reconciler.cli.act.sim", "sim_group", "Reach into a simulated host: make drift and faults by hand."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its subcommands by name and loads only the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            meant = f" Did you mean {near[0]}?" if near else f" There are {', '.join(COMMANDS)}."
+            ctx.fail(f"There is no command {args[0]!r}.{meant}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="reconciler", message="reconciler %(version)s")
+@click.option(
+    "--state-dir",
+    envvar="RECONCILER_STATE_DIR",
+    show_envvar=True,
+    type=click.Path(path_type=Path),
+    help="Where history and simulated hosts are kept.  [default: the user's state directory]",
+)
+@click.pass_context
+def cli(ctx: click.Context, state_dir: Path | None) -> None:
+    """Keep Xen domains as TOML files say: read specs, observe hosts, show a plan, follow it."""
+    ctx.obj = Settings(state_dir or _default_state_dir())
+
+
+def _default_state_dir() -> Path:
+    from platformdirs import user_state_path
+
+    return user_state_path("reconciler")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and give its exit code; whatever is wrong with input or world has been said on stderr."""
+    try:
+        code = cli.main(arguments, prog_name="reconciler", standalone_mode=False)
+        _flush()
+    except NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return _FAILED
+    except click.ClickException as error:
+        return _fail(arguments, _usage_problem(error))
+    except click.Abort:
+        click.echo(
+            "Interrupted. What was begun may be half done: the next run looks, and goes on from there.", err=True
+        )
+        return INTERRUPTED
+    except ReconcilerError as error:
+        return _fail(arguments, *error.diagnostics)
+    except BrokenPipeError:
+        _discard_output()
+        return _FAILED
+    except OSError as error:
+        _discard_output_if_broken()
+        return _fail(arguments, _os_problem(error))
+    return code if isinstance(code, int) else 0
+
+
+def main() -> None:
+    """The entry point: `run` on the process's own arguments and streams."""
+    sys.excepthook = _report_bug
+    codecs.register_error(_SPELL_OUT, _spell_out)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_SPELL_OUT)
+    sys.exit(run(sys.argv[1:]))
+
+
+def _fail(arguments: Sequence[str], *problems: Diagnostic) -> int:
+    from reconciler.cli.output import print_data, print_diagnostics
+
+    print_diagnostics(problems)
+    if "--json" in arguments:  # a program that asked for a document gets one
+        from reconciler.show.documents import as_text, error_document
+
+        print_data(as_text(error_document(problems)))
+    return exit_code(problems)
+
+
+def _usage_problem(error: click.ClickException) -> Diagnostic:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if isinstance(context, click.Context) else "reconciler"
+    return Diagnostic(
+        kind=Kind.WORLD,  # wrong usage: exit 1
+        summary=error.format_message(),
+        hint=f"`{command} --help` lists what can be given",
+    )
+
+
+def _os_problem(error: OSError) -> Diagnostic:
+    name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+    return Diagnostic(kind=Kind.WORLD, summary=f"{name}{error.strerror or error}")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+
+
+def _discard_output_if_broken() -> None:
+    try:
+        _flush()
+    except OSError:
+        _discard_output()
+
+
+def _discard_output() -> None:
+    """Nobody can read stdout any more, so what is left in its buffer must not raise again when Python ends."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The hook for what nothing above expected, so for our own bugs; Python then exits with 1."""
+    if os.environ.get("RECONCILER_DEBUG"):
+        traceback.print_exception(kind, error, trace)
+    about = " ".join(str(error).split())[:200]
+    click.echo(f"error: reconciler has a bug: {kind.__name__}: {about!r}", err=True)
+    click.echo("  hint: please report this, with the output of the same command under RECONCILER_DEBUG=1", err=True)
+
+
+_SPELL_OUT = "reconciler.spell_out"
+_SPELLINGS = {"→": "->", "±": "+-", "…": "...", "–": "-", "—": "-"}
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    """What a terminal's encoding cannot show: our own signs in ASCII, anything else as an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    piece = error.object[error.start : error.end]
+    shown = (_SPELLINGS.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in piece)
+    return "".join(shown), error.end

@@ -1,1 +1,0 @@
-"""One module a subcommand: its options, and the route from them to what it prints. Loaded by `cli` on demand."""

@@ -1,0 +1,104 @@
+"""Diagnostics: for people with the source line and a caret, for GitHub as annotations, for programs as objects."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Any
+
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.show.escape import github_message, github_property, plain, plain_lines
+from reconciler.show.paint import Paint, no_paint
+
+_LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
+_COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
+_GITHUB = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "warning", Kind.NOTE: "notice"}
+_CONTEXT_CHARACTERS = 60  # of a long source line, shown on either side of the column
+
+
+def text(diagnostics: Iterable[Diagnostic], paint: Paint = no_paint) -> str:
+    """All diagnostics for a terminal, each ended by a newline; "" for none."""
+    return "".join(_one(diagnostic, paint) + "\n" for diagnostic in diagnostics)
+
+
+def github(diagnostics: Iterable[Diagnostic]) -> str:
+    """One workflow command a line, so that each problem shows up beside its line of the pull request."""
+    lines = []
+    for diagnostic in diagnostics:
+        place = ""
+        if diagnostic.source is not None:
+            source = diagnostic.source
+            place = f"file={github_property(source.path)},line={source.line},col={source.column},"
+        message = "\n".join(filter(None, (diagnostic.detail or diagnostic.summary, _hint(diagnostic))))
+        title = github_property(diagnostic.summary)
+        lines.append(f"::{_GITHUB[diagnostic.kind]} {place}title={title}::{github_message(message)}\n")
+    return "".join(lines)
+
+
+def documents(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
+    """The `diagnostics` of every JSON document."""
+    return [document(diagnostic) for diagnostic in diagnostics]
+
+
+def document(diagnostic: Diagnostic) -> dict[str, Any]:
+    source = diagnostic.source
+    return {
+        "kind": diagnostic.kind.value,
+        "summary": diagnostic.summary,
+        "detail": diagnostic.detail,
+        "hint": diagnostic.hint,
+        "address": diagnostic.address,
+        "path": source.path if source is not None else None,
+        "line": source.line if source is not None else None,
+        "column": source.column if source is not None else None,
+    }
+
+
+def _one(diagnostic: Diagnostic, paint: Paint) -> str:
+    label = paint(_LABELS[diagnostic.kind] + ":", _COLOURS[diagnostic.kind])
+    if diagnostic.source is not None:
+        message, *rest = plain_lines(diagnostic.detail or diagnostic.summary)
+        lines = [f"{plain(str(diagnostic.source))}: {label} {message}", *(f"  {line}" for line in rest)]
+        lines += _excerpt(diagnostic.source, paint)
+    else:
+        lines = [f"{label} {plain(_titled(diagnostic))}"]
+        lines += [f"  {line}" for line in plain_lines(diagnostic.detail) if diagnostic.detail]
+    if diagnostic.hint:
+        lines.append(f"  {paint('hint:', 'cyan')} {plain(diagnostic.hint)}")
+    return "\n".join(lines)
+
+
+def _titled(diagnostic: Diagnostic) -> str:
+    """The summary, with the host or domain it is about unless it names that by itself."""
+    address = diagnostic.address
+    if address is None or address in diagnostic.summary:
+        return diagnostic.summary
+    return f"{address}: {diagnostic.summary}"
+
+
+def _hint(diagnostic: Diagnostic) -> str:
+    return f"hint: {diagnostic.hint}" if diagnostic.hint else ""
+
+
+def _excerpt(source: Source, paint: Paint) -> list[str]:
+    """The source line and, below it, a caret; a line too long for a screen is cut around the column."""
+    if not source.text.strip():
+        return []
+    column = min(source.column - 1, len(source.text))
+    first = max(0, column - _CONTEXT_CHARACTERS)
+    last = min(len(source.text), column + _CONTEXT_CHARACTERS)
+    before = ("…" if first else "") + _shown(source.text[first:column])
+    after = _shown(source.text[column:last]) + ("…" if last < len(source.text) else "")
+    underlined = _shown(source.text[column : min(last, column + source.length)])
+    number = str(source.line)
+    caret = " " * _columns(before) + paint("^" * max(1, _columns(underlined)), "red")
+    return [f"  {number} | {before}{after}", f"  {' ' * len(number)} | {caret}"]
+
+
+def _shown(piece: str) -> str:
+    return plain(piece.replace("\t", "    "))
+
+
+def _columns(shown: str) -> int:
+    """How many columns of a terminal a text takes: CJK and emoji two, combining marks none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown)

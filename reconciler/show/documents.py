@@ -1,0 +1,154 @@
+"""The JSON documents that scripts read: keys in a fixed order and no clock, so the same input gives the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reconciler.apply.follow import ApplyResult, StepResult
+from reconciler.apply.outages import Outage
+from reconciler.decide.changes import Change
+from reconciler.decide.diff import FieldChange
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.state import Desired
+from reconciler.plan.plan import LedgerEntry, Plan
+from reconciler.plan.steps import Fallback, PlannedStep
+from reconciler.show import diagnostics
+from reconciler.show.summary import counts
+
+FORMAT = 1
+
+
+def as_text(document: Mapping[str, Any]) -> str:
+    """ASCII only, so that no control character and no odd encoding of a terminal gets in the way."""
+    return json.dumps(document, indent=2) + "\n"
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """What `plan --json` prints."""
+    return {
+        "format": FORMAT,
+        "digest": plan.digest,
+        "commit": plan.commit,
+        "hosts": {
+            name: {
+                "observed": summary.observed,
+                "memory_kib": summary.memory_kib,
+                "capacity_kib": summary.capacity_kib,
+                "used_kib": summary.used_kib,
+            }
+            for name, summary in sorted(plan.hosts.items())
+        },
+        "changes": [_change(change) for change in sorted((*plan.changes, *plan.undecided), key=_address)],
+        "steps": [_step(step) for step in plan.steps],
+        "fallbacks": [_fallback(fallback) for fallback in plan.fallbacks],
+        "ledger": [_ledger(entry) for entry in plan.ledger],
+        "unmanaged": list(plan.unmanaged),
+        "diagnostics": diagnostics.documents(plan.diagnostics),
+        "summary": {**counts(plan), "most_down_at_once": plan.most_down_at_once},
+    }
+
+
+def _address(change: Change) -> str:
+    return change.address
+
+
+def apply_document(
+    result: ApplyResult, problems: Sequence[Diagnostic], outages: Sequence[Outage] = ()
+) -> dict[str, Any]:
+    """What `apply --json` prints. `problems` are those of the plan and of whole hosts."""
+    return {
+        "format": FORMAT,
+        "done": [_result(step) for step in result.done],
+        "failed": [_result(step) for step in result.failed],
+        "skipped": [_result(step) for step in result.skipped],
+        "outages": [_outage(outage) for outage in outages],
+        "diagnostics": diagnostics.documents(problems),
+        "summary": {"done": len(result.done), "failed": len(result.failed), "skipped": len(result.skipped)},
+    }
+
+
+def validate_document(desired: Desired, problems: Sequence[Diagnostic]) -> dict[str, Any]:
+    """What `validate --json` prints."""
+    return {
+        "format": FORMAT,
+        "diagnostics": diagnostics.documents(problems),
+        "summary": {
+            "hosts": len(desired.hosts),
+            "domains": sum(len(host.domains) for host in desired.hosts.values()),
+            "frozen": sorted(desired.frozen),
+        },
+    }
+
+
+def error_document(problems: Sequence[Diagnostic]) -> dict[str, Any]:
+    """What any command prints with --json when it could not even begin."""
+    return {"format": FORMAT, "diagnostics": diagnostics.documents(problems)}
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {
+        "address": change.address,
+        "action": change.action.value,
+        "reason": change.reason,
+        "fields": [_field(field) for field in change.fields],
+        "downtime_seconds": change.downtime_seconds,
+        "waits_for": list(change.waits_for),
+        "blocked": change.blocked,
+        "pending": list(change.pending),
+        "hint": change.hint,
+    }
+
+
+def _field(field: FieldChange) -> dict[str, Any]:
+    return {"path": field.path, "before": field.before, "after": field.after, "effect": field.effect.value}
+
+
+def _step(step: PlannedStep) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "kind": step.step.kind,
+        "address": step.address,
+        "needs": list(step.needs),
+        "memory_kib": step.memory_kib,
+        "wave": step.wave,
+    }
+
+
+def _fallback(fallback: Fallback) -> dict[str, Any]:
+    return {
+        "address": fallback.address,
+        "after": list(fallback.after),
+        "steps": [_step(step) for step in fallback.steps],
+    }
+
+
+def _ledger(entry: LedgerEntry) -> dict[str, Any]:
+    return {
+        "host": entry.host,
+        "step": entry.step,
+        "used_kib": entry.used_kib,
+        "capacity_kib": entry.capacity_kib,
+    }
+
+
+def _outage(outage: Outage) -> dict[str, Any]:
+    return {
+        "address": outage.address,
+        "outcome": outage.outcome.value,
+        "down_seconds": outage.down_seconds,
+        "problem": outage.problem,
+        "way_back_problem": outage.way_back_problem,
+    }
+
+
+def _result(result: StepResult) -> dict[str, Any]:
+    return {
+        "step": result.step.id,
+        "kind": result.step.step.kind,
+        "address": result.step.address,
+        "seconds": round(result.seconds, 3),
+        "problem": diagnostics.document(result.problem) if result.problem is not None else None,
+        "reason": result.reason,
+    }

@@ -1,0 +1,124 @@
+"""What was done when: a table for people, every step for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from reconciler.apply.history import ApplyRecord
+from reconciler.show import values
+from reconciler.show.documents import FORMAT
+from reconciler.show.escape import plain, plain_lines
+from reconciler.show.paint import Paint, no_paint
+
+_SHORT = 12  # characters of a commit or digest
+_SHOWN = 50
+_HEADER = ("when (UTC)", "commit", "signer", "digest", "done", "failed", "skipped", "took")
+_NUMBERS = frozenset({"done", "failed", "skipped"})
+
+
+def history_text(records: Sequence[ApplyRecord], paint: Paint = no_paint) -> str:
+    """The last applies, newest first, each with the problems it met."""
+    if not records:
+        return "Nothing was applied yet.\n"
+    shown = records[:_SHOWN]
+    rows = [_HEADER, *(_row(record) for record in shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+    header, *lines = (_aligned(row, widths) for row in rows)
+    output = [paint(header, "bold")]
+    for record, line in zip(shown, lines, strict=True):
+        output += [line, *(f"  {problem}" for problem in _problems(record, paint))]
+    if len(records) > _SHOWN:
+        output.append(f"These are the last {_SHOWN} of {len(records)}; --json has them all.")
+    return "\n".join(output) + "\n"
+
+
+def history_document(records: Sequence[ApplyRecord]) -> dict[str, Any]:
+    """What `history --json` prints."""
+    return {"format": FORMAT, "applies": [apply_record(record) for record in records]}
+
+
+def apply_record(record: ApplyRecord) -> dict[str, Any]:
+    """One past apply; `ended` and `seconds` are null when it was cut short or still runs."""
+    counted = _outcomes(record)
+    return {
+        "id": record.id,
+        "began": record.began,
+        "ended": record.ended,
+        "seconds": _seconds(record),
+        "commit": record.commit,
+        "signer": record.signer,
+        "digest": record.digest,
+        "steps": [
+            {
+                "step": step.step,
+                "kind": step.kind,
+                "address": step.address,
+                "outcome": step.outcome,
+                "seconds": step.seconds,
+                "problem": step.problem,
+            }
+            for step in record.steps
+        ],
+        "summary": {"planned": record.planned, **counted},
+    }
+
+
+def moment(record: ApplyRecord) -> str:
+    """When it began, to the second, UTC."""
+    return plain(record.began.partition(".")[0].replace("T", " ").rstrip("Z"))
+
+
+def steps_in_words(record: ApplyRecord) -> str:
+    """`4 steps done, 1 failed`."""
+    counted = _outcomes(record)
+    parts = [f"{counted['done']} {'step' if counted['done'] == 1 else 'steps'} done"]
+    parts += [f"{counted[outcome]} {outcome}" for outcome in ("failed", "skipped") if counted[outcome]]
+    return ", ".join(parts)
+
+
+def _row(record: ApplyRecord) -> tuple[str, ...]:
+    counted, seconds = _outcomes(record), _seconds(record)
+    return (
+        moment(record),
+        plain(record.commit[:_SHORT]) if record.commit else "-",
+        plain(record.signer) if record.signer else "-",
+        plain(record.digest[:_SHORT]),
+        str(counted["done"]),
+        str(counted["failed"]),
+        str(counted["skipped"]),
+        values.duration(seconds) if seconds is not None else "never ended",
+    )
+
+
+def _aligned(row: tuple[str, ...], widths: Sequence[int]) -> str:
+    cells = zip(row, _HEADER, widths, strict=True)
+    return "  ".join(
+        f"{cell:>{width}}" if name in _NUMBERS else f"{cell:<{width}}" for cell, name, width in cells
+    ).rstrip()
+
+
+def _problems(record: ApplyRecord, paint: Paint) -> Iterator[str]:
+    for step in record.steps:
+        if step.outcome == "failed":
+            first, *more = plain_lines(step.problem or "")
+            yield f"{paint('failed:', 'red')} {plain(step.address)}: {plain(step.kind)}: {first}"
+            yield from (f"  {line}" for line in more)
+    unheard = record.planned - len(record.steps)
+    if record.ended is None and unheard > 0:
+        yield f"{unheard} of {record.planned} steps are not known to have ended: it was cut short, or still runs."
+
+
+def _outcomes(record: ApplyRecord) -> dict[str, int]:
+    counted = Counter(step.outcome for step in record.steps)
+    return {outcome: counted[outcome] for outcome in ("done", "failed", "skipped")}
+
+
+def _seconds(record: ApplyRecord) -> float | None:
+    """By the clock of the machine that ran the apply; a simulated host's own clock goes much faster."""
+    if record.ended is None:
+        return None
+    taken = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)
+    return round(taken.total_seconds(), 1)

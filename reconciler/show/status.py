@@ -1,0 +1,79 @@
+"""The state of the fleet, as a table for people and as a document for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from reconciler.inspect.status import Condition, DomainStatus
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.plan.plan import Plan
+from reconciler.show import diagnostics, values
+from reconciler.show.documents import FORMAT
+from reconciler.show.escape import plain
+from reconciler.show.paint import Paint, no_paint
+
+_COLOURS = {
+    Condition.READY: "green",
+    Condition.RECONCILING: "cyan",
+    Condition.STALLED: "red",
+    Condition.PENDING_RESTART: "yellow",
+    Condition.DRIFTED: "yellow",
+    Condition.UNMANAGED: "bright_black",
+    Condition.QUARANTINED: "red",
+}
+
+
+def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_paint) -> str:
+    """A line a domain and a line for each host that is silent, then how many domains there are of each kind."""
+    address_width = max((len(status.address) for status in statuses), default=0)
+    condition_width = max((len(status.condition) for status in statuses), default=0)
+    widths = [max(map(len, column)) for column in zip(*map(_runs, statuses), strict=True)]
+    lines = []
+    for status in statuses:
+        condition = paint(f"{status.condition:<{condition_width}}", _COLOURS[status.condition])
+        cells = (f"{cell:<{width}}" for cell, width in zip(_runs(status), widths, strict=True) if width)
+        address = f"{plain(status.address):<{address_width}}"
+        lines.append("  ".join((address, condition, *cells, plain(status.reason))))
+        if status.hint is not None:
+            lines.append(f"{'':<{address_width}}  {paint('hint:', 'cyan')} {plain(status.hint)}")
+    silent = [name for name, summary in plan.hosts.items() if not summary.observed]
+    lines += [f"{plain(name)}: not observed, so nothing is known of its domains" for name in silent]
+    counted = Counter(status.condition for status in statuses)
+    summary = ", ".join(f"{counted[condition]} {condition}" for condition in Condition if counted[condition])
+    return "\n".join([*lines, *([""] if lines else []), f"{summary or 'No domain'}."]) + "\n"
+
+
+def _runs(status: DomainStatus) -> tuple[str, str]:
+    """The kernel file that runs, which has the digest in its name where it is staged, and for how long it has."""
+    if status.kernel is None:
+        return "", ""
+    name, digest = status.kernel.path.rpartition("/")[2], status.kernel.short
+    file = name if not digest or name.endswith(f".{digest}") else f"{name} ({digest})"
+    up = f"up {values.duration(status.running_seconds)}" if status.running_seconds is not None else ""
+    return plain(file), up
+
+
+def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequence[Diagnostic]) -> dict[str, Any]:
+    """What `status --json` prints."""
+    counted = Counter(status.condition for status in statuses)
+    return {
+        "format": FORMAT,
+        "domains": [
+            {
+                "address": status.address,
+                "status": status.condition.value,
+                "reason": status.reason,
+                "hint": status.hint,
+                "kernel": None
+                if status.kernel is None
+                else {"path": status.kernel.path, "sha256": status.kernel.sha256 or None},
+                "running_seconds": status.running_seconds,
+            }
+            for status in statuses
+        ],
+        "hosts": {name: {"observed": summary.observed} for name, summary in sorted(plan.hosts.items())},
+        "diagnostics": diagnostics.documents(problems),
+        "summary": {condition.value: counted[condition] for condition in Condition},
+    }

@@ -1,0 +1,96 @@
+"""One step in words: what `plan --steps` lists, progress tells, and results name."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from reconciler.model.state import Disk, Vif
+from reconciler.plan.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetQuarantine,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+)
+from reconciler.show import values
+from reconciler.show.escape import plain
+
+
+def in_words(step: Step) -> str:
+    """What a step does, in the imperative, without its address."""
+    return plain(_words(step))
+
+
+def _words(step: Step) -> str:
+    match step:
+        case StageImage():
+            return f"stage {step.image.source or step.image.path} ({step.image.short})"
+        case WriteConfig():
+            return "write the config as a candidate" if step.candidate else "write the config file"
+        case PromoteConfig():
+            return "note that it has proven itself" if step.first_boot else "make the candidate the config file"
+        case RemoveConfig():
+            return "remove the config file"
+        case SweepImages():
+            return "remove staged files that nothing needs"
+        case SetAutostart():
+            return "no longer start at boot" if step.order is None else f"start at boot, in place {step.order}"
+        case SetQuarantine():
+            return "remember what failed to boot" if step.entries else "forget what failed to boot"
+        case Start():
+            return "start from the candidate" if step.candidate else "start"
+        case AwaitReady():
+            return f"wait until ready (at most {values.duration(step.ready.timeout_seconds)})"
+        case Shutdown():
+            return f"shut down (at most {values.duration(step.timeout_seconds)}, then {step.on_timeout})"
+        case SetMemory():
+            return f"memory {values.exact_memory(step.before_kib)} → {values.exact_memory(step.memory_kib)}"
+        case SetVcpus():
+            return f"vcpus → {step.vcpus}"
+        case SetScheduler():
+            return f"cpu weight → {step.cpu_weight}, cap → {step.cap}"
+        case CreateDisk() | GrowDisk() | DeleteDisk() | AttachDisk():
+            return _disk_words(step)
+        case AttachVif():
+            return f"attach {_vif(step.vif)}"
+        case DetachVif():
+            return f"detach {_vif(step.vif)}"
+        case _:
+            assert_never(step)
+
+
+def _disk_words(step: CreateDisk | GrowDisk | DeleteDisk | AttachDisk) -> str:
+    size = "" if step.disk.size_bytes is None else values.size(step.disk.size_bytes)
+    match step:
+        case CreateDisk():
+            origin = f" from {step.disk.source}" if step.disk.source is not None else ""
+            return f"create {_disk(step.disk)}{origin}{f' of {size}' if size else ''}"
+        case GrowDisk():
+            return f"grow {_disk(step.disk)} to {size}"
+        case DeleteDisk():
+            return f"delete {_disk(step.disk)}"
+        case AttachDisk():
+            return f"attach {_disk(step.disk)}"
+
+
+def _disk(disk: Disk) -> str:
+    return f"disk {disk.vdev} {disk.target}"
+
+
+def _vif(vif: Vif) -> str:
+    return f"vif {vif.devid} {vif.mac}" + (f" on {vif.bridge}" if vif.bridge else "")

@@ -1,0 +1,97 @@
+"""What a plan comes to: counts, the one-line summary, and what is left out because it says nothing."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from reconciler.decide.changes import Action, Change
+from reconciler.decide.diff import FieldChange
+from reconciler.plan.plan import Plan
+from reconciler.show import values
+
+AS_SPECIFIED = "as specified"
+
+_ORDER = ("create", "update", "restart", "destroy", "start", "stop", "adopt", "migrate", "blocked", "pending", "no-op")
+_PHRASES = {"blocked": "blocked", "pending": "pending"}
+_DEFAULTS = {
+    "type": "pv",
+    "vcpus": 1,
+    "cpu_weight": 256,
+    "on_poweroff": "destroy",
+    "on_reboot": "restart",
+    "on_crash": "destroy",
+    "on_watchdog": "destroy",
+    "shutdown_timeout": 90,
+    "on_shutdown_timeout": "fail",
+}
+_SAME_AS = {"maxmem": "memory", "maxvcpus": "vcpus"}
+
+
+def counts(plan: Plan) -> dict[str, int]:
+    """Changes by action; `pending` counts those with something that waits, whatever their action is."""
+    by_action = Counter(change.action.value for change in (*plan.changes, *plan.undecided))
+    by_action["pending"] = sum(bool(change.pending) for change in plan.changes)
+    return {key: by_action[key] for key in _ORDER}
+
+
+def headline(plan: Plan) -> str:
+    """`Plan: 1 to create, 1 blocked. 5 as specified.`, or why there is nothing to do."""
+    numbers = counts(plan)
+    del numbers[Action.NO_OP.value]
+    parts = [f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number]
+    parts += [f"at most {plan.most_down_at_once} down at once"] if plan.most_down_at_once else []
+    quiet = sum(is_quiet(change) for change in plan.changes)
+    alone = sum(change.action is Action.NO_OP and not change.pending for change in plan.changes) - quiet
+    rest = [f"{quiet} as specified"] if quiet else []
+    rest += [f"{alone} left alone"] if alone else []
+    if plan.steps:
+        return ". ".join(filter(None, (f"Plan: {', '.join(parts)}", ", ".join(rest)))) + "."
+    if parts or alone:
+        return f"Nothing to do: {', '.join((*parts, *rest))}."
+    return f"Nothing to do: {_why_nothing(plan)}."
+
+
+def _why_nothing(plan: Plan) -> str:
+    if not plan.hosts:
+        return "the specs describe no host"
+    if not any(summary.observed for summary in plan.hosts.values()):
+        return "no host could be observed"
+    if not plan.changes:
+        return "no domain is declared or managed"
+    total = len(plan.changes)
+    return "the one domain is as specified" if total == 1 else f"all {total} domains are as specified"
+
+
+def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
+    """(host, sentence) where memory moves: promised now, at most on the way, and at the end, of what there is."""
+    used: dict[str, list[int]] = defaultdict(list)
+    for entry in plan.ledger:
+        used[entry.host].append(entry.used_kib)
+    for name, summary in plan.hosts.items():
+        if not summary.observed:
+            yield name, "could not be observed, so nothing is planned there"
+        elif name in used:
+            now, capacity = values.memory(summary.used_kib), values.memory(summary.capacity_kib)
+            peak, end = values.memory(max(summary.used_kib, *used[name])), values.memory(used[name][-1])
+            yield name, f"memory {now} now, {peak} at most, {end} at the end, of {capacity}"
+
+
+def is_quiet(change: Change) -> bool:
+    """Whether a change says nothing that people need to read."""
+    return change.action is Action.NO_OP and change.reason == AS_SPECIFIED and not (change.pending or change.waits_for)
+
+
+def is_new(change: Change) -> bool:
+    """Whether nothing of the domain is there yet, so that its fields are all it will have: what exists has memory."""
+    return any(field.path == "memory" and field.before is None for field in change.fields)
+
+
+def is_default(change: Change, field: FieldChange) -> bool:
+    """Whether a field of a new domain only repeats what every domain has unless its spec says otherwise."""
+    if not is_new(change):
+        return False
+    twin = _SAME_AS.get(field.path)
+    if twin is not None:
+        return any(other.path == twin and other.after == field.after for other in change.fields)
+    return _DEFAULTS.get(field.path) == field.after
