@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from bench.fleet import write_fleet
 from reconciler.decide.changes import Consent
-from reconciler.model.state import Host
+from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
 from reconciler.reconcile import Reconciler, complete

@@ -15,7 +15,10 @@ from reconciler.apply.follow import ApplyResult, Progress, StepResult, apply_pla
 from reconciler.apply.history import History, Recording
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image, address_of
+from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.fleet import Desired, DesiredHost, HostSettings
+from reconciler.model.host import Host
+from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.stale import base_of, moved
 from reconciler.plan.steps import PlannedStep
@@ -50,7 +53,7 @@ class Reconciler:
         self._desired = reading.desired
         self._spec_root = spec_root
         self._state_dir = state_dir
-        self._observers: dict[str, Observer] = {}
+        self._opened: dict[str, OpenHost] = {}
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._history = History(state_dir)
         self._signer: str | None = None
@@ -61,7 +64,7 @@ class Reconciler:
         `signer` is who signed the commit of these specs, for the history, where their source has checked it.
         """
         before, after = self._desired, reading.desired
-        for name in list(self._observers):
+        for name in list(self._opened):
             same_host = name in after.hosts and after.hosts[name].settings == before.hosts[name].settings
             if not same_host or after.fleet != before.fleet:
                 await self._leave(name)
@@ -207,7 +210,7 @@ class Reconciler:
         return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
 
     async def close(self) -> None:
-        for name in list(self._observers):
+        for name in list(self._opened):
             await self._leave(name)
 
     async def _leave(self, name: str) -> None:
@@ -216,7 +219,7 @@ class Reconciler:
             listener = self._listeners.pop(name)
             listener.cancel()
             await asyncio.gather(listener, return_exceptions=True)
-        await self._observers.pop(name).close()
+        await self._opened.pop(name).observer.close()
 
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
         """Whether a domain to be created could exist on a host that was not looked at."""
@@ -258,12 +261,15 @@ class Reconciler:
             return {}, tuple(replace(diagnostic, kind=Kind.NOTE) for diagnostic in error.diagnostics)
 
     def _observer(self, settings: HostSettings) -> Observer:
-        if settings.name not in self._observers:
-            self._observers[settings.name] = open_observer(settings, self._desired.fleet, self._state_dir)
-        return self._observers[settings.name]
+        return self._open(settings).observer
 
     def _executor(self, settings: HostSettings) -> Executor:
-        return open_executor(self._observer(settings), settings, self._desired, self._spec_root, self._state_dir)
+        return self._open(settings).executor(self._desired.commit, self._spec_root)
+
+    def _open(self, settings: HostSettings) -> OpenHost:
+        if settings.name not in self._opened:
+            self._opened[settings.name] = open_host(settings, self._desired.fleet, self._state_dir)
+        return self._opened[settings.name]
 
 
 class _Recorded:
@@ -282,32 +288,6 @@ class _Recorded:
     def finished(self, result: StepResult) -> None:
         self._recording.note(result)
         self._progress.finished(result)
-
-
-def open_observer(settings: HostSettings, fleet: str, state_dir: Path) -> Observer:
-    """The reading side of a host, by its toolstack."""
-    if settings.toolstack == "simulated":
-        from reconciler.simulated.host import SimulatedObserver
-
-        return SimulatedObserver(settings, fleet, state_dir)
-    from reconciler.xl.observe import XlObserver
-
-    return XlObserver(settings, fleet, state_dir)
-
-
-def open_executor(
-    observer: Observer, settings: HostSettings, desired: Desired, spec_root: Path, state_dir: Path
-) -> Executor:
-    """The changing side of a host, by its toolstack; over the connection that its observer has."""
-    if settings.toolstack == "simulated":
-        from reconciler.simulated.host import SimulatedExecutor
-
-        return SimulatedExecutor(settings, desired.fleet, desired.commit, spec_root, state_dir)
-    from reconciler.xl.execute import XlExecutor
-    from reconciler.xl.observe import XlObserver
-
-    connection = observer.connection if isinstance(observer, XlObserver) else None
-    return XlExecutor(settings, desired.fleet, desired.commit, spec_root, connection=connection)
 
 
 def question_for(part: DesiredHost) -> Question:

@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from reconciler.model.state import Host, Look
-from reconciler.plan.steps import Step
+from reconciler.model.host import Host, Look
+from reconciler.plan.steps import HostStep
 
 __all__ = ["Executor", "Look", "Observer", "Question"]
 
@@ -45,8 +45,8 @@ class Observer(Protocol):
 class Executor(Protocol):
     """Changes a host. Every method raises ReconcilerError when the effect is not confirmed by looking."""
 
-    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
-        """Carry out one step (AwaitReady is answered by `health.await_ready`, through `look`)."""
+    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
+        """Carry out one step. (AwaitReady is none of these: `apply.ready` answers it for all hosts, through `look`.)"""
 
     async def look(self, domain: str) -> Look: ...
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from hypothesis import strategies as st
 
-from reconciler.model.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.model.vdev import devid_of
 
 names = st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True)

@@ -30,6 +30,7 @@ from reconciler.plan.steps import (
     SetQuarantine,
     Shutdown,
     Start,
+    Step,
 )
 from reconciler.toolstack import Executor
 
@@ -213,10 +214,7 @@ class _Run:
         executor = self._executors[planned.host]
         began = executor.now()
         try:
-            if isinstance(planned.step, AwaitReady):
-                await await_ready(executor, planned.step)
-            else:
-                await executor.execute(planned.step, lambda text: self._progress.noted(planned, text))
+            await carry_out(executor, planned.step, lambda text: self._progress.noted(planned, text))
         except ReconcilerError as error:
             problem = error.diagnostics[0]
             return StepResult(step=planned, seconds=executor.now() - began, began=began, problem=problem)
@@ -274,6 +272,14 @@ class _Run:
             failed=tuple(result for result in results if result.problem is not None),
             skipped=tuple(result for result in results if result.reason is not None),
         )
+
+
+async def carry_out(executor: Executor, step: Step, report: Callable[[str], None]) -> None:
+    """One step, whatever it is: what a host does, its executor does; waiting until a domain is ready is done here."""
+    if isinstance(step, AwaitReady):
+        await await_ready(executor, step)
+    else:
+        await executor.execute(step, report)
 
 
 def _way_back(fallback: Fallback, failed: PlannedStep, problem: Diagnostic) -> tuple[PlannedStep, ...]:

@@ -1,7 +1,7 @@
 """The ready gate: whether a domain that was started has come up.
 
-Called by the executors of real and simulated hosts for the step AwaitReady; it sees a host only through `Watched`,
-so both are judged by the same rules. A guest is ready when it runs, its devices are connected on both ends for
+Called by `follow` for the step AwaitReady, and by nobody else; it sees a host only through `Watched`, so real and
+simulated ones are judged by the same rules. A guest is ready when it runs, its devices are connected on both ends for
 `min_seconds`, and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Look, Power
+from reconciler.model.host import Look, Power
 from reconciler.plan.steps import AwaitReady
 
 POLL_SECONDS = 1.0

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
-from reconciler.model.state import canonical_json
+from reconciler.model.domain import canonical_json
 from reconciler.plan.plan import Plan
 from reconciler.plan.stale import moved
 from reconciler.show.documents import FORMAT, as_text, plan_document

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
-from reconciler.model.state import Desired, Domain, HostSettings
+from reconciler.model.domain import Domain
+from reconciler.model.fleet import Desired, HostSettings
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading

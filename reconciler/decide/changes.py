@@ -8,7 +8,8 @@ from enum import StrEnum
 
 from reconciler.decide.diff import FieldChange
 from reconciler.decide.safety_rules import Block
-from reconciler.model.state import Domain, Guest, Host, Quarantined, address_of
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.host import Guest, Host, Quarantined
 
 
 class Action(StrEnum):

@@ -25,7 +25,9 @@ from reconciler.decide.partial import defer, postponed
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy
 from reconciler.model.boot import as_before, before_this, left_by_rollback
-from reconciler.model.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Guest, Host, Owner, Power
 
 HELD_UNTIL = "reconcile = true"
 """What a change waits for that its spec or host.toml holds back."""

@@ -10,7 +10,9 @@ from graphlib import CycleError, TopologicalSorter
 
 from reconciler.decide.changes import Action, Change
 from reconciler.model.claims import claims_of, live_claims, without
-from reconciler.model.state import Desired, Host, Owner, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host, Owner
 
 
 def close_dependencies(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:

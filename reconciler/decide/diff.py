@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from reconciler.model.disks import missing_bytes
-from reconciler.model.state import Disk, Domain, Host, Image, Scalar, Vif
+from reconciler.model.domain import Disk, Domain, Image, Scalar, Vif
+from reconciler.model.host import Host
 from reconciler.specs.resolve.host import pci_address
 
 

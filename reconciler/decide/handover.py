@@ -13,7 +13,9 @@ from reconciler.decide.changes import Action, Change
 from reconciler.decide.dependencies import block
 from reconciler.decide.partial import without_boot
 from reconciler.model.claims import Register, claims_of, live_claims, without
-from reconciler.model.state import Desired, Host, Owner, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host, Owner
 
 
 def held_back(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:

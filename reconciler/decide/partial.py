@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, compare
-from reconciler.model.state import Domain, Host, with_kept
+from reconciler.model.domain import Domain, with_kept
+from reconciler.model.host import Host
 
 
 def without_restart(target: Domain, running: Domain) -> Domain:

@@ -12,7 +12,8 @@ from reconciler.decide.diff import compare
 from reconciler.decide.partial import without_boot
 from reconciler.decide.safety_rules import Block
 from reconciler.model.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
-from reconciler.model.state import Domain, Guest, Host, address_of
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.host import Guest, Host
 
 
 def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) -> Change:

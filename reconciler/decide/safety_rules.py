@@ -12,7 +12,9 @@ from typing import Final
 
 from reconciler.decide.diff import FieldChange
 from reconciler.model.disks import disk_key, growth_bytes, missing_bytes, volume_group
-from reconciler.model.state import Disk, Domain, FileFact, Guest, Host, HostSettings, Owner, Vif
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import FileFact, Guest, Host, Owner
 
 MIB: Final = 1024 * 1024
 

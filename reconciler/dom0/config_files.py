@@ -10,7 +10,7 @@ import hashlib
 from reconciler.dom0.autostart import write_list
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import refused, world_error
-from reconciler.model.state import address_of
+from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import render_quarantine

@@ -10,7 +10,7 @@ import posixpath
 
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import refused
-from reconciler.model.state import Disk, address_of
+from reconciler.model.domain import Disk, address_of
 from reconciler.plan.steps import CreateDisk, DeleteDisk, GrowDisk
 
 _COPY_SECONDS = 4 * 3600  # cloning a large image, or writing every block of one

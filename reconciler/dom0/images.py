@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
-from reconciler.model.state import Image, address_of
+from reconciler.model.domain import Image, address_of
 from reconciler.plan.steps import StageImage, SweepImages
 
 _CHUNK_BYTES = 256 * 1024

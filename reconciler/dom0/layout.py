@@ -6,7 +6,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.model.state import HostSettings
+from reconciler.model.fleet import HostSettings
 
 _CONFIG_DIRS = {"debian": "/etc/xen", "netbsd": "/usr/pkg/etc/xen"}
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
-from reconciler.model.state import HostSettings, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import HostSettings
 
 _FAILED, _REFUSED = 64, 65
 

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import absolute, disk_identity
-from reconciler.model.state import Disk, Domain, HostSettings, Vif
 from reconciler.model.units import printable, quoted
 from reconciler.specs.resolve.host import check_allowed, pci_address
 from reconciler.specs.resolve.inputs import Table

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.model.state import Domain, Guest, Host, Image, Owner, Quarantined, address_of
+from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.host import Guest, Host, Owner, Quarantined
 
 
 class Role(StrEnum):

@@ -12,7 +12,8 @@ from enum import StrEnum
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.decide import HELD_UNTIL
 from reconciler.model.boot import ROLLED_BACK
-from reconciler.model.state import Image, Owner, Power, Quarantined
+from reconciler.model.domain import Image
+from reconciler.model.host import Owner, Power, Quarantined
 from reconciler.plan.plan import Plan
 
 

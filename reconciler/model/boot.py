@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from reconciler.model.state import Domain, Guest, Quarantined, canonical_json
+from reconciler.model.domain import Domain, canonical_json
+from reconciler.model.host import Guest, Quarantined
 
 ROLLED_BACK = "rolled back by hand"  # the reason of what `reconciler rollback` left, which did not fail
 _REMEMBERED = 10  # failed boots kept for a domain

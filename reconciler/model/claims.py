@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.model.disks import disk_key
-from reconciler.model.state import Disk, Domain, Guest, Host, Vif
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.host import Guest, Host
 
 Key = tuple[str, ...]
 

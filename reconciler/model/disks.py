@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
+from reconciler.model.domain import Disk, Domain
+from reconciler.model.host import FileFact, Host
 from reconciler.model.paths import disk_identity
-from reconciler.model.state import Disk, Domain, FileFact, Host
 
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""

@@ -6,7 +6,8 @@ libxl_create.c, Xen 4.17).
 
 from __future__ import annotations
 
-from reconciler.model.state import Domain, Guest, Host
+from reconciler.model.domain import Domain
+from reconciler.model.host import Guest, Host
 
 _MIB = 1024
 _ROUND_KIB = 2 * _MIB

@@ -9,8 +9,9 @@ from typing import assert_never
 from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.model.disks import disk_key, missing_bytes
+from reconciler.model.domain import Domain, with_kept
+from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib, promised_kib
-from reconciler.model.state import Domain, Guest, Host, Owner, Power, with_kept
 from reconciler.plan.simulate import guest_after
 from reconciler.plan.steps import (
     AttachDisk,

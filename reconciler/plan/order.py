@@ -14,7 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from reconciler.decide.dependencies import restart_groups
 from reconciler.model.claims import Key, claims_of, live_claims, without
-from reconciler.model.state import Host
+from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
 from reconciler.plan.step_claims import released_by, taken_by
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, Step

@@ -19,8 +19,10 @@ from reconciler.decide.handover import held_back
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.disks import named_disks
+from reconciler.model.domain import address_of, canonical_json
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
-from reconciler.model.state import Desired, Guest, Host, Owner, address_of, canonical_json
 from reconciler.plan.chains import Chain, chain_of, fallback_of
 from reconciler.plan.order import OrderError, Room, order_chains
 from reconciler.plan.refusals import brake, circle, misfits

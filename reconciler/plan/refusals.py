@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.diagnostics import Diagnostic, Kind
-from reconciler.model.state import Desired, Host, Owner
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host, Owner
 from reconciler.plan.chains import Chain
 from reconciler.plan.order import Room
 

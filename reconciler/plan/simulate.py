@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
+from reconciler.model.domain import Disk, Domain, with_kept
+from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
-from reconciler.model.state import Disk, Domain, FileFact, Guest, Host, Owner, Power, with_kept
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

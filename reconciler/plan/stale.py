@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.decide.changes import Action, Change
+from reconciler.model.domain import canonical_json, fingerprint
+from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import needed_kib
-from reconciler.model.state import Guest, Host, Owner, canonical_json, fingerprint
 
 
 def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:

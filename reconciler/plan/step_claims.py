@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.claims import Claims, claims_of, disk_claim, live_claims, mac_claim, target_claim
-from reconciler.model.state import Guest, Host
+from reconciler.model.host import Guest, Host
 from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, Shutdown, Start, Step
 
 

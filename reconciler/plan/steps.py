@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.model.state import Disk, Domain, Image, Quarantined, Ready, Vif
+from reconciler.model.domain import Disk, Domain, Image, Ready, Vif
+from reconciler.model.host import Quarantined
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +199,7 @@ class AttachDisk:
     kind: Literal["attach_disk"] = "attach_disk"
 
 
-Step = (
+HostStep = (
     StageImage
     | CreateDisk
     | GrowDisk
@@ -210,7 +211,6 @@ Step = (
     | SetAutostart
     | SetQuarantine
     | Start
-    | AwaitReady
     | Shutdown
     | SetMemory
     | SetVcpus
@@ -219,6 +219,10 @@ Step = (
     | DetachVif
     | AttachDisk
 )
+"""What an executor carries out on a host."""
+
+Step = HostStep | AwaitReady
+"""What a plan has steps of: `apply` itself waits for readiness, by looking."""
 
 
 def domain_of(step: Step) -> str:

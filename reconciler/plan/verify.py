@@ -13,8 +13,10 @@ from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
 from reconciler.model.claims import Register, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib
-from reconciler.model.state import Desired, Guest, Host, Owner, Power, address_of
 from reconciler.plan.plan import Plan
 from reconciler.plan.simulate import Replay, guest_after
 from reconciler.plan.steps import (

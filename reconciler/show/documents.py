@@ -11,7 +11,7 @@ from reconciler.apply.outages import Outage
 from reconciler.decide.changes import Change
 from reconciler.decide.diff import FieldChange
 from reconciler.model.diagnostics import Diagnostic
-from reconciler.model.state import Desired
+from reconciler.model.fleet import Desired
 from reconciler.plan.plan import LedgerEntry, Plan
 from reconciler.plan.steps import Fallback, PlannedStep
 from reconciler.show import diagnostics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.model.state import Disk, Vif
+from reconciler.model.domain import Disk, Vif
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from reconciler.decide.diff import FieldChange
-from reconciler.model.state import Scalar
+from reconciler.model.domain import Scalar
 from reconciler.show.escape import plain
 
 _MEMORY_PATHS = frozenset({"memory", "maxmem"})

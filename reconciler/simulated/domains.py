@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.domain import Domain, Image
+from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
-from reconciler.model.state import Domain, Image, Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

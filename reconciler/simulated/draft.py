@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Disk, Domain, Guest, HostSettings, Owner, address_of
+from reconciler.model.domain import Disk, Domain, address_of
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Guest, Owner
 from reconciler.plan.simulate import guest_after
 from reconciler.plan.steps import Step, domain_of
 from reconciler.simulated.guest import Instance, settle

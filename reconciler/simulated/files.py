@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import assert_never
 
 from reconciler.model.disks import volume_group
-from reconciler.model.state import Image, Owner
+from reconciler.model.domain import Image
+from reconciler.model.host import Owner
 from reconciler.plan.steps import (
     CreateDisk,
     DeleteDisk,

@@ -12,7 +12,8 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
-from reconciler.model.state import Domain, Power
+from reconciler.model.domain import Domain
+from reconciler.model.host import Power
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024

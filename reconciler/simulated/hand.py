@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Owner, Power
 from reconciler.model.memory import needed_kib
-from reconciler.model.state import Domain, HostSettings, Image, Owner, Power, address_of
 from reconciler.model.units import Unfit, size_kib
 from reconciler.model.vdev import devid_of
 from reconciler.simulated.domains import start_instance

@@ -12,17 +12,18 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Host, HostSettings, Power, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Host, Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
-    AwaitReady,
     CreateDisk,
     DeleteDisk,
     DetachVif,
     GrowDisk,
+    HostStep,
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
@@ -33,7 +34,6 @@ from reconciler.plan.steps import (
     Shutdown,
     StageImage,
     Start,
-    Step,
     SweepImages,
     WriteConfig,
     domain_of,
@@ -100,10 +100,7 @@ class SimulatedExecutor:
         with self._store.apply_lock():
             yield
 
-    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
-        if isinstance(step, AwaitReady):
-            await await_ready(self, step)
-            return
+    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
         await self._reach()
         if self._store.take_fault("slow"):
             report(f"{self.name} answers slowly")
@@ -152,7 +149,7 @@ class SimulatedExecutor:
     def _change(self) -> AbstractContextManager[Draft]:
         return changing(self._settings, self._fleet, self._store)
 
-    async def _carry_out(self, step: Step, report: Callable[[str], None]) -> None:
+    async def _carry_out(self, step: HostStep, report: Callable[[str], None]) -> None:
         match step:
             case StageImage() | SweepImages() | CreateDisk() | GrowDisk() | DeleteDisk():
                 with self._change() as draft:
@@ -168,8 +165,6 @@ class SimulatedExecutor:
                 await self._domains.set_memory(step, report)
             case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk():
                 self._domains.change_live(step)
-            case AwaitReady():
-                raise AssertionError("answered by execute")
             case _:
                 assert_never(step)
 

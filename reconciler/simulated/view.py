@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from reconciler.model.domain import Disk
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.memory import needed_kib
 from reconciler.model.paths import disk_identity
-from reconciler.model.state import Disk, FileFact, Guest, Host, HostSettings, Owner
 from reconciler.simulated.guest import actual_kib, settle
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.texts.guests import Instance as SeenInstance

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from reconciler.model.state import XlValue
+from reconciler.model.domain import XlValue
 from reconciler.model.units import (
     DURATION_FORMS,
     SIZE_FORMS,

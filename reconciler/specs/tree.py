@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
-from reconciler.model.state import Desired, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
 from reconciler.model.units import printable
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.commit import commit_of

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from reconciler.model.state import Host, Owner
+from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, WriteConfig
 
 _FILE = "sightings.json"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.model.state import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.texts.cfg_grammar import Number, Value, number_of
 from reconciler.texts.devices import pci_address, read_disk, read_vif

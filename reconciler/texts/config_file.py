@@ -16,7 +16,7 @@ from dataclasses import asdict, astuple, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
-from reconciler.model.state import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
+from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.texts.cfg_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_reader import EVENTS, IMAGE_KEYS, OWN_KEYS, read_values
 from reconciler.texts.devices import disk_spec, vif_spec

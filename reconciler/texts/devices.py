@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from reconciler.model.state import Disk, Vif
+from reconciler.model.domain import Disk, Vif
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
 

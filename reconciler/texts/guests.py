@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.model.state import Domain, Guest, Owner, Power
+from reconciler.model.domain import Domain
+from reconciler.model.host import Guest, Owner, Power
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listing import Row
 from reconciler.texts.quarantine_file import parse_quarantine

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.state import Power
+from reconciler.model.host import Power
 
 _ROW = re.compile(
     r"(?P<name>.*\S)[ \t]+(?P<domid>[0-9]+)[ \t]+(?P<mib>[0-9]+)[ \t]+(?P<vcpus>[0-9]+)[ \t]+"

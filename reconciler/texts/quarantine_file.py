@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 
-from reconciler.model.state import Quarantined
+from reconciler.model.host import Quarantined
 
 
 def render_quarantine(entries: Iterable[Quarantined]) -> str:

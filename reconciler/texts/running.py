@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from reconciler.model.state import Disk, Domain, Image, Vif
+from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text

@@ -20,7 +20,8 @@ from reconciler.decide.changes import Change
 from reconciler.inspect.status import Condition as Status
 from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Diagnostic, Kind
-from reconciler.model.state import Desired, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.show import diagnostics
 from reconciler.watch.backoff import Failure

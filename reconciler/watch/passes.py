@@ -13,7 +13,7 @@ from pathlib import Path
 from reconciler.apply.follow import ApplyResult, Progress
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.model.state import Desired
+from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.watch.backoff import Backoff

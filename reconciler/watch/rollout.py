@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 
 from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import ROLLED_BACK
-from reconciler.model.state import Desired
+from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Power, address_of
+from reconciler.model.domain import address_of
+from reconciler.model.host import Power
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
 
 _Parsed = TypeVar("_Parsed")

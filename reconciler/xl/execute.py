@@ -15,20 +15,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.apply.ready import await_ready
 from reconciler.dom0 import config_files, disks, images
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell, open_shell
-from reconciler.model.state import HostSettings, Look
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Look
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
-    AwaitReady,
     CreateDisk,
     DeleteDisk,
     DetachVif,
     GrowDisk,
+    HostStep,
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
@@ -39,7 +39,6 @@ from reconciler.plan.steps import (
     Shutdown,
     StageImage,
     Start,
-    Step,
     SweepImages,
     WriteConfig,
 )
@@ -71,7 +70,7 @@ class XlExecutor:
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
 
-    async def execute(self, step: Step, report: Callable[[str], None]) -> None:
+    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
         self._lock.check(self.name)
         shell = await self._shell()
         report = _news_only(report)
@@ -102,8 +101,6 @@ class XlExecutor:
                 await self._start(shell, step, report)
             case Shutdown():
                 await lifecycle.shut_down(self._xl, step, report)
-            case AwaitReady():
-                await await_ready(self, step)
             case SetMemory():
                 await live_changes.set_memory(self._xl, step, report)
             case SetVcpus():

@@ -16,8 +16,9 @@ from time import monotonic
 from reconciler.dom0.connection import Result
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
-from reconciler.model.state import Domain, Power, address_of
 from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay

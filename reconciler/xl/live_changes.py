@@ -13,7 +13,7 @@ from typing import Any
 
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import refused
-from reconciler.model.state import Vif, address_of
+from reconciler.model.domain import Vif, address_of
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
 from reconciler.xl.commands import Xl, reason_of

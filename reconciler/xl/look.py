@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
-from reconciler.model.state import Look, Power
+from reconciler.model.host import Look, Power
 from reconciler.texts.listing import XlOutputError, parse_list
 from reconciler.xl.commands import COMES_BACK
 

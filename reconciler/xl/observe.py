@@ -21,7 +21,8 @@ from reconciler.dom0 import autostart
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import FileFact, Guest, Host, HostSettings, Owner, Power
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
 from reconciler.toolstack import Question

@@ -10,7 +10,7 @@ from rich.console import Console
 from reconciler.apply.follow import Progress, StepResult
 from reconciler.cli.progress import LiveProgress, PlainProgress, show_progress
 from reconciler.model.diagnostics import Diagnostic, Kind
-from reconciler.model.state import Ready
+from reconciler.model.domain import Ready
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetVcpus
 
 WEB = PlannedStep(id="s1", host="alpha", step=AwaitReady(domain="web", uuid="", ready=Ready()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import reconcile
+from reconciler.reconcile import Reconciler
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.xl.observe import XlObserver
 from tests.cli.conftest import Run
@@ -67,7 +67,7 @@ def test_a_looking_command_is_given_nothing_that_could_change_a_host(
     def refuse(*_: object) -> None:
         raise AssertionError("an executor is opened by a command that only looks")
 
-    monkeypatch.setattr(reconcile, "open_executor", refuse)
+    monkeypatch.setattr(Reconciler, "_executor", refuse)
     before = contents(tree / "etc", tree / "kernels", tree / "specs")
     assert run(*command).code == 0
     calls = (xen / "calls").read_text().splitlines() if (xen / "calls").exists() else []
@@ -89,7 +89,7 @@ def test_apply_opens_an_executor(run: Run, xen: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object) -> None:
         raise OpenedError
 
-    monkeypatch.setattr(reconcile, "open_executor", refuse)
+    monkeypatch.setattr(Reconciler, "_executor", refuse)
     with pytest.raises(OpenedError):
         run("apply", "--yes")
 

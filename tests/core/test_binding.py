@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from reconciler.decide.changes import Consent
-from reconciler.model.state import Domain, Guest, Power
+from reconciler.model.domain import Domain
+from reconciler.model.host import Guest, Power
 from reconciler.plan.stale import base_of, moved
 from tests.core.worlds import MIB, desired, disk, domain, guest, host, plan, unmanaged, vif
 

@@ -8,7 +8,8 @@ import pytest
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.decide.diff import Effect
-from reconciler.model.state import Disk, FileFact, Owner, Policy, Power, Vif
+from reconciler.model.domain import Disk, Policy, Vif
+from reconciler.model.host import FileFact, Owner, Power
 from reconciler.plan.steps import PromoteConfig
 
 from .worlds import (

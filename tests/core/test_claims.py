@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action, Consent
-from reconciler.model.state import Brake, DesiredHost, Domain, HostSettings, Policy
+from reconciler.model.domain import Domain, Policy
+from reconciler.model.fleet import Brake, DesiredHost, HostSettings
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PlannedStep, Shutdown
 from reconciler.plan.verify import PlanError, verify

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.state import Brake, Disk, FileFact
+from reconciler.model.domain import Disk
+from reconciler.model.fleet import Brake
+from reconciler.model.host import FileFact
 
 from .worlds import desired, disk, domain, guest, host, kinds, plan
 

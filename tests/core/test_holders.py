@@ -8,7 +8,9 @@ import pytest
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.boot import with_quarantined
-from reconciler.model.state import Desired, Host, HostSettings, Policy
+from reconciler.model.domain import Policy
+from reconciler.model.fleet import Desired, HostSettings
+from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import WriteConfig
 from reconciler.plan.verify import verify

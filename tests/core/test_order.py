@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.diagnostics import Kind, exit_code
+from reconciler.model.domain import Policy
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.model.memory import needed_kib
-from reconciler.model.state import Brake, Desired, DesiredHost, HostSettings, Policy
 from reconciler.plan.plan import build_plan
 from reconciler.plan.steps import Start
 from reconciler.plan.verify import verify

@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action
-from reconciler.model.state import Disk, FileFact, HostSettings, Vif
+from reconciler.model.domain import Disk, Vif
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import FileFact
 
 from .worlds import change_of, desired, disk, domain, guest, host, kinds, plan, vif
 

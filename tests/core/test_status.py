@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.inspect.status import Condition, judge
-from reconciler.model.state import HostSettings
+from reconciler.model.fleet import HostSettings
 
 from .worlds import desired, domain, guest, host, plan
 

@@ -6,20 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.decide.changes import Change, Consent
-from reconciler.model.state import (
-    Desired,
-    DesiredHost,
-    Disk,
-    Domain,
-    FileFact,
-    Guest,
-    Host,
-    HostSettings,
-    Image,
-    Owner,
-    Power,
-    Vif,
-)
+from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.fleet import Desired, DesiredHost, HostSettings
+from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
 

@@ -13,7 +13,8 @@ import pytest
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.state import Disk, Domain, HostSettings, Image, Vif
+from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.fleet import HostSettings
 
 UUID = "00000002-1111-2222-3333-444444444444"
 INFO = """host                   : xenhost

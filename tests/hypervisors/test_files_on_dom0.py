@@ -15,7 +15,9 @@ from reconciler.dom0 import config_files, disks, images
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.model.state import Disk, Domain, HostSettings, Image, Quarantined
+from reconciler.model.domain import Disk, Domain, Image
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Quarantined
 from reconciler.plan.steps import (
     CreateDisk,
     DeleteDisk,

@@ -9,7 +9,8 @@ import pytest
 
 from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Look, Power, Ready
+from reconciler.model.domain import Ready
+from reconciler.model.host import Look, Power
 from reconciler.plan.steps import AwaitReady
 
 pytestmark = pytest.mark.anyio

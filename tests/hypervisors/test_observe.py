@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import ReconcilerError
-from reconciler.model.state import Domain, HostSettings, Owner, Power, Quarantined
+from reconciler.model.domain import Domain
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.apply.follow import carry_out
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.model.state import Domain, HostSettings, Power, Ready, Vif
+from reconciler.model.domain import Domain, Ready, Vif
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Power
 from reconciler.plan.steps import AttachVif, AwaitReady, DetachVif, SetMemory, SetScheduler, SetVcpus, Shutdown, Start
 from reconciler.xl import execute, lifecycle, live_changes
 from reconciler.xl.execute import XlExecutor
@@ -455,10 +458,10 @@ E""",
         guests.show(table_row("web", 5))
         gate = AwaitReady(domain="web", uuid=UUID, ready=Ready(min_seconds=0, timeout_seconds=0))
         xenstore("4 4")
-        await executor.execute(gate, ignore)
+        await carry_out(executor, gate, ignore)
         xenstore("4 2")
         with pytest.raises(ReconcilerError, match="not connected"):
-            await executor.execute(gate, ignore)
+            await carry_out(executor, gate, ignore)
 
     async def test_a_port_is_tried_from_the_dom0(self, executor: XlExecutor) -> None:
         server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)

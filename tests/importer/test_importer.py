@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from reconciler.decide.diff import align_vifs, compare
 from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
-from reconciler.model.state import Disk, Domain, Host, HostSettings, Power, Vif
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Host, Power
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, complete_images, resolve
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.specs.schema import INTERFACE

@@ -15,7 +15,8 @@ import pytest
 from reconciler import cli
 from reconciler.apply.follow import StepResult
 from reconciler.cli.act import apply as apply_command
-from reconciler.model.state import Guest, Host, HostSettings
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Guest, Host
 from reconciler.plan.steps import PlannedStep
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedObserver

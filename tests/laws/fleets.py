@@ -6,24 +6,10 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
+from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
+from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
-from reconciler.model.state import (
-    Brake,
-    Desired,
-    DesiredHost,
-    Disk,
-    Domain,
-    FileFact,
-    Guest,
-    Host,
-    HostSettings,
-    Image,
-    Owner,
-    Policy,
-    Power,
-    Ready,
-    Vif,
-)
 
 MIB = 1024
 GIB = 1024 * MIB

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.claims import live_claims
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
-from reconciler.model.state import Desired, Host, Owner
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.simulate import Replay
 from reconciler.plan.steps import PlannedStep, Shutdown

@@ -13,7 +13,7 @@ from reconciler.apply.follow import ApplyResult, StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
-from reconciler.model.state import Ready
+from reconciler.model.domain import Ready
 from reconciler.plan.plan import HostSummary, Plan
 from reconciler.plan.steps import AwaitReady, PlannedStep
 from reconciler.show import diagnostics, documents, escape

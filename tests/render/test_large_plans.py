@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from reconciler.decide.changes import Consent
-from reconciler.model.state import Desired, DesiredHost, Domain, Host, HostSettings, Image
+from reconciler.model.domain import Domain, Image
+from reconciler.model.fleet import Desired, DesiredHost, HostSettings
+from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.show import documents
 from reconciler.show.markdown import plan_markdown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.decide.diff import Effect, FieldChange
-from reconciler.model.state import Scalar
+from reconciler.model.domain import Scalar
 from reconciler.show import values
 
 _MIB = 1024

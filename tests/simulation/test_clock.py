@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reconciler.apply.follow import carry_out
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.store import Store
 from tests.simulation.world import World, domain, ready
@@ -75,7 +76,7 @@ def test_domains_that_start_together_get_ready_together(world: World) -> None:
 
     async def await_all() -> None:
         executor = world.executor
-        await asyncio.gather(*(executor.execute(ready(each), lambda text: None) for each in fleet))
+        await asyncio.gather(*(carry_out(executor, ready(each), lambda text: None) for each in fleet))
 
     asyncio.run(await_all())
     assert world.executor.now() <= 7, "one boot of 1 s and one wait of min_seconds, not four"

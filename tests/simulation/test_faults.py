@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.model.state import Power
+from reconciler.model.host import Power
 from reconciler.plan.steps import CreateDisk, GrowDisk, StageImage, Start, Step, WriteConfig
 from tests.simulation.test_store import files_under
 from tests.simulation.world import World, domain, image, make_world, ready, shutdown

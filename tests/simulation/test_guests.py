@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.state import Power
+from reconciler.model.host import Power
 from reconciler.plan.steps import PromoteConfig, SetMemory, StageImage, Start, WriteConfig
 from reconciler.simulated.guest import KERNEL_MARK, Behaviour, read_behaviour
 from tests.simulation.world import GIB_KIB, UUID, World, domain, image, ready, shutdown

@@ -19,8 +19,9 @@ from reconciler.apply.follow import StepResult
 from reconciler.decide.changes import Consent
 from reconciler.model.boot import failed_before
 from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.fleet import HostSettings, Simulated
+from reconciler.model.host import Guest, Host
 from reconciler.model.memory import used_kib
-from reconciler.model.state import Guest, Host, HostSettings, Simulated
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.reconcile import Reconciler, Selection

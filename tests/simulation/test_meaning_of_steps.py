@@ -10,7 +10,8 @@ from typing import get_args
 
 from hypothesis import HealthCheck, given, settings
 
-from reconciler.model.state import Disk, Domain, Quarantined, Vif
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.host import Quarantined
 from reconciler.plan.simulate import apply_step
 from reconciler.plan.steps import (
     AttachDisk,

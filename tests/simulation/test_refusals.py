@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.state import Disk, Owner, Power
+from reconciler.model.domain import Disk
+from reconciler.model.host import Owner, Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from reconciler.cli.act.sim import sim_group
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError
-from reconciler.model.state import Owner, Power
+from reconciler.model.host import Owner, Power
 from tests.simulation.world import GIB_KIB, World, domain, make_world, shutdown
 
 HOST_TOML = 'toolstack = "simulated"\n[simulated]\nmemory = "4GiB"\ncpus = 2\n'

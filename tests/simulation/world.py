@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from reconciler.apply.follow import carry_out
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError
-from reconciler.model.state import Disk, Domain, Guest, Host, HostSettings, Image, Look, Ready, Simulated, Vif
+from reconciler.model.domain import Disk, Domain, Image, Ready, Vif
+from reconciler.model.fleet import HostSettings, Simulated
+from reconciler.model.host import Guest, Host, Look
 from reconciler.plan.steps import AwaitReady, CreateDisk, Shutdown, StageImage, Start, Step, WriteConfig
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
@@ -79,7 +82,7 @@ class World:
         async def all_of_them() -> None:
             executor = self.executor
             for step in steps:
-                await executor.execute(step, reports.append)
+                await carry_out(executor, step, reports.append)
 
         asyncio.run(all_of_them())
         return reports

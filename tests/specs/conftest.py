@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.state import Domain
+from reconciler.model.domain import Domain
 from reconciler.specs import read_tree
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import Kind
-from reconciler.model.state import Domain, HostSettings, Image
+from reconciler.model.domain import Domain, Image
+from reconciler.model.fleet import HostSettings
 from reconciler.specs import read_tree
 from reconciler.specs.resolve import complete_images, staged_path
 

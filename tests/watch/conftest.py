@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.state import Guest
+from reconciler.model.host import Guest
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.specs import read_tree

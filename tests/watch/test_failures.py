@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import Diagnostic, Kind
-from reconciler.model.state import Host
+from reconciler.model.host import Host
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.simulated.store import Store
 from reconciler.watch import conditions

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reconciler.model.state import Domain, Image
+from reconciler.model.domain import Domain, Image
 from reconciler.texts.cfg_grammar import XlCfgError, parse_cfg
 from reconciler.texts.config_file import read_file, render_file
 from reconciler.texts.devices import pci_address, rate_of, read_disk, read_vif

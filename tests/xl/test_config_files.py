@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.model.state import Disk, Domain, Image, Vif, fingerprint
+from reconciler.model.domain import Disk, Domain, Image, Vif, fingerprint
 from reconciler.texts.config_file import MARK_PREFIX, read_file, render_body, render_file
 from tests.strategies import domains
 

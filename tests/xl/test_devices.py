@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from reconciler.model.state import Disk, Vif
+from reconciler.model.domain import Disk, Vif
 from reconciler.texts.devices import (
     PciAddress,
     disk_spec,

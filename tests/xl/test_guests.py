@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from reconciler.model.state import Domain, Guest, Image, Owner, Power
+from reconciler.model.domain import Domain, Image
+from reconciler.model.host import Guest, Owner, Power
 from reconciler.texts.config_file import render_file
 from reconciler.texts.guests import Instance, assemble_guests, instances_of
 from reconciler.texts.listing import Row

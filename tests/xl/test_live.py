@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.state import Disk, Domain, Image, Vif
+from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.texts.running import overlay
 from tests.xl.recorded import UUID, running_json
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.state import Power
+from reconciler.model.host import Power
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long, power_of
 
 INFO = """\

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import HostSettings
+from reconciler.model.fleet import HostSettings
 from reconciler.model.units import Unfit, size_kib
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS

@@ -15,8 +15,9 @@ from reconciler.cli.output import print_data
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import HostSettings, Power
-from reconciler.reconcile import open_executor, open_observer
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Power
+from reconciler.open import open_host
 from reconciler.show.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.schema import NAME
@@ -58,8 +59,7 @@ def _become(argv: list[str]) -> NoReturn:
 
 
 def _print_simulated(reading: TreeReading, host: HostSettings, name: str, specs: Path, state_dir: Path) -> None:
-    observer = open_observer(host, reading.desired.fleet, state_dir)
-    executor = open_executor(observer, host, reading.desired, specs, state_dir)
+    executor = open_host(host, reading.desired.fleet, state_dir).executor(reading.desired.commit, specs)
     look = asyncio.run(executor.look(name))
     if look.power is Power.ABSENT and not look.console:
         raise world_error("no such domain", f"No domain {name} runs on {host.name}.", address=f"{host.name}/{name}")

@@ -16,7 +16,9 @@ from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source, exit_code, world_error
-from reconciler.model.state import Domain, Guest, Host, HostSettings, Owner, Power, address_of
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.units import printable
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.host import resolve_host

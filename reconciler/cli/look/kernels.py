@@ -13,7 +13,7 @@ from reconciler.cli.session import check_address, no_domain, open_session, specs
 from reconciler.cli.settings import Settings
 from reconciler.inspect.kernels import DomainKernels, kernels_of
 from reconciler.model.diagnostics import Kind, exit_code
-from reconciler.model.state import Host
+from reconciler.model.host import Host
 from reconciler.reconcile import complete
 from reconciler.show.documents import as_text
 from reconciler.show.kernels import kernels_document, kernels_text

@@ -10,7 +10,7 @@ from reconciler.cli.output import print_data
 from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.model.state import Domain
+from reconciler.model.domain import Domain
 from reconciler.reconcile import complete
 from reconciler.specs import TreeReading, read_tree
 from reconciler.texts.config_file import render_file

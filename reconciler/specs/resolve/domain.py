@@ -7,8 +7,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
+from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import absolute, relative
-from reconciler.model.state import Disk, Domain, HostSettings, Image, Policy, Ready, Vif
 from reconciler.model.vdev import devid_of
 from reconciler.specs.resolve.host import pci_address
 from reconciler.specs.resolve.images import staged_path

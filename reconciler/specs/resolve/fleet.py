@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.paths import disk_identity
-from reconciler.model.state import Disk, Domain, address_of
 from reconciler.specs.resolve.domain import derived_mac
 from reconciler.specs.resolve.inputs import Findings, HostFolder
 from reconciler.specs.resolve.layers import Layer, origin

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from reconciler.model.fleet import Allow, HostSettings, Simulated
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
-from reconciler.model.state import Allow, HostSettings, Simulated
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.rules import OWN_KEYS, check_path
 from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import file_name
-from reconciler.model.state import Domain, HostSettings, Image, address_of
 
 
 def staged_path(kernel_dir: str, domain: str, source: str, sha256: str) -> str:

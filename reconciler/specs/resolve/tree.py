@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from reconciler.model.state import Brake, Desired, DesiredHost, Domain, GitTrust, HostSettings, address_of
+from reconciler.model.domain import Domain, address_of
+from reconciler.model.fleet import Brake, Desired, DesiredHost, GitTrust, HostSettings
 from reconciler.specs.resolve.domain import build_domain, check_images
 from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_names
 from reconciler.specs.resolve.host import check_allowed, resolve_host

@@ -1,0 +1,174 @@
+"""The definition of a domain: one `Domain` type for what a spec asks for, a file says, and a host runs.
+
+Memory is in KiB, disk sizes in bytes, durations in seconds. A domid never enters here: it changes at each boot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Literal
+
+XlValue = str | int | tuple[str | int, ...]
+"""A value of an `[xl]` key: xl.cfg knows strings, non-negative numbers and lists of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """A kernel or ramdisk. Two images are equal when their bytes are, whatever they are called.
+
+    `source` is where the bytes come from: a path relative to the spec tree, or an absolute path on the host.
+    `path` is the staged file on the host (`<kernel_dir>/<domain>/<file name>.<12 hex of sha256>`).
+    """
+
+    sha256: str  # 64 hex; "" while unknown (an absolute source before the host was asked)
+    path: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+    pin: str = field(default="", compare=False)  # sha256 that an absolute source must have, "" for any
+
+    @property
+    def short(self) -> str:
+        return self.sha256[:12]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A virtual disk, identified by the devid of its `vdev` (`hda`, `0x300` and `768` are one place)."""
+
+    vdev: str = field(compare=False)
+    devid: int
+    kind: Literal["file", "lv", "device"]
+    target: str  # what xl is given: file path, /dev/<vg>/<lv>, or device
+    format: str = "raw"
+    access: Literal["rw", "ro"] = "rw"
+    # what the spec asks for (None leaves it open); what is there is in Host.files, not in a definition
+    size_bytes: int | None = field(default=None, compare=False)
+    on_delete: Literal["keep", "delete"] = "keep"
+    source: str | None = field(default=None, compare=False)  # cloned once, at creation
+    allocate: Literal["sparse", "full"] = field(default="sparse", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vif:
+    """A virtual interface; `mac` and `devid` are always known, None elsewhere leaves the choice to xl."""
+
+    devid: int
+    mac: str  # lower case, colons
+    named: bool = field(default=False, compare=False)  # the spec gave the mac, so it identifies the vif
+    bridge: str | None = None
+    ip: str | None = None
+    script: str | None = None
+    rate: str | None = None
+    model: str | None = None
+    type: str | None = None
+    vifname: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """When a started domain counts as ready (seconds; tcp as "address:port"; console a regular expression)."""
+
+    timeout_seconds: float = 120
+    min_seconds: float = 5
+    tcp: str | None = None
+    console: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How the controller treats a domain. Not part of what exists on the host, so never a difference."""
+
+    wave: int = 0
+    reconcile: bool = True
+    restart: Literal["auto", "defer"] = "auto"
+    ready: Ready = Ready()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Domain:
+    """The definition of one domain: what a spec asks for, a config file says, or a running domain has."""
+
+    name: str
+    uuid: str
+    type: Literal["pv", "pvh", "hvm"] = "pv"
+    kernel: Image | None = None
+    ramdisk: Image | None = None
+    cmdline: str | None = None
+    bootloader: str | None = None
+    bootloader_args: tuple[str, ...] = ()
+    firmware: str | None = None
+    memory_kib: int
+    maxmem_kib: int
+    vcpus: int = 1
+    maxvcpus: int = 1
+    cpus: str | None = None
+    cpu_weight: int | None = None
+    cap: int | None = None
+    disks: tuple[Disk, ...] = ()
+    vifs: tuple[Vif, ...] = ()
+    pci: tuple[str, ...] = ()
+    on_poweroff: str = "destroy"
+    on_reboot: str = "restart"
+    on_crash: str = "destroy"
+    on_watchdog: str = "destroy"
+    xl: tuple[tuple[str, XlValue], ...] = ()  # other xl.cfg keys, sorted by key
+    state: Literal["running", "stopped"] = "running"
+    autostart: int | None = None  # order among the dom0's autostarted domains, None: not started at boot
+    # kept with the domain on the host, so that they outlive its spec file
+    prevent_destroy: bool = False
+    shutdown_timeout_seconds: float = 90
+    on_shutdown_timeout: Literal["fail", "destroy"] = "fail"
+    depends_on: tuple[str, ...] = ()
+    policy: Policy = field(default=Policy(), compare=False)
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        return tuple(image for image in (self.kernel, self.ramdisk) if image is not None)
+
+
+FieldPath = str
+Scalar = str | int | float | bool | None
+
+
+def canonical_json(value: object) -> str:
+    """The one JSON text of a value: sorted keys, no blanks, so that equal values have equal bytes.
+
+    Of a dataclass all that counts as equal or different is in it: fields with compare=False are left out.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_compared)
+
+
+def fingerprint(value: object) -> str:
+    """sha256 over all that counts as equal or different in a value."""
+    return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()
+
+
+def _compared(value: object) -> dict[str, Any]:
+    names = _compared_fields(type(value))  # type: ignore[arg-type]  # mypy doubts that classes can be hashed
+    return {name: getattr(value, name) for name in names}
+
+
+@cache
+def _compared_fields(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind) if field.compare)
+
+
+def with_kept(definition: Domain, other: Domain) -> Domain:
+    """A definition with what only our config file can say, as another one has it: what must outlive the spec."""
+    on_delete = {disk.devid: disk.on_delete for disk in other.disks}
+    disks = tuple(replace(disk, on_delete=on_delete.get(disk.devid, disk.on_delete)) for disk in definition.disks)
+    return replace(
+        definition,
+        disks=disks,
+        state=other.state,
+        prevent_destroy=other.prevent_destroy,
+        shutdown_timeout_seconds=other.shutdown_timeout_seconds,
+        on_shutdown_timeout=other.on_shutdown_timeout,
+        depends_on=other.depends_on,
+    )
+
+
+def address_of(host: str, domain: str) -> str:
+    return f"{host}/{domain}"

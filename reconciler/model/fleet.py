@@ -1,0 +1,90 @@
+"""What the spec tree asks for, resolved: settings of hosts, their domains, and the rules of the whole fleet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.model.domain import Domain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allow:
+    """What specs of a host may use; each of these runs as root in dom0 or reaches hardware."""
+
+    bootloaders: tuple[str, ...] = ()
+    scripts: tuple[str, ...] = ()
+    xl_keys: tuple[str, ...] = ()
+    pci: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """The `[simulated]` table: the size and temper of a simulated host."""
+
+    memory_kib: int = 8 * 1024 * 1024
+    cpus: int = 8
+    seed: int = 0
+    latency_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """A host.toml, resolved. `config_dir` None: the dom0's flavour decides."""
+
+    name: str
+    toolstack: Literal["xl", "simulated"]
+    connect: str = "local"
+    config_dir: str | None = None
+    kernel_dir: str = "/var/lib/xen/kernels"
+    kernel_roots: tuple[str, ...] = ()
+    disk_roots: tuple[str, ...] = ()
+    allow: Allow = Allow()
+    keep_free_kib: int = 0
+    overcommit_vcpus: bool = True
+    parallel: int = 4
+    max_unavailable: int = 1
+    reconcile: bool = True
+    simulated: Simulated = Simulated()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brake:
+    """How much one run may destroy or restart: a count, or a share of our domains (0.2 is 20 %)."""
+
+    max_destroy: int | float = 0.2
+    max_restart: int | float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GitTrust:
+    """Which commits `watch` accepts: any, or only those whose head is signed by one of `allowed_signers` (a file)."""
+
+    require_signed: Literal["none", "head"] = "none"
+    allowed_signers: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DesiredHost:
+    settings: HostSettings
+    domains: Mapping[str, Domain]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Desired:
+    """The whole spec tree, resolved.
+
+    `frozen` are addresses ("host/domain", or "host" for all of a host) whose file could not be read: left alone.
+    `prune` is False when anything could not be read, since a missing domain may only have moved.
+    """
+
+    fleet: str
+    hosts: Mapping[str, DesiredHost]
+    brake: Brake = Brake()
+    git: GitTrust = GitTrust()
+    frozen: frozenset[str] = frozenset()
+    prune: bool = True
+    postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why
+    commit: str | None = None
+    tree_digest: str = ""

@@ -1,0 +1,139 @@
+"""What is observed of a host: its domains, files, images and memory. Memory is in KiB, disk sizes in bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Literal
+
+from reconciler.model.domain import Domain
+
+
+class Power(StrEnum):
+    """What a hypervisor says of a domain. Everything but ABSENT holds memory, its name and its devices."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    SHUTDOWN = "shutdown"  # ---s--: shut down and kept (on_poweroff = "preserve", or nobody cleaned up)
+    CRASHED = "crashed"  # ---sc-
+    REBOOTING = "rebooting"  # ---sr-: about to come back under another domid
+    SUSPENDED = "suspended"  # ---ss-: being saved or migrated
+    DYING = "dying"  # d, or a nameless zombie
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One domain, seen just now. `boot` tells one start from the next (a domid), `host_boot` one of its host's.
+
+    `devices_connected` None: it has none.
+    """
+
+    power: Power
+    uuid: str | None = None
+    boot: str = ""
+    host_boot: str = ""
+    devices_connected: bool | None = None
+    actual_kib: int = 0
+    console: str | None = None  # the end of its console, where the host keeps one
+
+
+class Owner(StrEnum):
+    """Who may change a domain or config file. Only OURS are ever touched."""
+
+    OURS = "ours"
+    FOREIGN = "foreign"  # marked by another fleet
+    UNMANAGED = "unmanaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quarantined:
+    """Boot inputs that failed: a digest of all that the boot read, its kernel file, and why it failed."""
+
+    boot: str
+    kernel: str = ""
+    reason: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guest:
+    """Everything a host holds under one domain name.
+
+    `config` is what the config file says, `candidate` a definition that was written but has not proven itself yet,
+    `running` what the live domain has (its own fields from the toolstack, the rest from the file it was started from).
+    Of a domain that never got ready, the config itself has not proven itself (`config_proven`).
+    """
+
+    name: str
+    owner: Owner
+    config: Domain | None = None
+    candidate: Domain | None = None
+    running: Domain | None = None
+    unproven: bool = False  # runs, from the candidate or from a config that never got ready
+    config_proven: bool = True
+    previous: Domain | None = None  # the definition before the last one that was promoted: where a rollback leads
+    quarantine: tuple[Quarantined, ...] = ()  # not tried again until they change, or --retry
+    power: Power = Power.ABSENT
+    # memory it holds now, which a balloon may move towards running.memory_kib
+    actual_kib: int = field(default=0, compare=False)
+    running_seconds: float | None = field(default=None, compare=False)  # since it booted, where the host can tell
+    autostart: int | None = None
+    config_exists: bool = False  # a config file of that name is there, whoever wrote it, readable or not
+    edited: bool = False  # the body of our file was changed by hand
+    problem: str | None = None  # why it could not be read whole (a config xl refuses, a domain `xl list -l` left out)
+    commit: str | None = None  # the commit that its config file was written for
+    # sentences about what the file it was started from holds and a definition cannot: what xl leaves out as well, and
+    # what xl heeds, so that rewriting the file would lose it
+    ignored: tuple[str, ...] = field(default=(), compare=False)
+    unsaid: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the hypervisor holds such a domain, in whatever state."""
+        return self.power is not Power.ABSENT
+
+    @property
+    def definition(self) -> Domain | None:
+        """What counts as observed: the live definition, else the config file's."""
+        return self.running if self.running is not None else self.config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFact:
+    """What a path on a host is. `key` names the same thing under any path (device and inode, or major:minor)."""
+
+    kind: Literal["file", "block", "directory", "other"]
+    size_bytes: int
+    key: str = ""
+    real_path: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """A host as observed (or as replayed). Mappings are treated as immutable: use `with_guest` and `replace`.
+
+    `total_kib` is the machine's memory, `free_kib` what the hypervisor could give away now (claims subtracted).
+    """
+
+    name: str
+    total_kib: int
+    free_kib: int
+    cpus: int
+    flavour: Literal["debian", "netbsd"] = "debian"
+    xen_version: str = ""
+    boot_id: str = ""  # another one after each boot of the dom0
+    autoballoon: bool = False  # dom0 shrinks when xl create needs memory
+    bridges: frozenset[str] | None = None  # None: any bridge is taken to exist
+    guests: Mapping[str, Guest] = field(default_factory=dict)
+    nameless_kib: int = 0  # memory of zombies that have no name any more
+    images: Mapping[str, str] = field(default_factory=dict)  # staged file -> sha256
+    digests: Mapping[str, str] = field(default_factory=dict)  # absolute image source -> sha256; missing: not there
+    files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
+    vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
+
+    def with_guest(self, guest: Guest) -> Host:
+        return replace(self, guests={**self.guests, guest.name: guest})
+
+    def without_guest(self, name: str) -> Host:
+        return replace(self, guests={key: value for key, value in self.guests.items() if key != name})
