@@ -11,7 +11,7 @@ from reconciler.reconcile import Reconciler
 from reconciler.simulated.host import SimulatedObserver
 from reconciler.xl.observe import XlObserver
 from tests.cli.conftest import Run
-from tests.hypervisors.conftest import INFO, TABLE_HEAD, table_row, write_tool
+from tests.fake_dom0 import INFO, TABLE_HEAD, table_row, write_tool
 from tests.transcript import write_files
 
 LOOKING_COMMANDS = [

@@ -27,7 +27,7 @@ from reconciler.texts.cfg_reader import OWN_KEYS
 from reconciler.texts.config_file import read_file, render_file
 from reconciler.texts.guests import Instance, assemble_guests
 from tests.strategies import domains, texts
-from tests.xl.recorded import UUID, running_json
+from tests.texts.recorded import UUID, running_json
 
 _few = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 _CORPUS = os.environ.get("RECONCILER_CORPUS")

@@ -14,7 +14,7 @@ import pytest
 from reconciler.dom0.connection import Connection
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, Triggers
 from reconciler.xl import events
-from tests.hypervisors.conftest import tools_on_path, write_tool, write_xl
+from tests.fake_dom0 import tools_on_path, write_tool, write_xl
 from tests.transcript import write_files
 from tests.watch.conftest import SOON_SECONDS, Begin, FakeClock, World, until
 

@@ -17,11 +17,6 @@ from tests.web.fleet import FakeView
 TOKEN = "0123456789abcdef"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     status: int

@@ -7,7 +7,7 @@ from typing import Any
 
 from reconciler.plan.plan import Plan
 from reconciler.watch.view import Metrics
-from tests.core.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
+from tests.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
 
 SINCE = "2026-11-22T21:45:03+00:00"
 

@@ -1,0 +1,72 @@
+"""The safety rules of one domain: what blocks its change, and what does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.decide.changes import Action
+from reconciler.model.domain import Disk, Vif
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import FileFact
+from tests.worlds import change_of, desired, disk, domain, guest, host, kinds, plan, vif
+
+M = "00:16:3e:00:00:01"
+STRICT = HostSettings(name="alpha", toolstack="simulated", overcommit_vcpus=False)
+
+
+def unnamed(index: int, bridge: str) -> Vif:
+    return vif(f"00:16:3e:00:01:0{index}", index, named=False, bridge=bridge)
+
+
+def volume(name: str, size_bytes: int) -> Disk:
+    return Disk(vdev="xvda", devid=51712, kind="lv", target=f"/dev/vg/{name}", size_bytes=size_bytes)
+
+
+def test_removing_an_unnamed_interface_from_the_middle_is_refused_beside_a_named_one() -> None:
+    named = vif(M)
+    before = (named, unnamed(1, "b1"), unnamed(2, "b2"), unnamed(3, "b3"))
+    made = plan(host(guest(domain("a", vifs=before))), desired(domain("a", vifs=(*before[:2], unnamed(2, "b3")))))
+    assert "removed from the middle of unnamed ones" in (change_of(made, "a").blocked or "")
+
+
+def test_the_last_unnamed_interface_can_go_while_a_named_one_changes() -> None:
+    before = (vif(M), unnamed(1, "b1"), unnamed(2, "b2"))
+    after = (vif(M, bridge="other"), unnamed(1, "b1"))
+    made = plan(host(guest(domain("a", vifs=before))), desired(domain("a", vifs=after)))
+    assert change_of(made, "a").action is Action.RESTART
+
+
+@pytest.mark.parametrize("wanted", [{"maxvcpus": 9}, {"vcpus": 9, "maxvcpus": 9}])
+def test_neither_vcpus_nor_maxvcpus_may_be_more_than_the_cpus_of_the_host(wanted: dict[str, int]) -> None:
+    made = plan(host(), desired(domain("a", **wanted), settings=STRICT))
+    assert change_of(made, "a").blocked == f"it asks for 9 {min(wanted, key=len)} and the host has 4 cpus"
+
+
+def test_a_source_larger_than_the_disk_is_refused() -> None:
+    world = host(files={"/srv/big": FileFact(kind="file", size_bytes=8192)})
+    made = plan(world, desired(domain("a", disks=(disk("/srv/new", source="/srv/big"),))))
+    assert "has 8192 bytes, more than the 4096 of the disk" in (change_of(made, "a").blocked or "")
+    fits = disk("/srv/new", source="/srv/big", size_bytes=None)
+    assert change_of(plan(world, desired(domain("a", disks=(fits,)))), "a").action is Action.CREATE
+
+
+@pytest.mark.parametrize(("free_bytes", "fits"), [(4096, True), (4095, False)])
+def test_all_volumes_that_specs_ask_for_must_fit_into_their_group(free_bytes: int, fits: bool) -> None:
+    world = host(vg_free_bytes={"vg": free_bytes})
+    made = plan(world, desired(*(domain(name, disks=(volume(name, 2048),)) for name in ("a", "b"))))
+    assert [change_of(made, name).action is Action.CREATE for name in ("a", "b")] == [fits, fits]
+
+
+def test_a_volume_that_is_there_needs_no_room() -> None:
+    there = domain("a", disks=(volume("a", 4096),))
+    made = plan(host(guest(there), vg_free_bytes={"vg": 0}), desired(replace(there, memory_kib=512 * 1024)))
+    assert kinds(made, "a") == ["set_memory", "write_config"]
+
+
+def test_a_domain_gets_another_uuid_by_being_stopped() -> None:
+    world = host(guest(domain("a")))
+    assert change_of(plan(world, desired(domain("a", uuid="new"))), "a").action is Action.BLOCKED
+    made = plan(world, desired(domain("a", uuid="new", state="stopped")))
+    assert kinds(made, "a") == ["shutdown", "write_config"]

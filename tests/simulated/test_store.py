@@ -1,0 +1,218 @@
+"""The stored host: it outlives objects, kills, and several processes at once; what is broken is said clearly."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.plan.steps import StageImage
+from reconciler.simulated.store import Store
+from tests.simulated.world import World, domain, image, ready
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_host_outlives_the_objects_that_made_it(world: World) -> None:
+    world.start(domain())
+    world.do(ready(domain()))
+    again = World(world.folder, world.settings)
+    assert again.guest().running == domain()
+    assert again.executor.now() == world.executor.now() > 0
+
+
+def test_looking_changes_nothing_on_disk(world: World) -> None:
+    world.start(domain(kernel=world.put_kernel('boot = "panic"')))
+    world.wait(100)
+    before = files_under(world.folder)
+    world.observe()
+    world.hand.look()
+    world.look()
+    assert files_under(world.folder) == before
+
+
+def test_looking_at_a_new_host_makes_nothing(world: World) -> None:
+    before = files_under(world.folder)
+    host = world.observe()
+    assert (host.total_kib, host.free_kib, host.cpus) == (8 << 20, (8 << 20) - (128 << 10), 8)
+    assert files_under(world.folder) == before
+    assert not world.host_folder.exists()
+
+
+@pytest.mark.parametrize("broken", [b"", b"{", b"[]", b'{"format": 2}', b'{"instances": {"web": {}}}', b"\xff\x00"])
+def test_a_broken_state_is_said_with_how_to_begin_again(world: World, broken: bytes) -> None:
+    world.start(domain())
+    (world.host_folder / "state.json").write_bytes(broken)
+    with pytest.raises(ReconcilerError) as caught:
+        world.observe()
+    problem = caught.value.diagnostics[0]
+    assert problem.kind is Kind.WORLD
+    assert "state.json" in problem.detail
+    assert problem.hint is not None
+    assert f"rm -r {world.host_folder}" in problem.hint
+    assert world.fail(StageImage(domain="web", image=image())).summary == problem.summary
+    assert (world.host_folder / "state.json").read_bytes() == broken, "nobody writes over what they cannot read"
+
+
+@pytest.mark.parametrize("file", ["clock", "faults.json"])
+def test_a_broken_file_beside_it_is_said_too(world: World, file: str) -> None:
+    world.start(domain())
+    (world.host_folder / file).write_text("twelve")
+    with pytest.raises(ReconcilerError, match=file):
+        world.observe()
+
+
+def test_a_cut_short_state_is_never_seen_however_often_the_writer_is_killed(world: World) -> None:
+    """Kill a process that writes without end, at moments of all kinds; the state is always whole."""
+    script = (
+        "import sys; from pathlib import Path; from reconciler.simulated.store import Store\n"
+        "store = Store(Path(sys.argv[1]), 'alpha'); n = 0\n"
+        "while True:\n"
+        "    n += 1\n"
+        "    with store.change() as draft: store.put(draft, f'/file{n % 7}', b'x' * n)\n"
+        "    print(n, flush=True)\n"
+    )
+    store = Store(world.folder, "alpha")
+    for writes in range(1, 5):
+        writer = subprocess.Popen([sys.executable, "-c", script, str(world.folder)], stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        for _ in range(writes):
+            writer.stdout.readline()
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+        stored = store.read()
+        assert all(len(store.content(stored, path)) == file.size_bytes for path, file in stored.files.items())
+        assert stored.files
+
+
+def test_a_kill_between_writing_and_renaming_leaves_the_old_state(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.start(domain())
+    before = world.guest()
+
+    def killed(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.hand.destroy("web")
+    assert (world.host_folder / "state.json.tmp").exists()
+    assert world.guest() == before
+    world.hand.destroy("web")
+    assert not world.guest().exists
+
+
+def put_many(folder: Path, who: int, count: int) -> None:
+    store = Store(folder, "alpha")
+    for number in range(count):
+        with store.change() as draft:
+            store.put(draft, f"/by{who}/{number}", f"{who}.{number}".encode())
+
+
+def test_two_processes_at_once_lose_no_write(world: World) -> None:
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=put_many, args=(world.folder, who, 30)) for who in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    store = Store(world.folder, "alpha")
+    stored = store.read()
+    assert len(stored.files) == 60
+    assert store.content(stored, "/by1/29") == b"1.29"
+
+
+def rewrite_a_config(folder: Path, stop: Path) -> None:
+    store, number = Store(folder, "alpha"), 0
+    while not stop.exists():
+        number += 1
+        with store.change() as draft:
+            store.put(draft, "/etc/xen/web.cfg", f'name = "web"\nmemory = {number}\nkernel = "/k"\n'.encode())
+
+
+def test_a_host_can_be_looked_at_while_another_process_changes_it(world: World, tmp_path: Path) -> None:
+    stop = tmp_path / "stop"
+    writer = multiprocessing.get_context("spawn").Process(target=rewrite_a_config, args=(world.folder, stop))
+    writer.start()
+    try:
+        seen: set[int] = set()
+        while len(seen) < 10:
+            config = world.observe().guests["web"].config if world.observe().guests else None
+            seen |= {config.memory_kib} if config is not None else set()
+    finally:
+        stop.touch()
+        writer.join()
+    assert writer.exitcode == 0
+
+
+def test_bytes_that_no_file_has_any_more_are_removed(world: World) -> None:
+    world.hand.put("/boot/k", b"old")
+    world.hand.put("/boot/copy", b"old")
+    world.hand.put("/boot/k", b"new")
+    assert len(list((world.host_folder / "blobs").iterdir())) == 2
+    world.hand.put("/boot/copy", b"new")
+    assert len(list((world.host_folder / "blobs").iterdir())) == 1
+
+
+def test_a_draft_that_fails_is_forgotten(world: World) -> None:
+    store = Store(world.folder, "alpha")
+    with pytest.raises(RuntimeError), store.change() as draft:
+        store.put(draft, "/boot/k", b"bytes")
+        raise RuntimeError
+    assert store.read().files == {}
+
+
+def test_a_state_directory_that_cannot_be_is_said(world: World) -> None:
+    (world.folder / "hosts").write_text("a file where a folder should be")
+    problem = world.fail(StageImage(domain="web", image=image()))
+    assert problem.summary == "simulated host cannot be stored"
+
+
+def test_one_apply_at_a_time_and_the_loser_is_told_who_holds_the_lock(world: World) -> None:
+    async def both() -> str:
+        async with world.executor.lock():
+            with pytest.raises(ReconcilerError) as caught:
+                async with world.executor.lock():
+                    pass
+            assert caught.value.diagnostics[0].kind is Kind.REFUSED
+            return caught.value.diagnostics[0].detail
+
+    detail = asyncio.run(both())
+    assert f"process {os.getpid()} since 20" in detail
+
+    async def again() -> None:
+        async with world.executor.lock():
+            pass
+
+    asyncio.run(again())
+
+
+def test_the_lock_dies_with_its_holder(world: World) -> None:
+    script = (
+        "import sys, time; from pathlib import Path\n"
+        "from reconciler.simulated.store import Store\n"
+        "with Store(Path(sys.argv[1]), 'alpha').apply_lock():\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    holder = subprocess.Popen([sys.executable, "-c", script, str(world.folder)], stdout=subprocess.PIPE)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    store = Store(world.folder, "alpha")
+    with pytest.raises(ReconcilerError, match=f"process {holder.pid}"), store.apply_lock():
+        pass
+    holder.kill()
+    holder.communicate()
+    with store.apply_lock():
+        assert "pid" in (world.host_folder / "apply.lock").read_text()

@@ -1,0 +1,282 @@
+"""Observing: the script runs for real on this machine, with a fake `xl` that prints what a real one printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from importlib.resources import files as resources
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.domain import Domain
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import Owner, Power, Quarantined
+from reconciler.texts.config_file import render_file
+from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
+from reconciler.toolstack import Question
+from reconciler.xl import observe
+from reconciler.xl.observe import XlObserver
+from tests.fake_dom0 import INFO, TABLE_HEAD, running_json, table_row, write_tool
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observe, "_SECOND_LOOK_SECONDS", 0)
+
+
+@pytest.fixture
+def observer(xen: Path, settings: HostSettings, tmp_path: Path) -> XlObserver:
+    return XlObserver(settings, "default", tmp_path / "state")
+
+
+def show_running(xen: Path, domain: Domain, domid: int = 4, state: str = "-b----") -> None:
+    (xen / "list").write_text(TABLE_HEAD + table_row(domain.name, domid, state, domain.uuid))
+    (xen / "long").write_text(json.dumps([running_json(domid, domain)], indent=4))
+
+
+async def test_xenstore_tells_since_when_a_domain_runs(
+    observer: XlObserver, xen: Path, tools: Path, make_domain: Callable[..., Domain]
+) -> None:
+    web = make_domain()
+    show_running(xen, web)
+    assert (await observer.observe(Question())).guests["web"].running_seconds is None
+    (xen / "started").write_text(f'/vm/{web.uuid}/start_time = "{int(time.time()) - 90}.07"\n/vm/x/start_time = "1"\n')
+    write_tool(tools, "xenstore-ls", f"cat {xen}/started")
+    seconds = (await observer.observe(Question())).guests["web"].running_seconds
+    assert seconds is not None
+    assert 90 <= seconds < 120
+
+
+async def test_a_bare_host_is_read(observer: XlObserver) -> None:
+    host = await observer.observe(Question())
+    assert (host.total_kib, host.free_kib, host.cpus) == (1535 * 1024, 1132 * 1024, 2)
+    assert (host.flavour, host.xen_version, host.autoballoon) == ("debian", "4.17.7", False)
+    assert dict(host.guests) == {}
+
+
+async def test_a_domain_of_ours_is_put_together_from_its_file_and_what_runs(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    web = make_domain()
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", "abc123"))
+    show_running(xen, web)
+    guest = (await observer.observe(Question())).guests["web"]
+    assert (guest.owner, guest.power, guest.commit, guest.problem) == (Owner.OURS, Power.RUNNING, "abc123", None)
+    assert guest.running == guest.config
+    assert guest.actual_kib == 96 * 1024
+
+
+async def test_the_past_of_a_domain_is_kept_beside_its_config(
+    observer: XlObserver, settings: HostSettings, make_domain: Callable[..., Domain]
+) -> None:
+    web, old = make_domain(), make_domain(cmdline="old")
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    past = Path(settings.kernel_dir) / "web"
+    past.mkdir()
+    (past / "previous.cfg").write_text(render_file(old, "default", None))
+    entries = (Quarantined(boot="abc", kernel="/k", reason="it crashed"),)
+    (past / "quarantine.json").write_text(render_quarantine(entries))
+    guest = (await observer.observe(Question())).guests["web"]
+    assert guest.previous is not None
+    assert (guest.previous.cmdline, guest.quarantine) == ("old", entries)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"boot": 1}]', '[{"boot": "a", "other": 1}]', "[" * 99_999])
+def test_a_damaged_quarantine_says_nothing(text: str) -> None:
+    assert parse_quarantine(text) == ()
+
+
+async def test_a_config_with_odd_bytes_or_none_at_all_takes_its_name_and_harms_nobody(
+    observer: XlObserver, settings: HostSettings
+) -> None:
+    folder = Path(str(settings.config_dir))
+    (folder / "latin.cfg").write_bytes(b'name = "latin"\nkernel = "/k\xe9"\n')
+    (folder / "empty.cfg").touch()
+    (folder / "huge.cfg").write_bytes(b"#" * (1 << 20))
+    (folder / "dangling.cfg").symlink_to("/nowhere")
+    (folder / "folder.cfg").mkdir()
+    (folder / "a b'\"$(id).cfg").write_text("memory = 1\n")
+    (folder / "not-a-config.txt").write_text("memory = 1\n")
+    guests = (await observer.observe(Question())).guests
+    assert sorted(guests) == ["a b'\"$(id)", "dangling", "empty", "folder", "huge", "latin"]
+    assert {guest.owner for guest in guests.values()} == {Owner.UNMANAGED}
+
+
+async def test_a_config_that_looks_like_the_script_s_own_marks_is_only_text(
+    observer: XlObserver, settings: HostSettings
+) -> None:
+    text = '# \n00000000000000000000000000000000 groups 0\nname = "x"\nmemory = 64\nkernel = "/k"\n'
+    Path(f"{settings.config_dir}/x.cfg").write_text(text)
+    assert list((await observer.observe(Question())).guests) == ["x"]
+
+
+async def test_images_are_read_once_and_again_when_they_change(
+    observer: XlObserver, settings: HostSettings, tools: Path, tmp_path: Path
+) -> None:
+    hashed = tmp_path / "hashed"
+    write_tool(
+        tools,
+        "sha256sum",
+        f'for file; do case $file in --) ;; *) echo "$file" >>{hashed} ;; esac; done\nexec /usr/bin/sha256sum "$@"',
+    )
+    source = tmp_path / "vmlinuz"
+    source.write_text("one")
+    question = Question(images=(str(source), "/nowhere"))
+    first = await observer.observe(question)
+    assert await observer.observe(question) == first
+    assert hashed.read_text().split() == [str(source)]
+    source.write_text("two")
+    os.utime(source, ns=(1, 1))
+    second = await observer.observe(question)
+    assert set(first.digests) == set(second.digests) == {str(source)}
+    assert first.digests != second.digests
+    again = XlObserver(settings, "default", tmp_path / "state")  # the cache outlives the observer
+    assert (await again.observe(question)).digests == second.digests
+    assert len(hashed.read_text().split()) == 2
+
+
+async def test_a_damaged_cache_costs_only_time(settings: HostSettings, xen: Path, tmp_path: Path) -> None:
+    source = tmp_path / "vmlinuz"
+    source.write_text("one")
+    cache = tmp_path / "state/digests/alpha.json"
+    cache.parent.mkdir(parents=True)
+    cache.write_text('{"cut sho')
+    host = await XlObserver(settings, "default", tmp_path / "state").observe(Question(images=(str(source),)))
+    assert host.digests[str(source)].startswith("7692c3ad3540")
+
+
+async def test_a_staged_image_counts_only_with_the_bytes_its_name_promises(
+    observer: XlObserver, settings: HostSettings
+) -> None:
+    folder = Path(settings.kernel_dir) / "web"
+    folder.mkdir()
+    (folder / "vmlinuz.7692c3ad3540").write_text("one")
+    (folder / "vmlinuz.aaaaaaaaaaaa").write_text("half writ")
+    (folder / ".vmlinuz.7692c3ad3540.reconciler-1").write_text("one")
+    assert list((await observer.observe(Question())).images) == [f"{folder}/vmlinuz.7692c3ad3540"]
+
+
+async def test_disks_are_known_by_what_they_are_whoever_names_them(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    disks = Path(settings.disk_roots[0])
+    for name in ("web.img", "old,style.img", "asked.img", "two words.img"):
+        (disks / name).write_bytes(b"x" * 4096)
+    (disks / "alias").symlink_to("web.img")
+    show_running(xen, make_domain())
+    Path(f"{settings.config_dir}/old.cfg").write_text(
+        f"disk = [ 'file:{disks}/two words.img,0x0,w',\n"
+        f'  "format=raw,vdev=xvdb,access=rw,target={disks}/old,style.img" ]\n'
+    )
+    files = (await observer.observe(Question(files=(f"{disks}/asked.img", f"{disks}/alias", f"{disks}/none")))).files
+    names = {path.removeprefix(f"{disks}/") for path in files}
+    assert names == {"web.img", "old,style.img", "asked.img", "two words.img", "alias"}
+    web, alias = files[f"{disks}/web.img"], files[f"{disks}/alias"]
+    assert (web.kind, web.size_bytes, web.key) == ("file", 4096, alias.key)
+    assert alias.real_path == f"{disks}/web.img"
+
+
+@pytest.mark.parametrize(
+    ("conf", "command_line", "expected"),
+    [
+        ("", "dom0_mem=512M", False),
+        ("", "", True),
+        ('autoballoon="on"\n', "dom0_mem=512M", True),
+        ("#autoballoon=1\nautoballoon=off\n", "", False),
+        ('autoballoon="auto"\n', "", True),
+    ],
+)
+def test_autoballoon_as_xl_decides_it(conf: str, command_line: str, expected: bool) -> None:
+    assert observe._autoballoon({"/etc/xen/xl.conf": conf}, "dom0_mem=" in command_line) is expected
+
+
+async def test_what_was_there_and_is_gone_is_looked_for_again(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    web = make_domain()
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    show_running(xen, web)
+    (xen / "list").rename(xen / "later")
+    (xen / "list").write_text(TABLE_HEAD)
+    # the first look finds nothing; before the second the guest is back from its reboot
+    write_tool(xen, "info", f"cat <<'E'\n{INFO}E\n[ ! -e first ] || mv later list 2>/dev/null; touch first")
+    host = await observer.observe(Question())
+    assert host.guests["web"].power is Power.RUNNING
+
+
+async def test_what_is_stopped_on_purpose_is_looked_for_once(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    text = render_file(make_domain(state="stopped"), "default", None)
+    Path(f"{settings.config_dir}/web.cfg").write_text(text)
+    await observer.observe(Question())
+    assert (xen / "calls").read_text().splitlines() == ["info", "list -v", "list -l"]
+
+
+async def test_a_machine_without_xl_says_so(settings: HostSettings, tools: Path, tmp_path: Path) -> None:
+    write_tool(tools, "xl", "exit 127")
+    with pytest.raises(ReconcilerError) as caught:
+        await XlObserver(settings, "default", None).observe(Question())
+    assert caught.value.diagnostics[0].summary == "xl is missing"
+
+
+async def test_without_the_right_to_run_xl_nothing_else_is_said(observer: XlObserver, xen: Path, tools: Path) -> None:
+    write_tool(tools, "id", "echo 1000")
+    write_tool(xen, "info", "echo 'Permission denied' >&2; exit 1")
+    with pytest.raises(ReconcilerError) as caught:
+        await observer.observe(Question())
+    assert caught.value.diagnostics[0].summary == "no right to run xl"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "summary"),
+    [
+        ("info", "nothing useful\n", "xl is not understood"),
+        ("list", "garbage\n", "xl is not understood"),
+        ("long", "(domain (domid 1))\n", "xl is not understood"),
+    ],
+)
+async def test_output_that_is_not_understood_is_never_taken_for_an_empty_host(
+    observer: XlObserver, xen: Path, file: str, content: str, summary: str
+) -> None:
+    (xen / file).write_text(content)
+    with pytest.raises(ReconcilerError) as caught:
+        await observer.observe(Question())
+    assert caught.value.diagnostics[0].summary == summary
+
+
+async def test_a_failing_xl_is_an_error_with_its_words(observer: XlObserver, xen: Path) -> None:
+    write_tool(xen, "list", "echo 'xencall: error: Could not obtain handle' >&2; exit 1")
+    with pytest.raises(ReconcilerError, match="Could not obtain handle"):
+        await observer.observe(Question())
+
+
+async def test_an_answer_that_was_cut_short_is_an_error(observer: XlObserver, xen: Path) -> None:
+    write_tool(xen, "info", "kill -9 $PPID")
+    with pytest.raises(ReconcilerError) as caught:
+        await observer.observe(Question())
+    assert caught.value.diagnostics[0].summary == "observing was cut short"
+
+
+async def test_observing_changes_nothing(observer: XlObserver, settings: HostSettings, tmp_path: Path) -> None:
+    Path(f"{settings.config_dir}/x.cfg").write_text("memory = 1\n")
+
+    def everything() -> dict[str, tuple[int, int]]:
+        roots = (str(settings.config_dir), settings.kernel_dir, *settings.disk_roots)
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for root in roots for p in Path(root).rglob("*")}
+
+    before = everything()
+    await observer.observe(Question(files=(f"{settings.disk_roots[0]}/none",)))
+    assert everything() == before
+
+
+def test_the_script_is_plain_sh() -> None:
+    text = resources("reconciler.xl").joinpath("observe.sh").read_text()
+    assert subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=False).returncode == 0
