@@ -62,6 +62,12 @@ def running_json(domid: int, domain: Domain) -> dict[str, object]:
     }
 
 
+def with_part(script: str, part: str, other: str) -> str:
+    """A script with one part of it exchanged; a part that is not in it would leave a test that proves nothing."""
+    assert part in script
+    return script.replace(part, other)
+
+
 def write_tool(folder: Path, name: str, body: str) -> Path:
     """An executable sh script."""
     tool = folder / name

@@ -18,6 +18,7 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.xl.patience import PATIENT, Patience
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
@@ -41,6 +42,7 @@ class Xl:
     """xl on one host."""
 
     connection: Connection
+    patience: Patience = PATIENT
 
     @property
     def host(self) -> str:

@@ -45,6 +45,7 @@ from reconciler.plan.steps import (
 from reconciler.xl import lifecycle, live_changes
 from reconciler.xl.commands import Xl
 from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
+from reconciler.xl.patience import PATIENT, Patience
 
 
 class XlExecutor:
@@ -58,6 +59,7 @@ class XlExecutor:
         spec_root: Path,
         *,
         connection: Connection | None = None,
+        patience: Patience = PATIENT,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
@@ -65,7 +67,7 @@ class XlExecutor:
         self._fleet = fleet
         self._commit = commit
         self._spec_root = spec_root
-        self._xl = Xl(self.connection)
+        self._xl = Xl(self.connection, patience)
         self._lock = HostLock()
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()

@@ -25,14 +25,7 @@ from reconciler.texts.running import overlay
 from reconciler.xl.commands import Xl, reason_of
 from reconciler.xl.look import CONSOLE_LOG
 
-POLL_SECONDS = 1.0
-_NAME_FREE_SECONDS = 60  # clean-up of disks and interfaces after a shutdown; some dom0s are slow at it
-_MEMORY_FREE_SECONDS = 60  # freed pages are scrubbed before they count as free
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
-_REMNANT_SECONDS = 3  # until a create that failed has cleaned up by itself, or has not
-_STABLE_SECONDS = 30  # a domain that stays shut down or crashed for so long has nobody who clears it away
-_REBOOT_GAP_SECONDS = 30  # xl's daemon pauses 2 s between the old domain and the new one; a busy dom0 takes longer
-_DESTROY_SECONDS = 60
 
 # The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
 # must not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
@@ -76,7 +69,7 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
 
 async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:
     """Whether the domain runs already; returns False once nothing holds its name or its UUID."""
-    deadline = monotonic() + _NAME_FREE_SECONDS
+    deadline = monotonic() + xl.patience.name_free_seconds
     while True:
         rows = await xl.rows()
         if any(row.name == domain.name and row.uuid != domain.uuid for row in rows):
@@ -92,11 +85,11 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
                 domain.name,
                 "name is still held",
                 f"What is left of {domain.name} (domid {row.domid}, {row.power}) has held its name or UUID "
-                f"for {_NAME_FREE_SECONDS} s.",
+                f"for {xl.patience.name_free_seconds:g} s.",
                 f"Look at `xl list -v` on {xl.host}; `xl destroy {row.domid}` clears it away if it can be.",
             )
         report(f"waiting for what is left of {domain.name} ({row.power})")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)
 
 
 async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
@@ -119,7 +112,7 @@ async def _wait_for_memory(xl: Xl, domain: Domain, report: Callable[[str], None]
 
 async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str], None]) -> None:
     """Return once `needed` KiB are free. With autoballoon xl itself takes them from dom0, later than this."""
-    deadline = monotonic() + _MEMORY_FREE_SECONDS
+    deadline = monotonic() + xl.patience.memory_free_seconds
     while True:
         info = await xl.info()
         if info.free_kib >= needed or not info.dom0_mem:
@@ -129,11 +122,11 @@ async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str]
                 domain,
                 "not enough free memory",
                 f"{domain} needs {needed // 1024} MiB and {xl.host} has {info.free_kib // 1024} MiB free, "
-                f"{_MEMORY_FREE_SECONDS} s after they should have been given back.",
+                f"{xl.patience.memory_free_seconds:g} s after they should have been given back.",
                 "Someone else may have taken memory meanwhile: plan again.",
             )
         report(f"waiting for memory: {info.free_kib // 1024} of {needed // 1024} MiB are free")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)
 
 
 async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
@@ -141,7 +134,7 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
 
     A domain is unpaused last of all, so one that is not paused is whole. What is half made is cleared away.
     """
-    await asyncio.sleep(_REMNANT_SECONDS)
+    await asyncio.sleep(xl.patience.remnant_seconds)
     row = await xl.find(domain.name, domain.uuid)
     if row is not None and row.power is Power.RUNNING:
         return
@@ -191,7 +184,7 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
             if row is not None:
                 watch.note(row)
                 await _press_on(xl, step, row, watch, deadline, report)
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(xl.patience.poll_seconds)
     finally:
         if watch.request is not None:
             watch.request.cancel()
@@ -207,11 +200,11 @@ async def _row(xl: Xl, step: Shutdown) -> Row | None:
 
 async def _is_gone(xl: Xl, step: Shutdown) -> bool:
     """Gone for good: one that is only between two lives would come back beside what is started in its place."""
-    deadline = monotonic() + _REBOOT_GAP_SECONDS
+    deadline = monotonic() + xl.patience.reboot_gap_seconds
     while await _row(xl, step) is None:
         if not await xl.comes_back(step.domain) or monotonic() > deadline:
             return True
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)
     return False
 
 
@@ -220,20 +213,21 @@ async def _press_on(
 ) -> None:
     """What a domain in this state needs so that it goes."""
     if row.power is Power.DYING:
-        if watch.stable_for(_DESTROY_SECONDS):
+        if watch.stable_for(xl.patience.destroy_seconds):
             raise xl.failed(
                 step.domain,
                 "domain is a zombie",
-                f"{step.domain} (domid {row.domid}) has been dying for {_DESTROY_SECONDS} s and still holds memory.",
+                f"{step.domain} (domid {row.domid}) has been dying for {xl.patience.destroy_seconds:g} s "
+                "and still holds memory.",
                 f"Something in dom0 holds its pages, often a disk backend; look at `xl list -v` on {xl.host}.",
             )
         return
     if row.power in (Power.CRASHED, Power.SHUTDOWN):
-        if watch.stable_for(_STABLE_SECONDS):
+        if watch.stable_for(xl.patience.stable_seconds):
             report(f"clearing away {step.domain}, which is {row.power}")
             await destroy(xl, step.domain, row)
         return
-    if row.power is Power.REBOOTING and not watch.stable_for(_DESTROY_SECONDS):
+    if row.power is Power.REBOOTING and not watch.stable_for(xl.patience.destroy_seconds):
         return  # a destroy now would race its daemon, and leave a zombie
     if monotonic() > deadline:
         await _after_timeout(xl, step, row, report)
@@ -260,8 +254,8 @@ async def _after_timeout(xl: Xl, step: Shutdown, row: Row, report: Callable[[str
 
 async def destroy(xl: Xl, name: str, row: Row) -> None:
     """Destroy a domain that was just looked up, and wait until it is gone."""
-    result = await xl.run("destroy", str(row.domid), timeout_seconds=_DESTROY_SECONDS * 3)
-    deadline = monotonic() + _DESTROY_SECONDS
+    result = await xl.run("destroy", str(row.domid), timeout_seconds=xl.patience.destroy_seconds * 3)
+    deadline = monotonic() + xl.patience.destroy_seconds
     while any(found.domid == row.domid and found.uuid == row.uuid for found in await xl.rows()):
         if monotonic() > deadline:
             raise xl.failed(
@@ -269,4 +263,4 @@ async def destroy(xl: Xl, name: str, row: Row) -> None:
                 "domain could not be destroyed",
                 f"{name} (domid {row.domid}) is still there after `xl destroy`: {reason_of(result)}",
             )
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)

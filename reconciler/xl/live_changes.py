@@ -17,13 +17,10 @@ from reconciler.model.domain import Vif, address_of
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
 from reconciler.xl.commands import Xl, reason_of
-from reconciler.xl.lifecycle import POLL_SECONDS, wait_for_free
+from reconciler.xl.lifecycle import wait_for_free
 
-_STUCK_SECONDS = 60  # a balloon that has not moved for so long will not move any more
-_BALLOON_SECONDS = 900
 _TOLERANCE_KIB = 2 * 1024  # `xl list` rounds to MiB, and balloons to what their guest can spare
 _USUAL_OFFSET_KIB = 16 * 1024  # HVM guests always show a little less than their target (video memory and the like)
-_CONNECT_SECONDS = 30
 
 Report = Callable[[str], None]
 
@@ -67,7 +64,8 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
     began = moved = monotonic()
     while abs(reached_kib - goal_kib) > _TOLERANCE_KIB:
         now = monotonic()
-        if result.exit_code != 0 or now - moved > _STUCK_SECONDS or now - began > _BALLOON_SECONDS:
+        stuck = now - moved > xl.patience.stuck_seconds or now - began > xl.patience.balloon_seconds
+        if result.exit_code != 0 or stuck:
             why = f" xl says: {reason_of(result)}" if result.exit_code else ""
             raise xl.failed(
                 step.domain,
@@ -76,7 +74,7 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
                 f"its balloon does not get further.{why}",
                 "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
             )
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)
         now_kib = (await xl.live(step.domain, step.uuid)).memory_kib
         if now_kib != reached_kib:
             reached_kib, moved = now_kib, monotonic()
@@ -204,7 +202,7 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
 async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, kind: str, devid: int) -> None:
     """Wait until guest and dom0 have both connected a device."""
     given = {"domid": str(domid), "kind": kind, "devid": str(devid)}
-    deadline = monotonic() + _CONNECT_SECONDS
+    deadline = monotonic() + xl.patience.connect_seconds
     while True:
         states = (await shell.act(domain, "xenstore cannot be read", _DEVICE_STATES, given)).split()
         if states == ["4", "4"]:
@@ -213,11 +211,11 @@ async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, ki
             raise xl.failed(
                 domain,
                 "device not connected",
-                f"{kind} {devid} was attached to {domain}, but has not connected in {_CONNECT_SECONDS} s "
+                f"{kind} {devid} was attached to {domain}, but has not connected in {xl.patience.connect_seconds:g} s "
                 f"(states {' and '.join(states)}, where 4 is connected).",
                 "The guest may lack the driver, or not take devices while it runs.",
             )
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(xl.patience.poll_seconds)
 
 
 async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:

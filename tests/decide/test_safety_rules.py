@@ -10,7 +10,7 @@ from reconciler.decide.changes import Action
 from reconciler.model.domain import Disk, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact
-from tests.worlds import change_of, desired, disk, domain, guest, host, kinds, plan, vif
+from tests.worlds import change_of, desired, disk, domain, guest, host, kinds, plan, stopped, unmanaged, vif
 
 M = "00:16:3e:00:00:01"
 STRICT = HostSettings(name="alpha", toolstack="simulated", overcommit_vcpus=False)
@@ -70,3 +70,45 @@ def test_a_domain_gets_another_uuid_by_being_stopped() -> None:
     assert change_of(plan(world, desired(domain("a", uuid="new"))), "a").action is Action.BLOCKED
     made = plan(world, desired(domain("a", uuid="new", state="stopped")))
     assert kinds(made, "a") == ["shutdown", "write_config"]
+
+
+def test_a_disk_of_an_unmanaged_domain_is_never_shared_under_any_path() -> None:
+    theirs, ours = domain("legacy", disks=(disk("/srv/link"),)), domain("web", disks=(disk("/srv/real"),))
+    fact = FileFact(kind="file", size_bytes=4096, key="1:42")
+    world = host(unmanaged(theirs), files={"/srv/link": fact, "/srv/real": fact})
+    assert "also a disk of legacy" in (change_of(plan(world, desired(ours)), "web").blocked or "")
+
+
+def test_a_mac_of_an_unmanaged_domain_is_refused() -> None:
+    interface = vif("00:16:3e:00:00:01")
+    made = plan(host(unmanaged(domain("legacy", vifs=(interface,)))), desired(domain("web", vifs=(interface,))))
+    assert "in use by the unmanaged domain legacy" in (change_of(made, "web").blocked or "")
+
+
+def test_a_missing_bridge_blocks_before_anything_is_done() -> None:
+    made = plan(host(bridges=frozenset({"xenbr1"})), desired(domain("web", vifs=(vif("00:16:3e:00:00:01"),))))
+    assert "bridge xenbr0 does not exist" in (change_of(made, "web").blocked or "")
+
+
+def test_a_disk_that_vanished_is_not_replaced_by_an_empty_one() -> None:
+    web = domain("web", disks=(disk("/srv/web"),))
+    made = plan(host(stopped(web), files={}), desired(web))
+    assert "was a disk of it and is gone" in (change_of(made, "web").blocked or "")
+
+
+def test_a_changed_path_needs_the_new_target_or_a_source() -> None:
+    web = domain("web", disks=(disk("/srv/web"),))
+    made = plan(host(guest(web)), desired(domain("web", disks=(disk("/srv/other"),))))
+    assert "contents would be lost" in (change_of(made, "web").blocked or "")
+    cloned = Disk(vdev="xvda", devid=51712, kind="file", target="/srv/other", size_bytes=4096, source="/srv/template")
+    world = host(guest(web))
+    files = {**world.files, "/srv/template": FileFact(kind="file", size_bytes=4096)}
+    made = plan(replace(world, files=files), desired(domain("web", disks=(cloned,))))
+    assert change_of(made, "web").action is Action.RESTART
+
+
+def test_more_vcpus_than_cpus_are_refused_only_where_the_host_says_so() -> None:
+    big = domain("web", vcpus=6, maxvcpus=6)
+    strict = replace(desired(big).hosts["alpha"].settings, overcommit_vcpus=False)
+    assert change_of(plan(host(), desired(big)), "web").action is Action.CREATE
+    assert "the host has 4 cpus" in (change_of(plan(host(), desired(big, settings=strict)), "web").blocked or "")

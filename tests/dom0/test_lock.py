@@ -16,6 +16,7 @@ from reconciler.dom0.layout import Dom0
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Kind, ReconcilerError
+from tests.fake_dom0 import with_part
 
 pytestmark = pytest.mark.anyio
 
@@ -76,7 +77,7 @@ async def test_it_frees_itself_when_nothing_is_heard_any_more(
     shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the network vanishes: the pipe stays open, and nothing comes."""
-    monkeypatch.setattr(host_lock, "_HOLD", host_lock._HOLD.replace(f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
     monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 3600)
     async with HostLock().hold(shell):
         assert await taken(shell)
@@ -84,7 +85,7 @@ async def test_it_frees_itself_when_nothing_is_heard_any_more(
 
 
 async def test_it_is_held_as_long_as_the_heart_beats(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_lock, "_HOLD", host_lock._HOLD.replace(f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
     monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.2)
     async with HostLock().hold(shell):
         await asyncio.sleep(2.5)

@@ -1,0 +1,80 @@
+"""Changing cpus, weights and interfaces of a running domain, each confirmed by looking."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.domain import Vif
+from reconciler.plan.steps import AttachVif, DetachVif, SetScheduler, SetVcpus
+from reconciler.xl.execute import XlExecutor
+from tests.fake_dom0 import INFO, UUID, table_row, write_tool
+from tests.xl.fake_guests import Guests, ignore, shown
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def running(guests: Guests, tools: Path) -> None:
+    guests.show(table_row("web", 5))
+    write_tool(tools, "xenstore-read", "case $1 in */state) echo 4 ;; *) echo /path ;; esac")
+
+
+async def test_vcpus_are_what_xl_says_was_asked(executor: XlExecutor, guests: Guests, xen: Path) -> None:
+    shown(xen, b_info={"avail_vcpus": [0, 1]})
+    guests.on("vcpu-set", "exit 0")
+    said: list[str] = []
+    await executor.execute(SetVcpus(domain="web", uuid=UUID, vcpus=2), said.append)
+    assert "uses 1 of its 2 vcpus" in said[0]
+    guests.on("vcpu-set", "echo 'maxcpus is 2!' >&2; exit 1")
+    with pytest.raises(ReconcilerError, match="maxcpus is 2!"):
+        await executor.execute(SetVcpus(domain="web", uuid=UUID, vcpus=3), ignore)
+
+
+async def test_weights_are_set_for_the_scheduler_that_runs(executor: XlExecutor, guests: Guests, xen: Path) -> None:
+    step = SetScheduler(domain="web", uuid=UUID, cpu_weight=512, cap=50)
+    guests.on("sched-credit2", "echo 'Name  ID Weight  Cap'; echo 'web    5    512   50'")
+    await executor.execute(step, ignore)
+    assert guests.calls == ["sched-credit2 -d 5 -w 512 -c 50", "sched-credit2 -d 5"]
+    with pytest.raises(ReconcilerError, match="weight 256 and cap 0"):
+        await executor.execute(replace(step, cpu_weight=256, cap=0), ignore)
+    (xen / "info").write_text(INFO.replace("credit2", "null"))
+    with pytest.raises(ReconcilerError, match="scheduler 'null'"):
+        await executor.execute(step, ignore)
+
+
+async def test_a_nic_left_behind_by_a_failed_attach_is_taken_away(
+    executor: XlExecutor, guests: Guests, xen: Path
+) -> None:
+    vif = Vif(devid=1, mac="00:16:3e:00:00:77", bridge="nobr")
+    shown(xen, nics=[])
+    left = json.dumps([{"domid": 5, "config": {"nics": [{"devid": 1, "mac": vif.mac, "bridge": "nobr"}]}}])
+    guests.on("network-attach", f"echo '{left}' >long; echo 'Could not find bridge device nobr' >&2; exit 1")
+    guests.on("network-detach", "echo '[]' >long")
+    with pytest.raises(ReconcilerError, match="Could not find bridge"):
+        await executor.execute(AttachVif(domain="web", uuid=UUID, vif=vif), ignore)
+    assert guests.calls == [f"network-attach 5 mac={vif.mac} devid=1 bridge=nobr", "network-detach 5 1"]
+
+
+async def test_an_interface_that_is_there_already_is_not_attached_twice(
+    executor: XlExecutor, guests: Guests, xen: Path
+) -> None:
+    vif = Vif(devid=1, mac="00:16:3e:00:00:77", bridge="xenbr0")
+    shown(xen, nics=[{"devid": 1, "mac": vif.mac, "bridge": "xenbr0"}])
+    await executor.execute(AttachVif(domain="web", uuid=UUID, vif=vif), ignore)
+    assert guests.calls == []
+
+
+async def test_only_the_very_interface_is_detached(executor: XlExecutor, guests: Guests, xen: Path) -> None:
+    vif = Vif(devid=1, mac="00:16:3e:00:00:77")
+    shown(xen, nics=[{"devid": 1, "mac": "00:16:3e:00:00:78"}])
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(DetachVif(domain="web", uuid=UUID, vif=vif), ignore)
+    assert caught.value.diagnostics[0].kind is Kind.REFUSED
+    shown(xen, nics=[])
+    await executor.execute(DetachVif(domain="web", uuid=UUID, vif=vif), ignore)  # gone already
+    assert guests.calls == []

@@ -1,0 +1,102 @@
+"""Shutting a domain down: asked first, waited for, and only destroyed where that was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.plan.steps import Shutdown
+from reconciler.xl.execute import XlExecutor
+from tests.fake_dom0 import UUID, table_row, write_tool
+from tests.xl.fake_guests import OTHER_UUID, Guests, ignore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def step() -> Shutdown:
+    return Shutdown(domain="web", uuid=UUID, timeout_seconds=2, on_timeout="fail")
+
+
+async def test_a_guest_that_obeys_is_gone_afterwards(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    guests.show(table_row("web", 5))
+    cleaning, gone = guests.later("cleaning", table_row("web", 5, "--ps--")), guests.later("gone")
+    guests.on("shutdown", f"{cleaning}; sleep 0.1; {gone}")
+    await executor.execute(step, ignore)
+    assert guests.calls == ["shutdown -F 5"]
+
+
+async def test_gone_already_is_success(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    await executor.execute(step, ignore)
+    guests.show(table_row("web", 5, uuid=OTHER_UUID))  # somebody else's by now
+    await executor.execute(step, ignore)
+    assert guests.calls == [], "nobody was asked to go"
+
+
+async def test_a_deaf_guest_fails_the_step_and_lives_on(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    guests.show(table_row("web", 5))
+    guests.on("shutdown", "exit 0")
+    with pytest.raises(ReconcilerError, match="still runs after 2 s"):
+        await executor.execute(step, ignore)
+    assert guests.calls == ["shutdown -F 5"]
+
+
+async def test_pulling_the_plug_has_to_be_asked_for(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    guests.show(table_row("web", 5, "--p---"))
+    guests.on("shutdown", "sleep 60; exit 1")  # as for a paused guest
+    guests.on("destroy", guests.later("gone"))
+    await executor.execute(replace(step, on_timeout="destroy"), ignore)
+    assert guests.calls == ["shutdown -F 5", "destroy 5"]
+
+
+@pytest.mark.parametrize("state", ["---sc-", "---s--"])
+async def test_what_nobody_clears_away_is_destroyed(
+    executor: XlExecutor, guests: Guests, step: Shutdown, state: str
+) -> None:
+    guests.show(table_row("web", 5, state))
+    guests.on("destroy", guests.later("gone"))
+    await executor.execute(step, ignore)
+    assert guests.calls == ["destroy 5"]
+
+
+async def test_a_guest_that_reboots_meanwhile_is_asked_again(
+    executor: XlExecutor, guests: Guests, step: Shutdown
+) -> None:
+    guests.show(table_row("web", 5, "---sr-"))
+    guests.on("shutdown", guests.later("gone"))
+    shutting = asyncio.create_task(executor.execute(step, ignore))
+    await asyncio.sleep(0.1)
+    guests.show(table_row("web", 6))
+    await shutting
+    assert guests.calls == ["shutdown -F 6"]
+
+
+async def test_a_guest_between_two_lives_is_not_gone(
+    executor: XlExecutor, guests: Guests, tools: Path, step: Shutdown
+) -> None:
+    write_tool(tools, "ps", "echo /usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg")
+    guests.on("shutdown", f"{guests.later('gone')}; echo true >{tools}/ps")
+    shutting = asyncio.create_task(executor.execute(step, ignore))
+    await asyncio.sleep(0.1)
+    guests.show(table_row("web", 6))
+    await shutting
+    assert guests.calls == ["shutdown -F 6"]
+
+
+async def test_a_zombie_is_reported_not_hammered(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    guests.show(table_row("(null)", 5, "--ps-d"))
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    assert caught.value.diagnostics[0].summary == "domain is a zombie"
+    assert not (guests._folder / "calls").read_text().count("destroy")
+
+
+async def test_without_a_uuid_nothing_is_shut_down(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
+    guests.show(table_row("web", 5))
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(replace(step, uuid=""), ignore)
+    assert caught.value.diagnostics[0].kind is Kind.REFUSED

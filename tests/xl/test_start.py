@@ -1,0 +1,142 @@
+"""Starting a domain: what is created from which file, and what counts as started whatever xl says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.domain import Domain
+from reconciler.model.fleet import HostSettings
+from reconciler.plan.steps import Start
+from reconciler.xl import execute, lifecycle
+from reconciler.xl.execute import XlExecutor
+from reconciler.xl.look import CONSOLE_LOG, LOOK
+from tests.fake_dom0 import INFO, running_json, table_row, with_part
+from tests.xl.fake_guests import OTHER_UUID, Guests, ignore
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def step(make_domain: Callable[..., Domain]) -> Start:
+    return Start(definition=make_domain())
+
+
+async def test_it_creates_from_the_config_or_the_candidate(
+    executor: XlExecutor, guests: Guests, step: Start, settings: HostSettings
+) -> None:
+    files = (f"{settings.config_dir}/web.cfg", f"{settings.kernel_dir}/web/candidate.cfg")
+    for candidate, file in zip((False, True), files, strict=True):
+        guests.show()
+        guests.on("create", guests.later("up", table_row("web", 5)))
+        await executor.execute(replace(step, candidate=candidate), ignore)
+        assert guests.calls[-1] == f"create {file}"
+
+
+async def test_losing_the_race_to_xendomains_is_success(executor: XlExecutor, guests: Guests, step: Start) -> None:
+    guests.show(table_row("web", 5))
+    await executor.execute(step, ignore)
+    guests.show()
+    guests.on("create", f"{guests.later('up', table_row('web', 6))}; echo 'already exists' >&2; exit 3")
+    await executor.execute(step, ignore)
+    assert len(guests.calls) == 1
+
+
+async def test_only_what_the_console_shows_since_the_start_counts_whoever_looks(
+    executor: XlExecutor,
+    guests: Guests,
+    step: Start,
+    settings: HostSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log = tmp_path / "console.log"
+    log.write_text("an earlier life: login:\n")
+    find_log = f"log={log}\n"
+    monkeypatch.setattr(lifecycle, "_CREATE", with_part(lifecycle._CREATE, CONSOLE_LOG, find_log))
+    monkeypatch.setattr(execute, "LOOK", with_part(LOOK, CONSOLE_LOG, find_log))
+    guests.show()
+    guests.on("create", guests.later("up", table_row("web", 5)))
+    await executor.execute(step, ignore)
+    with log.open("a") as console:
+        console.write("this life\n")
+    for each in (executor, XlExecutor(settings, "default", None, tmp_path)):  # the second one did not start it
+        assert (await each.look("web")).console == "this life\n"
+
+
+@pytest.mark.parametrize("runs", ["the candidate", "what was before"])
+async def test_what_runs_in_place_of_a_candidate_has_to_be_it(
+    executor: XlExecutor, guests: Guests, xen: Path, step: Start, runs: str
+) -> None:
+    running = step.definition if runs == "the candidate" else replace(step.definition, cmdline="of before")
+    guests.show(table_row("web", 5))
+    (xen / "long").write_text(json.dumps([running_json(5, running)]))
+    if runs == "the candidate":
+        await executor.execute(replace(step, candidate=True), ignore)
+    else:
+        with pytest.raises(ReconcilerError, match="not what was to be started") as caught:
+            await executor.execute(replace(step, candidate=True), ignore)
+        assert caught.value.diagnostics[0].transient
+
+
+async def test_a_segfault_after_the_work_is_done_is_success(executor: XlExecutor, guests: Guests, step: Start) -> None:
+    guests.on("create", f"{guests.later('up', table_row('web', 6))}; kill -SEGV $$")
+    await executor.execute(step, ignore)
+    assert [call.split()[0] for call in guests.calls] == ["create"], "it was made once, and is left alone"
+
+
+async def test_exit_0_without_a_domain_is_a_failure(executor: XlExecutor, guests: Guests, step: Start) -> None:
+    guests.on("create", "exit 0")
+    with pytest.raises(ReconcilerError, match="gone at once"):
+        await executor.execute(step, ignore)
+
+
+async def test_a_half_made_remnant_is_cleared_and_xl_s_words_are_kept(
+    executor: XlExecutor, guests: Guests, step: Start
+) -> None:
+    half = guests.later("half", table_row("web", 6, "--p---"))
+    said = [
+        "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: vif-bridge online [374] exited with 1",
+        "libxl: error: libxl_device.c:1337:hotplug_death_cb: script: Could not find bridge device nobr",
+        *["libxl: error: libxl_domain.c:1183:libxl__destroy_domid: Domain 6:Non-existant domain"] * 5,
+    ]
+    guests.on("create", f"{half}; cat >&2 <<'E'\n{chr(10).join(said)}\nE\nexit 3")
+    guests.on("destroy", guests.later("empty"))
+    with pytest.raises(ReconcilerError, match="with 1 / script: Could not find bridge device nobr"):
+        await executor.execute(step, ignore)
+    assert guests.calls[-1] == "destroy 6"
+
+
+async def test_the_name_of_another_domain_is_never_touched(executor: XlExecutor, guests: Guests, step: Start) -> None:
+    guests.show(table_row("web", 5, uuid=OTHER_UUID))
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    assert caught.value.diagnostics[0].summary == "name is taken"
+    assert guests.calls == []
+
+
+async def test_it_waits_for_what_is_left_of_its_predecessor(executor: XlExecutor, guests: Guests, step: Start) -> None:
+    guests.show(table_row("web", 5, "--ps-d"))
+    guests.on("create", guests.later("up", table_row("web", 6)))
+    said: list[str] = []
+    waiting = asyncio.create_task(executor.execute(step, said.append))
+    while not said:
+        await asyncio.sleep(0.01)
+    guests.show()
+    await waiting
+    assert said[0] == "waiting for what is left of web (dying)"
+
+
+async def test_memory_that_does_not_come_free_is_said_in_figures(
+    executor: XlExecutor, guests: Guests, step: Start, xen: Path
+) -> None:
+    (xen / "info").write_text(INFO.replace(": 1132", ": 50"))
+    with pytest.raises(ReconcilerError, match="needs 100 MiB and alpha has 50 MiB free"):
+        await executor.execute(step, ignore)
+    assert guests.calls == []
