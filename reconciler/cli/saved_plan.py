@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from reconciler.plan.plan import Plan
 from reconciler.plan.stale import moved
 from reconciler.show.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
+from reconciler.state_dir.files import create_file, make_folder, replace_file
 
 VERSION = 1
 _MAX_BYTES = 512 * 1024 * 1024
@@ -58,15 +58,9 @@ def save(path: Path, plan: Plan, reading: TreeReading, specs: Path) -> None:
         "plan": _PLAN.dump_python(plan, mode="json", exclude=_DECIDED_FROM),
     }
     document["seal"] = _seal(document)
-    draft = path.parent / f".{path.name}.{os.getpid()}"
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(as_text(document))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace_file(path, as_text(document).encode(), durable=True)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise _unsaved(path, error.strerror or str(error)) from error
 
 
@@ -112,9 +106,8 @@ def use_once(saved: SavedPlan, state_dir: Path) -> None:
     """Note that this plan is being used; raises ReconcilerError (refused) when it was used before."""
     folder = _used(state_dir)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / saved.id).open("x", encoding="utf-8") as note:
-            note.write(saved.plan.digest + "\n")
+        make_folder(folder)
+        create_file(folder / saved.id, f"{saved.plan.digest}\n".encode())
     except FileExistsError as error:
         raise _used_before() from error
     except OSError as error:

@@ -2,8 +2,8 @@
 
 `state.json` says which domains run and which files there are; `blobs/` holds the bytes of files by their sha256.
 Every change reads, changes and replaces the whole of `state.json` under a lock, so that two processes lose nothing
-and a kill at any instant leaves the old state or the new one. The clock and the pending faults are files of their own:
-they are the simulation's, not the host's, and reading a host never touches `state.json`.
+and a kill or a power cut at any instant leaves the old state or the new one. The clock and the pending faults are files
+of their own: they are the simulation's, not the host's, and reading a host never touches `state.json`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.simulated.guest import Instance
+from reconciler.state_dir.files import make_folder, replace_file
 
 Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"]
 FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")
@@ -112,7 +113,7 @@ class Store:
             yield draft
             text = _STORED_HOST.dump_json(draft)
             if text != self._parsed_text:
-                _replace_file(self._state_file, text)
+                replace_file(self._state_file, text, durable=True)
                 self._parsed, self._parsed_text = _copy(draft), text
                 for unused in before - _blobs_of(draft):
                     (self._blobs / unused).unlink(missing_ok=True)
@@ -122,8 +123,8 @@ class Store:
         sha256 = hashlib.sha256(content).hexdigest()
         blob = self._blobs / sha256
         if not blob.exists():
-            self._blobs.mkdir(exist_ok=True)
-            _replace_file(blob, content)
+            make_folder(self._blobs)
+            replace_file(blob, content, durable=True)
         draft.files[path] = StoredFile(sha256=sha256, size_bytes=len(content))
 
     def content(self, host: StoredHost, path: str) -> bytes:
@@ -155,11 +156,9 @@ class Store:
             raise self._broken(self._clock_file, str(error)) from None
 
     def write_clock(self, seconds: float) -> None:
-        """Remember the clock. Not synced to the disk: losing some seconds of a virtual clock harms nobody."""
+        """Remember the clock."""
         with self._writing():
-            temporary = self.folder / f"clock.{os.getpid()}.tmp"
-            temporary.write_text(repr(seconds))
-            temporary.replace(self._clock_file)
+            replace_file(self._clock_file, repr(seconds).encode(), durable=True)
 
     def read_faults(self) -> dict[Fault, int]:
         """The faults that are still to come, each with how many times."""
@@ -175,7 +174,7 @@ class Store:
         with self._locked("faults"):
             counts = {**self.read_faults(), fault: times}
             pending = {kind: count for kind, count in counts.items() if count > 0}
-            _replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending))
+            replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending), durable=True)
 
     def take_fault(self, fault: Fault) -> bool:
         """Whether the command at hand meets this fault; if so, one is used up."""
@@ -186,7 +185,7 @@ class Store:
             left = counts.pop(fault, 0)
             if left > 1:
                 counts[fault] = left - 1
-            _replace_file(self._faults_file, _FAULT_COUNTS.dump_json(counts))
+            replace_file(self._faults_file, _FAULT_COUNTS.dump_json(counts), durable=True)
             return left > 0
 
     @contextmanager
@@ -229,7 +228,7 @@ class Store:
     def _writing(self) -> Iterator[None]:
         """The host's folder is there; what hinders writing in it becomes a clear error."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             yield
         except OSError as error:
             raise world_error(
@@ -255,13 +254,3 @@ def _copy(host: StoredHost) -> StoredHost:
 
 def _blobs_of(host: StoredHost) -> set[str]:
     return {stored.sha256 for stored in host.files.values() if stored.sha256 is not None}
-
-
-def _replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a kill at any instant, sees the old bytes or the new ones.
-
-    It is not synced to the disk, which took most of an apply's time: a power cut may cost a host that is not real.
-    """
-    temporary = path.with_name(f"{path.name}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)

@@ -6,13 +6,13 @@ A hint, never an authority: losing it loses only the warning that a domain may s
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, WriteConfig
+from reconciler.state_dir.files import make_folder, replace_file
 
 _FILE = "sightings.json"
 
@@ -56,7 +56,5 @@ def _store(state_dir: Path, before: Mapping[str, tuple[str, ...]], now: Mapping[
     if now == before:
         return
     with suppress(OSError):  # a hint is not worth failing a plan for
-        state_dir.mkdir(parents=True, exist_ok=True)
-        draft = state_dir / f".{_FILE}.{os.getpid()}"
-        draft.write_text(json.dumps(now, sort_keys=True), encoding="utf-8")
-        draft.replace(state_dir / _FILE)
+        make_folder(state_dir)
+        replace_file(state_dir / _FILE, json.dumps(now, sort_keys=True).encode(), durable=True)

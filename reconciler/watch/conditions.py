@@ -24,6 +24,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.show import diagnostics
+from reconciler.state_dir.files import replace_file
 from reconciler.watch.backoff import Failure
 from reconciler.watch.logs import moment
 
@@ -116,14 +117,11 @@ def load(state_dir: Path) -> WatchRecord | None:
 def store(state_dir: Path, record: WatchRecord) -> None:
     """Raises OSError, for a full disk for one."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    draft = state_dir / f".{_FILE}.{os.getpid()}"
-    try:
-        text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
-        draft.touch(mode=0o600)  # it quotes the specs, and what git and hosts say
-        draft.write_bytes(text.encode(errors="replace"))  # what hosts and file names say need not be UTF-8
-        draft.replace(state_dir / _FILE)
-    finally:
-        draft.unlink(missing_ok=True)
+    text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
+    content = text.encode(errors="replace")  # what hosts and file names say need not be UTF-8
+    replace_file(
+        state_dir / _FILE, content, durable=False, mode=0o600
+    )  # it quotes the specs, and what git and hosts say
 
 
 def judge_domains(

@@ -6,10 +6,11 @@ Used by `observe`. Kept as JSON under the state directory, or in memory. Losing 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from reconciler.state_dir.files import replace_file
 
 
 class DigestCache:
@@ -33,9 +34,7 @@ class DigestCache:
             return
         with suppress(OSError):  # a full disk: files are read again by the next process, and nothing else comes of it
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-            unfinished.write_text(json.dumps(self._digests))
-            unfinished.replace(self._path)
+            replace_file(self._path, json.dumps(self._digests).encode(), durable=False)
 
     def _load(self) -> dict[str, str]:
         try:

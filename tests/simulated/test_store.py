@@ -107,7 +107,7 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_state(
         patched.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             world.hand.destroy("web")
-    assert (world.host_folder / "state.json.tmp").exists()
+    assert list(world.host_folder.glob(".state.json.*"))
     assert world.guest() == before
     world.hand.destroy("web")
     assert not world.guest().exists

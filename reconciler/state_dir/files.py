@@ -1,0 +1,82 @@
+"""Writing files so that nobody ever meets half of one: not a reader, not the next start after a kill or a power cut.
+
+The one place that does. Called by whoever keeps something on the controller's disk; files on a dom0 are written there,
+by the scripts in `dom0`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+_NAME_SHOWN = 40  # of the file that a draft is for: names may be as long as the file system allows
+_NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of a folder, which not all can do or may open
+
+
+def replace_file(path: Path, content: bytes, *, durable: bool, mode: int = 0o666) -> None:
+    """Give a file new content, so that at any instant it has all of the old or all of the new.
+
+    With `durable`, the content is on the disk when this returns. Without, a power cut may leave the old content, or
+    none: that is for what can be had again. Raises OSError, and then the file is as it was.
+    """
+    draft = path.with_name(f".{path.name[:_NAME_SHOWN]}.{secrets.token_hex(4)}")
+    try:
+        _write_new(draft, content, durable=durable, mode=mode)
+        draft.replace(path)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+    if durable:
+        sync_folder(path.parent)
+
+
+def create_file(path: Path, content: bytes) -> None:
+    """Make a file that must not be there yet, on the disk when this returns. Of two who try, one succeeds.
+
+    Raises FileExistsError for the other, and OSError when it cannot be written; then there is no file.
+    """
+    try:
+        _write_new(path, content, durable=True, mode=0o666)
+        sync_folder(path.parent)
+    except FileExistsError:
+        raise
+    except OSError:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it where they are missing, on the disk when this returns."""
+    if folder.is_dir():
+        return
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for made in missing:
+        sync_folder(made.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know which files a folder holds, by which names."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+
+
+def _write_new(path: Path, content: bytes, *, durable: bool, mode: int) -> None:
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with os.fdopen(opened, "wb") as file:
+        file.write(content)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
