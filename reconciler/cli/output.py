@@ -1,4 +1,4 @@
-"""Where output goes: data to stdout, everything else to stderr; colour on a terminal only."""
+"""This module decides where output goes: data to stdout, all else to stderr; colour only on a terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.show.paint import Paint, ansi, no_paint
 
 
 def is_terminal(stream: TextIO | None) -> bool:
-    """Whether a person sees this stream (or types into it); a closed one is None."""
+    """Return whether a person sees this stream or types into it. A closed stream is None."""
     return stream is not None and stream.isatty()
 
 
@@ -24,12 +24,12 @@ def paint_for(stream: TextIO | None) -> Paint:
 
 
 def print_data(text: str) -> None:
-    """What the command was called for."""
+    """Print to stdout what the command was called for."""
     _write(sys.stdout, text)
 
 
 def print_message(text: str) -> None:
-    """What a person may want to know about it."""
+    """Print to stderr what a person may want to know beside the data."""
     _write(sys.stderr, text)
 
 

@@ -194,7 +194,7 @@ _SPELLINGS = {"→": "->", "±": "+-", "…": "...", "–": "-", "—": "-"}
 
 
 def _spell_out(error: UnicodeError) -> tuple[str, int]:
-    """What a terminal's encoding cannot show: our own signs in ASCII, anything else as an escape."""
+    """Replace what a terminal's encoding cannot show: our own signs by ASCII, anything else by an escape."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     piece = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""What apply does, as it happens: a live display on a terminal, one plain line an event elsewhere.
+"""Shows what apply does as it happens: a live display on a terminal, one plain line for each event elsewhere.
 
 Called by `commands.apply`; `apply` tells it of every step. Nothing here may stop an apply: when nobody can read stderr
 any more, the work goes on in silence.

@@ -1,4 +1,4 @@
-"""What plan, apply and status share: their arguments, a spec tree read, and the hosts it names."""
+"""Holds what plan, apply and status share: their arguments, the spec tree that was read, and the hosts it names."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def _check_form(option: str, address: str) -> None:
 
 
 def no_domain(desired: Desired, address: str) -> ReconcilerError:
-    """What is said of an address that nobody knows, with the nearest one that is known."""
+    """Make the error for an address that nobody knows; it names the nearest one that is known."""
     known = sorted(_addresses(desired))
     return world_error(
         "no such domain",

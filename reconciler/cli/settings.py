@@ -1,4 +1,4 @@
-"""What is given before the subcommand; `cli` makes it, and every subcommand gets it as click's `ctx.obj`."""
+"""Options that stand before the subcommand. `program` fills them in; each subcommand gets them as click's `ctx.obj`."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""From the domains of a host, or from xl.cfg files, to specs."""
+"""Import turns the domains of a host, or xl.cfg files, into specs."""

@@ -1,4 +1,4 @@
-"""Which kernels and ramdisks a host holds for each domain, and what each of them is to it. Pure.
+"""Lists the kernels and ramdisks that a host holds for each domain, and the role of each. Pure.
 
 Called by `commands.kernels`. The specs matter only for one question: whether they ask for other bytes than those that
 run.
@@ -15,7 +15,7 @@ from reconciler.model.host import Guest, Host, Owner, Quarantined
 
 
 class Role(StrEnum):
-    """What a file is to its domain."""
+    """The part that a kernel file plays for its domain."""
 
     RUNNING = "running"
     CONFIG = "config"  # the last proven definition names it
@@ -77,7 +77,7 @@ def _domain(host: Host, name: str, staged: Mapping[str, str], desired: Domain | 
 
 
 def _files(guest: Guest | None, staged: Mapping[str, str]) -> Iterator[KernelFile]:
-    """What is staged, and what a definition names without its being staged (an adopted domain's own kernel)."""
+    """List the staged files, and those that a definition names though they are not staged (an adopted domain's kernel)."""
     roles: dict[str, list[Role]] = {}
     known: dict[str, str] = {}
     for role, definition in _definitions(guest):
@@ -110,7 +110,7 @@ def _definitions(guest: Guest | None) -> Iterator[tuple[Role, Domain]]:
 
 
 def _rank(roles: Iterable[Role]) -> int:
-    """What runs first, what nothing names last."""
+    """Sort what runs first, and what nothing names last."""
     order = list(Role)
     return min((order.index(role) for role in roles), default=len(order))
 

@@ -1,4 +1,4 @@
-"""How each domain is, in one word, and why: what `status` shows. Pure; judged from a plan, which has looked at it all.
+"""Judges how each domain is, in one word and a reason, as `status` shows it. Pure: all it needs is in a plan.
 
 Called by `commands.status`.
 """

@@ -1,4 +1,4 @@
-"""Why a domain is as the plan says: who asks for it, where and since which commit, and what was last done about it.
+"""Explains one domain: which file, line and commit ask for what, what differs, and what was last done about it.
 
 Called by `commands.why`. Reads specs, git and the history; what differs and what it waits for, the plan has told.
 """
@@ -69,7 +69,7 @@ def _last_apply(address: str, state_dir: Path) -> ApplyRecord | None:
 
 
 def _concerns(problem: Diagnostic, address: str, change: Change | None) -> bool:
-    """What is said of the domain itself, of its host, or of the whole run; but not again that it is blocked."""
+    """Keep what concerns the domain, its host or the whole run, but not once more that the domain is blocked."""
     if problem.address == address:
         return change is None or problem.kind is not Kind.REFUSED or change.blocked is None
     return problem.address in (None, address.partition("/")[0])

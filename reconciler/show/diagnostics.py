@@ -100,5 +100,5 @@ def _shown(piece: str) -> str:
 
 
 def _columns(shown: str) -> int:
-    """How many columns of a terminal a text takes: CJK and emoji two, combining marks none."""
+    """Count the columns of a terminal that a text takes: CJK and emoji take two, combining marks none."""
     return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown)

@@ -26,7 +26,7 @@ def as_text(document: Mapping[str, Any]) -> str:
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:
-    """What `plan --json` prints."""
+    """Make the document of `plan --json`."""
     return {
         "format": FORMAT,
         "digest": plan.digest,
@@ -57,7 +57,7 @@ def _address(change: Change) -> str:
 def apply_document(
     result: ApplyResult, problems: Sequence[Diagnostic], outages: Sequence[Outage] = ()
 ) -> dict[str, Any]:
-    """What `apply --json` prints. `problems` are those of the plan and of whole hosts."""
+    """Make the document of `apply --json`. `problems` are those of the plan and of whole hosts."""
     return {
         "format": FORMAT,
         "done": [_result(step) for step in result.done],
@@ -70,7 +70,7 @@ def apply_document(
 
 
 def validate_document(desired: Desired, problems: Sequence[Diagnostic]) -> dict[str, Any]:
-    """What `validate --json` prints."""
+    """Make the document of `validate --json`."""
     return {
         "format": FORMAT,
         "diagnostics": diagnostics.documents(problems),
@@ -83,7 +83,7 @@ def validate_document(desired: Desired, problems: Sequence[Diagnostic]) -> dict[
 
 
 def error_document(problems: Sequence[Diagnostic]) -> dict[str, Any]:
-    """What any command prints with --json when it could not even begin."""
+    """Make the document that any command prints with --json when it could not begin."""
     return {"format": FORMAT, "diagnostics": diagnostics.documents(problems)}
 
 

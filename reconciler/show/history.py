@@ -1,4 +1,4 @@
-"""What was done when: a table for people, every step for programs."""
+"""Renders the history: a table for people, every step for programs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def history_text(records: Sequence[ApplyRecord], paint: Paint = no_paint) -> str
 
 
 def history_document(records: Sequence[ApplyRecord]) -> dict[str, Any]:
-    """What `history --json` prints."""
+    """Make the document of `history --json`."""
     return {"format": FORMAT, "applies": [apply_record(record) for record in records]}
 
 

@@ -46,7 +46,7 @@ def _other(other: OtherBytes) -> str:
 
 
 def kernels_document(domains: Sequence[DomainKernels], problems: Sequence[Diagnostic]) -> dict[str, Any]:
-    """What `kernels --json` prints."""
+    """Make the document of `kernels --json`."""
     return {
         "format": FORMAT,
         "domains": [

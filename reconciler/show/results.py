@@ -1,4 +1,4 @@
-"""What an apply came to, for people: what failed and why first to the eye, what was done as a count."""
+"""Renders the outcome of an apply for people: failures and their reasons stand out, what was done is a count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LISTED_RESTARTS = 20
 
 
 def apply_text(result: ApplyResult, outages: Sequence[Outage] = (), paint: Paint = no_paint) -> str:
-    """What was done, what failed, who fell back or was down, what was skipped and why."""
+    """Tell what was done, what failed, which domains fell back or were down, what was skipped and why."""
     sections = [_failed(step, paint) for step in result.failed]
     sections += ["\n".join(lines) for lines in (_ways_back(outages, paint), _restarts(outages)) if lines]
     skipped = _skipped(result.skipped)
@@ -53,7 +53,7 @@ def _way_back(outage: Outage, paint: Paint) -> str:
 
 
 def _restarts(outages: Sequence[Outage]) -> list[str]:
-    """How long each restart took its domain down; of many, only the longest."""
+    """Tell how long each restart took its domain down; of many, only the longest."""
     down = {
         outage.address: outage.down_seconds
         for outage in outages

@@ -56,7 +56,7 @@ def _runs(status: DomainStatus) -> tuple[str, str]:
 
 
 def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequence[Diagnostic]) -> dict[str, Any]:
-    """What `status --json` prints."""
+    """Make the document of `status --json`."""
     counted = Counter(status.condition for status in statuses)
     return {
         "format": FORMAT,

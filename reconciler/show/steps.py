@@ -32,7 +32,7 @@ from reconciler.show.escape import plain
 
 
 def in_words(step: Step) -> str:
-    """What a step does, in the imperative, without its address."""
+    """Say what a step does, in the imperative and without its address."""
     return plain(_words(step))
 
 

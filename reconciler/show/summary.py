@@ -1,4 +1,4 @@
-"""What a plan comes to: counts, the one-line summary, and what is left out because it says nothing."""
+"""Sums a plan up: counts, the one-line summary, and what is left out because it says nothing."""
 
 from __future__ import annotations
 
@@ -78,17 +78,17 @@ def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
 
 
 def is_quiet(change: Change) -> bool:
-    """Whether a change says nothing that people need to read."""
+    """Return whether a change says nothing that people need to read."""
     return change.action is Action.NO_OP and change.reason == AS_SPECIFIED and not (change.pending or change.waits_for)
 
 
 def is_new(change: Change) -> bool:
-    """Whether nothing of the domain is there yet, so that its fields are all it will have: what exists has memory."""
+    """Return whether nothing of the domain exists yet, so that its fields list all it will have."""
     return any(field.path == "memory" and field.before is None for field in change.fields)
 
 
 def is_default(change: Change, field: FieldChange) -> bool:
-    """Whether a field of a new domain only repeats what every domain has unless its spec says otherwise."""
+    """Return whether a field of a new domain only repeats a default."""
     if not is_new(change):
         return False
     twin = _SAME_AS.get(field.path)

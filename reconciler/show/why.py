@@ -17,7 +17,7 @@ from reconciler.show.summary import is_default, is_new
 
 
 def why_text(why: Explanation, paint: Paint = no_paint) -> str:
-    """What happens, who asks for it, what differs and where that is said, what it waits for, what was done last."""
+    """Tell what happens, who asks for it, what differs and where, what it waits for, and what was done last."""
     sections = [[f"{paint(plain(why.address), 'bold')}  {plain(_in_brief(why))}"], list(_asked_by(why))]
     if why.change is not None:
         sections += [list(_fields(why, why.change)), list(_outlook(why.change, paint))]
@@ -26,7 +26,7 @@ def why_text(why: Explanation, paint: Paint = no_paint) -> str:
 
 
 def why_document(why: Explanation) -> dict[str, Any]:
-    """What `why --json` prints."""
+    """Make the document of `why --json`."""
     change = why.change
     return {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""What was read of a spec tree before, so that a later reading opens only the files that changed. Filled by `tree`.
+"""Remembers what was read of a spec tree, so that a later reading opens only files that changed. Filled by `tree`.
 
 A file is taken to be the same while its size, its time of change and its inode are. One that changed only a moment
 before it was read is not remembered: the clock of file systems is coarse, and a second change within one of its ticks
@@ -71,6 +71,6 @@ def _signature(path: str) -> tuple[int, int, int] | None:
 
 
 def _is_settled(path: str, signature: object) -> bool:
-    """Whether a file is still what it was before it was read, and has been for a while."""
+    """Return whether a file is still as it was before it was read, and has been so for a while."""
     now = _signature(path)
     return now is not None and now == signature and time.time_ns() - now[1] > _SETTLED_NS

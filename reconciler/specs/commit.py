@@ -1,4 +1,4 @@
-"""Where specs come from: a folder, with the commit it was checked out from when it is part of a git work tree."""
+"""Finds the commit that a folder of specs was checked out from, when it is part of a git work tree."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def commit_of(tree: Path) -> str | None:
 
 
 def signer_of(tree: Path, commit: str | None) -> str | None:
-    """Who signed a commit, if git holds the signature for good by its own settings; else None."""
+    """Return who signed a commit, if git accepts the signature by its own settings; else None."""
     if commit is None:
         return None
     verdict = _git(tree, "log", "-1", "--format=%G? %GS", commit)
@@ -39,7 +39,7 @@ def commit_for(file: Path) -> str | None:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints, stripped; None when it fails or is not there. Reads only: no lock is taken."""
+    """Return what git prints, stripped, or None when it fails or is not there. It only reads: no lock is taken."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
         result = subprocess.run(

@@ -1,4 +1,4 @@
-"""Where the specs say something: file, line and column of the key that a difference is about. Called by `explain`.
+"""Finds the file, line and column of the key that a difference is about. Called by `why`.
 
 Reads the few files of one domain anew: a whole tree is read without positions, which cost more than all else.
 """
@@ -33,7 +33,7 @@ class Declarations:
         self._tables = list(self._layers(file))
 
     def source_of(self, path: str) -> Source | None:
-        """Where the value at a path of a `FieldChange` (`memory`, `disk[xvda].size`) is set; None: nowhere."""
+        """Find where the value at a path of a `FieldChange` (`memory`, `disk[xvda].size`) is set; None: nowhere."""
         key = path.partition("[")[0].partition(".")[0]
         for name in (key, *_ELSE_SAID_BY.get(key, ())):
             for file, table, prefix in self._tables:
@@ -91,7 +91,7 @@ def _loc_within(table: Mapping[str, Any], key: str, path: str) -> Loc:
 
 
 def _present(table: Mapping[str, Any], loc: Loc) -> Loc:
-    """As much of a path of keys as leads to something."""
+    """Return as much of a path of keys as leads to something."""
     value: Any = table
     for depth, part in enumerate(loc):
         try:

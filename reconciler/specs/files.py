@@ -20,7 +20,7 @@ _LINE_SHOWN_MAX = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unreadable:
-    """Why a file gives no text. `line` and `column` are set when a place in it is to blame."""
+    """The reason why a file gives no text. `line` and `column` are set when a place in it is to blame."""
 
     summary: str
     detail: str
@@ -44,7 +44,7 @@ class TreeRoot:
         self._real = os.path.realpath(root)
 
     def holds(self, path: str) -> bool:
-        """Whether a path, all links followed, lies in the tree."""
+        """Return whether a path, all links followed, lies in the tree."""
         real = os.path.realpath(path)
         return real == self._real or real.startswith(self._real.rstrip("/") + "/")
 

@@ -1,4 +1,4 @@
-"""Where in a TOML file a key is: the path of keys of a problem becomes line, column and length.
+"""Turns the path of keys of a problem into its line, column and length in the TOML file.
 
 Built only for a file that has a problem, so reading a tree without problems never pays for it. Called by tree.
 """

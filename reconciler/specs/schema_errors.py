@@ -26,7 +26,7 @@ SALVAGE_ROUNDS_MAX = 3  # a required key with a wrong value is missing in the se
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complaint:
-    """What is wrong at one path of keys. `at_key`: with the key itself (or its absence) rather than its value."""
+    """Something wrong at one path of keys. `at_key`: the key itself, or its absence, is wrong rather than its value."""
 
     loc: Loc = ()
     summary: str
@@ -208,7 +208,7 @@ def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
 
 
 def _place(loc: Loc) -> str:
-    """What holds the key that `loc` ends with, as a sentence begins with it."""
+    """Name the table that holds the key at the end of `loc`, as the beginning of a sentence."""
     if len(loc) == 1:
         return "This file"
     return f"[{spell(loc[:-1])}]" if isinstance(loc[-2], str) else spell(loc[:-1])

@@ -21,7 +21,7 @@ _POSITION = re.compile(r"line (?P<line>\d+), column (?P<column>\d+)")
 
 
 class TomlError(Exception):
-    """What is wrong with a TOML text, and where: line and column count from 1, columns in characters."""
+    """An error in a TOML text with its place: line and column count from 1, columns in characters."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         super().__init__(message)

@@ -77,7 +77,7 @@ class _Loaded:
 
 
 class TreeCache:
-    """What earlier readings of a tree learned: with it, `read_tree` reads only the files that changed since."""
+    """Keeps what earlier readings of a tree learned: with it, `read_tree` reads only the files that changed since."""
 
     def __init__(self) -> None:
         self.specs = FileMemory[_Loaded]()
@@ -207,7 +207,7 @@ class _Reader:
         return HostFolder(name=host, settings=settings, domains=domains)
 
     def _entries_of(self, folder: os.DirEntry[str]) -> list[os.DirEntry[str]]:
-        """What a folder of the tree holds; one that cannot be looked into freezes the host of that name."""
+        """List what a folder of the tree holds; one that cannot be read freezes the host of that name."""
         if self._report_link_out(folder, folder.name, folder.name):
             return []
         try:
@@ -278,7 +278,7 @@ class _Reader:
         return False
 
     def _report_link_out(self, folder: os.DirEntry[str], relative: str, address: str | None = None) -> bool:
-        """Whether it is a link to a folder elsewhere: what lies there is not read, so nobody knows what it asks for."""
+        """Report a link to a folder elsewhere, and return whether it is one: what lies there is not read."""
         if not folder.is_symlink() or not folder.is_dir() or self._tree.holds(folder.path):
             return False
         detail = f"{relative} is a link that leads out of the spec tree."
@@ -344,7 +344,7 @@ class _Reader:
 
 
 def _entries(path: str) -> list[os.DirEntry[str]]:
-    """What a folder holds, by name; what starts with a dot is ignored."""
+    """List what a folder holds, by name; what starts with a dot is ignored."""
     with os.scandir(path) as entries:
         return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
 

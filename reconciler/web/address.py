@@ -1,4 +1,4 @@
-"""Where to listen: what `--listen` may say, the socket for it, and which names a request may call us by.
+"""Parses `--listen`, opens its socket, and knows the names that a request may call us by.
 
 Called by `server` before anything is served, and by `guard` for each request.
 """
@@ -91,7 +91,7 @@ def _cannot_listen(endpoint: Endpoint, error: OSError) -> ReconcilerError:
 
 
 def is_loopback_name(host_header: str) -> bool:
-    """Whether the Host header of a request names this machine itself.
+    """Return whether the Host header of a request names this machine itself.
 
     A page from anywhere can make a browser send requests to 127.0.0.1 under the page's own name and read the answers
     (DNS rebinding). Those requests carry that name; honest ones carry a loopback name.

@@ -1,4 +1,4 @@
-"""What holds for every request, whatever it asks for. Wraps the application of `app`.
+"""Enforces what holds for every request, whatever it asks for. Wraps the application of `app`.
 
 Requests that cannot be meant for us are answered before a route sees them, and every answer tells browsers what its
 page may do: nothing but be shown.

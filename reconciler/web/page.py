@@ -74,7 +74,7 @@ def _parts(document: Mapping[str, Any]) -> Iterator[_Part]:
 
 
 def _problems(document: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
-    """What stands in the way of the fleet: told by the last plan, and by watch (its source, a host). Each once."""
+    """List what stands in the way of the fleet, as the last plan and watch (its source, a host) told it; each once."""
     told = set()
     for problem in (*document.get("diagnostics", ()), *document.get("watch", {}).get("problems", ())):
         summary, detail = problem["summary"], problem["detail"]
@@ -118,7 +118,7 @@ def _tone(condition: str | None) -> str:
 
 
 def _spelt_out(value: object) -> object:
-    """What would reorder letters or break the encoding is shown as an escape; line breaks stay."""
+    """Show as an escape what would reorder letters or break the encoding; line breaks stay."""
     return "\n".join(plain_lines(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -23,7 +23,7 @@ class Token:
     secret: bytes = field(repr=False)
 
     def allows(self, authorization: str) -> bool:
-        """Whether this `Authorization` header carries the secret. Takes as long for a near miss as for a far one."""
+        """Return whether this `Authorization` header carries the secret, in the same time for near and far misses."""
         scheme, _, given = authorization.partition(" ")
         return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.secret)
 

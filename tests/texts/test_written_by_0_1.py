@@ -1,4 +1,4 @@
-"""Hosts whose files version 0.1 wrote: what it recorded keeps its meaning, and specs that did not change ask for nothing.
+"""Hosts whose files version 0.1 wrote: what it recorded keeps its meaning, and unchanged specs ask for nothing.
 
 `written_by_0_1/` holds a spec tree and what 0.1 wrote of it on a host (config files with their marks, quarantines),
 with what `xl list -l` of Xen 4.17 says of these config files. It is never written anew.

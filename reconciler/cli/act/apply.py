@@ -188,14 +188,14 @@ def carry_out(plan: Plan, follow: Callable[[Progress], ApplyResult] | None, *, y
 
 
 def following(session: Session, plan: Plan) -> Callable[[Progress], ApplyResult] | None:
-    """What carries out a plan that was just made; None when there is nothing to do."""
+    """Return the function that carries out a plan that was just made, or None when there is nothing to do."""
     if not plan.steps:
         return None
     return lambda progress: session.wait_for(session.reconciler.apply(plan, progress))
 
 
 def _follow(plan: Plan, follow: Callable[[Progress], ApplyResult], *, as_json: bool) -> ApplyResult:
-    """With progress. Interrupted in its midst, a program that asked for a document gets one of what was done."""
+    """Follow a plan with progress. Interrupted, it still prints the document of what was done, if one was asked for."""
     with show_progress(sys.stderr, total=len(plan.steps)) as progress:
         noted = _Noted(progress)
         try:

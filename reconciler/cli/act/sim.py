@@ -76,7 +76,7 @@ def list_command(target: _Target, as_json: bool) -> None:
 
 
 def table(found: dict[str, Any]) -> str:
-    """What `list` prints for people."""
+    """Lay the domains out as the table that `list` prints for people."""
     domains = found["domains"]
     width = max([24, *(len(domain["name"]) for domain in domains)])
     lines = [f"{'Name':<{width}}  {'ID':>6}  {'Mem':>6}  {'VCPUs':>5}  {'State':<9}  Managed"]

@@ -41,7 +41,7 @@ class _Found:
 
 @dataclass(slots=True)
 class _Report:
-    """What is told at the end: problems in the order met, and the specs that were made."""
+    """Collects what is told at the end: problems in the order met, and the specs that were made."""
 
     problems: list[Diagnostic] = field(default_factory=list)
     made: list[Imported] = field(default_factory=list)
@@ -154,7 +154,7 @@ def _domains_of(host: Host, reading: TreeReading, report: _Report) -> Iterator[_
 
 
 def _replaced(guest: Guest) -> Iterator[str]:
-    """What adopting would overwrite, though the domain has nothing of it."""
+    """Name what adopting would overwrite although the domain has nothing of it."""
     config = guest.config
     if guest.running is not None and config is not None and config.uuid not in ("", guest.running.uuid):
         yield f"Its config file is of another domain (uuid {config.uuid}), and to adopt this one replaces that file."
@@ -167,7 +167,7 @@ def _kind_of_evidence(guest: Guest) -> str:
 
 
 def _obstacle(guest: Guest) -> tuple[str, str | None] | None:
-    """Why nothing can be said of a guest, and what to do."""
+    """Say why a guest cannot be written as a spec, and what to do about it."""
     if guest.exists and guest.power not in (Power.RUNNING, Power.PAUSED):
         return f"It is {guest.power}, so what it runs with cannot be trusted.", "Import it when it runs or is gone."
     if guest.definition is None or (guest.exists and guest.running is None):
@@ -266,7 +266,7 @@ def _write(out: Path, name: str, text: str, subject: str, report: _Report) -> bo
 
 
 def _notes(imported: Imported, subject: str) -> Iterator[Diagnostic]:
-    """What a person should know about a spec: what it lacks, what it leaves out, what it passes on unread."""
+    """List what a person should know about a spec: what it lacks, what it leaves out, what it passes on unread."""
     if imported.unsaid:
         yield Diagnostic(
             kind=Kind.NOTE,

@@ -51,7 +51,7 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
 
 
 def _watch_text(record: WatchRecord) -> str:
-    """What watch last said of itself, and of what it does not call ready."""
+    """Render what watch last said of itself, and of the domains that it does not call ready."""
     state = "it has made no pass" if record.last_pass is None else f"its last pass ended {record.last_pass}"
     if record.stopped is not None:
         state += f", and it was stopped {record.stopped}"

@@ -1,4 +1,4 @@
-"""From raw specs to the desired state: profiles, defaults, derived identity, and every rule between keys and files."""
+"""Resolving turns raw specs into the desired state: profiles, defaults, identity, rules between keys and files."""
 
 from reconciler.specs.resolve.images import complete_images, staged_path
 from reconciler.specs.resolve.inputs import HostFolder, SpecFile, SpecTree, TreeFile

@@ -1,4 +1,4 @@
-"""From a merged, checked DomainSpec to a Domain: units are the state's, and nothing is left to be derived later."""
+"""Builds a Domain from a merged and checked DomainSpec, in the units of the model; nothing is left to derive later."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def derived_mac(domain: str, index: int, attempt: int = 0) -> str:
 
 
 def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Complaint]:
-    """Whether the kernel and ramdisk that lie in the tree can be used, and are what their pins say."""
+    """Check that the kernel and ramdisk that lie in the tree can be used, and are what their pins say."""
     images = (("kernel", spec.kernel, spec.kernel_sha256), ("ramdisk", spec.ramdisk, spec.ramdisk_sha256))
     for key, path, pin in images:
         if path is None or path.startswith("/") or ".." in path.split("/"):
@@ -122,7 +122,7 @@ def _is_usable(file: TreeFile, pin: str | None) -> bool:
 
 
 def _cmdline(spec: DomainSpec) -> str | None:
-    """As xl joins them: root=R, a blank, E."""
+    """Join `root` and `extra` as xl does: root=R, a blank, E."""
     if spec.cmdline is not None:
         return spec.cmdline or None
     parts = [f"root={spec.root}"] if spec.root else []

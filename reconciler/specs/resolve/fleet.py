@@ -1,4 +1,4 @@
-"""What no two domains may share, and what domains may ask of each other: the rules that look at more than one file.
+"""Checks the rules that look at more than one file: what no two domains may share, and whom a domain may depend on.
 
 Each finding freezes every domain involved: which of them is meant to have the MAC or the disk, nobody knows.
 """
@@ -103,7 +103,7 @@ def _check_macs(entries: list[Resolved], findings: Findings) -> None:
 
 
 def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
-    """What one domain writes, nobody else may even read: its caches would go stale under it."""
+    """Report disks that one domain writes and another uses, if only to read: its caches would go stale."""
     users: dict[str, list[tuple[Resolved, int, Disk]]] = defaultdict(list)
     for entry in neighbours:
         for index, disk in enumerate(entry.domain.disks):

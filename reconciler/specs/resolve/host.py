@@ -1,4 +1,4 @@
-"""From a host.toml to HostSettings, and what a host's settings let its domains use."""
+"""Builds HostSettings from a host.toml, and checks that the domains of a host use only what it allows."""
 
 from __future__ import annotations
 

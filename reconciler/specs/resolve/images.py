@@ -12,7 +12,7 @@ from reconciler.model.paths import file_name
 
 
 def staged_path(kernel_dir: str, domain: str, source: str, sha256: str) -> str:
-    """Where the bytes of an image are kept for one domain; other bytes have another path."""
+    """Return the path where the bytes of an image are kept for one domain; other bytes get another path."""
     return f"{kernel_dir.rstrip('/')}/{domain}/{file_name(source)}.{sha256[:12]}"
 
 

@@ -1,4 +1,4 @@
-"""What resolve is given, a spec tree as parsed TOML, and where it collects what it finds wrong."""
+"""The input of resolve, a spec tree as parsed TOML, and the collection of what it finds wrong."""
 
 from __future__ import annotations
 

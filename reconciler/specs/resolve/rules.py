@@ -1,4 +1,4 @@
-"""What the keys of one domain must agree on, whatever host it is for. Called by resolve for each merged spec."""
+"""Checks that the keys of one domain agree with each other, whatever its host. Called for each merged spec."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
 
 
 def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bool:
-    """Whether a complaint may be there only because a wrong value near it was left out for this check."""
+    """Return whether a complaint may exist only because a wrong value near it was left out for this check."""
     if complaint.summary not in _OF_WHAT_IS_MISSING:
         return False
     if complaint.loc[0] == "disk":  # what a disk's keys must agree on lies within the disk
