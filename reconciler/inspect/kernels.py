@@ -77,7 +77,7 @@ def _domain(host: Host, name: str, staged: Mapping[str, str], desired: Domain | 
 
 
 def _files(guest: Guest | None, staged: Mapping[str, str]) -> Iterator[KernelFile]:
-    """List the staged files, and those that a definition names though they are not staged (an adopted domain's kernel)."""
+    """List the staged files, and those that a definition names without staging (an adopted domain's kernel)."""
     roles: dict[str, list[Role]] = {}
     known: dict[str, str] = {}
     for role, definition in _definitions(guest):
