@@ -11,8 +11,9 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.apply.follow import ApplyResult, Progress, StepResult, apply_plan
+from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
+from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.domain import Domain, Image, address_of

@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping
 
 from reconciler.apply.ready import await_ready
-from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
+from reconciler.apply.ways_back import Outages, starts_of, way_back
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.plan.order import expected_seconds
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
@@ -25,47 +25,17 @@ from reconciler.plan.steps import (
     AwaitReady,
     CreateDisk,
     DetachVif,
-    Fallback,
     PlannedStep,
-    SetQuarantine,
     Shutdown,
     Start,
     Step,
 )
 from reconciler.toolstack import Executor
 
-_REASON_MAX = 300  # characters of a reason that are kept on the host
-# What finds its own work there, and takes it for somebody else's; and what has waited for its host all the time.
+_ASK_SECONDS = 0.5  # how often it is asked whether to stop while steps are in flight
+# A step of these kinds is tried once: the second try would find what the first one made, and take it for somebody
+# else's; and AwaitReady has waited for its host all the time.
 _ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepResult:
-    """How one step ended, and when, by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
-
-    step: PlannedStep
-    seconds: float = 0
-    began: float = 0
-    problem: Diagnostic | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyResult:
-    done: tuple[StepResult, ...] = ()
-    failed: tuple[StepResult, ...] = ()
-    skipped: tuple[StepResult, ...] = ()
-    diagnostics: tuple[Diagnostic, ...] = ()  # why whole hosts were left alone
-
-
-class Progress(Protocol):
-    """Told of every step as it happens."""
-
-    def started(self, step: PlannedStep) -> None: ...
-
-    def noted(self, step: PlannedStep, text: str) -> None: ...
-
-    def finished(self, result: StepResult) -> None: ...
 
 
 async def apply_plan(
@@ -84,12 +54,14 @@ async def apply_plan(
 
 
 class _Run:
+    """One plan being followed."""
+
     def __init__(
         self, plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
     ) -> None:
         self._steps = {step.id: step for step in plan.steps}
         self._executors = executors
-        self._progress = progress
+        self._progress = GuardedProgress(progress)
         self._slots = dict(parallel)
         self._waiting = {step.id: set(step.needs) for step in plan.steps}
         self._followers: dict[str, list[str]] = defaultdict(list)
@@ -99,16 +71,12 @@ class _Run:
         self._length = _critical_lengths(plan.steps, self._followers)
         self._restarting = {change.address for change in plan.changes if change.restarts}
         self._resumed = {change.address for change in plan.changes if change.resumes}
-        self._ways_back = {fallback.address: fallback for fallback in plan.fallbacks}
-        self._restarts: dict[str, list[PlannedStep]] = defaultdict(list)  # host -> starts, in the order of the plan
-        for step in plan.steps:
-            if isinstance(step.step, Start) and step.address in self._restarting:
-                self._restarts[step.host].append(step)
-        self._shutdowns = {step.address: step.id for step in plan.steps if isinstance(step.step, Shutdown)}
-        self._bringing_back: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._brought_back: set[str] = set()  # addresses
+        self._outages = Outages(plan)
         self._fallbacks = {step_id: fallback for fallback in plan.fallbacks for step_id in fallback.after}
+        self._returns = {fallback.address: starts_of(fallback) for fallback in plan.fallbacks}
+        self._returning: set[str] = set()  # addresses
         self._begun: set[str] = set()  # addresses
+        self._failed_restart: str | None = None  # the address of the first one; none is begun after it
         self._fallen_back: list[StepResult] = []
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
@@ -116,28 +84,36 @@ class _Run:
     async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
         for step in self._steps.values():
             if step.host in held:
-                self._skip(step.id, held[step.host].summary)
-        for step_id, needs in self._waiting.items():
-            if not needs:
-                self._offer(step_id)
+                self._leave_out([step.id], held[step.host].summary)
+        for step_id in [step_id for step_id, needs in self._waiting.items() if not needs]:
+            self._offer(step_id)
+        await self._turn(stop)
+        results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
+        told = () if self._progress.problem is None else (self._progress.problem,)
+        return result_of([*results, *self._fallen_back], (*(held[host] for host in sorted(held)), *told))
+
+    async def _turn(self, stop: Callable[[], str | None]) -> None:
+        """Begin what can begin, and wait for what is in flight, until there is neither."""
         running: set[asyncio.Task[None]] = set()
+        stopping = False
         try:
             while True:
-                if (why := stop()) is not None:
+                if not stopping and (why := stop()) is not None:
+                    stopping = True
                     self._leave_rest(why)
-                    for host in self._executors:
-                        await self._bring_back_stranded(host)
+                running |= {asyncio.create_task(self._bring_back(host, start)) for host, start in self._begin_returns()}
                 running |= {asyncio.create_task(self._work(step)) for step in self._begin_ready()}
                 if not running:
                     break
-                finished, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                finished, running = await asyncio.wait(
+                    running, timeout=_ASK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in finished:
                     task.result()
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        return replace(self._result(), diagnostics=tuple(held[host] for host in sorted(held)))
 
     def _offer(self, step_id: str) -> None:
         """Put a step whose needs are done in line: what brings a domain back first, then the longest way to go."""
@@ -145,31 +121,77 @@ class _Run:
         brings_back = step.address in self._begun and step.address in self._restarting
         heapq.heappush(self._line[step.host], (not brings_back, -self._length[step_id], step_id))
 
+    def _begin_returns(self) -> list[tuple[str, str]]:
+        """Begin to bring back stranded domains, as many as each host has slots for."""
+        begun = []
+        for host in self._executors:
+            while self._slots[host] > 0 and (address := self._outages.next_to_return(host, self._returning)):
+                self._slots[host] -= 1
+                self._returning.add(address)
+                begun.append((host, address))
+        return begun
+
     def _begin_ready(self) -> list[PlannedStep]:
         """Begin as many steps as each host has slots for."""
         begun = []
         for host, line in self._line.items():
             while line and self._slots[host] > 0:
                 step_id = heapq.heappop(line)[2]
-                if step_id not in self._waiting:  # skipped meanwhile
+                if step_id not in self._waiting:  # left out meanwhile
+                    continue
+                step = self._steps[step_id]
+                if self._failed_restart is not None and self._takes_down(step):
+                    self._leave_out([step_id], f"not begun, since the restart of {self._failed_restart} failed")
                     continue
                 del self._waiting[step_id]
-                step = self._steps[step_id]
                 self._slots[host] -= 1
                 self._begun.add(step.address)
                 self._progress.started(step)
                 begun.append(step)
         return begun
 
+    def _takes_down(self, step: PlannedStep) -> bool:
+        return isinstance(step.step, Shutdown) and step.address in self._restarting
+
     async def _work(self, step: PlannedStep) -> None:
-        """One step, and the way back when it was a start that failed; both in the same slot."""
+        """One step, and the way back when it was a start that failed; both in the same slot.
+
+        The way back is gone before anything else is done about the failure: a domain may be down meanwhile.
+        """
         result = await self._carry_out(step)
-        self._end(step, result)
-        if result.problem is not None and step.id in self._fallbacks:
-            await self._follow_back(_way_back(self._fallbacks[step.id], step, result.problem))
-        if step.address in self._restarting:
-            await self._bring_back_stranded(step.host)
+        self._note(result)
+        if result.problem is None:
+            self._offer_followers(step)
+        else:
+            self._heed_failed_restart(step)
+            if step.id in self._fallbacks:
+                await self._follow_back(way_back(self._fallbacks[step.id], step, result.problem))
+            self._leave_out(self._followers[step.id], f"{step.address} failed before it")
         self._slots[step.host] += 1
+
+    def _note(self, result: StepResult) -> None:
+        self._results[result.step.id] = result
+        self._outages.note(result)
+        self._progress.finished(result)
+
+    def _offer_followers(self, step: PlannedStep) -> None:
+        for follower in self._followers[step.id]:
+            if follower in self._waiting:
+                self._waiting[follower].discard(step.id)
+                if not self._waiting[follower]:
+                    self._offer(follower)
+
+    def _heed_failed_restart(self, step: PlannedStep) -> None:
+        """The first restart that fails keeps all from being begun that have not taken their domain down yet."""
+        restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady)
+        if self._failed_restart is None and (restarts or step.address in self._resumed):
+            self._failed_restart = step.address
+
+    async def _bring_back(self, host: str, address: str) -> None:
+        """Start a domain again as it was: it was taken down, and its own start is not tried any more."""
+        await self._follow_back(self._returns.get(address, ()))
+        self._returning.discard(address)
+        self._slots[host] += 1
 
     async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
         """Each step of a way back, as far as it goes."""
@@ -184,94 +206,40 @@ class _Run:
             self._fallen_back.append(result)
             self._progress.finished(result)
 
-    async def _bring_back_stranded(self, host: str) -> None:
-        """Start again, as they were, the domains that were taken down and whose own start is not tried any more."""
-        async with self._bringing_back[host]:
-            for step in self._restarts[host]:
-                if self._is_stranded(step):
-                    self._brought_back.add(step.address)
-                    way = self._ways_back.get(step.address)
-                    if way is not None:
-                        starts = tuple(planned for planned in way.steps if isinstance(planned.step, Start | AwaitReady))
-                        await self._follow_back(starts)
-
-    def _is_stranded(self, start: PlannedStep) -> bool:
-        """Whether its domain is down, or may be (whoever lost the reply to a shutdown does not know)."""
-        result, down = self._results.get(start.id), self._results.get(self._shutdowns.get(start.address, ""))
-        untried = result is not None and result.reason is not None
-        may_be_down = down is not None and down.reason is None and (down.problem is None or down.problem.transient)
-        return untried and may_be_down and start.address not in self._brought_back
-
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
         """A step; once more if its answer was lost, since whoever does it looks first whether it is done already."""
-        result = await self._try(planned)
-        if result.problem is None or not result.problem.transient or isinstance(planned.step, _ONLY_ONCE):
-            return result
-        again = await self._try(planned)
-        return replace(again, began=result.began, seconds=again.began - result.began + again.seconds)
+        executor, began = self._executors[planned.host], _now(self._executors[planned.host])
+        problem = await self._try(executor, planned)
+        if problem is not None and problem.transient and not isinstance(planned.step, _ONLY_ONCE):
+            problem = await self._try(executor, planned)
+        return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem)
 
-    async def _try(self, planned: PlannedStep) -> StepResult:
-        executor = self._executors[planned.host]
-        began = executor.now()
+    async def _try(self, executor: Executor, planned: PlannedStep) -> Diagnostic | None:
         try:
             await carry_out(executor, planned.step, lambda text: self._progress.noted(planned, text))
         except ReconcilerError as error:
-            problem = error.diagnostics[0]
-            return StepResult(step=planned, seconds=executor.now() - began, began=began, problem=problem)
-        return StepResult(step=planned, seconds=executor.now() - began, began=began)
-
-    def _end(self, step: PlannedStep, result: StepResult) -> None:
-        self._results[step.id] = result
-        self._progress.finished(result)
-        if result.problem is None:
-            for follower in self._followers[step.id]:
-                if follower in self._waiting:
-                    self._waiting[follower].discard(step.id)
-                    if not self._waiting[follower]:
-                        self._offer(follower)
-            return
-        self._skip_followers(step, f"{step.address} failed before it")
-        restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady)
-        if restarts or step.address in self._resumed:
-            self._skip_restarts(step)
-
-    def _skip_followers(self, step: PlannedStep, reason: str) -> None:
-        for follower in self._followers[step.id]:
-            self._skip(follower, reason)
-
-    def _skip_restarts(self, failed: PlannedStep) -> None:
-        """Restarts that have not taken their domain down yet are not begun after one went wrong."""
-        down = {step.address for step_id in self._results if isinstance((step := self._steps[step_id]).step, Shutdown)}
-        for step_id in list(self._waiting):
-            step = self._steps[step_id]
-            if isinstance(step.step, Shutdown) and step.address in self._restarting and step.address not in down:
-                self._skip(step_id, f"not begun, since the restart of {failed.address} failed")
+            return error.diagnostics[0]
+        except Exception as error:  # noqa: BLE001 -- what goes wrong in one step must not end the others
+            return unforeseen(f"{planned.address} was worked on ({planned.step.kind})", error, planned.address)
+        return None
 
     def _leave_rest(self, why: str) -> None:
         """Nothing more is begun, but what brings back a domain that is down for a restart, or on its way down."""
-        going_down = {address for address, step_id in self._shutdowns.items() if step_id not in self._waiting}
-        for step_id in list(self._waiting):
-            address = self._steps[step_id].address
-            if address not in self._restarting or address not in going_down:
-                self._skip(step_id, why)
+        self._leave_out([step_id for step_id in self._waiting if not self._ends_an_outage(step_id)], why)
 
-    def _skip(self, step_id: str, reason: str) -> None:
-        if step_id not in self._waiting:
-            return
-        del self._waiting[step_id]
-        result = StepResult(step=self._steps[step_id], reason=reason)
-        self._results[step_id] = result
-        self._progress.finished(result)
-        self._skip_followers(result.step, reason)
+    def _ends_an_outage(self, step_id: str) -> bool:
+        shutdown = self._outages.shutdown_before(step_id)
+        return shutdown is not None and shutdown not in self._waiting and not self._takes_down(self._steps[step_id])
 
-    def _result(self) -> ApplyResult:
-        results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
-        results += self._fallen_back
-        return ApplyResult(
-            done=tuple(result for result in results if result.problem is None and result.reason is None),
-            failed=tuple(result for result in results if result.problem is not None),
-            skipped=tuple(result for result in results if result.reason is not None),
-        )
+    def _leave_out(self, step_ids: Iterable[str], reason: str) -> None:
+        """Skip these steps, and all that need them."""
+        todo = list(step_ids)[::-1]
+        while todo:
+            step_id = todo.pop()
+            if step_id in self._waiting:
+                del self._waiting[step_id]
+                self._note(StepResult(step=self._steps[step_id], reason=reason))
+                todo += reversed(self._followers[step_id])
 
 
 async def carry_out(executor: Executor, step: Step, report: Callable[[str], None]) -> None:
@@ -282,25 +250,12 @@ async def carry_out(executor: Executor, step: Step, report: Callable[[str], None
         await executor.execute(step, report)
 
 
-def _way_back(fallback: Fallback, failed: PlannedStep, problem: Diagnostic) -> tuple[PlannedStep, ...]:
-    """What to do after this failure. One that may go away by itself says nothing about the new definition.
-
-    Then nothing is quarantined; and a domain that nobody could look at stays as it is for the next run.
-    """
-    if not problem.transient:
-        return tuple(_with_reason(planned, problem) for planned in fallback.steps)
-    if isinstance(failed.step, AwaitReady):
-        return ()
-    return tuple(planned for planned in fallback.steps if not isinstance(planned.step, SetQuarantine))
-
-
-def _with_reason(planned: PlannedStep, problem: Diagnostic) -> PlannedStep:
-    """A quarantine with why its last entry, the boot that failed just now, did: one line, history has the rest."""
-    if not isinstance(planned.step, SetQuarantine):
-        return planned
-    why = (problem.detail or problem.summary).splitlines()[0][:_REASON_MAX]
-    *others, failed = planned.step.entries
-    return replace(planned, step=replace(planned.step, entries=(*others, replace(failed, reason=why))))
+def _now(executor: Executor) -> float:
+    """The host's clock, or 0 where it cannot be read, which costs the durations and nothing else."""
+    try:
+        return executor.now()
+    except Exception:  # noqa: BLE001 -- a clock must not end a step
+        return 0.0
 
 
 def _critical_lengths(steps: tuple[PlannedStep, ...], followers: Mapping[str, list[str]]) -> dict[str, float]:

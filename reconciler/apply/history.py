@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 
-from reconciler.apply.follow import ApplyResult, StepResult
 from reconciler.apply.outages import Outcome, outages_of
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.model.diagnostics import world_error
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import is_of_way_back

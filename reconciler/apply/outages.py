@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.apply.follow import ApplyResult, StepResult
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import AwaitReady, Shutdown
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
-from reconciler.apply.follow import Progress, StepResult
+from reconciler.apply.result import Progress, StepResult
 from reconciler.plan.steps import PlannedStep
 from reconciler.show import values
 from reconciler.show.escape import plain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
 
 _EXIT_CODES = {Kind.SPEC: 4, Kind.WORLD: 1, Kind.REFUSED: 3, Kind.NOTE: 0}
+_ABOUT_MAX = 200  # characters of what an error says of itself
 _SEVERITY = (1, 4, 3, 0)  # several at once: 1 before 4 before 3 before 0
 
 
@@ -44,6 +45,7 @@ class Diagnostic:
     address: str | None = None
     source: Source | None = None
     transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
+    trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
 
 class ReconcilerError(Exception):
@@ -66,6 +68,26 @@ def world_error(
 def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
     """A refusal by a safety rule (exit 3)."""
     return ReconcilerError(Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint, address=address))
+
+
+def unforeseen(doing: str, error: Exception, address: str | None = None) -> Diagnostic:
+    """An error that no code expected, met at a boundary: one step, one host, one file. People are told in a sentence.
+
+    It says nothing about what was worked on, so trying again makes sense. Its traceback is for a log.
+    """
+    import traceback
+
+    about = " ".join(str(error).split())[:_ABOUT_MAX]
+    return Diagnostic(
+        kind=Kind.WORLD,
+        summary="an error nobody foresaw",
+        detail=f"An error that nobody foresaw came up while {doing}: {type(error).__name__}"
+        + (f" ({about})." if about else "."),
+        hint="please report it with its traceback, which is in the log",
+        address=address,
+        transient=True,
+        trace="".join(traceback.format_exception(error)),
+    )
 
 
 def exit_code(diagnostics: tuple[Diagnostic, ...] | list[Diagnostic]) -> int:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reconciler.apply.follow import ApplyResult, StepResult
 from reconciler.apply.outages import Outage
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.decide.changes import Change
 from reconciler.decide.diff import FieldChange
 from reconciler.model.diagnostics import Diagnostic

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from reconciler.apply.follow import ApplyResult, StepResult
 from reconciler.apply.outages import Outage, Outcome
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.show import values
 from reconciler.show.escape import plain, plain_lines
 from reconciler.show.paint import Paint, no_paint

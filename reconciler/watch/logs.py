@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
-from reconciler.apply.follow import StepResult
+from reconciler.apply.result import StepResult
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.steps import PlannedStep
 from reconciler.show.escape import plain

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reconciler.apply.follow import ApplyResult, Progress
+from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.fleet import Desired

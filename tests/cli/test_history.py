@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.apply.follow import ApplyResult
 from reconciler.apply.history import History
+from reconciler.apply.result import ApplyResult
 from reconciler.plan.plan import Plan
 from tests.cli.conftest import Run
 

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from reconciler.apply.follow import Progress, StepResult
+from reconciler.apply.result import Progress, StepResult
 from reconciler.cli.progress import LiveProgress, PlainProgress, show_progress
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import Ready

@@ -13,7 +13,7 @@ from typing import TextIO
 import pytest
 
 from reconciler import cli
-from reconciler.apply.follow import StepResult
+from reconciler.apply.result import StepResult
 from reconciler.cli.act import apply as apply_command
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host

@@ -6,7 +6,7 @@ import pytest
 from _pytest.mark import ParameterSet
 
 from reconciler import cli
-from reconciler.apply.follow import StepResult
+from reconciler.apply.result import StepResult
 from reconciler.plan.steps import PlannedStep
 
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by

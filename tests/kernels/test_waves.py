@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.apply.follow import StepResult
+from reconciler.apply.result import StepResult
 from reconciler.plan.steps import PlannedStep
 
 from .fleet import BETTER, GOOD, Fleet, Watcher, watched_by

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reconciler.apply.follow import ApplyResult, StepResult
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.diagnostics import Diagnostic, Kind, Source

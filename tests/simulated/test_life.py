@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from reconciler.apply.follow import StepResult
+from reconciler.apply.result import StepResult
 from reconciler.decide.changes import Consent
 from reconciler.model.boot import failed_before
 from reconciler.model.diagnostics import ReconcilerError

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from reconciler.apply.follow import ApplyResult, Progress, StepResult
 from reconciler.apply.outages import outages_of
+from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
 from reconciler.cli.look.plan import beside_the_plan
 from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message

@@ -1,0 +1,74 @@
+"""What became of the steps of a plan, and who is told of it. Made by `follow`; shown by `show`, kept by `history`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
+from reconciler.plan.steps import PlannedStep
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """How one step ended, and when, by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
+
+    step: PlannedStep
+    seconds: float = 0
+    began: float = 0
+    problem: Diagnostic | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApplyResult:
+    done: tuple[StepResult, ...] = ()
+    failed: tuple[StepResult, ...] = ()
+    skipped: tuple[StepResult, ...] = ()
+    diagnostics: tuple[Diagnostic, ...] = ()  # why whole hosts were left alone
+
+
+def result_of(results: Iterable[StepResult], diagnostics: tuple[Diagnostic, ...] = ()) -> ApplyResult:
+    """The results of single steps, sorted by how they ended."""
+    known = tuple(results)
+    return ApplyResult(
+        done=tuple(result for result in known if result.problem is None and result.reason is None),
+        failed=tuple(result for result in known if result.problem is not None),
+        skipped=tuple(result for result in known if result.reason is not None),
+        diagnostics=diagnostics,
+    )
+
+
+class Progress(Protocol):
+    """Told of every step as it happens."""
+
+    def started(self, step: PlannedStep) -> None: ...
+
+    def noted(self, step: PlannedStep, text: str) -> None: ...
+
+    def finished(self, result: StepResult) -> None: ...
+
+
+class GuardedProgress:
+    """Progress whose errors stop nothing: the first one is kept, to be told at the end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.problem: Diagnostic | None = None
+
+    def started(self, step: PlannedStep) -> None:
+        self._tell(lambda: self._progress.started(step))
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._tell(lambda: self._progress.noted(step, text))
+
+    def finished(self, result: StepResult) -> None:
+        self._tell(lambda: self._progress.finished(result))
+
+    def _tell(self, tell: Callable[[], None]) -> None:
+        try:
+            tell()
+        except Exception as error:  # noqa: BLE001 -- who watches an apply must not end it, and with it the ways back
+            if self.problem is None:
+                self.problem = replace(unforeseen("telling of the progress", error), kind=Kind.NOTE)

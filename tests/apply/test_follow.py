@@ -1,0 +1,198 @@
+"""Following a plan: whatever goes wrong in one step, the others go on, and who is down comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, get_args
+
+import pytest
+
+from reconciler.apply.follow import apply_plan
+from reconciler.apply.result import ApplyResult
+from reconciler.model.diagnostics import world_error
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import (
+    AttachDisk,
+    AttachVif,
+    AwaitReady,
+    CreateDisk,
+    DeleteDisk,
+    DetachVif,
+    GrowDisk,
+    PlannedStep,
+    PromoteConfig,
+    RemoveConfig,
+    SetAutostart,
+    SetMemory,
+    SetQuarantine,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    StageImage,
+    Start,
+    Step,
+    SweepImages,
+    WriteConfig,
+)
+from tests.apply.recording_host import RecordingHost, Silence, plan_of, restarts
+from tests.worlds import disk, domain, kernel, vif
+
+ERRORS = [ValueError("no number"), OSError(24, "Too many open files"), RuntimeError(), KeyError("memory")]
+FAILURES = [*ERRORS, world_error("it failed"), world_error("reply lost", transient=True)]
+WEB: dict[str, Any] = {"domain": "web", "uuid": "uuid-of-web"}
+STEPS: list[Step] = [
+    StageImage(domain="web", image=kernel("web")),
+    CreateDisk(domain="web", disk=disk("/srv/web")),
+    GrowDisk(domain="web", disk=disk("/srv/web"), attached=False),
+    DeleteDisk(domain="web", disk=disk("/srv/web")),
+    WriteConfig(definition=domain("web")),
+    PromoteConfig(domain="web"),
+    RemoveConfig(domain="web"),
+    SweepImages(domain="web"),
+    SetAutostart(domain="web", order=1),
+    SetQuarantine(domain="web", entries=()),
+    Start(definition=domain("web"), candidate=True),
+    Shutdown(**WEB, timeout_seconds=9, on_timeout="fail"),
+    SetMemory(**WEB, before_kib=1, memory_kib=2),
+    SetVcpus(**WEB, vcpus=2),
+    SetScheduler(**WEB, cpu_weight=1, cap=1),
+    AttachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
+    DetachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
+    AttachDisk(**WEB, disk=disk("/srv/web")),
+    AwaitReady(**WEB, ready=domain("web").policy.ready),
+]
+
+
+def follow(
+    plan: Plan, host: RecordingHost, stop: Callable[[], str | None] = lambda: None, at_once: int = 4
+) -> ApplyResult:
+    return asyncio.run(apply_plan(plan, {"alpha": host}, {"alpha": at_once}, Silence(), {}, stop))
+
+
+def failing(kind: str, name: str, error: Exception) -> Callable[[str, str], BaseException | None]:
+    return lambda asked, whose: error if (asked, whose) == (kind, name) else None
+
+
+def test_every_kind_of_step_is_among_those_that_fail_here() -> None:
+    assert {type(step) for step in STEPS} == set(get_args(Step))
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.kind)
+def test_an_error_nobody_foresaw_costs_its_own_step_and_what_needs_it(step: Step, error: Exception) -> None:
+    after = WriteConfig(definition=domain("web"))
+    other = WriteConfig(definition=domain("db"))
+    plan = plan_of(
+        [
+            PlannedStep(id="s1", host="alpha", step=step),
+            PlannedStep(id="s2", host="alpha", step=after, needs=("s1",)),
+            PlannedStep(id="s3", host="alpha", step=other),
+            PlannedStep(id="s4", host="alpha", step=PromoteConfig(domain="db"), needs=("s3",)),
+        ]
+    )
+    result = follow(plan, RecordingHost({"web"}, failing(step.kind, "web", error), unproven={"web"}))
+    assert [done.step.id for done in result.done] == ["s3", "s4"]
+    assert [(left.step.id, left.reason) for left in result.skipped] == [("s2", "alpha/web failed before it")]
+    problem = result.failed[0].problem
+    assert problem is not None
+    assert problem.trace is not None
+    assert type(error).__name__ in problem.trace
+    assert problem.detail.startswith("An error that nobody foresaw came up while alpha/web was worked on")
+    assert problem.detail.endswith(".")
+    assert "\n" not in problem.detail
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=str)
+@pytest.mark.parametrize("kind", ["write_config", "shutdown", "start", "await_ready", "promote_config"])
+def test_whatever_fails_in_a_restart_all_domains_run_afterwards(kind: str, error: Exception) -> None:
+    host = RecordingHost({"w1", "w2", "w3"}, failing(kind, "w2", error))
+    result = follow(restarts(["w1", "w2", "w3"]), host)
+    assert host.running == {"w1", "w2", "w3"}
+    assert result.failed[0].step.step.kind == kind
+    assert ("shutdown", "w3") not in host.asked
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_an_error_nobody_foresaw_says_nothing_about_a_kernel(error: Exception) -> None:
+    for kind in ("start", "await_ready"):
+        host = RecordingHost({"web"}, failing(kind, "web", error))
+        follow(restarts(["web"]), host)
+        assert ("set_quarantine", "web") not in host.asked
+        assert not host.unproven
+
+
+def test_a_progress_that_breaks_stops_nothing_and_is_told() -> None:
+    class Broken(Silence):
+        def finished(self, result: object) -> None:
+            raise UnicodeEncodeError("ascii", "→", 0, 1, "no such sign")
+
+    host = RecordingHost({"web"})
+    result = asyncio.run(apply_plan(restarts(["web"]), {"alpha": host}, {"alpha": 4}, Broken(), {}))
+    assert host.running == {"web"}
+    assert len(result.done) == 5
+    assert [problem.summary for problem in result.diagnostics] == ["an error nobody foresaw"]
+
+
+@pytest.mark.parametrize("stopped_at", ["write_config", "shutdown", "start", "promote_config"])
+def test_asked_to_stop_it_begins_no_restart_and_ends_the_one_under_way(stopped_at: str) -> None:
+    names = [f"w{number}" for number in range(4)]
+    host = RecordingHost(set(names))
+    result = follow(
+        restarts(names), host, lambda: "asked to stop" if (stopped_at, "w1") in host.asked else None, at_once=1
+    )
+    assert host.running == set(names)
+    assert ("shutdown", "w2") not in host.asked
+    assert "asked to stop" in {left.reason for left in result.skipped}
+    assert not result.failed
+
+
+def test_asked_to_stop_it_brings_back_whose_own_start_is_left_out() -> None:
+    """app is down because of db, whose restart is not begun any more; app's own start waits for that of db."""
+    first, second = restarts(["app"]), restarts(["db"])
+    ids = {step.id: f"d{step.id}" for step in second.steps}
+    db = [
+        PlannedStep(id=ids[step.id], host="alpha", step=step.step, needs=tuple(ids[need] for need in step.needs))
+        for step in second.steps
+    ]
+    app = {step.step.kind: step for step in first.steps}
+    steps = [
+        app["write_config"],
+        app["shutdown"],
+        db[0],
+        PlannedStep(id=db[1].id, host="alpha", step=db[1].step, needs=(db[0].id, app["shutdown"].id)),
+        *db[2:],
+        PlannedStep(id=app["start"].id, host="alpha", step=app["start"].step, needs=(app["shutdown"].id, db[3].id)),
+        app["await_ready"],
+        app["promote_config"],
+    ]
+    plan = plan_of(steps, (*first.changes, *second.changes), first.fallbacks)
+    host = RecordingHost({"app", "db"})
+    follow(plan, host, lambda: "asked to stop" if ("shutdown", "app") in host.asked else None, at_once=1)
+    assert host.running == {"app", "db"}
+    assert ("shutdown", "db") not in host.asked
+    assert host.unproven == set()
+
+
+def test_a_failure_at_the_head_of_a_long_plan_takes_the_rest_along() -> None:
+    names = [f"w{number}" for number in range(5000)]
+    host = RecordingHost(set(names), failing("start", names[0], world_error("no kernel")))
+    result = follow(restarts(names), host)
+    assert host.running == set(names)
+    assert [kind for kind, name in host.asked if name == names[0]][-2:] == ["shutdown", "start"]
+    assert len(result.skipped) == 5 * 5000 - (
+        5000 + 2
+    )  # all candidates are written; w0 went down
+
+
+def test_a_step_costs_the_same_in_a_plan_of_any_length() -> None:
+    def seconds(domains: int) -> float:
+        names = [f"w{number}" for number in range(domains)]
+        plan, host = restarts(names, one_by_one=False), RecordingHost(set(names), failing("start", "w0", ValueError()))
+        began = time.process_time()
+        follow(plan, host, at_once=64)
+        return (time.process_time() - began) / domains
+
+    seconds(50)
+    assert seconds(4000) < 4 * seconds(400)
