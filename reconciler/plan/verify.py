@@ -218,7 +218,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         prune=desired.prune,
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
-        held_back = change.action is Action.BLOCKED and change.quarantined is not None
+        held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan
         waits = change.domain in wanted and change.action is Action.RESTART and wanted[change.domain].pending
         if change.domain not in wanted or change.action is Action.NO_OP or held_back or waits:
             continue

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action
+from reconciler.decide.safety_rules import HostIndex, block_change, block_destroy
 from reconciler.model.domain import Disk, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact
@@ -112,3 +113,31 @@ def test_more_vcpus_than_cpus_are_refused_only_where_the_host_says_so() -> None:
     strict = replace(desired(big).hosts["alpha"].settings, overcommit_vcpus=False)
     assert change_of(plan(host(), desired(big)), "web").action is Action.CREATE
     assert "the host has 4 cpus" in (change_of(plan(host(), desired(big, settings=strict)), "web").blocked or "")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "blocked"), [("rw", "rw", True), ("rw", "ro", True), ("ro", "rw", True), ("ro", "ro", False)]
+)
+def test_only_readers_share_a_disk_with_a_domain_that_is_not_ours(theirs: str, ours: str, blocked: bool) -> None:
+    world = host(unmanaged(domain("legacy", disks=(disk("/srv/iso", access=theirs),))))
+    web = domain("web", disks=(disk("/srv/iso", access=ours),))
+    found = block_change(world, STRICT, None, web, HostIndex.of(world, {"web": web}), ())
+    assert (found is not None) is blocked
+    assert found is None or "also a disk of legacy" in found.reason
+
+
+def test_prevent_destroy_counts_in_the_config_file_and_in_what_runs() -> None:
+    kept, free = domain("a", prevent_destroy=True), domain("a")
+    for one in (guest(kept), guest(free, config=kept), guest(kept, config=free), stopped(kept)):
+        block = block_destroy(host(), one, any_specs=True)
+        assert block is not None
+        assert "prevent_destroy" in block.reason
+    assert block_destroy(host(), guest(free), any_specs=True) is None
+
+
+def test_what_cannot_be_read_and_all_of_an_empty_tree_are_not_destroyed() -> None:
+    unread = guest(domain("a"), running=None, config=None, problem="no such key")
+    for one, any_specs, reason in ((unread, True, "cannot be read"), (guest(domain("a")), False, "no domain at all")):
+        block = block_destroy(host(), one, any_specs=any_specs)
+        assert block is not None
+        assert reason in block.reason

@@ -201,3 +201,40 @@ def test_a_circle_holds_only_who_is_in_it_and_what_builds_on_them() -> None:
     assert [change_of(made, name).blocked for name in ("a", "b", "c")] == [reason, reason, None]
     assert change_of(made, "on-b").action is Action.CREATE
     assert {step.address for step in made.steps} == {"alpha/c", "alpha/on-b"}
+
+
+def test_who_grows_waits_for_all_who_have_to_shrink_for_it() -> None:
+    small, large = domain("a"), domain("c", memory_kib=512 * MIB, maxmem_kib=1024 * MIB)
+    shrinking = [domain(name, memory_kib=384 * MIB) for name in ("a", "b")]
+    world = host(*map(guest, shrinking), guest(large), free_mib=0)
+    made = plan(world, desired(small, domain("b"), replace(large, memory_kib=768 * MIB)))
+    at = positions(made)
+    grows = made.steps[at["c", "set_memory"]]
+    assert {made.steps[at[name, "set_memory"]].id for name in ("a", "b")} <= set(grows.needs)
+    assert set(change_of(made, "c").waits_for) >= {"memory of alpha/a", "memory of alpha/b"}
+
+
+def test_each_who_grows_waits_for_those_that_the_ones_before_it_used_up() -> None:
+    """Two grow by 128 MiB, and two shrink by as much: whoever is first, the second needs both."""
+    world = host(
+        *(guest(domain(name, memory_kib=384 * MIB)) for name in ("a", "b")),
+        *(guest(domain(name)) for name in ("c", "d")),
+        free_mib=0,
+    )
+    grown = [domain(name, memory_kib=384 * MIB) for name in ("c", "d")]
+    made = plan(world, desired(domain("a"), domain("b"), *grown))
+    at = positions(made)
+    shrinks = {made.steps[at[name, "set_memory"]].id for name in ("a", "b")}
+    needed = [len(shrinks & set(made.steps[at[name, "set_memory"]].needs)) for name in ("c", "d")]
+    assert sorted(needed) == [1, 2]
+
+
+def test_a_restart_that_needs_more_memory_runs_on_until_it_is_there() -> None:
+    """What it waits for is waited for before it goes down, not while it is."""
+    grows = domain("b", kernel=kernel("b", NEW), memory_kib=512 * MIB)
+    world = host(guest(domain("a", memory_kib=512 * MIB)), guest(domain("b")), free_mib=0)
+    made = plan(world, desired(domain("a"), grows))
+    at = positions(made)
+    freed = made.steps[at["a", "set_memory"]].id
+    assert freed in made.steps[at["b", "shutdown"]].needs
+    assert at["a", "set_memory"] < at["b", "shutdown"]
