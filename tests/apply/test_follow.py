@@ -181,9 +181,7 @@ def test_a_failure_at_the_head_of_a_long_plan_takes_the_rest_along() -> None:
     result = follow(restarts(names), host)
     assert host.running == set(names)
     assert [kind for kind, name in host.asked if name == names[0]][-2:] == ["shutdown", "start"]
-    assert len(result.skipped) == 5 * 5000 - (
-        5000 + 2
-    )  # all candidates are written; w0 went down
+    assert len(result.skipped) == 5 * 5000 - (5000 + 2)  # all candidates are written; w0 went down
 
 
 def test_a_step_costs_the_same_in_a_plan_of_any_length() -> None:
