@@ -14,8 +14,8 @@ from typing import Protocol, assert_never
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
 from reconciler.plan.steps import AwaitReady
+from reconciler.waiting import NotYet, wait_until
 
-POLL_SECONDS = 1.0
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why
 _PANIC = re.compile(r"(?i)\bpanic(: | - |\b.*not syncing)")
 _PANIC_MAX = 120  # characters of the console's line
@@ -48,27 +48,24 @@ class _Signs:
 async def await_ready(host: Watched, step: AwaitReady) -> None:
     """Return when the domain is ready. Raises ReconcilerError (world) naming the sign that failed or is missing."""
     ready = step.ready
-    started = host.now()
     signs = _Signs(tcp_answered=ready.tcp is None, console_matched=ready.console is None)
-    look = Look(power=Power.ABSENT)
-    while True:
+
+    async def gate() -> NotYet | None:
         try:
             look = await host.look(step.domain)
-        except ReconcilerError:
+        except ReconcilerError as error:
             # A network or a toolstack that blinks says nothing about the guest, and must not cost it another restart.
-            if host.now() - started >= ready.timeout_seconds:
-                raise
-        else:
-            _refuse_a_reboot_of_the_host(step, look, signs)
-            _refuse_what_cannot_get_ready(step, look, signs)
-            await _note(host, step, look, signs)
-        elapsed = host.now() - started
+            unseen = error
+            return NotYet(too_late=lambda: unseen)
+        _refuse_a_reboot_of_the_host(step, look, signs)
+        _refuse_what_cannot_get_ready(step, look, signs)
+        await _note(host, step, look, signs)
         missing = _missing(step, signs, host.now())
         if missing is None:
-            return
-        if elapsed >= ready.timeout_seconds:
-            raise _not_ready(step, look, f"after {ready.timeout_seconds:g} s {missing}")
-        await host.sleep(POLL_SECONDS)
+            return None
+        return NotYet(too_late=lambda: _not_ready(step, look, f"after {ready.timeout_seconds:g} s {missing}"))
+
+    await wait_until(gate, clock=host, seconds=ready.timeout_seconds)
 
 
 def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) -> None:

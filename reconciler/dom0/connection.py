@@ -20,6 +20,7 @@ from pathlib import Path
 
 from reconciler.dom0.ssh_errors import explain
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.waiting import give_sign_of_life
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
@@ -191,6 +192,7 @@ class Connection:
                 pending, ended = pumps, False
                 # A daemon left behind may hold the output open for ever, so the end of the command counts as well.
                 while pending and not ended:
+                    give_sign_of_life()  # it has a bound, so it is slow at worst
                     ended = process.returncode is not None
                     done, pending = await asyncio.wait(
                         pending, timeout=_DRAIN_SECONDS, return_when=asyncio.FIRST_EXCEPTION

@@ -6,7 +6,7 @@ Those that take time look again and again, as a real executor does, so that what
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
@@ -37,9 +37,10 @@ from reconciler.simulated.guest import (
     set_target,
 )
 from reconciler.specs.resolve.domain import derived_mac
+from reconciler.waiting import Clock, NotYet, wait_until
 
 MEMORY_WAIT_SECONDS = 60.0  # how long a start or a balloon waits for memory
-_POLL_SECONDS = 1.0
+BALLOON_TOLERANCE_KIB = 2 * 1024  # a real host's balloons go to what their guest can spare
 
 LiveStep = SetVcpus | SetScheduler | AttachVif | DetachVif | AttachDisk
 
@@ -49,77 +50,74 @@ class DomainSteps:
     """The steps, with what they need: a draft to change the host in, and its clock to wait by."""
 
     change: Callable[[], AbstractContextManager[Draft]]
-    now: Callable[[], float]
-    sleep: Callable[[float], Awaitable[None]]
+    clock: Clock
 
     async def start(self, step: Start, report: Callable[[str], None]) -> None:
         """`xl create`: waits for the memory; a domain that is there already with this uuid is success."""
-        deadline = self.now() + MEMORY_WAIT_SECONDS
-        while True:
+
+        async def look() -> NotYet | None:
             with self.change() as draft:
                 if _runs_already(draft, step):
-                    return
+                    return None
                 definition = _definition_to_start(draft, step)
                 short_kib = needed_kib(definition, definition.memory_kib) - draft.view().free_kib()
                 if short_kib <= 0:
                     _create(draft, step, definition)
-                    return
-                if self.now() >= deadline:
-                    raise _not_enough(draft, definition.name, short_kib)
-            report(f"{definition.name} waits for {_mib(short_kib)} MiB of memory")
-            await self.sleep(_POLL_SECONDS)
+                    return None
+                return NotYet(
+                    f"{definition.name} waits for {_mib(short_kib)} MiB of memory",
+                    lambda: _not_enough(draft, definition.name, short_kib),
+                )
+
+        await wait_until(look, clock=self.clock, seconds=MEMORY_WAIT_SECONDS, report=report)
 
     async def shut_down(self, step: Shutdown, report: Callable[[str], None]) -> None:
         """`xl shutdown`, then wait until the domain is gone; after the timeout fail or destroy, as the step says."""
-        asked_at = self.now()
-        while True:
+        asked_at = self.clock.now()
+
+        async def look() -> NotYet | None:
             with self.change() as draft:
                 instance = draft.our_instance(step.domain, step.uuid)
                 if instance is None:
-                    return
+                    return None
                 waited_seconds = draft.now - asked_at
                 late = waited_seconds >= step.timeout_seconds
                 if _goes_down(instance, waited_seconds) or (late and step.on_timeout == "destroy"):
                     gone = replace(instance, power=Power.ABSENT, last_words="reboot: Power down")
                     draft.stored.instances[step.domain] = gone
-                    return
-                if late:
-                    raise draft.failed(
-                        step.domain,
-                        "did not shut down",
-                        f"{step.domain} is still {instance.power} {step.timeout_seconds:g} s after it was asked to "
-                        "shut down. It was left as it is.",
-                        hint='Shut it down from inside, or allow pulling the plug: on_shutdown_timeout = "destroy".',
-                    )
-            report(f"{step.domain} is shutting down")
-            await self.sleep(min(_POLL_SECONDS, step.timeout_seconds - waited_seconds))
+                    return None
+                return NotYet(f"{step.domain} is shutting down", lambda: _still_up(draft, step, instance))
+
+        await wait_until(look, clock=self.clock, seconds=step.timeout_seconds, report=report)
 
     async def set_memory(self, step: SetMemory, report: Callable[[str], None]) -> None:
         """`xl mem-set`: waits for the memory to grow into, sets the target, waits until the balloon is there."""
-        deadline = self.now() + MEMORY_WAIT_SECONDS
-        while not self._set_target(step, is_last_try=self.now() >= deadline):
-            report(f"{step.domain} waits for memory to grow into")
-            await self.sleep(_POLL_SECONDS)
-        deadline = self.now() + MEMORY_WAIT_SECONDS
-        while True:
+
+        async def room() -> NotYet | None:
+            return self._set_target(step)
+
+        async def reached() -> NotYet | None:
             with self.change() as draft:
                 instance = _running(draft, step.domain, step.uuid)
                 reached_kib = actual_kib(instance, draft.now)
-                if reached_kib == step.memory_kib:
-                    return
-                if draft.now >= deadline:
-                    raise draft.failed(
+                if abs(reached_kib - step.memory_kib) <= BALLOON_TOLERANCE_KIB:
+                    return None
+                return NotYet(
+                    f"{step.domain} has {_mib(reached_kib)} of {_mib(step.memory_kib)} MiB",
+                    lambda: draft.failed(
                         step.domain,
                         "balloon did not get there",
                         f"{step.domain} was asked for {_mib(step.memory_kib)} MiB and has {_mib(reached_kib)} MiB "
                         f"after {MEMORY_WAIT_SECONDS:g} s.",
                         hint="Its guest may lack a balloon driver or need the memory; what it reached is kept.",
-                    )
-            report(f"{step.domain} has {_mib(reached_kib)} of {_mib(step.memory_kib)} MiB")
-            await self.sleep(_POLL_SECONDS)
+                    ),
+                )
 
-    def _set_target(self, step: SetMemory, *, is_last_try: bool) -> bool:
-        """Set the balloon's target if the host has the memory; False: not yet."""
+        for look in (room, reached):
+            await wait_until(look, clock=self.clock, seconds=MEMORY_WAIT_SECONDS, report=report)
+
+    def _set_target(self, step: SetMemory) -> NotYet | None:
+        """Set the balloon's target if the host has the memory."""
         with self.change() as draft:
             instance = _running(draft, step.domain, step.uuid)
             definition = instance.definition
@@ -131,11 +129,11 @@ class DomainSteps:
             )
             short_kib = growth_kib - draft.view().free_kib()
             if growth_kib > 0 and short_kib > 0:
-                if is_last_try:
-                    raise _not_enough(draft, step.domain, short_kib)
-                return False
+                return NotYet(
+                    f"{step.domain} waits for memory to grow into", lambda: _not_enough(draft, step.domain, short_kib)
+                )
             draft.stored.instances[step.domain] = set_target(instance, step.memory_kib, draft.now)
-            return True
+            return None
 
     def change_live(self, step: LiveStep) -> None:
         """A change that takes no time: the running definition becomes what the step means."""
@@ -258,6 +256,16 @@ def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
             draft.check_disk(name, step.disk)
         case _:
             pass
+
+
+def _still_up(draft: Draft, step: Shutdown, instance: Instance) -> ReconcilerError:
+    return draft.failed(
+        step.domain,
+        "did not shut down",
+        f"{step.domain} is still {instance.power} {step.timeout_seconds:g} s after it was asked to shut down. "
+        "It was left as it is.",
+        hint='Shut it down from inside, or allow pulling the plug: on_shutdown_timeout = "destroy".',
+    )
 
 
 def _not_enough(draft: Draft, name: str, short_kib: int) -> ReconcilerError:

@@ -87,7 +87,7 @@ class SimulatedExecutor:
         self._spec_root = spec_root
         self._store = Store(state_dir, settings.name)
         self._clock = VirtualClock(self._store)
-        self._domains = DomainSteps(change=self._change, now=self.now, sleep=self.sleep)
+        self._domains = DomainSteps(change=self._change, clock=self._clock)
 
     def now(self) -> float:
         return self._clock.now()

@@ -10,7 +10,7 @@ import asyncio
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
@@ -18,12 +18,13 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
-from reconciler.xl.patience import PATIENT, Patience
+from reconciler.waiting import Clock, MachineClock
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _READ_RETRIES = 2
 _RETRY_SECONDS = 1.0
+_REASON_LINES = 4  # of what xl says that is told
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
 # xl leaves a process behind for each domain, which carries out what on_reboot and on_crash ask for. While there is one,
@@ -39,10 +40,10 @@ COMES_BACK = """ps -A -ww -o args= | awk -v name="$name" '
 
 @dataclass(frozen=True, slots=True)
 class Xl:
-    """xl on one host."""
+    """xl on one host, and the clock by which it is waited for there."""
 
     connection: Connection
-    patience: Patience = PATIENT
+    clock: Clock = field(default_factory=MachineClock)
 
     @property
     def host(self) -> str:
@@ -116,7 +117,17 @@ class Xl:
             raise world_error("xl is not understood", f"{self.host}: {error}", None, self.host) from error
 
 
-def reason_of(result: Result, lines: int = 3) -> str:
-    """Why a command failed: libxl names the cause first, and then what followed from it."""
-    said = [_PLACE.sub("", line) for line in result.errors.splitlines() if not line.startswith("Parsing config")]
-    return " / ".join(said[:lines]) or f"it gave no reason (exit {result.exit_code})."
+def reason_of(result: Result) -> str:
+    """Why a command failed: libxl names the cause first, then what followed from it; what was said last is kept too."""
+    said: list[str] = []
+    for line in (_PLACE.sub("", line).strip() for line in result.errors.splitlines()):
+        if line and line not in said and not line.startswith("Parsing config"):
+            said.append(line)
+    if len(said) > _REASON_LINES:
+        said = [*said[: _REASON_LINES - 1], "…", said[-1]]
+    return " / ".join(said) or f"it gave no reason (exit {result.exit_code})."
+
+
+def also_said(result: Result | None) -> str:
+    """What a command that failed had to say, as a further sentence; "" for one that did not fail, or was not run."""
+    return "" if result is None or result.exit_code == 0 else f" xl says: {reason_of(result)}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shlex
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -42,10 +41,10 @@ from reconciler.plan.steps import (
     SweepImages,
     WriteConfig,
 )
+from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import lifecycle, live_changes
 from reconciler.xl.commands import Xl
 from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
-from reconciler.xl.patience import PATIENT, Patience
 
 
 class XlExecutor:
@@ -59,7 +58,7 @@ class XlExecutor:
         spec_root: Path,
         *,
         connection: Connection | None = None,
-        patience: Patience = PATIENT,
+        clock: Clock | None = None,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
@@ -67,7 +66,8 @@ class XlExecutor:
         self._fleet = fleet
         self._commit = commit
         self._spec_root = spec_root
-        self._xl = Xl(self.connection, patience)
+        self._clock = clock or MachineClock()
+        self._xl = Xl(self.connection, self._clock)
         self._lock = HostLock()
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
@@ -133,10 +133,10 @@ class XlExecutor:
         return result.exit_code == 0
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        await self._clock.sleep(seconds)
 
     def now(self) -> float:
-        return time.monotonic()
+        return self._clock.now()
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:

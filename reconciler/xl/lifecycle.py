@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from time import monotonic
 
 from reconciler.dom0.connection import Result
 from reconciler.model.boot import boots_the_same
@@ -22,8 +21,10 @@ from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
+from reconciler.waiting import Clock, NotYet, wait_until
 from reconciler.xl.commands import Xl, reason_of
 from reconciler.xl.look import CONSOLE_LOG
+from reconciler.xl.patience import ASK_AGAIN_SECONDS, DESTROY_SECONDS, MEMORY_FREE_SECONDS, NAME_FREE_SECONDS, REBOOT_GAP_SECONDS, REMNANT_SECONDS, STABLE_SECONDS
 
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 
@@ -69,8 +70,8 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
 
 async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:
     """Whether the domain runs already; returns False once nothing holds its name or its UUID."""
-    deadline = monotonic() + xl.patience.name_free_seconds
-    while True:
+
+    async def look() -> bool | NotYet:
         rows = await xl.rows()
         if any(row.name == domain.name and row.uuid != domain.uuid for row in rows):
             raise xl.name_taken(domain.name)
@@ -80,16 +81,18 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
         if row.name == domain.name and row.power in (Power.RUNNING, Power.PAUSED):
             report(f"{domain.name} runs already")
             return True
-        if monotonic() > deadline:
-            raise xl.failed(
+        return NotYet(
+            f"waiting for what is left of {domain.name} ({row.power})",
+            lambda: xl.failed(
                 domain.name,
                 "name is still held",
                 f"What is left of {domain.name} (domid {row.domid}, {row.power}) has held its name or UUID "
-                f"for {xl.patience.name_free_seconds:g} s.",
+                f"for {NAME_FREE_SECONDS} s.",
                 f"Look at `xl list -v` on {xl.host}; `xl destroy {row.domid}` clears it away if it can be.",
-            )
-        report(f"waiting for what is left of {domain.name} ({row.power})")
-        await asyncio.sleep(xl.patience.poll_seconds)
+            ),
+        )
+
+    return await wait_until(look, clock=xl.clock, seconds=NAME_FREE_SECONDS, report=report)
 
 
 async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
@@ -112,21 +115,23 @@ async def _wait_for_memory(xl: Xl, domain: Domain, report: Callable[[str], None]
 
 async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str], None]) -> None:
     """Return once `needed` KiB are free. With autoballoon xl itself takes them from dom0, later than this."""
-    deadline = monotonic() + xl.patience.memory_free_seconds
-    while True:
+
+    async def look() -> NotYet | None:
         info = await xl.info()
         if info.free_kib >= needed or not info.dom0_mem:
-            return
-        if monotonic() > deadline:
-            raise xl.failed(
+            return None
+        return NotYet(
+            f"waiting for memory: {info.free_kib // 1024} of {needed // 1024} MiB are free",
+            lambda: xl.failed(
                 domain,
                 "not enough free memory",
                 f"{domain} needs {needed // 1024} MiB and {xl.host} has {info.free_kib // 1024} MiB free, "
-                f"{xl.patience.memory_free_seconds:g} s after they should have been given back.",
+                f"{MEMORY_FREE_SECONDS} s after they should have been given back.",
                 "Someone else may have taken memory meanwhile: plan again.",
-            )
-        report(f"waiting for memory: {info.free_kib // 1024} of {needed // 1024} MiB are free")
-        await asyncio.sleep(xl.patience.poll_seconds)
+            ),
+        )
+
+    await wait_until(look, clock=xl.clock, seconds=MEMORY_FREE_SECONDS, report=report)
 
 
 async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
@@ -134,37 +139,48 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
 
     A domain is unpaused last of all, so one that is not paused is whole. What is half made is cleared away.
     """
-    await asyncio.sleep(xl.patience.remnant_seconds)
+    await xl.clock.sleep(REMNANT_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
     if row is not None and row.power is Power.RUNNING:
         return
+    why = f"{domain.name} did not start: {reason_of(result)}"
     if row is not None:
-        await destroy(xl, domain.name, row)
-    raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {reason_of(result)}")
+        await destroy(xl, domain.name, row, failed_before=f"{why}\n")
+    raise xl.failed(domain.name, "domain did not start", why)
 
 
 @dataclass(slots=True)
 class _Watch:
-    """What was seen of a domain that is being shut down; times by the controller's clock."""
+    """What was seen of a domain that is being shut down, by this clock."""
 
-    domid: int | None = None
+    clock: Clock
+    since: float
+    domid: int | None = None  # None: it is not listed
     power: Power | None = None
-    since: float = 0.0
     request: asyncio.Task[Result] | None = None  # `xl shutdown`, under way or done
     requested: int | None = None  # the domid that was asked
+    asked_at: float = 0.0
 
-    def asked(self, domid: int) -> bool:
-        """Whether this domain was asked, and has not refused to listen yet."""
+    def is_to_be_asked(self, domid: int) -> bool:
+        """Whether this domain was not asked yet, or has refused to listen some time ago."""
         if self.request is None or self.requested != domid:
-            return False
-        return not self.request.done() or self.request.result().exit_code == 0
+            return True
+        return self.refusal is not None and self.clock.now() - self.asked_at >= ASK_AGAIN_SECONDS
 
-    def note(self, row: Row) -> None:
-        if (row.domid, row.power) != (self.domid, self.power):
-            self.domid, self.power, self.since = row.domid, row.power, monotonic()
+    @property
+    def refusal(self) -> Result | None:
+        """What `xl shutdown` had to say when it failed."""
+        if self.request is None or not self.request.done() or self.request.result().exit_code == 0:
+            return None
+        return self.request.result()
+
+    def note(self, row: Row | None) -> None:
+        found = (row.domid, row.power) if row is not None else (None, None)
+        if found != (self.domid, self.power):
+            (self.domid, self.power), self.since = found, self.clock.now()
 
     def stable_for(self, seconds: float) -> bool:
-        return monotonic() - self.since >= seconds
+        return self.clock.now() - self.since >= seconds
 
 
 async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> None:
@@ -176,15 +192,21 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
             None,
             address_of(xl.host, step.domain),
         )
-    deadline = monotonic() + step.timeout_seconds
-    watch = _Watch()
+    deadline = xl.clock.now() + step.timeout_seconds
+    watch = _Watch(clock=xl.clock, since=xl.clock.now())
+
+    async def look() -> NotYet | None:
+        row = await _row(xl, step)
+        watch.note(row)
+        if row is not None:
+            await _press_on(xl, step, row, watch, deadline, report)
+            return NotYet()
+        # gone for good: one that is only between two lives would come back beside what is started in its place
+        gone = not await xl.comes_back(step.domain) or watch.stable_for(REBOOT_GAP_SECONDS)
+        return None if gone else NotYet()
+
     try:
-        while not await _is_gone(xl, step):
-            row = await _row(xl, step)
-            if row is not None:
-                watch.note(row)
-                await _press_on(xl, step, row, watch, deadline, report)
-            await asyncio.sleep(xl.patience.poll_seconds)
+        await wait_until(look, clock=xl.clock)
     finally:
         if watch.request is not None:
             watch.request.cancel()
@@ -198,51 +220,51 @@ async def _row(xl: Xl, step: Shutdown) -> Row | None:
     return next((row for row in await xl.rows() if row.uuid == step.uuid and row.name in (step.domain, None)), None)
 
 
-async def _is_gone(xl: Xl, step: Shutdown) -> bool:
-    """Gone for good: one that is only between two lives would come back beside what is started in its place."""
-    deadline = monotonic() + xl.patience.reboot_gap_seconds
-    while await _row(xl, step) is None:
-        if not await xl.comes_back(step.domain) or monotonic() > deadline:
-            return True
-        await asyncio.sleep(xl.patience.poll_seconds)
-    return False
-
-
 async def _press_on(
     xl: Xl, step: Shutdown, row: Row, watch: _Watch, deadline: float, report: Callable[[str], None]
 ) -> None:
     """What a domain in this state needs so that it goes."""
     if row.power is Power.DYING:
-        if watch.stable_for(xl.patience.destroy_seconds):
+        if watch.stable_for(DESTROY_SECONDS):
             raise xl.failed(
                 step.domain,
                 "domain is a zombie",
-                f"{step.domain} (domid {row.domid}) has been dying for {xl.patience.destroy_seconds:g} s "
-                "and still holds memory.",
+                f"{step.domain} (domid {row.domid}) has been dying for {DESTROY_SECONDS} s and still holds memory.",
                 f"Something in dom0 holds its pages, often a disk backend; look at `xl list -v` on {xl.host}.",
             )
         return
     if row.power in (Power.CRASHED, Power.SHUTDOWN):
-        if watch.stable_for(xl.patience.stable_seconds):
+        if watch.stable_for(STABLE_SECONDS):
             report(f"clearing away {step.domain}, which is {row.power}")
             await destroy(xl, step.domain, row)
         return
-    if row.power is Power.REBOOTING and not watch.stable_for(xl.patience.destroy_seconds):
+    if row.power is Power.REBOOTING and not watch.stable_for(DESTROY_SECONDS):
         return  # a destroy now would race its daemon, and leave a zombie
-    if monotonic() > deadline:
-        await _after_timeout(xl, step, row, report)
-    elif row.power in (Power.RUNNING, Power.PAUSED) and not watch.asked(row.domid):
+    if xl.clock.now() > deadline:
+        await _after_timeout(xl, step, row, watch.refusal, report)
+    elif row.power in (Power.RUNNING, Power.PAUSED) and watch.is_to_be_asked(row.domid):
         report(f"asking {step.domain} to shut down")
         # It blocks for up to a minute when the guest does not answer, so it runs beside the looking.
         watch.request = asyncio.create_task(xl.run("shutdown", "-F", str(row.domid)))
-        watch.requested = row.domid
+        watch.requested, watch.asked_at = row.domid, xl.clock.now()
 
 
-async def _after_timeout(xl: Xl, step: Shutdown, row: Row, report: Callable[[str], None]) -> None:
+async def _after_timeout(
+    xl: Xl, step: Shutdown, row: Row, refusal: Result | None, report: Callable[[str], None]
+) -> None:
+    why = "" if refusal is None else f"`xl shutdown` fails: {reason_of(refusal)}"
     if step.on_timeout == "destroy":
-        report(f"{step.domain} did not shut down in {step.timeout_seconds:g} s and is destroyed")
-        await destroy(xl, step.domain, row)
+        report(f"{step.domain} did not shut down in {step.timeout_seconds:g} s and is destroyed. {why}".rstrip())
+        await destroy(xl, step.domain, row, failed_before=f"{why}\n" if why else "")
         return
+    if why:
+        raise xl.failed(
+            step.domain,
+            "domain did not shut down",
+            f"{step.domain} could not be asked to shut down and still runs. {why}",
+            "More time will not help. Shut it down from inside, or allow pulling the plug: "
+            'on_shutdown_timeout = "destroy".',
+        )
     paused = " It is paused, so it cannot react." if row.power is Power.PAUSED else ""
     raise xl.failed(
         step.domain,
@@ -252,15 +274,24 @@ async def _after_timeout(xl: Xl, step: Shutdown, row: Row, report: Callable[[str
     )
 
 
-async def destroy(xl: Xl, name: str, row: Row) -> None:
-    """Destroy a domain that was just looked up, and wait until it is gone."""
-    result = await xl.run("destroy", str(row.domid), timeout_seconds=xl.patience.destroy_seconds * 3)
-    deadline = monotonic() + xl.patience.destroy_seconds
-    while any(found.domid == row.domid and found.uuid == row.uuid for found in await xl.rows()):
-        if monotonic() > deadline:
-            raise xl.failed(
+async def destroy(xl: Xl, name: str, row: Row, *, failed_before: str = "") -> None:
+    """Destroy a domain that was just looked up, and wait until it is gone.
+
+    `failed_before` is a sentence about why it has to go, told as well when it does not.
+    """
+    result = await xl.run("destroy", str(row.domid), timeout_seconds=DESTROY_SECONDS * 3)
+
+    async def look() -> NotYet | None:
+        if not any(found.domid == row.domid and found.uuid == row.uuid for found in await xl.rows()):
+            return None
+        return NotYet(
+            f"waiting until {name} (domid {row.domid}) is gone",
+            lambda: xl.failed(
                 name,
                 "domain could not be destroyed",
-                f"{name} (domid {row.domid}) is still there after `xl destroy`: {reason_of(result)}",
-            )
-        await asyncio.sleep(xl.patience.poll_seconds)
+                f"{failed_before}{name} (domid {row.domid}) is still there after `xl destroy`: {reason_of(result)}",
+                f"Something in dom0 may hold its disks or its memory: look at `xl list -v` on {xl.host}.",
+            ),
+        )
+
+    await wait_until(look, clock=xl.clock, seconds=DESTROY_SECONDS)

@@ -5,22 +5,25 @@ Called by `execute`. What a guest has to cooperate in (memory, devices) is waite
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable, Mapping
-from time import monotonic
 from typing import Any
 
+from reconciler.dom0.connection import Result
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.diagnostics import refused
+from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.domain import Vif, address_of
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
-from reconciler.xl.commands import Xl, reason_of
+from reconciler.waiting import NotYet, wait_until
+from reconciler.xl.commands import Xl, also_said, reason_of
 from reconciler.xl.lifecycle import wait_for_free
+from reconciler.xl.patience import BALLOON_SECONDS, CONNECT_SECONDS, STUCK_SECONDS
 
-_TOLERANCE_KIB = 2 * 1024  # `xl list` rounds to MiB, and balloons to what their guest can spare
+_MIB_KIB = 1024
+_TOLERANCE_KIB = 2 * _MIB_KIB  # `xl list` rounds to MiB, and balloons to what their guest can spare
 _USUAL_OFFSET_KIB = 16 * 1024  # HVM guests always show a little less than their target (video memory and the like)
+_CONNECTED = "4"
 
 Report = Callable[[str], None]
 
@@ -60,25 +63,49 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
     goal_kib = step.memory_kib + (offset_kib if abs(offset_kib) <= _USUAL_OFFSET_KIB else 0)
     # without its suffix xl's documentation and xl do not agree on the unit
     result = await xl.run("mem-set", str(row.domid), f"{step.memory_kib // 1024}m")
-    reached_kib = row.memory_kib
-    began = moved = monotonic()
-    while abs(reached_kib - goal_kib) > _TOLERANCE_KIB:
-        now = monotonic()
-        stuck = now - moved > xl.patience.stuck_seconds or now - began > xl.patience.balloon_seconds
-        if result.exit_code != 0 or stuck:
-            why = f" xl says: {reason_of(result)}" if result.exit_code else ""
-            raise xl.failed(
-                step.domain,
-                "memory target not reached",
-                f"{step.domain} should have {step.memory_kib // 1024} MiB and has {reached_kib // 1024} MiB; "
-                f"its balloon does not get further.{why}",
-                "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
-            )
-        await asyncio.sleep(xl.patience.poll_seconds)
+    if not await _has_target(xl, row.domid, step.memory_kib, result):
+        raise xl.failed(
+            step.domain,
+            "memory not set",
+            f"{step.domain} was to have {step.memory_kib // 1024} MiB, and `xl mem-set` did not do it: "
+            f"{reason_of(result)}",
+        )
+    reached_kib, moved = row.memory_kib, xl.clock.now()
+
+    async def look() -> NotYet | None:
+        nonlocal reached_kib, moved
         now_kib = (await xl.live(step.domain, step.uuid)).memory_kib
+        if abs(now_kib - goal_kib) <= _TOLERANCE_KIB:
+            return None
         if now_kib != reached_kib:
-            reached_kib, moved = now_kib, monotonic()
-            report(f"{step.domain} has {reached_kib // 1024} of {step.memory_kib // 1024} MiB")
+            reached_kib, moved = now_kib, xl.clock.now()
+        if xl.clock.now() - moved > STUCK_SECONDS:
+            raise _out_of_reach(xl, step, reached_kib, result)
+        return NotYet(
+            f"{step.domain} has {reached_kib // 1024} of {step.memory_kib // 1024} MiB",
+            lambda: _out_of_reach(xl, step, reached_kib, result),
+        )
+
+    await wait_until(look, clock=xl.clock, seconds=BALLOON_SECONDS, report=report)
+
+
+async def _has_target(xl: Xl, domid: int, memory_kib: int, result: Result) -> bool:
+    """Whether the domain's balloon has this target now; where xl does not tell, its exit code has to do."""
+    config = (await xl.configs(domid)).get(domid, {})
+    target_kib = config.get("b_info", {}).get("target_memkb")
+    if not isinstance(target_kib, int):
+        return result.exit_code == 0
+    return abs(target_kib - memory_kib) < _MIB_KIB
+
+
+def _out_of_reach(xl: Xl, step: SetMemory, reached_kib: int, result: Result) -> ReconcilerError:
+    return xl.failed(
+        step.domain,
+        "memory target not reached",
+        f"{step.domain} should have {step.memory_kib // 1024} MiB and has {reached_kib // 1024} MiB; "
+        f"its balloon does not get further.{also_said(result)}",
+        "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
+    )
 
 
 async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
@@ -127,19 +154,29 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
     """Add an interface. One that fails leaves a nic behind in the guest, which is taken away again."""
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
+    result = None
     if not _is(vif, await _nic(xl, row.domid, vif.devid)):  # else done by a run whose answer was lost
         # one argument a key: xl takes the first key's value of "mac=…,devid=…" and silently drops the rest
         result = await xl.run("network-attach", str(row.domid), *vif_spec(vif).split(","))
         nic = await _nic(xl, row.domid, vif.devid)
         if result.exit_code != 0 or not _is(vif, nic):
+            remains = ""
             if nic is not None and nic.get("mac") == vif.mac:
-                await xl.run("network-detach", str(row.domid), str(vif.devid))
+                remains = await _take_back(xl, row.domid, vif)
             raise xl.failed(
                 step.domain,
                 "interface not attached",
-                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}",
+                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}{remains}",
             )
-    await _await_connected(xl, shell, step.domain, row.domid, "vif", vif.devid)
+    await _await_connected(xl, shell, step.domain, row.domid, ("vif", vif.devid), result)
+
+
+async def _take_back(xl: Xl, domid: int, vif: Vif) -> str:
+    """Detach what a failed attach left behind; a sentence about it when it stays."""
+    result = await xl.run("network-detach", str(domid), str(vif.devid))
+    if await _nic(xl, domid, vif.devid) is None:
+        return ""
+    return f"\nWhat that left behind could not be detached: {reason_of(result)}"
 
 
 async def detach_vif(xl: Xl, step: DetachVif) -> None:
@@ -174,6 +211,7 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
         raise xl.failed(
             step.domain, "device name is taken", f"{disk.vdev} of {step.domain} is {there}, not {disk.target}."
         )
+    result = None
     if there is None:
         await _refuse_shared(xl, shell, step, row.domid)
         result = await xl.run("block-attach", str(row.domid), disk_spec(disk))
@@ -183,7 +221,7 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
                 "disk not attached",
                 f"{disk.target} could not be attached to {step.domain}: {reason_of(result)}",
             )
-    await _await_connected(xl, shell, step.domain, row.domid, "vbd", disk.devid)
+    await _await_connected(xl, shell, step.domain, row.domid, ("vbd", disk.devid), result)
 
 
 async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
@@ -199,23 +237,29 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
         )
 
 
-async def _await_connected(xl: Xl, shell: Dom0Shell, domain: str, domid: int, kind: str, devid: int) -> None:
-    """Wait until guest and dom0 have both connected a device."""
+async def _await_connected(
+    xl: Xl, shell: Dom0Shell, domain: str, domid: int, device: tuple[str, int], attached: Result | None
+) -> None:
+    """Wait until guest and dom0 have both connected a device, which `attached` (None: an earlier run) has brought."""
+    kind, devid = device
     given = {"domid": str(domid), "kind": kind, "devid": str(devid)}
-    deadline = monotonic() + xl.patience.connect_seconds
-    while True:
+
+    async def look() -> NotYet | None:
         states = (await shell.act(domain, "xenstore cannot be read", _DEVICE_STATES, given)).split()
-        if states == ["4", "4"]:
-            return
-        if monotonic() > deadline:
-            raise xl.failed(
+        if states == [_CONNECTED, _CONNECTED]:
+            return None
+        return NotYet(
+            f"waiting until {kind} {devid} of {domain} connects",
+            lambda: xl.failed(
                 domain,
                 "device not connected",
-                f"{kind} {devid} was attached to {domain}, but has not connected in {xl.patience.connect_seconds:g} s "
-                f"(states {' and '.join(states)}, where 4 is connected).",
+                f"{kind} {devid} was attached to {domain}, but has not connected in {CONNECT_SECONDS} s "
+                f"(states {' and '.join(states)}, where {_CONNECTED} is connected).{also_said(attached)}",
                 "The guest may lack the driver, or not take devices while it runs.",
-            )
-        await asyncio.sleep(xl.patience.poll_seconds)
+            ),
+        )
+
+    await wait_until(look, clock=xl.clock, seconds=CONNECT_SECONDS)
 
 
 async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:

@@ -1,0 +1,97 @@
+"""Waiting until something is seen, in the one way that all steps wait; and the signs of life that whatever waits gives.
+
+Used by everything that looks again and again: the executors, the ready gate, the door to a host. A wait says what it
+waits for, ends with an error when its time is over, and tells whoever supervises the program that it is alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+from reconciler.model.diagnostics import ReconcilerError
+
+POLL_SECONDS = 1.0
+
+Seen = TypeVar("Seen")
+
+
+class Clock(Protocol):
+    """What a wait goes by: the machine's clock, or that of a simulated host."""
+
+    def now(self) -> float:
+        """Seconds, from any origin."""
+
+    async def sleep(self, seconds: float) -> None: ...
+
+
+class MachineClock:
+    """The clock of this machine, which nobody can set back."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class NotYet:
+    """A look found nothing yet: the news about it, and what is wrong should no time be left for another look."""
+
+    news: str | None = None
+    too_late: Callable[[], ReconcilerError] | None = None  # None: the look itself knows when it is too late
+
+
+async def wait_until(
+    look: Callable[[], Awaitable[Seen | NotYet]],
+    *,
+    clock: Clock,
+    seconds: float = math.inf,
+    report: Callable[[str], None] = lambda _: None,
+    poll_seconds: float = POLL_SECONDS,
+) -> Seen:
+    """Look, at least once, until there is something to see, and return that.
+
+    When `seconds` are over and the last look still found nothing, its error is raised; a look may raise by itself when
+    it sees that no waiting will help.
+    """
+    began = clock.now()
+    while True:
+        seen = await look()
+        if not isinstance(seen, NotYet):
+            return seen
+        give_sign_of_life()
+        left = seconds - (clock.now() - began)
+        if left <= 0 and seen.too_late is not None:
+            raise seen.too_late()
+        if seen.news is not None:
+            report(seen.news)
+        await clock.sleep(min(poll_seconds, max(left, 0.0)))
+
+
+# Who wants to know that the work goes on, in this task and in those that it begins: nobody, unless somebody says so.
+_listener: ContextVar[Callable[[], None] | None] = ContextVar("sign_of_life", default=None)
+
+
+def give_sign_of_life() -> None:
+    """Say that what is under way here is waiting or copying within its bounds, and not stuck."""
+    listener = _listener.get()
+    if listener is not None:
+        listener()
+
+
+@contextmanager
+def signs_of_life(told: Callable[[], None]) -> Iterator[None]:
+    """Have `told` called with each sign that is given inside the block, also by the tasks that are begun there."""
+    token = _listener.set(told)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
