@@ -154,7 +154,7 @@ def _runs_already(draft: Draft, step: Start) -> bool:
     if step.candidate and not boots_the_same(instance.definition, definition):
         problem = f"{definition.name} runs already, but not what was to be started."
         raise draft.failed(definition.name, "another definition was started", problem, transient=True)
-    if instance.power is Power.RUNNING:
+    if instance.power in (Power.RUNNING, Power.PAUSED):
         return True
     problem = f"A domain {definition.name} is still there, {instance.power}, and holds the name."
     raise draft.failed(definition.name, "name taken", problem)

@@ -17,7 +17,10 @@ from reconciler.model.host import Power
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024
+REBOOT_SECONDS = 2.0  # between two lives, in which xl's daemon pauses
 SHUTDOWN_SECONDS = 1.0  # what a guest that obeys takes to go down
+_ALMOST_KIB = 1024
+_RESTARTS = "reboot: Restarting system"
 _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never end
 
 
@@ -30,7 +33,7 @@ class Behaviour:
     boot_seconds: Annotated[float, Strict()] = 1.0
     boot: Literal["ok", "panic", "hang", "reboot-loop"] = "ok"
     shutdown: Literal["ok", "ignore"] = "ok"
-    balloon: Literal["ok", "refuse", "slow"] = "ok"
+    balloon: Literal["ok", "almost", "refuse", "slow"] = "ok"
     console: str = ""
 
     def __post_init__(self) -> None:
@@ -76,6 +79,7 @@ class Instance:
     balloon_at: float
     earlier_console: str = ""  # what the boot before this one printed
     last_words: str = ""
+    back_at: float | None = None  # when a domain that is REBOOTING lives again; None: nobody sees to that
 
     @property
     def exists(self) -> bool:
@@ -100,6 +104,8 @@ def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) ->
 
 def settle(instance: Instance, now: float) -> Instance:
     """What has become of a domain by `now`."""
+    if instance.power is Power.REBOOTING and instance.back_at is not None and now >= instance.back_at:
+        instance = _after(instance, "restart", _RESTARTS, Power.SHUTDOWN, 1, instance.back_at)
     if instance.power is not Power.RUNNING or instance.behaviour.boot in ("ok", "hang"):
         return instance
     ended_boots = int((now - instance.booted_at) // _doomed_boot_seconds(instance.behaviour))
@@ -108,8 +114,15 @@ def settle(instance: Instance, now: float) -> Instance:
     if instance.behaviour.boot == "panic":
         words = "Kernel panic - not syncing: simulated panic"
         return _after(instance, instance.definition.on_crash, words, Power.CRASHED, ended_boots, now)
-    words = "reboot: Restarting system"
-    return _after(instance, instance.definition.on_reboot, words, Power.SHUTDOWN, ended_boots, now)
+    return _after(instance, instance.definition.on_reboot, _RESTARTS, Power.SHUTDOWN, ended_boots, now)
+
+
+def reboot(instance: Instance, now: float) -> Instance:
+    """The domain after its guest rebooted just now: between two lives, unless on_reboot says otherwise."""
+    action = instance.definition.on_reboot
+    if action.endswith("restart") or action == "soft-reset":
+        return replace(instance, power=Power.REBOOTING, back_at=now + REBOOT_SECONDS)
+    return _after(instance, action, _RESTARTS, Power.SHUTDOWN, 1, now)
 
 
 def crash(instance: Instance, now: float) -> Instance:
@@ -138,6 +151,8 @@ def _after(instance: Instance, action: str, words: str, kept: Power, ended_boots
         balloon_at=now,
         earlier_console=console(replace(ended, earlier_console=""), now),
         last_words="",
+        power=Power.RUNNING,
+        back_at=None,
     )
 
 
@@ -154,12 +169,20 @@ def actual_kib(instance: Instance, now: float) -> int:
     match instance.behaviour.balloon:
         case "ok":
             return target
+        case "almost":
+            return _short_of(target, instance.balloon_from_kib)
         case "refuse":
             return instance.balloon_from_kib
         case "slow":
             moved = int((now - instance.balloon_at) * SLOW_BALLOON_KIB_PER_SECOND)
             gap = target - instance.balloon_from_kib
             return target if moved >= abs(gap) else instance.balloon_from_kib + (moved if gap > 0 else -moved)
+
+
+def _short_of(target: int, start: int) -> int:
+    """One MiB before the target, as far as a balloon goes whose guest can spare or take no more."""
+    step = min(_ALMOST_KIB, abs(target - start))
+    return target - step if target > start else target + step
 
 
 def set_target(instance: Instance, memory_kib: int, now: float) -> Instance:

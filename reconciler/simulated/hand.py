@@ -28,6 +28,7 @@ from reconciler.simulated.guest import (
     actual_kib,
     behaviour_of,
     crash,
+    reboot,
     set_target,
     settle,
 )
@@ -111,10 +112,15 @@ class Hand:
                 if guest is not None and guest.config is not None:
                     start_instance(draft, guest.config)
 
+    def reboot_guest(self, name: str) -> None:
+        """Reboot its guest from inside; on_reboot says what becomes of the domain."""
+        with self._change() as draft:
+            draft.stored.instances[name] = reboot(self._running(draft, name, "reboot"), draft.now)
+
     def crash(self, name: str) -> None:
         """Crash its kernel; on_crash says what becomes of the domain."""
         with self._change() as draft:
-            draft.stored.instances[name] = crash(self._running(draft, name), draft.now)
+            draft.stored.instances[name] = crash(self._running(draft, name, "crash"), draft.now)
 
     def set(self, name: str, values: Mapping[str, str]) -> None:
         """Change a running domain as a person with xl could, or the behaviour of its guest; all keys or none."""
@@ -187,10 +193,10 @@ class Hand:
             raise self._refuse(name, "no such domain", problem, there)
         return instance
 
-    def _running(self, draft: Draft, name: str) -> Instance:
+    def _running(self, draft: Draft, name: str, verb: str) -> Instance:
         instance = self._existing(draft, name)
         if instance.power is not Power.RUNNING:
-            raise self._refuse(name, "does not run", f"{name} is {instance.power}, so nothing in it can crash.")
+            raise self._refuse(name, "does not run", f"{name} is {instance.power}, so nothing in it can {verb}.")
         return instance
 
     def _change(self) -> AbstractContextManager[Draft]:

@@ -24,7 +24,15 @@ from reconciler.texts.running import overlay
 from reconciler.waiting import Clock, NotYet, wait_until
 from reconciler.xl.commands import Xl, reason_of
 from reconciler.xl.look import CONSOLE_LOG
-from reconciler.xl.patience import ASK_AGAIN_SECONDS, DESTROY_SECONDS, MEMORY_FREE_SECONDS, NAME_FREE_SECONDS, REBOOT_GAP_SECONDS, REMNANT_SECONDS, STABLE_SECONDS
+from reconciler.xl.patience import (
+    ASK_AGAIN_SECONDS,
+    DESTROY_SECONDS,
+    MEMORY_FREE_SECONDS,
+    NAME_FREE_SECONDS,
+    REBOOT_GAP_SECONDS,
+    REMNANT_SECONDS,
+    STABLE_SECONDS,
+)
 
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 

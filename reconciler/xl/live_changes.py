@@ -36,19 +36,13 @@ for end in frontend backend; do
 done
 """
 
-# Prints the domid of every other domain that has the disk, under whatever path.
+# Prints the domid of each of the others that has the disk; they are given as lines of a domid and a path.
 _USERS = """
 identity=$(identity_of "$target")
 [ "$identity" ] || fail "$target is not there."
-long=$(xl list -l)
-printf '%s\\n' "$long" |
-    sed -n -e 's/.*"domid": \\([0-9]*\\),.*/domid \\1/p' -e 's/.*"pdev_path": "\\(.*\\)".*/path \\1/p' |
-    while read -r what value; do
-        case $what in
-        domid) [ "$value" = 4294967295 ] || owner=$value ;; # c_info has a domid of its own, which is never set
-        path) if [ "$owner" != "$domid" ] && [ "$(identity_of "$value")" = "$identity" ]; then echo "$owner"; fi ;;
-        esac
-    done
+printf '%s\\n' "$others" | while read -r owner path; do
+    if [ "$owner" ] && [ "$(identity_of "$path")" = "$identity" ]; then echo "$owner"; fi
+done
 """
 
 
@@ -225,8 +219,25 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
 
 
 async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
-    """xl itself lets two domains write to one file."""
-    given = {"target": device_path(step.disk.target), "domid": str(domid)}
+    """xl itself lets two domains write to one file, or one read what another writes."""
+    configs = await xl.configs()
+    untold = [row for row in await xl.rows() if row.domid not in (0, domid) and row.domid not in configs]
+    if untold:
+        raise xl.failed(
+            step.domain,
+            "disks of another domain are unknown",
+            f"xl does not tell which disks {untold[0].name or 'a domain without a name'} (domid {untold[0].domid}) "
+            f"has, so {step.disk.target} is not attached.",
+            f"Look at `xl list -v` on {xl.host}: it is being made, or what is left of it holds its disks.",
+        )
+    others = [
+        f"{owner} {disk['pdev_path']}"
+        for owner, config in configs.items()
+        if owner != domid
+        for disk in config.get("disks", ())
+        if disk.get("pdev_path") and (disk.get("readwrite") or step.disk.access == "rw")
+    ]
+    given = {"target": device_path(step.disk.target), "others": "\n".join(others)}
     users = (await shell.act(step.domain, "disk not attached", _USERS, given)).split()
     if users:
         raise refused(

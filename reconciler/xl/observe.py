@@ -6,7 +6,6 @@ nothing that could.
 
 from __future__ import annotations
 
-import asyncio
 import io
 import re
 import secrets
@@ -26,6 +25,7 @@ from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
 from reconciler.toolstack import Question
+from reconciler.waiting import Clock, MachineClock
 from reconciler.xl.digest_cache import DigestCache
 from reconciler.xl.events import listen
 
@@ -48,19 +48,26 @@ class XlObserver:
     """Reads one host. Knows file digests from one pass to the next, in `state_dir` or in memory."""
 
     def __init__(
-        self, settings: HostSettings, fleet: str, state_dir: Path | None, connection: Connection | None = None
+        self,
+        settings: HostSettings,
+        fleet: str,
+        state_dir: Path | None,
+        connection: Connection | None = None,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
         self._settings = settings
         self._fleet = fleet
+        self._clock = clock or MachineClock()
         self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
 
     async def observe(self, question: Question) -> Host:
         """The host as it is. A domain of ours that should run and is missing or rebooting is looked for again."""
         host = await self._look(question)
         if any(_deserves_a_second_look(guest) for guest in host.guests.values()):
-            await asyncio.sleep(_SECOND_LOOK_SECONDS)
+            await self._clock.sleep(_SECOND_LOOK_SECONDS)
             host = await self._look(question)
         return host
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.units import Unfit, size_kib
 from reconciler.simulated.hand import Hand
@@ -142,14 +143,19 @@ def destroy_command(target: _Target, name: str) -> None:
 
 
 @sim_group.command("reboot")
+@click.argument("name", required=False)
 @click.pass_obj
-def reboot_command(target: _Target) -> None:
-    """Reboot the host.
+def reboot_command(target: _Target, name: str | None) -> None:
+    """Reboot the host, or the guest of one domain.
 
-    All domains are gone at once; those it autostarts start again.
+    Of a host all domains are gone at once; those it autostarts start again. A guest is between two lives for a moment;
+    its on_reboot says what becomes of the domain.
     """
-    target.open().reboot()
-    click.echo(f"Rebooted {target.host}.", err=True)
+    if name is None:
+        target.open().reboot()
+    else:
+        target.open().reboot_guest(name)
+    click.echo(f"Rebooted {target.host if name is None else address_of(target.host, name)}.", err=True)
 
 
 @sim_group.command("crash")

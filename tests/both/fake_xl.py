@@ -1,0 +1,189 @@
+"""An `xl` whose domains live in a file beside it and do what Xen's do. Run as a program of its own.
+
+Domains are `domains.json`: what `xl list` shows of each, and how its guest behaves. A person's hand changes the file.
+"""
+
+import fcntl
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Domain = dict[str, Any]
+Domains = list[Domain]
+
+HERE = Path(__file__).parent
+FILE = HERE / "domains.json"
+TOTAL_MIB = 4096
+HEAD = "Name                 ID   Mem VCPUs\tState\tTime(s)   UUID   Reason-Code\tSecurity Label\n"
+DOM0 = "Domain-0 0 384 2 r----- 308.9 00000000-0000-0000-0000-000000000000 - -\n"
+
+
+def daemons() -> int:
+    """What `ps` shows: a process for each domain, also for one that is between two lives."""
+    for one in json.loads(FILE.read_text()):
+        print(f"xl create /etc/xen/{one['name']}.cfg")
+    return 0
+
+
+def main(command: str, *arguments: str) -> int:
+    if command == "daemons":
+        return daemons()
+    with (HERE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stored = json.loads(FILE.read_text()) if FILE.exists() else []
+        rebooting = [one for one in stored if one.get("back_at", 0) > time.time()]
+        domains = [one for one in stored if one not in rebooting]
+        for one in domains:
+            if one.pop("back_at", None) is not None:  # its daemon has created it again
+                one["domid"] = next_domid(stored)
+        status = COMMANDS[command](domains, *arguments)
+        new = FILE.with_suffix(".new")
+        new.write_text(json.dumps([*domains, *rebooting]))
+        new.replace(FILE)
+        return status
+
+
+def fail(reason: str) -> int:
+    sys.stderr.write(f"libxl: error: libxl_fake.c:1:fake: {reason}" + "\n")
+    return 1
+
+
+def next_domid(domains: Domains) -> int:
+    return max((one["domid"] for one in domains), default=0) + 1
+
+
+def found(domains: Domains, domid: str) -> Domain:
+    return next(domain for domain in domains if domain["domid"] == int(domid))
+
+
+def list_(domains: Domains, how: str, domid: str = "") -> int:
+    if how == "-v":
+        rows = (
+            f"{one['name']} {one['domid']} {one['mib']} {one['vcpus']} {one['state']} 8.0 {one['uuid']} - -\n"
+            for one in domains
+        )
+        print(HEAD + DOM0 + "".join(rows), end="")
+    else:
+        asked = [one for one in domains if domid in ("", str(one["domid"]))]
+        print(json.dumps([{"domid": one["domid"], "config": one["config"]} for one in asked], indent=4))
+    return 0
+
+
+def info(domains: Domains) -> int:
+    held = sum(one["mib"] for one in domains)
+    lines = ("nr_cpus : 8", f"total_memory : {TOTAL_MIB}", f"free_memory : {TOTAL_MIB - 128 - held}")
+    print("\n".join((*lines, "xen_version : 4.17.7", "xen_scheduler : credit2", "xen_commandline : dom0_mem=384M")))
+    return 0
+
+
+def create(domains: Domains, file: str) -> int:
+    said: dict[str, Any] = {}
+    exec(Path(file).read_text(), {}, said)  # what we write is Python as well
+    if any(one["name"] == said["name"] for one in domains):
+        return fail(f"domain {said['name']} already exists")
+    built = {
+        "max_vcpus": said.get("maxvcpus", said["vcpus"]),
+        "avail_vcpus": list(range(said["vcpus"])),
+        "max_memkb": said.get("maxmem", said["memory"]) * 1024,
+        "target_memkb": said["memory"] * 1024,
+        "kernel": said["kernel"],
+        "type.pv": {},
+    }
+    created = {"type": "pv", "name": said["name"], "uuid": said["uuid"]}
+    config = {
+        "c_info": created,
+        "b_info": built,
+        "disks": [disk(spec) for spec in said.get("disk", [])],
+        "nics": [nic(spec) for spec in said.get("vif", [])],
+        **{key: said[key] for key in said if key.startswith("on_")},
+    }
+    domains.append(
+        {**{key: said[key] for key in ("name", "uuid", "vcpus")}, "domid": next_domid(domains), "mib": said["memory"]}
+        | {"state": "-b----", "config": config, "behaviour": {}}
+    )
+    return 0
+
+
+def disk(spec: str) -> Domain:
+    said = dict(part.partition("=")[::2] for part in spec.split(","))
+    writable = int(said.get("access", "rw") == "rw")
+    return {"pdev_path": said["target"], "vdev": said["vdev"], "format": said["format"], "readwrite": writable}
+
+
+def nic(spec: str) -> Domain:
+    said = dict(part.partition("=")[::2] for part in spec.split(","))
+    bridge = {"bridge": said["bridge"]} if "bridge" in said else {}
+    return {"devid": int(said.get("devid", 0)), "mac": said["mac"], "nictype": "vif", **bridge}
+
+
+def shutdown(domains: Domains, _force: str, domid: str) -> int:
+    one = found(domains, domid)
+    if one["behaviour"].get("shutdown") != "ignore" and one["state"] != "--p---":
+        domains.remove(one)
+    return 0
+
+
+def destroy(domains: Domains, domid: str) -> int:
+    domains.remove(found(domains, domid))
+    return 0
+
+
+def mem_set(domains: Domains, domid: str, text: str) -> int:
+    one, mib = found(domains, domid), int(text.removesuffix("m"))
+    built = one["config"]["b_info"]
+    if mib * 1024 > built["max_memkb"]:
+        return fail(f"memory_dynamic_max must be less than {built['max_memkb']}")
+    built["target_memkb"] = mib * 1024
+    match one["behaviour"].get("balloon"):
+        case "refuse":
+            pass
+        case "almost":
+            one["mib"] = mib + 1 if mib < one["mib"] else mib - 1
+        case _:
+            one["mib"] = mib
+    return 0
+
+
+def vcpu_set(domains: Domains, _ignore: str, domid: str, count: str) -> int:
+    one = found(domains, domid)
+    if int(count) > one["config"]["b_info"]["max_vcpus"]:
+        return fail("too many vcpus")
+    one["config"]["b_info"]["avail_vcpus"] = list(range(int(count)))
+    one["vcpus"] = int(count)
+    return 0
+
+
+def block_attach(domains: Domains, domid: str, spec: str) -> int:
+    found(domains, domid)["config"]["disks"].append(disk(spec))
+    return 0
+
+
+def network_attach(domains: Domains, domid: str, *parts: str) -> int:
+    found(domains, domid)["config"]["nics"].append(nic(",".join(parts)))
+    return 0
+
+
+def network_detach(domains: Domains, domid: str, devid: str) -> int:
+    config = found(domains, domid)["config"]
+    config["nics"] = [one for one in config["nics"] if one["devid"] != int(devid)]
+    return 0
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "list": list_,
+    "info": info,
+    "create": create,
+    "shutdown": shutdown,
+    "destroy": destroy,
+    "mem-set": mem_set,
+    "vcpu-set": vcpu_set,
+    "block-attach": block_attach,
+    "network-attach": network_attach,
+    "network-detach": network_detach,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

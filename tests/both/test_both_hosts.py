@@ -1,0 +1,200 @@
+"""One table of cases, run against a dom0 with a fake xl and against the simulated host: same steps in, same states out.
+
+A case says what a person or a guest did to hosts on which `web` runs (and `db`, where it is named), which steps are
+carried out then, and in which power states the domains are afterwards. What differs between the two hosts fails, also
+where the case says nothing about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.host import Power
+from reconciler.plan.steps import (
+    AttachDisk,
+    AttachVif,
+    DetachVif,
+    PromoteConfig,
+    SetMemory,
+    SetVcpus,
+    Shutdown,
+    Start,
+    Step,
+    WriteConfig,
+)
+from tests.both.sides import MIB_KIB, Outcome, Side, make_domain, make_sides, outcome_of, started
+
+pytestmark = pytest.mark.anyio
+
+ByHand = Callable[[Side], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`steps` are given the definitions of web and db as they run; `fails` says whether they are to be refused."""
+
+    steps: Callable[[Domain, Domain], tuple[Step, ...]]
+    ends: Mapping[str, Power] = field(default_factory=lambda: {"web": Power.RUNNING})
+    by_hand: tuple[ByHand, ...] = ()
+    fails: bool = False
+    with_db: bool = False
+    before: Callable[[Domain], Domain] = lambda web: web  # another web than the usual one
+
+
+def power(name: str, state: Power) -> ByHand:
+    return lambda side: side.set_power(name, state)
+
+
+def guest(name: str, **behaviour: str) -> ByHand:
+    def set_it(side: Side) -> None:
+        for key, value in behaviour.items():
+            side.set_guest(name, key, value)
+
+    return set_it
+
+
+def reboots(name: str) -> ByHand:
+    return lambda side: side.reboot_guest(name)
+
+
+def memory(web: Domain, mib: int) -> SetMemory:
+    return SetMemory(domain=web.name, uuid=web.uuid, before_kib=web.memory_kib, memory_kib=mib * MIB_KIB)
+
+
+def shutdown(web: Domain, on_timeout: Literal["fail", "destroy"] = "fail") -> Shutdown:
+    return Shutdown(domain=web.name, uuid=web.uuid, timeout_seconds=60, on_timeout=on_timeout)
+
+
+def reading(domain: Domain, other: Domain, access: Literal["ro", "rw"]) -> AttachDisk:
+    """The disk of the other domain, attached as well."""
+    disk = replace(other.disks[0], vdev="xvdb", devid=51728, access=access, size_bytes=None)
+    return AttachDisk(domain=domain.name, uuid=domain.uuid, disk=disk)
+
+
+def only_reading(web: Domain) -> Domain:
+    return replace(web, disks=tuple(replace(disk, access="ro") for disk in web.disks))
+
+
+VIF = Vif(devid=1, mac="00:16:3e:00:00:77", bridge="xenbr0")
+GONE = {"web": Power.ABSENT}
+CASES: dict[str, Case] = {
+    "memory grows": Case(lambda web, db: (memory(web, 256),)),
+    "memory grows by 1 MiB": Case(lambda web, db: (memory(web, 129),)),
+    "memory shrinks": Case(lambda web, db: (memory(web, 96),)),
+    "memory above maxmem is refused": Case(lambda web, db: (memory(web, 513),), fails=True),
+    "memory a little above maxmem is refused": Case(
+        lambda web, db: (memory(web, 129),), fails=True, before=lambda web: replace(web, maxmem_kib=web.memory_kib)
+    ),
+    "a balloon that stays 1 MiB short is there": Case(
+        lambda web, db: (memory(web, 256),), by_hand=(guest("web", balloon="almost"),)
+    ),
+    "a balloon that refuses fails": Case(
+        lambda web, db: (memory(web, 256),), by_hand=(guest("web", balloon="refuse"),), fails=True
+    ),
+    "vcpus": Case(lambda web, db: (SetVcpus(domain="web", uuid=web.uuid, vcpus=3),)),
+    "vcpus above maxvcpus are refused": Case(
+        lambda web, db: (SetVcpus(domain="web", uuid=web.uuid, vcpus=5),), fails=True
+    ),
+    "an interface comes": Case(lambda web, db: (AttachVif(domain="web", uuid=web.uuid, vif=VIF),)),
+    "an interface comes and goes": Case(
+        lambda web, db: (
+            AttachVif(domain="web", uuid=web.uuid, vif=VIF),
+            DetachVif(domain="web", uuid=web.uuid, vif=VIF),
+        )
+    ),
+    "an interface that is not there goes": Case(lambda web, db: (DetachVif(domain="web", uuid=web.uuid, vif=VIF),)),
+    "a disk that another domain writes to is not attached": Case(
+        lambda web, db: (reading(web, db, "ro"),), fails=True, with_db=True, ends={"web": Power.RUNNING}
+    ),
+    "a disk that another domain only reads is read by a second one": Case(
+        lambda web, db: (reading(db, web, "ro"),), with_db=True, before=only_reading
+    ),
+    "a disk that another domain only reads is not written to": Case(
+        lambda web, db: (reading(db, web, "rw"),), with_db=True, before=only_reading, fails=True
+    ),
+    "a guest that obeys goes down": Case(lambda web, db: (shutdown(web),), ends=GONE),
+    "a guest that is gone already": Case(lambda web, db: (shutdown(web), shutdown(web)), ends=GONE),
+    "a guest that ignores it stays": Case(
+        lambda web, db: (shutdown(web),), by_hand=(guest("web", shutdown="ignore"),), fails=True
+    ),
+    "a guest that ignores it loses its plug": Case(
+        lambda web, db: (shutdown(web, "destroy"),), by_hand=(guest("web", shutdown="ignore"),), ends=GONE
+    ),
+    "a paused guest cannot react": Case(
+        lambda web, db: (shutdown(web),),
+        by_hand=(power("web", Power.PAUSED),),
+        fails=True,
+        ends={"web": Power.PAUSED},
+    ),
+    "a crashed domain is cleared away": Case(
+        lambda web, db: (shutdown(web),), by_hand=(power("web", Power.CRASHED),), ends=GONE
+    ),
+    "a domain that shut itself down is cleared away": Case(
+        lambda web, db: (shutdown(web),), by_hand=(power("web", Power.SHUTDOWN),), ends=GONE
+    ),
+    "a guest between two lives goes down when it is back": Case(
+        lambda web, db: (shutdown(web),), by_hand=(reboots("web"),), ends=GONE
+    ),
+    "what runs is not started twice": Case(lambda web, db: (Start(definition=web),)),
+    "what is paused runs already": Case(
+        lambda web, db: (Start(definition=web),), by_hand=(power("web", Power.PAUSED),), ends={"web": Power.PAUSED}
+    ),
+    "what is left of a domain holds its name": Case(
+        lambda web, db: (Start(definition=web),),
+        by_hand=(power("web", Power.CRASHED),),
+        fails=True,
+        ends={"web": Power.CRASHED},
+    ),
+    "a restart from a candidate": Case(
+        lambda web, db: (
+            WriteConfig(definition=replace(web, cmdline="quiet"), candidate=True),
+            shutdown(web),
+            Start(definition=replace(web, cmdline="quiet"), candidate=True),
+            PromoteConfig(domain="web"),
+        )
+    ),
+    "another definition that runs is not taken for the candidate": Case(
+        lambda web, db: (
+            WriteConfig(definition=replace(web, cmdline="quiet"), candidate=True),
+            Start(definition=replace(web, cmdline="quiet"), candidate=True),
+        ),
+        fails=True,
+    ),
+    "a disk that is not there": Case(
+        lambda web, db: (
+            AttachDisk(
+                domain="web",
+                uuid=web.uuid,
+                disk=Disk(vdev="xvdb", devid=51728, kind="file", target=web.disks[0].target + ".none"),
+            ),
+        ),
+        fails=True,
+    ),
+}
+
+
+@pytest.mark.parametrize("title", CASES)
+async def test_both_hosts(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = CASES[title]
+    sides = make_sides(tmp_path, monkeypatch)
+    outcomes = [await _play(case, side) for side in sides]
+    for outcome in outcomes:
+        assert outcome.failed is case.fails, outcome.why
+        assert {name: outcome.guests[name][0] for name in case.ends} == dict(case.ends)
+    assert outcomes[0].guests == outcomes[1].guests
+
+
+async def _play(case: Case, side: Side) -> Outcome:
+    web, db = (make_domain(side.settings, name, number) for number, name in enumerate(("web", "db"), 1))
+    web = case.before(web)
+    prepared = await outcome_of(side, (*started(web), *(started(db) if case.with_db else ())))
+    assert not prepared.failed, prepared.why
+    for act in case.by_hand:
+        act(side)
+    return await outcome_of(side, case.steps(web, db))
