@@ -58,14 +58,6 @@ class Brake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GitTrust:
-    """Which commits `watch` accepts: any, or only those whose head is signed by one of `allowed_signers` (a file)."""
-
-    require_signed: Literal["none", "head"] = "none"
-    allowed_signers: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredHost:
     settings: HostSettings
     domains: Mapping[str, Domain]
@@ -82,7 +74,6 @@ class Desired:
     fleet: str
     hosts: Mapping[str, DesiredHost]
     brake: Brake = Brake()
-    git: GitTrust = GitTrust()
     frozen: frozenset[str] = frozenset()
     prune: bool = True
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why

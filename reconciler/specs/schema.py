@@ -310,7 +310,7 @@ class BrakeSpec(Spec):
 class GitSpec(Spec):
     """Which commits `watch` accepts."""
 
-    require_signed: Literal["none", "head"] = "none"
+    require_signed: Literal["none", "head", "all"] = "none"
     allowed_signers: Word | None = None
 
 

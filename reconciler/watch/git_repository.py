@@ -6,12 +6,14 @@ and of signatures only ssh's, by the keys that it is given.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reconciler.model.diagnostics import Diagnostic, Kind
@@ -25,6 +27,8 @@ _CAUTIOUS = {
     "fetch.recurseSubmodules": "false",
     "core.autocrlf": "false",  # kernels are bytes
     "gc.autoDetach": "false",  # nothing goes on in here once git has returned
+    "core.fsync": "loose-object,pack,pack-metadata,reference",  # what is in force has to outlive a power cut
+    "fetch.unpackLimit": "1",  # one file to sync, not one for each object
     "gpg.program": "false",  # an OpenPGP signature is judged by a keyring that nobody named
     "gpg.x509.program": "false",
     "log.showSignature": "false",  # what we ask for is all that we read
@@ -55,9 +59,10 @@ class Repository:
 
     def fetch(self) -> str:
         """The commit at the head of the branch, with its history brought here."""
-        if not (self._folder / "HEAD").exists():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._run("init", "--quiet", "--bare", "--template=", ".")
+        with self._perhaps_alone():
+            return self._fetch()
+
+    def _fetch(self) -> str:
         refs = f"+refs/heads/{self._branch}:{_FETCHED}"
         options = ("--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head")
         if not self._stopped:
@@ -66,9 +71,50 @@ class Repository:
             raise GitError(self.problem(_ENDED))
         return self._run("rev-parse", "--verify", f"{_FETCHED}^{{commit}}")
 
+    @contextmanager
+    def _perhaps_alone(self) -> Iterator[None]:
+        """With a repository to fetch into. Another process may fetch as well; git's own locks keep the two apart.
+
+        Who is alone knows that a lock is what a git that was killed left behind. Git would heed it for ever.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._folder.with_name("fetch.lock").open("a") as lock:
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._clear_remains()
+            if not self._is_whole():
+                self._run("init", "--quiet", "--bare", "--template=", ".")
+            yield
+
+    def _clear_remains(self) -> None:
+        """Remove what a git that was killed, or a power cut, left: locks, and a repository that was being made."""
+        if not self._is_whole():
+            shutil.rmtree(self._folder)
+            self._folder.mkdir()
+        for pattern in ("*.lock", "refs/**/*.lock", "objects/*.lock", "objects/info/**/*.lock"):
+            for lock in self._folder.glob(pattern):
+                if lock != self._lock_of(_IN_FORCE):
+                    lock.unlink(missing_ok=True)
+
+    def _is_whole(self) -> bool:
+        return all(_has_content(self._folder / name) for name in ("HEAD", "config"))
+
+    def _lock_of(self, ref: str) -> Path:
+        return self._folder / f"{ref}.lock"
+
     def keep(self, commit: str) -> None:
-        """Never drop this commit, also when the branch moves away from it."""
+        """Never drop this commit, also when the branch moves away from it. For one at a time."""
+        self._lock_of(_IN_FORCE).unlink(missing_ok=True)
         self._run("update-ref", _IN_FORCE, commit)
+
+    def kept(self) -> str | None:
+        """The commit that was last kept; None when there is none, or nothing that could be one."""
+        found = self._try("rev-parse", "--verify", "--quiet", f"{_IN_FORCE}^{{commit}}")
+        return found.stdout.decode(errors="replace").strip() or None if found.returncode == 0 else None
+
+    def commits(self, since: str, head: str) -> list[str]:
+        """All that a head has and an older one has not, oldest first, with what merges brought in."""
+        return self._run("rev-list", "--reverse", "--topo-order", head, f"^{since}").split()
 
     def is_ancestor(self, older: str, newer: str) -> bool:
         """Whether `newer` goes on from `older`."""
@@ -91,6 +137,7 @@ class Repository:
         if self._try("cat-file", "-t", tree).stdout.strip() != b"tree":
             return False
         index = {"GIT_INDEX_FILE": str(folder.with_name(f"{folder.name}.index"))}
+        Path(f"{index['GIT_INDEX_FILE']}.lock").unlink(missing_ok=True)  # of a git that was killed
         try:
             self._run("read-tree", tree, environment=index)
             self._run(f"--work-tree={folder}", "checkout-index", "--all", environment=index)
@@ -163,6 +210,13 @@ class Repository:
             hint=without_password(f"try the same by hand: git ls-remote {self._url} {self._branch}"),
             transient=True,
         )
+
+
+def _has_content(file: Path) -> bool:
+    try:
+        return file.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

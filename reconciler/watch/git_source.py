@@ -15,31 +15,19 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
-from reconciler.specs.files import Content, TreeRoot
-from reconciler.specs.schema import TreeSpec
-from reconciler.specs.schema_errors import validate
-from reconciler.specs.toml import TomlError, parse_toml
-from reconciler.specs.tree import TREE_FILE
+from reconciler.state_dir.files import make_folder, replace_file
 from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
 from reconciler.watch.source import Specs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How the next commit is judged. `signers` is the text of an allowed signers file; see ssh-keygen(1)."""
-
-    require_signed: Literal["none", "head"] = "none"
-    signers: str | None = None
+from reconciler.watch.trust import Judge, Rules, UnreadableRulesError, rules_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +65,7 @@ class GitSource:
         self._folder = state_dir / "git" / identity
         self._accepted_file = self._folder / "accepted.json"
         self._repository = Repository(self._folder / "repository.git", url, branch)
+        self._judge = Judge(self._repository, self._folder)
         self._path = path
         self._first = first
         self._cache = TreeCache()
@@ -175,14 +164,31 @@ class GitSource:
         """A head of the branch, accepted; raises GitError when it is refused."""
         if accepted is not None and head == accepted.commit:
             return accepted
-        before = accepted.rules if accepted is not None else None
+        if accepted is None:
+            return self._accept(self._first_one(head))
         signer = self._check(head, accepted)
+        rules = self._rules_after(self._lay_out(head), accepted.rules)
+        return self._accept(Accepted(commit=head, signer=signer, rules=rules))
+
+    def _accept(self, accepted: Accepted) -> Accepted:
+        """Have a commit in force from now on, also after a power cut."""
+        self._repository.keep(accepted.commit)
+        replace_file(self._accepted_file, _ACCEPTED.dump_json(accepted), durable=True)
+        self._drop_trees_but(accepted.commit)
+        return accepted
+
+    def _first_one(self, head: str) -> Accepted:
+        """The first commit that is accepted here. Both the command line and its own table have to let it pass."""
+        signer = self._judge.judge(head, None, self._first)
         root = self._lay_out(head)
-        newer = Accepted(commit=head, signer=signer, rules=self._rules_in(root, before))
-        self._repository.keep(head)
-        _replace(self._accepted_file, _ACCEPTED.dump_json(newer))
         self._drop_trees_but(head)
-        return newer
+        try:
+            rules = rules_in(root, self._first.signers)
+        except UnreadableRulesError as error:
+            raise GitError(_unreadable(head, str(error))) from None
+        if rules is not None:
+            signer = self._judge.judge(head, None, rules) or signer
+        return Accepted(commit=head, signer=signer, rules=rules)
 
     def _is_acceptable(self, head: str) -> bool:
         """Whether it is news, and would be accepted."""
@@ -193,60 +199,41 @@ class GitSource:
                 return True
         return False
 
-    def _check(self, head: str, accepted: Accepted | None) -> str | None:
+    def _check(self, head: str, accepted: Accepted) -> str | None:
         """Who signed it, if that was asked; raises GitError when it is refused."""
-        if accepted is not None and not self._repository.is_ancestor(accepted.commit, head):
+        if not self._repository.is_ancestor(accepted.commit, head):
             raise GitError(_rewound(head, accepted.commit, self._folder))
-        rules = accepted.rules if accepted is not None else None
-        return self._judge(head, rules or self._first)
+        return self._judge.judge(head, accepted.commit, accepted.rules or self._first)
 
-    def _judge(self, commit: str, rules: Rules) -> str | None:
-        """Who signed a commit, if that was asked; raises GitError when the rules refuse the commit."""
-        if rules.require_signed == "none":
-            return None
-        if rules.signers is None:
-            raise GitError(_no_signers(commit, self._folder))
-        signers = self._folder / "allowed-signers"
-        _replace(signers, rules.signers.encode())
-        signer = self._repository.signer(commit, signers)
-        if signer is None:
-            raise GitError(_unsigned(commit))
-        return signer
-
-    def _rules_in(self, root: Path, before: Rules | None) -> Rules | None:
-        """The rules that a commit sets for the next one: its `[git]` table; None without one.
-
-        A table that cannot be read changes nothing; neither does one that asks for signatures and names no signers
-        replace those that are known.
-        """
-        tree = TreeRoot(str(root))
-        if not (root / TREE_FILE).exists():
-            return None
-        content = tree.read_spec(TREE_FILE, is_link=True)
-        if not isinstance(content, Content):
-            return before
+    def _rules_after(self, root: Path, before: Rules | None) -> Rules | None:
+        """The rules that an accepted commit sets. A table that cannot be read changes nothing."""
         try:
-            table = parse_toml(content.text)
-        except TomlError:
+            return rules_in(root, (before or self._first).signers or self._first.signers)
+        except UnreadableRulesError:
             return before
-        if "git" not in table:
-            return None
-        settings, _ = validate(TreeSpec, table)
-        if settings is None:
-            return before
-        named = settings.git.allowed_signers
-        signers = (
-            _signers_of(tree, named) if named is not None else (before or self._first).signers or self._first.signers
-        )
-        return Rules(require_signed=settings.git.require_signed, signers=signers)
 
     def _last_accepted(self) -> Accepted | None:
-        with suppress(FileNotFoundError):
-            try:
-                return _ACCEPTED.validate_json(self._accepted_file.read_bytes())
-            except ValidationError:
+        try:
+            return _ACCEPTED.validate_json(self._accepted_file.read_bytes())
+        except FileNotFoundError:
+            return self._remembered()
+        except ValidationError:  # a power cut, with a version that did not sync it; a bad disk
+            accepted = self._remembered()
+            if accepted is None:
                 raise GitError(_forgotten(self._folder)) from None
-        return None
+            return accepted
+
+    def _remembered(self) -> Accepted | None:
+        """The last accepted commit as the repository knows it, with the rules that it sets; None: there is none."""
+        commit = self._repository.kept()
+        if commit is None:
+            return None
+        try:
+            rules = rules_in(self._lay_out(commit), self._first.signers)
+        except UnreadableRulesError:  # those of the commit before it hold, and nobody knows them any more
+            raise GitError(_forgotten(self._folder)) from None
+        signer = self._judge.signer(commit, rules.signers) if rules is not None and rules.signers else None
+        return self._accept(Accepted(commit=commit, signer=signer, rules=rules))
 
     def _lay_out(self, commit: str) -> Path:
         """The folder with the files of a commit, appearing whole or not at all.
@@ -275,7 +262,7 @@ class GitSource:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Two watches that share a state directory take turns."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         with (self._folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -285,28 +272,6 @@ def _heed(fetching: asyncio.Task[str]) -> None:
     """Nobody may wait any more for how it ends; asyncio would complain of an error that nobody saw."""
     if not fetching.cancelled():
         fetching.exception()
-
-
-def read_signers(path: Path) -> str:
-    """The text of an allowed signers file; raises OSError or UnicodeDecodeError."""
-    return path.read_text(encoding="utf-8")
-
-
-def _signers_of(tree: TreeRoot, named: str) -> str | None:
-    """The text of the file that a `[git]` table names: of the tree, or of this machine when its path is absolute."""
-    if not named.startswith("/"):
-        content = tree.read_spec(named, is_link=True)
-        return content.text if isinstance(content, Content) else None
-    try:
-        return read_signers(Path(named))
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_bytes(content)
-    draft.replace(path)
 
 
 def _refused(summary: str, detail: str, hint: str) -> Diagnostic:
@@ -325,27 +290,19 @@ def _rewound(head: str, accepted: str, folder: Path) -> Diagnostic:
     )
 
 
-def _unsigned(commit: str) -> Diagnostic:
-    return _refused(
-        "the commit is not signed by an allowed signer",
-        f"Commit {commit[:12]} has to be signed with the ssh key of an allowed signer.",
-        "sign a commit on top of it: git commit -S --allow-empty (with gpg.format = ssh)",
-    )
-
-
-def _no_signers(commit: str, folder: Path) -> Diagnostic:
-    return _refused(
-        "nobody is allowed to sign",
-        f"Commit {commit[:12]} has to be signed, and the allowed signers file that is named cannot be read.",
-        f"start again by the rules of the command line: stop watch, remove {folder}, give --allowed-signers",
-    )
-
-
 def _no_folder(commit: str, path: str) -> Diagnostic:
     return _refused(
         "the commit has no specs",
         f"In commit {commit[:12]} there is no folder {path}.",
         "name the folder of the specs in the repository with --path",
+    )
+
+
+def _unreadable(commit: str, why: str) -> Diagnostic:
+    return _refused(
+        "the rules of the first commit cannot be read",
+        f"Commit {commit[:12]} would be the first one, and nobody can tell whether it has to be signed: {why}",
+        "put a commit on top of it that mends reconciler.toml",
     )
 
 

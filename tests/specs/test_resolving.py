@@ -148,10 +148,7 @@ def test_what_host_toml_allows_is_passed_on(tree: Path, domain: Resolve) -> None
 
 
 def test_settings_of_a_host_and_of_the_tree(tree: Path) -> None:
-    (tree / "reconciler.toml").write_text(
-        'fleet = "f"\n[brake]\nmax_destroy = 3\nmax_restart = "50%"\n[git]\n'
-        'require_signed = "head"\nallowed_signers = "keys"\n'
-    )
+    (tree / "reconciler.toml").write_text('fleet = "f"\n[brake]\nmax_destroy = 3\nmax_restart = "50%"\n')
     (tree / "alpha/host.toml").write_text(
         'toolstack = "xl"\nconnect = "ssh://root@dom0:2222"\nconfig_dir = "/usr/pkg/etc/xen"\nkeep_free = "1GiB"\n'
         'disk_roots = ["/srv/", "vg0"]\nparallel = 2\n[simulated]\nmemory = "4GiB"\nlatency = "20ms"\n'
@@ -159,7 +156,6 @@ def test_settings_of_a_host_and_of_the_tree(tree: Path) -> None:
     desired = read_tree(tree).desired
     settings = desired.hosts["alpha"].settings
     assert (desired.fleet, desired.brake.max_destroy, desired.brake.max_restart) == ("f", 3, 0.5)
-    assert (desired.git.require_signed, desired.git.allowed_signers) == ("head", "keys")
     assert settings.kernel_roots == ("/", "/boot", "/usr/pkg/etc/xen")
     assert settings.disk_roots == ("/srv", "/dev/vg0")
     assert (settings.keep_free_kib, settings.parallel, settings.connect) == (1 << 20, 2, "ssh://root@dom0:2222")

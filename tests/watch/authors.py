@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reconciler.watch.git_source import GitSource, Rules
+from reconciler.watch.git_source import GitSource
 from reconciler.watch.loop import Watcher
+from reconciler.watch.trust import Rules
 from tests.transcript import write_files
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class Author:
         self.signers = f"ada@example.org {public}"
 
     def run(self, *arguments: str, cwd: Path | None = None) -> str:
-        settings = [part for key, value in IDENTITY.items() for part in ("-c", f"{key}={value}")]
+        own = {"gpg.format": "ssh", "user.signingkey": str(self.key)}
+        settings = [part for key, value in {**IDENTITY, **own}.items() for part in ("-c", f"{key}={value}")]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
         done = subprocess.run(
             ["git", *settings, *arguments],
@@ -54,10 +56,26 @@ class Author:
 
     def push(self, files: dict[str, str] | None = None, *, sign: bool = False) -> str:
         """Commit all there is, with these files written first; the new commit."""
+        self.commit(files, sign=sign)
+        return self.publish()
+
+    def commit(self, files: dict[str, str] | None = None, *, sign: bool = False) -> str:
         write_files(files or {}, self.work)
         self.run("add", "--all")
-        key = ("-c", "gpg.format=ssh", "-c", f"user.signingkey={self.key}")
-        self.run(*key, "commit", "--quiet", "--allow-empty", "-m", "work", *(["-S"] if sign else []))
+        self.run("commit", "--quiet", "--allow-empty", "-m", "work", *(["-S"] if sign else []))
+        return self.run("rev-parse", "HEAD")
+
+    def merge_of(self, files: dict[str, str], *, sign_side: bool, sign: bool) -> str:
+        """Commit on a side branch, and merge that; the merge."""
+        self.run("checkout", "--quiet", "-b", "side")
+        self.commit(files, sign=sign_side)
+        self.run("checkout", "--quiet", self.branch)
+        self.commit(sign=True)
+        self.run("merge", "--quiet", "--no-ff", "-m", "merge", *(["-S"] if sign else []), "side")
+        self.run("branch", "--quiet", "-D", "side")
+        return self.run("rev-parse", "HEAD")
+
+    def publish(self) -> str:
         self.run("push", "--quiet", "--force", "origin", self.branch)
         return self.run("rev-parse", "HEAD")
 

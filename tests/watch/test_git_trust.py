@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.apply.history import History
-from reconciler.watch.git_source import GitSource, Rules
+from reconciler.watch.git_source import GitSource
+from reconciler.watch.trust import Rules
 from tests.watch.authors import Author, follow, signed_only, summaries
 from tests.watch.conftest import TREE, World, look
 
@@ -50,7 +51,7 @@ def test_an_unsigned_commit_is_refused_and_a_signed_one_is_not(world: World, aut
 def test_a_commit_is_judged_by_the_rules_of_the_one_before(world: World, author: Author) -> None:
     signers = {"specs/signers": author.signers}
     strict = '[git]\nrequire_signed = "head"\nallowed_signers = "signers"\n'
-    first = author.push({**TREE, **signers, "specs/reconciler.toml": strict})
+    first = author.push({**TREE, **signers, "specs/reconciler.toml": strict}, sign=True)
     watcher = follow(world, author)  # the command line asks for nothing
     assert look(watcher).commit == first
     lax = {"specs/reconciler.toml": '[git]\nrequire_signed = "none"\n'}
@@ -76,21 +77,24 @@ def test_a_foreign_key_and_foreign_rules_count_for_nothing(world: World, author:
 
 def test_signers_that_cannot_be_read_let_nobody_in(world: World, author: Author) -> None:
     strict = '[git]\nrequire_signed = "head"\nallowed_signers = "../../../../signers"\n'
-    first = author.push({**TREE, "specs/reconciler.toml": strict}, sign=True)
+    first = author.push(TREE, sign=True)
     watcher = follow(world, author, rules=signed_only(author))
     look(watcher)
+    closed = author.push({"specs/reconciler.toml": strict}, sign=True)
+    assert look(watcher).commit == closed
     author.push(sign=True)
-    assert look(watcher).commit == first
+    assert look(watcher).commit == closed != first
     assert summaries(world) == ["nobody is allowed to sign"]
 
 
-def test_a_damaged_memory_of_the_last_commit_is_no_reason_to_trust_the_next(world: World, author: Author) -> None:
-    author.push(TREE)
-    look(follow(world, author))
-    (file,) = world.state_dir.glob("git/*/accepted.json")
-    file.write_text("{")
-    assert look(follow(world, author)).plan is None
-    assert summaries(world) == ["the last accepted commit is not known"]
+def test_signers_of_the_first_commit_that_cannot_be_read_let_nobody_in_either(world: World, author: Author) -> None:
+    strict = '[git]\nrequire_signed = "head"\nallowed_signers = "nowhere"\n'
+    author.push({**TREE, "specs/reconciler.toml": strict}, sign=True)
+    watcher = follow(world, author, rules=signed_only(author))
+    assert look(watcher).plan is None
+    assert summaries(world) == ["nobody is allowed to sign"]
+    mended = author.push({"specs/nowhere": author.signers}, sign=True)
+    assert look(watcher).commit == mended
 
 
 def test_the_rules_are_kept_with_the_commit(world: World, author: Author) -> None:

@@ -19,10 +19,10 @@ from reconciler.model.diagnostics import world_error
 from reconciler.model.units import Unfit, duration_seconds
 
 if TYPE_CHECKING:
-    from reconciler.watch.git_source import Rules
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.source import Source
+    from reconciler.watch.trust import Rules, Signed
 
 _INTERRUPTED = 130
 _SHORTEST_INTERVAL_SECONDS = 1.0
@@ -57,10 +57,10 @@ def _interval(context: click.Context, parameter: click.Parameter, text: str) -> 
 )
 @click.option(
     "--require-signed",
-    type=click.Choice(["none", "head"]),
+    type=click.Choice(["none", "head", "all"]),
     default="none",
     show_default=True,
-    help="With --git: whether the first commit has to be signed; a [git] table in reconciler.toml decides later ones.",
+    help="With --git: what has to be signed, until a [git] table in an accepted commit says it.",
 )
 @click.option(
     "--allowed-signers",
@@ -81,7 +81,7 @@ def watch(
     detect_only: bool,
     listen: str | None,
     token_file: Path | None,
-    require_signed: str,
+    require_signed: Signed,
     allowed_signers: Path | None,
     log_format: str,
 ) -> int:
@@ -132,7 +132,7 @@ def _check_together(
     url: str | None,
     branch: str,
     path: str,
-    require_signed: str,
+    require_signed: Signed,
     allowed_signers: Path | None,
     listen: str | None,
     token_file: Path | None,
@@ -150,8 +150,8 @@ def _check_together(
         raise click.UsageError(f"--branch: {branch!r} is no name that git allows for a branch.")
     if url is None and (path or branch != "main" or require_signed != "none" or allowed_signers is not None):
         raise click.UsageError("--branch, --path, --require-signed and --allowed-signers need --git.")
-    if require_signed == "head" and allowed_signers is None:
-        raise click.UsageError("--require-signed head needs --allowed-signers.")
+    if require_signed != "none" and allowed_signers is None:
+        raise click.UsageError(f"--require-signed {require_signed} needs --allowed-signers.")
     if token_file is not None and listen is None:
         raise click.UsageError("--token-file needs --listen.")
 
@@ -162,8 +162,8 @@ def _is_branch_name(branch: str) -> bool:
     return is_branch_name(branch)
 
 
-def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:
-    from reconciler.watch.git_source import Rules, read_signers
+def _first_rules(require_signed: Signed, allowed_signers: Path | None) -> Rules:
+    from reconciler.watch.trust import Rules, read_signers
 
     signers = None
     if allowed_signers is not None:
@@ -171,7 +171,7 @@ def _first_rules(require_signed: str, allowed_signers: Path | None) -> Rules:
             signers = read_signers(allowed_signers)
         except UnicodeDecodeError:
             raise world_error("the allowed signers file cannot be read", f"{allowed_signers} is not UTF-8.") from None
-    return Rules(require_signed="head" if require_signed == "head" else "none", signers=signers)
+    return Rules(require_signed=require_signed, signers=signers)
 
 
 async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from reconciler.model.domain import Domain, address_of
-from reconciler.model.fleet import Brake, Desired, DesiredHost, GitTrust, HostSettings
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.specs.resolve.domain import build_domain, check_images
 from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_names
 from reconciler.specs.resolve.host import check_allowed, resolve_host
@@ -45,7 +45,6 @@ def resolve(tree: SpecTree) -> Resolution:
         fleet=fleet,
         hosts=_without_frozen(hosts, resolver.resolved, findings.frozen),
         brake=_brake(settings),
-        git=_git(settings),
         frozen=frozenset(findings.frozen),
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
     )
@@ -155,9 +154,3 @@ def _brake(settings: TreeSpec | None) -> Brake:
     if settings is None:
         return Brake()
     return Brake(max_destroy=settings.brake.max_destroy, max_restart=settings.brake.max_restart)
-
-
-def _git(settings: TreeSpec | None) -> GitTrust:
-    if settings is None:
-        return GitTrust()
-    return GitTrust(require_signed=settings.git.require_signed, allowed_signers=settings.git.allowed_signers)

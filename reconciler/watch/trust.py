@@ -1,0 +1,153 @@
+"""Which commits of a branch are trusted: the rules, where they come from, and the judgement. Called by `git_source`.
+
+A commit is judged by the rules of the last accepted one, so nobody gets a commit accepted by changing the rules in it.
+Those are its `[git]` table, or what the command line says now where it has none. The first commit of all has to pass by
+the command line *and* by its own table.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.specs.files import Content, TreeRoot
+from reconciler.specs.schema import GitSpec
+from reconciler.specs.schema_errors import validate
+from reconciler.specs.toml import TomlError, parse_toml
+from reconciler.specs.tree import TREE_FILE
+from reconciler.state_dir.files import replace_file
+from reconciler.watch.git_repository import GitError, Repository
+
+Signed = Literal["none", "head", "all"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How the next commit is judged. `signers` is the text of an allowed signers file; see ssh-keygen(1).
+
+    `head`: the head of the branch has to be signed, which vouches for what it stands on. `all`: so has every commit
+    since the last accepted one, those that a merge brings in included.
+    """
+
+    require_signed: Signed = "none"
+    signers: str | None = None
+
+
+class UnreadableRulesError(Exception):
+    """Why nobody can tell which rules a commit sets."""
+
+
+def rules_in(root: Path, known_signers: str | None) -> Rules | None:
+    """The rules that a commit sets for the next one: the `[git]` table of the tree at `root`; None without one.
+
+    A table that asks for signatures and names no signers means those that are known. Raises UnreadableRulesError:
+    what is wrong with a table must not make it a laxer one.
+    """
+    if not os.path.lexists(root / TREE_FILE):
+        return None
+    tree = TreeRoot(str(root))
+    content = tree.read_spec(TREE_FILE, is_link=True)
+    if not isinstance(content, Content):
+        raise UnreadableRulesError(content.detail)
+    try:
+        table = parse_toml(content.text).get("git")
+    except TomlError as error:
+        raise UnreadableRulesError(f"{TREE_FILE}:{error.line}:{error.column}: {error}") from None
+    if table is None:
+        return None
+    if not isinstance(table, dict):
+        raise UnreadableRulesError(f"{TREE_FILE}: git must be a table.")
+    settings, complaints = validate(GitSpec, table)
+    if settings is None or complaints:
+        raise UnreadableRulesError(f"{TREE_FILE}: [git]: {complaints[0].detail}")
+    named = settings.allowed_signers
+    signers = _signers_of(tree, named) if named is not None else known_signers
+    return Rules(require_signed=settings.require_signed, signers=signers)
+
+
+def _signers_of(tree: TreeRoot, named: str) -> str | None:
+    """The text of the file that a `[git]` table names: of the tree, or of this machine when its path is absolute."""
+    if not named.startswith("/"):
+        content = tree.read_spec(named, is_link=True)
+        return content.text if isinstance(content, Content) else None
+    try:
+        return read_signers(Path(named))
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def read_signers(path: Path) -> str:
+    """The text of an allowed signers file; raises OSError or UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8")
+
+
+class Judge:
+    """Judges commits of one repository. `folder` is for the file of signers that git is shown."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        self._repository = repository
+        self._folder = folder
+        self._signers: str | None = None
+        self._signed_by: dict[str, str] = {}  # commits that one of `_signers` signed, so that none is asked for twice
+
+    def judge(self, head: str, since: str | None, rules: Rules) -> str | None:
+        """Who signed a head, if that was asked; raises GitError when the rules refuse it.
+
+        `since` is the last accepted commit, from which the head goes on. The first one of all has none: it is where
+        trust begins, so what lies before it is not asked for.
+        """
+        if rules.require_signed == "none":
+            return None
+        if rules.signers is None:
+            raise GitError(_no_signers(head, since, self._folder))
+        for commit in self._repository.commits(since, head) if rules.require_signed == "all" and since else [head]:
+            if self.signer(commit, rules.signers) is None:
+                raise GitError(_unsigned(head) if commit == head or since is None else _gap(commit, head, since))
+        return self.signer(head, rules.signers)
+
+    def signer(self, commit: str, signers: str) -> str | None:
+        """Which of the allowed signers signed a commit; None: nobody did."""
+        if signers != self._signers:
+            self._signers, self._signed_by = signers, {}
+        if commit not in self._signed_by:
+            file = self._folder / "allowed-signers"
+            replace_file(file, signers.encode(), durable=False)
+            signer = self._repository.signer(commit, file)
+            if signer is None:
+                return None
+            self._signed_by[commit] = signer
+        return self._signed_by[commit]
+
+
+def _refused(summary: str, detail: str, hint: str) -> Diagnostic:
+    return Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint)
+
+
+def _unsigned(commit: str) -> Diagnostic:
+    return _refused(
+        "the commit is not signed by an allowed signer",
+        f"Commit {commit[:12]} has to be signed with the ssh key of an allowed signer.",
+        "sign a commit on top of it: git commit -S --allow-empty (with gpg.format = ssh)",
+    )
+
+
+def _gap(commit: str, head: str, since: str) -> Diagnostic:
+    sign = "git commit --amend --no-edit --allow-empty -S"
+    return _refused(
+        "a commit is not signed by an allowed signer",
+        f"Every commit from {since[:12]} to {head[:12]} has to be signed with the ssh key of an allowed signer, and "
+        f"{commit[:12]} is not.",
+        f"sign them anew, and push that: git rebase --rebase-merges --exec '{sign}' {since[:12]}",
+    )
+
+
+def _no_signers(commit: str, since: str | None, folder: Path) -> Diagnostic:
+    mend = "name a file that can be read as allowed_signers, in a signed commit on top of it"
+    return _refused(
+        "nobody is allowed to sign",
+        f"Commit {commit[:12]} has to be signed, and the allowed signers file that is named cannot be read.",
+        mend if since is None else f"{mend}; then stop watch, and remove {folder} to begin with that commit",
+    )
