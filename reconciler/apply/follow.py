@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from reconciler.apply.ready import await_ready
 from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
-from reconciler.apply.ways_back import Outages, starts_of, way_back
+from reconciler.apply.ways_back import Outages, puts_aside, starts_of, way_back
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.plan.order import expected_seconds
 from reconciler.plan.plan import Plan
@@ -72,6 +72,7 @@ class _Run:
         self._restarting = {change.address for change in plan.changes if change.restarts}
         self._resumed = {change.address for change in plan.changes if change.resumes}
         self._outages = Outages(plan)
+        self._put_aside = puts_aside(plan)
         self._fallbacks = {step_id: fallback for fallback in plan.fallbacks for step_id in fallback.after}
         self._returns = {fallback.address: starts_of(fallback) for fallback in plan.fallbacks}
         self._returning: set[str] = set()  # addresses
@@ -165,7 +166,9 @@ class _Run:
         else:
             self._heed_failed_restart(step)
             if step.id in self._fallbacks:
-                await self._follow_back(way_back(self._fallbacks[step.id], step, result.problem))
+                undo = step.address in self._put_aside
+                steps = way_back(self._fallbacks[step.id], step, result.problem, undo_quarantine=undo)
+                await self._follow_back(steps)
             self._leave_out(self._followers[step.id], f"{step.address} failed before it")
         self._slots[step.host] += 1
 
@@ -210,7 +213,8 @@ class _Run:
         """A step; once more if its answer was lost, since whoever does it looks first whether it is done already."""
         executor, began = self._executors[planned.host], _now(self._executors[planned.host])
         problem = await self._try(executor, planned)
-        if problem is not None and problem.transient and not isinstance(planned.step, _ONLY_ONCE):
+        again = problem is not None and problem.transient and not problem.later
+        if again and not isinstance(planned.step, _ONLY_ONCE):
             problem = await self._try(executor, planned)
         return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem)
 

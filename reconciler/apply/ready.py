@@ -8,7 +8,7 @@ simulated ones are judged by the same rules. A guest is ready when it runs, its 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
@@ -55,7 +55,7 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
             look = await host.look(step.domain)
         except ReconcilerError as error:
             # A network or a toolstack that blinks says nothing about the guest, and must not cost it another restart.
-            unseen = error
+            unseen = _unseen(error)
             return NotYet(too_late=lambda: unseen)
         _refuse_a_reboot_of_the_host(step, look, signs)
         _refuse_what_cannot_get_ready(step, look, signs)
@@ -63,7 +63,7 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
         missing = _missing(step, signs, host.now())
         if missing is None:
             return None
-        return NotYet(too_late=lambda: _not_ready(step, look, f"after {ready.timeout_seconds:g} s {missing}"))
+        return NotYet(too_late=lambda: _too_late(step, look, missing))
 
     await wait_until(gate, clock=host, seconds=ready.timeout_seconds)
 
@@ -94,13 +94,13 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
         case Power.REBOOTING:
             raise _not_ready(step, look, "it reboots instead of coming up")
         case Power.SUSPENDED:
-            raise _not_ready(step, look, "it was suspended")
+            raise _kept_from_booting(step, "it was suspended")
         case Power.RUNNING | Power.PAUSED:
             pass
         case _:
             assert_never(look.power)
     if look.uuid is not None and look.uuid != step.uuid:
-        raise _not_ready(step, look, "it is gone, and another domain has its name")
+        raise _kept_from_booting(step, "it is gone, and another domain has its name")
     if signs.boot is not None and look.boot != signs.boot:
         raise _not_ready(step, look, "it is in a boot loop (it was started again meanwhile)")
 
@@ -138,7 +138,25 @@ def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:
     return None
 
 
+def _too_late(step: AwaitReady, look: Look, missing: str) -> ReconcilerError:
+    if look.power is Power.PAUSED:
+        return _kept_from_booting(step, f"after {step.ready.timeout_seconds:g} s it is still paused")
+    return _not_ready(step, look, f"after {step.ready.timeout_seconds:g} s {missing}")
+
+
+def _unseen(error: ReconcilerError) -> ReconcilerError:
+    """Nobody could look at the guest, so nobody knows what became of it: the next run looks again."""
+    return ReconcilerError(*(replace(diagnostic, transient=True) for diagnostic in error.diagnostics))
+
+
+def _kept_from_booting(step: AwaitReady, sentence: str) -> ReconcilerError:
+    """Somebody's doing, which says nothing about what it boots; it is left as it is."""
+    hint = f"Look at `xl list -v` on its host, and see who did that to {step.domain}; then run the command again."
+    return world_error("not ready", f"{step.domain} did not get ready: {sentence}.", hint, transient=True)
+
+
 def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
+    """It was given its time and failed: that is held against what it boots."""
     if look.console is None:
         ending = "\nThe host keeps no log of its console."
         hint = "To see guests' consoles, let xenconsoled log them: XENCONSOLED_ARGS=--log=guest in its defaults file."
@@ -147,7 +165,7 @@ def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
         ending = "\nIts console's last lines:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
         ending = ending or "\nIts console shows nothing."
         hint = None
-    return world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint)
+    return world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint, boot_failed=True)
 
 
 def _printable(text: str) -> str:

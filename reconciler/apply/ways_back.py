@@ -17,17 +17,35 @@ from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuaranti
 _REASON_MAX = 300  # characters of a reason that are kept on the host
 
 
-def way_back(fallback: Fallback, failed: PlannedStep, problem: Diagnostic) -> tuple[PlannedStep, ...]:
-    """What to do after this failure. One that may go away by itself says nothing about the new definition.
+def way_back(
+    fallback: Fallback, failed: PlannedStep, problem: Diagnostic, *, undo_quarantine: bool = False
+) -> tuple[PlannedStep, ...]:
+    """What to do after this failure. Only a boot that was tried and failed is held against what it booted.
 
-    Then nothing is quarantined; and a domain that nobody could look at stays as it is for the next run, but for an
-    error that nobody foresaw: that may well come again, so the domain goes back to what is proven.
+    Whatever else went wrong (no loop device, no memory, a lost reply) says nothing about the new definition, so nothing
+    is quarantined; `undo_quarantine` takes back what a rollback put there before. A domain that nobody could look at
+    stays as it is for the next run, but for an error that nobody foresaw: that may well come again, so the domain goes
+    back to what is proven.
     """
-    if not problem.transient:
+    if problem.boot_failed:
         return tuple(_with_reason(planned, problem) for planned in fallback.steps)
-    if isinstance(failed.step, AwaitReady) and problem.trace is None:
+    if problem.transient and isinstance(failed.step, AwaitReady) and problem.trace is None:
         return ()
-    return tuple(planned for planned in fallback.steps if not isinstance(planned.step, SetQuarantine))
+    steps = (_without_the_last(planned) for planned in fallback.steps)
+    return tuple(planned for planned in steps if undo_quarantine or not isinstance(planned.step, SetQuarantine))
+
+
+def puts_aside(plan: Plan) -> frozenset[str]:
+    """The addresses whose quarantine the plan itself fills, as a rollback does with what it leaves."""
+    filled = (step for step in plan.steps if isinstance(step.step, SetQuarantine) and step.step.entries)
+    return frozenset(step.address for step in filled)
+
+
+def _without_the_last(planned: PlannedStep) -> PlannedStep:
+    """A quarantine less its last entry, the boot that was tried just now."""
+    if not isinstance(planned.step, SetQuarantine):
+        return planned
+    return replace(planned, step=replace(planned.step, entries=planned.step.entries[:-1]))
 
 
 def _with_reason(planned: PlannedStep, problem: Diagnostic) -> PlannedStep:

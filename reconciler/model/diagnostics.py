@@ -45,6 +45,8 @@ class Diagnostic:
     address: str | None = None
     source: Source | None = None
     transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
+    later: bool = False  # but not at once: the host has to settle, or to be mended, first
+    boot_failed: bool = False  # what was to boot did and failed, or is nothing that boots; else nothing is known of it
     trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
 
@@ -57,11 +59,27 @@ class ReconcilerError(Exception):
 
 
 def world_error(
-    summary: str, detail: str = "", hint: str | None = None, address: str | None = None, *, transient: bool = False
+    summary: str,
+    detail: str = "",
+    hint: str | None = None,
+    address: str | None = None,
+    *,
+    transient: bool = False,
+    later: bool = False,
+    boot_failed: bool = False,
 ) -> ReconcilerError:
     """A failure of a host, file or command (exit 1)."""
     return ReconcilerError(
-        Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, address=address, transient=transient)
+        Diagnostic(
+            kind=Kind.WORLD,
+            summary=summary,
+            detail=detail,
+            hint=hint,
+            address=address,
+            transient=transient,
+            later=later,
+            boot_failed=boot_failed,
+        )
     )
 
 

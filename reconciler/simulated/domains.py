@@ -157,7 +157,7 @@ def _runs_already(draft: Draft, step: Start) -> bool:
     if instance.power in (Power.RUNNING, Power.PAUSED):
         return True
     problem = f"A domain {definition.name} is still there, {instance.power}, and holds the name."
-    raise draft.failed(definition.name, "name taken", problem)
+    raise draft.failed(definition.name, "name taken", problem, passing=True)
 
 
 def _definition_to_start(draft: Draft, step: Start) -> Domain:
@@ -180,7 +180,11 @@ def _create(draft: Draft, step: Start, definition: Domain) -> None:
         raise draft.failed(
             definition.name,
             "xl create failed",
-            f"xl create of {definition.name} failed: libxl: error: domain creation failed (a fault was asked for).",
+            f"xl create of {definition.name} failed: script: Failed to find an unused loop device (a fault was asked "
+            "for).",
+            "The fault is the host's, so nothing is held against the kernel; it ends by itself, or at once with: "
+            f"reconciler sim {draft.settings.name} fault create-fails --times 0",
+            passing=True,
         )
     for disk in definition.disks:
         draft.check_disk(definition.name, disk)
@@ -213,14 +217,16 @@ def _without_gaps(draft: Draft, definition: Domain) -> Domain:
 def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
     for image in definition.images:
         if image.path.startswith(f"{draft.paths.kernel_dir}/") and image.path not in draft.stored.files:
-            raise draft.failed(definition.name, "no such file", f"{image.path} is not staged on {draft.settings.name}.")
+            problem = f"{image.path} is not staged on {draft.settings.name}."
+            raise draft.failed(definition.name, "no such file", problem, passing=True)
     if definition.kernel is None:
         return Behaviour()
     try:
         return read_behaviour(draft.store.content(draft.stored, definition.kernel.path))
     except ValueError as error:
         source = definition.kernel.source or definition.kernel.path
-        raise draft.failed(definition.name, "kernel cannot boot", f"The simulated kernel {source}: {error}.") from None
+        problem = f"The simulated kernel {source}: {error}."
+        raise draft.failed(definition.name, "kernel cannot boot", problem, boot_failed=True) from None
 
 
 def _goes_down(instance: Instance, waited_seconds: float) -> bool:
@@ -275,6 +281,7 @@ def _not_enough(draft: Draft, name: str, short_kib: int) -> ReconcilerError:
         f"{draft.settings.name} lacks {_mib(short_kib)} MiB for {name}, and none came free in "
         f"{MEMORY_WAIT_SECONDS:g} s.",
         hint="Somebody else may have taken it: run plan again.",
+        passing=True,
     )
 
 

@@ -75,10 +75,12 @@ class Draft:
     def check_disk(self, name: str, disk: Disk) -> None:
         """As the hotplug scripts do: the disk is there, and nobody else writes to it."""
         if disk.target not in self.stored.files:
-            raise self.failed(name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.")
+            raise self.failed(
+                name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.", passing=True
+            )
         for user, other in self.view().disk_users(disk.target).items():
             if user != name and "rw" in (disk.access, other.access):
-                raise self.failed(name, "disk in use", f"{disk.target} is in use by the domain {user}.")
+                raise self.failed(name, "disk in use", f"{disk.target} is in use by the domain {user}.", passing=True)
 
     def bring_disks(self, definition: Domain) -> None:
         """A domain that a person made brings the disks it names."""
@@ -86,9 +88,26 @@ class Draft:
             self.stored.files.setdefault(disk.target, new_disk(disk))
 
     def failed(
-        self, name: str, summary: str, detail: str, hint: str | None = None, *, transient: bool = False
+        self,
+        name: str,
+        summary: str,
+        detail: str,
+        hint: str | None = None,
+        *,
+        transient: bool = False,
+        passing: bool = False,
+        boot_failed: bool = False,
     ) -> ReconcilerError:
-        return world_error(summary, detail, hint, address_of(self.settings.name, name), transient=transient)
+        """`passing`: the host's fault, which may be over by the next run; `transient`: at once."""
+        return world_error(
+            summary,
+            detail,
+            hint,
+            address_of(self.settings.name, name),
+            transient=transient or passing,
+            later=passing,
+            boot_failed=boot_failed,
+        )
 
 
 @contextmanager

@@ -86,8 +86,11 @@ class Xl:
             raise self.failed(name, "domain does not run", f"{name} {state}, so it cannot be changed while it runs.")
         return row
 
-    def failed(self, domain: str, summary: str, detail: str, hint: str | None = None) -> ReconcilerError:
-        return world_error(summary, detail, hint, address_of(self.host, domain))
+    def failed(
+        self, domain: str, summary: str, detail: str, hint: str | None = None, *, passing: bool = False
+    ) -> ReconcilerError:
+        """`passing`: the host may have mended it by the next try."""
+        return world_error(summary, detail, hint, address_of(self.host, domain), transient=passing, later=passing)
 
     def name_taken(self, domain: str) -> ReconcilerError:
         return self.failed(

@@ -19,6 +19,7 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
+from reconciler.texts.create_failures import Cause, cause_of
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
 from reconciler.waiting import Clock, NotYet, wait_until
@@ -71,9 +72,32 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
     if result.exit_code == 0 and row is not None:
         return
     if row is None:
-        said = reason_of(result) if result.exit_code else "it was created and was gone at once."
-        raise xl.failed(domain.name, "domain did not start", f"{domain.name} did not start: {said}")
+        raise _did_not_start(xl, domain, result)
     await _judge_remnant(xl, domain, result)
+
+
+def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> ReconcilerError:
+    """Why, in xl's words, and whether that is held against what was to boot; `rest`: what could not be cleared away."""
+    at_once = result.exit_code == 0
+    said = "it was created and was gone at once." if at_once and not result.errors else reason_of(result)
+    cause = cause_of(result.errors)
+    if at_once and cause is Cause.UNKNOWN:
+        cause = Cause.BOOT  # it was created, so it booted, and did not live for a second
+    hints = {
+        Cause.HOST: "That is the host's, and nothing is held against the kernel: mend it and run the command again; "
+        "`watch` tries again by itself.",
+        Cause.UNKNOWN: "Nobody can tell from this whether it is the kernel's, so it is not held against that: look at "
+        f"/var/log/xen/xl-{domain.name}.log on {xl.host}, and run the command again.",
+    }
+    return world_error(
+        "domain did not start",
+        f"{domain.name} did not start: {said}{rest}",
+        hints.get(cause),
+        address_of(xl.host, domain.name),
+        transient=cause is Cause.HOST,
+        later=True,
+        boot_failed=cause is Cause.BOOT,
+    )
 
 
 async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:
@@ -97,6 +121,7 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
                 f"What is left of {domain.name} (domid {row.domid}, {row.power}) has held its name or UUID "
                 f"for {NAME_FREE_SECONDS} s.",
                 f"Look at `xl list -v` on {xl.host}; `xl destroy {row.domid}` clears it away if it can be.",
+                passing=True,
             ),
         )
 
@@ -136,6 +161,7 @@ async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str]
                 f"{domain} needs {needed // 1024} MiB and {xl.host} has {info.free_kib // 1024} MiB free, "
                 f"{MEMORY_FREE_SECONDS} s after they should have been given back.",
                 "Someone else may have taken memory meanwhile: plan again.",
+                passing=True,
             ),
         )
 
@@ -151,10 +177,12 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
     row = await xl.find(domain.name, domain.uuid)
     if row is not None and row.power is Power.RUNNING:
         return
-    why = f"{domain.name} did not start: {reason_of(result)}"
     if row is not None:
-        await destroy(xl, domain.name, row, failed_before=f"{why}\n")
-    raise xl.failed(domain.name, "domain did not start", why)
+        try:
+            await destroy(xl, domain.name, row)
+        except ReconcilerError as error:
+            raise _did_not_start(xl, domain, result, f"\nWhat is left of it: {error.diagnostics[0].detail}") from error
+    raise _did_not_start(xl, domain, result)
 
 
 @dataclass(slots=True)

@@ -201,3 +201,21 @@ async def test_a_guest_that_goes_without_a_word_of_panic_is_only_gone() -> None:
     with pytest.raises(ReconcilerError) as caught:
         await await_ready(host, wait_for(Ready()))
     assert "it is gone.\n" in caught.value.diagnostics[0].detail
+
+
+@pytest.mark.parametrize(
+    ("look", "blamed"),
+    [
+        (replace(UP, power=Power.PAUSED), False),
+        (replace(UP, power=Power.SUSPENDED), False),
+        (replace(UP, uuid="of another"), False),
+        (BOOTING, True),
+        (replace(UP, power=Power.CRASHED), True),
+        (Look(power=Power.ABSENT), True),
+    ],
+)
+async def test_only_a_boot_that_was_given_its_time_is_held_against_what_it_boots(look: Look, blamed: bool) -> None:
+    with pytest.raises(ReconcilerError) as caught:
+        await await_ready(Watched(lambda _: look), wait_for(Ready(timeout_seconds=9)))
+    problem = caught.value.diagnostics[0]
+    assert (problem.boot_failed, problem.transient) == (blamed, not blamed)

@@ -52,8 +52,9 @@ def test_a_failed_update(running: Fleet) -> None:
 
 
 def test_a_command_line_that_fails_does_not_blame_the_kernel_that_runs(running: Fleet) -> None:
-    running.write("alpha/web.toml", f'{WEB}cmdline = "init=/bin/false"\n')
-    running.run("sim", "alpha", "fault", "create-fails")
+    running.write(
+        "alpha/web.toml", f'{WEB}cmdline = "init=/bin/false"\nready = {{ console = "login:", timeout = "9s" }}\n'
+    )
     running.apply()
     entry = kernels(running)
     assert [file["roles"] for file in entry["files"]] == [["running", "config"]]

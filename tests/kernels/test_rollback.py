@@ -87,7 +87,7 @@ def test_one_that_does_not_get_ready_falls_back_and_leaves_no_quarantine_on_what
     assert code == 1
     assert "fell back: alpha/web runs its last proven definition again" in text
     assert updated.runs() == BETTER
-    assert [entry.reason == ROLLED_BACK for entry in updated.guest().quarantine] == [False]
+    assert updated.guest().quarantine == (), "the host failed, and not what it was to be rolled back to"
     updated.run("sim", "alpha", "destroy", "web")
     assert updated.apply().code == 0
     assert updated.runs() == BETTER

@@ -194,13 +194,50 @@ def test_a_way_back_that_fails_tells_both_reasons(running: Fleet) -> None:
     assert failed.code == 1
     assert "stalled: alpha/web: xl create of web failed" in failed.out
     assert "The way back failed too: xl create of web failed" in failed.out
-    status = running.run("status").out
-    assert "alpha/web  stalled" in status
-    assert "The way back failed too" in status
+    assert "alpha/web  drifted" in running.run("status").out, "it is down, and the next run starts it"
+    assert running.guest().quarantine == (), "the host failed, and not the kernel"
+    assert running.apply().code == 0
+    assert running.runs() == BETTER
 
-    assert running.apply().code == 0  # brings back what last worked
-    assert running.runs() == GOOD
-    assert "alpha/web  quarantined" in running.run("status").out
+
+def test_a_failure_of_the_host_is_not_held_against_the_kernel(running: Fleet) -> None:
+    running.kernel("web", BETTER)
+    running.run("sim", "alpha", "fault", "create-fails")
+    failed = running.apply()
+    assert failed.code == 1
+    assert "Failed to find an unused loop device" in failed.out
+    assert "nothing is held against the kernel" in failed.out
+    assert "fell back: alpha/web runs its last proven definition again" in failed.out
+    assert (running.runs(), running.guest().quarantine) == (GOOD, ())
+    again = running.apply()
+    assert "± alpha/web  restart: spec changed" in again.out
+    assert (again.code, running.runs()) == (0, BETTER)
+
+
+def test_a_first_boot_that_the_host_fails_is_tried_again(fleet: Fleet) -> None:
+    fleet.run("sim", "alpha", "fault", "create-fails", "--times", "2")
+    assert fleet.apply().code == 1
+    assert "alpha/web" in fleet.run("plan", "--detailed-exitcode").out
+    assert fleet.guest().quarantine == ()
+    assert fleet.apply().code == 0
+    assert fleet.runs() == GOOD
+
+
+@pytest.mark.parametrize("change", ["", "maxmem = 512\n", 'on_crash = "preserve"\n'])
+def test_a_proven_kernel_is_never_quarantined_for_a_failure_of_the_host(fleet: Fleet, change: str) -> None:
+    """It goes down with what it depends on, or for a change that leaves its kernel as it is."""
+    fleet.write("alpha/web.toml", f'{WEB}depends_on = ["db"]\n')
+    fleet.apply()
+    fleet.kernel("db", BETTER)
+    fleet.write("alpha/web.toml", f'{WEB}depends_on = ["db"]\n{change}')
+    fleet.write("alpha/host.toml", 'toolstack = "simulated"\ndisk_roots = ["/srv"]\nmax_unavailable = 2\n')
+    fleet.run("sim", "alpha", "fault", "create-fails", "--times", "3")
+    assert fleet.apply().code == 1
+    fleet.run("sim", "alpha", "fault", "create-fails", "--times", "0")
+    assert (fleet.guest("web").quarantine, fleet.guest("db").quarantine) == ((), ())
+    assert fleet.apply().code == 0
+    assert (fleet.runs("web"), fleet.runs("db")) == (GOOD, BETTER)
+    assert fleet.run("plan", "--detailed-exitcode").code == 0
 
 
 def test_a_domain_that_is_down_is_started_as_it_last_worked(running: Fleet) -> None:

@@ -113,6 +113,45 @@ async def test_a_half_made_remnant_is_cleared_and_xl_s_words_are_kept(
     assert guests.calls[-1] == "destroy 6"
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "blamed", "passing"),
+    [
+        ("script: Failed to find an unused loop device", 3, False, True),
+        ("killing execution of /etc/xen/scripts/block add because of timeout", 3, False, True),
+        ("xc: error: panic: xg_dom_core.c:689: xc_dom_find_loader: no loader found: Invalid kernel", 3, True, False),
+        ("something that nobody ever read", 3, False, False),
+        ("cannot acquire lock /var/lock/xl errno=11", 0, False, True),
+        ("", 0, True, False),
+    ],
+)
+async def test_only_what_xl_says_is_no_kernel_or_what_ended_at_once_is_held_against_it(
+    executor: XlExecutor, guests: Guests, step: Start, said: str, status: int, blamed: bool, passing: bool
+) -> None:
+    guests.on("create", f"echo '{said}' >&2; exit {status}" if said else f"exit {status}")
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    problem = caught.value.diagnostics[0]
+    assert (problem.boot_failed, problem.transient) == (blamed, passing)
+    assert said in problem.detail
+    assert passing == ("nothing is held against the kernel" in (problem.hint or ""))
+
+
+async def test_a_remnant_that_stays_does_not_hide_why_the_create_failed(
+    executor: XlExecutor, guests: Guests, step: Start
+) -> None:
+    guests.on(
+        "create",
+        f"{guests.later('half', table_row('web', 6, '--p---'))}; echo 'no loop, unused loop device' >&2; exit 3",
+    )
+    guests.on("destroy", "exit 0")
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    (problem,) = caught.value.diagnostics
+    assert "did not start: no loop, unused loop device" in problem.detail
+    assert "web (domid 6) is still there after `xl destroy`" in problem.detail
+    assert problem.transient
+
+
 async def test_the_name_of_another_domain_is_never_touched(executor: XlExecutor, guests: Guests, step: Start) -> None:
     guests.show(table_row("web", 5, uuid=OTHER_UUID))
     with pytest.raises(ReconcilerError) as caught:
