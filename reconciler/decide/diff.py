@@ -6,14 +6,17 @@ blocked …) is decided in `policy`. Equal pairs cost one `==`; deepdiff describ
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from reconciler.model.disks import missing_bytes
-from reconciler.model.domain import Disk, Domain, Image, Scalar, Vif
+from reconciler.model.domain import Disk, Domain, Image, Scalar
 from reconciler.model.host import Host
+from reconciler.model.key_row import Key, Kind, Owner, Takes
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.parts import as_written
 from reconciler.specs.resolve.host import pci_address
 
 
@@ -35,12 +38,14 @@ class FieldChange:
     waits: bool = False  # not worth a restart of its own: applied whenever the domain is next started
 
 
-_LIVE = frozenset(
-    {"memory", "vcpus", "cpu_weight", "cap", "autostart"}
-    | {"prevent_destroy", "shutdown_timeout", "on_shutdown_timeout", "depends_on"}
-)
-_LIVE_DISK_KEYS = frozenset({"on_delete"})
-_CEILINGS = frozenset({"maxmem", "maxvcpus"})  # raised: restart; lowered: waits for one
+_EFFECTS = {Takes.LIVE: Effect.LIVE, Takes.RESTART: Effect.RESTART, Takes.CEILING: Effect.RESTART}
+_KEYS = tuple(key for key in DOMAIN_KEYS if key.of is not None and key.takes in _EFFECTS and key.in_spec)
+_DISK_KEYS = tuple(key for key in DISK_KEYS if key.of is not None and key.takes in _EFFECTS)
+_VIF_KEYS = tuple(key for key in VIF_KEYS if key.of is not None and key.takes in _EFFECTS)
+_LIVE_DISK_KEYS = frozenset(key.name for key in DISK_KEYS if key.takes is Takes.LIVE)
+
+Options = Mapping[str, Scalar]
+"""A disk or an interface by the keys of its table."""
 
 
 def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> tuple[FieldChange, ...]:
@@ -48,29 +53,38 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
 
     `running`: whether `current` is live, so that a change can cost a restart.
     """
-    before, after = _view(current, desired, host), _view(desired, desired, host)
-    if before == after:
-        return ()
-    changes = [
-        FieldChange(
-            path=path, before=old, after=new, effect=effect, waits=running and _is_lowered_ceiling(path, old, new)
-        )
-        for path, old, new, effect in _differences(before, after, current, desired, host)
-    ]
+    changes = [*_plain(current, desired), *_tables(current, desired, host)]
     if not running:
-        changes = [replace(change, effect=Effect.LIVE) for change in changes]
+        changes = [replace(change, effect=Effect.LIVE, waits=False) for change in changes]
     return tuple(sorted(changes, key=lambda change: change.path))
 
 
 def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
     """What a domain that does not exist yet will have, as field changes from nothing."""
-    view = _view(desired, desired, host)
-    pairs = [(key, value) for key, value in view.items() if key not in ("disk", "vif", "xl")]
-    pairs += [(f"disk[{_vdev(desired, devid)}]", _summary(disk)) for devid, disk in view["disk"].items()]
-    pairs += [(f"vif[{index}]", _summary(vif)) for index, vif in view["vif"].items()]
-    pairs += [(f"xl.{key}", str(value)) for key, value in view["xl"].items()]
-    shown = [(path, value) for path, value in pairs if value not in (None, "", False)]
-    return tuple(FieldChange(path=path, before=None, after=value, effect=Effect.LIVE) for path, value in sorted(shown))
+    pairs = [(key.name, shown(key, desired)) for key in _KEYS]
+    disks = _disks(desired, desired, host)
+    pairs += [(f"disk[{disk.vdev}]", _summary(disks[disk.devid])) for disk in desired.disks]
+    pairs += [(f"vif[{devid}]", _summary(vif)) for devid, vif in _vifs(desired, desired).items()]
+    pairs += [(f"xl.{key}", as_written(value)) for key, value in desired.xl]
+    said = [(path, value) for path, value in pairs if value not in (None, "", False)]
+    return tuple(FieldChange(path=path, before=None, after=value, effect=Effect.LIVE) for path, value in sorted(said))
+
+
+def shown(key: Key[Owner], owner: Owner) -> Scalar:
+    """The value of a key as a difference has it: memory in KiB, images by digest, lists as one text."""
+    match key.kind, key.meant(owner):
+        case _, Image() as image:
+            return image.short or image.path
+        case Kind.LINE, value if not value:
+            return None  # xl lists an empty one for none
+        case Kind.DEVICES, tuple() as devices:
+            return ", ".join(pci_address(device) for device in devices)
+        case Kind.WORDS, tuple() as words:
+            return " ".join(words)
+        case _, tuple() as names:
+            return ", ".join(names)
+        case _, value:
+            return value
 
 
 def align_vifs(desired: Domain, current: Domain) -> Domain:
@@ -98,141 +112,101 @@ def align_vifs(desired: Domain, current: Domain) -> Domain:
     return replace(desired, vifs=tuple(aligned))
 
 
-def _view(domain: Domain, reference: Domain, host: Host) -> dict[str, Any]:
-    """A domain as spec keys, lists keyed by identity; what the reference (the desired side) leaves open is left out."""
-    wanted_disks = {disk.devid: disk for disk in reference.disks}
-    wanted_vifs = {vif.devid: vif for vif in reference.vifs}
+def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
+    """Differences in keys that are no tables."""
+    if current == desired:
+        return
+    for key in _KEYS:
+        before, after = shown(key, current), shown(key, desired)
+        if before != after:
+            lowered = isinstance(before, int) and isinstance(after, int) and after < before
+            waits = key.takes is Takes.CEILING and lowered
+            yield FieldChange(path=key.name, before=before, after=after, effect=_EFFECTS[key.takes], waits=waits)
+
+
+def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChange]:
+    """Differences in disks, interfaces and [xl]."""
+    there, wanted = _disks(current, desired, host), _disks(desired, desired, host)
+    if there != wanted:
+        vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
+        for path, before, after in _inside(there, wanted):
+            name = f"disk[{vdevs[int(path[0])]}]"
+            yield _change(name, path[1:], before, after, _disk_effect(path, before, desired, host))
+    if current.vifs != desired.vifs:
+        for path, before, after in _inside(_vifs(current, desired), _vifs(desired, desired)):
+            whole_live = len(path) == 1 and desired.type != "hvm"
+            yield _change(f"vif[{path[0]}]", path[1:], before, after, Effect.LIVE if whole_live else Effect.RESTART)
+    if current.xl != desired.xl:
+        for path, before, after in _inside(_written(current), _written(desired)):
+            yield _change(f"xl.{path[0]}", (), before, after, Effect.RESTART)
+
+
+def _change(name: str, below: Sequence[object], before: object, after: object, effect: Effect) -> FieldChange:
+    path = ".".join((name, *map(str, below)))
+    return FieldChange(path=path, before=_summary(before), after=_summary(after), effect=effect)
+
+
+def _written(domain: Domain) -> dict[str, Scalar]:
+    return {key: as_written(value) for key, value in domain.xl}
+
+
+def _disks(domain: Domain, reference: Domain, host: Host) -> dict[int, Options]:
+    """Disks by their place. What the reference (the desired side) leaves open is left out."""
+    wanted = {disk.devid: disk for disk in reference.disks}
     return {
-        "uuid": domain.uuid,
-        "type": domain.type,
-        "kernel": _image(domain.kernel),
-        "ramdisk": _image(domain.ramdisk),
-        "cmdline": domain.cmdline or None,  # xl lists an empty one for none
-        "bootloader": domain.bootloader,
-        "bootloader_args": " ".join(domain.bootloader_args),
-        "firmware": domain.firmware,
-        "memory": domain.memory_kib,
-        "maxmem": domain.maxmem_kib,
-        "vcpus": domain.vcpus,
-        "maxvcpus": domain.maxvcpus,
-        "cpus": domain.cpus,
-        "cpu_weight": domain.cpu_weight or 256,
-        "cap": domain.cap or 0,
-        "pci": ", ".join(pci_address(device) for device in domain.pci),
-        "on_poweroff": domain.on_poweroff,
-        "on_reboot": domain.on_reboot,
-        "on_crash": domain.on_crash,
-        "on_watchdog": domain.on_watchdog,
-        "autostart": domain.autostart,
-        "prevent_destroy": domain.prevent_destroy,
-        "shutdown_timeout": domain.shutdown_timeout_seconds,
-        "on_shutdown_timeout": domain.on_shutdown_timeout,
-        "depends_on": ", ".join(domain.depends_on),
-        "disk": {
-            disk.devid: _disk(disk, wanted_disks.get(disk.devid), domain, reference, host) for disk in domain.disks
-        },
-        "vif": {vif.devid: _vif(vif, wanted_vifs.get(vif.devid)) for vif in domain.vifs},
-        "xl": dict(domain.xl),
+        disk.devid: _disk(disk, wanted.get(disk.devid), None if domain is reference else host) for disk in domain.disks
     }
 
 
-def _image(image: Image | None) -> str | None:
-    return None if image is None else image.short or image.path
-
-
-def _disk(disk: Disk, wanted: Disk | None, domain: Domain, reference: Domain, host: Host) -> dict[str, Scalar]:
-    shown: dict[str, Scalar] = {
+def _disk(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
+    """`host`: where the disk is, if it is one that is there."""
+    options: dict[str, Scalar] = {
         disk.kind if disk.kind != "file" else "path": disk.target,
-        "format": disk.format,
-        "access": disk.access,
-        "on_delete": disk.on_delete,
+        **_options(_DISK_KEYS, disk, wanted),
     }
     if wanted is not None and wanted.size_bytes is not None and wanted.format == "raw":  # others hide their size
-        there = (
-            wanted.size_bytes
-            if domain is reference
-            else wanted.size_bytes - missing_bytes(wanted, host.files.get(disk.target))
-        )
-        shown["size"] = there
-    return shown
+        missing = missing_bytes(wanted, host.files.get(disk.target)) if host is not None else 0
+        options["size"] = wanted.size_bytes - missing
+    return options
 
 
-def _vif(vif: Vif, wanted: Vif | None) -> dict[str, Scalar]:
-    shown: dict[str, Scalar] = {"mac": vif.mac}
-    for key in ("bridge", "ip", "script", "rate", "model", "type", "vifname"):
-        value = getattr(vif, key)
-        if value is not None or (wanted is not None and getattr(wanted, key) is not None):
-            shown[key] = value
-    return shown
+def _vifs(domain: Domain, reference: Domain) -> dict[int, Options]:
+    wanted = {vif.devid: vif for vif in reference.vifs}
+    return {vif.devid: _options(_VIF_KEYS, vif, wanted.get(vif.devid)) for vif in domain.vifs}
 
 
-def _differences(
-    before: Mapping[str, Any], after: Mapping[str, Any], current: Domain, desired: Domain, host: Host
-) -> Iterator[tuple[str, Scalar, Scalar, Effect]]:
-    vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
-    for key in after:
-        if before[key] == after[key]:
-            continue
-        if key in ("disk", "vif", "xl"):
-            yield from _nested(key, before[key], after[key], vdevs, desired, host)
-        else:
-            yield key, before[key], after[key], Effect.LIVE if key in _LIVE else Effect.RESTART
+def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) -> Options:
+    return {
+        key.name: shown(key, device)
+        for key in keys
+        if key.value(device) is not None or (wanted is not None and key.value(wanted) is not None)
+    }
 
 
-def _nested(
-    key: str, before: Mapping[Any, Any], after: Mapping[Any, Any], vdevs: Mapping[int, str], desired: Domain, host: Host
-) -> Iterator[tuple[str, Scalar, Scalar, Effect]]:
-    """Differences inside disks, vifs and [xl], found by deepdiff (imported here: it is slow to load)."""
+def _inside(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tuple[list[Any], Any, Any]]:
+    """Where two tables differ, found by deepdiff (imported here: it is slow to load): path, and both values."""
     from deepdiff import DeepDiff
     from deepdiff.helper import notpresent
 
     for differences in DeepDiff(before, after, view="tree", threshold_to_diff_deeper=0).values():
         for difference in differences:
-            path = difference.path(output_format="list")
             old = None if difference.t1 is notpresent else difference.t1
             new = None if difference.t2 is notpresent else difference.t2
-            yield (
-                _path_text(key, path, vdevs),
-                _summary(old),
-                _summary(new),
-                _nested_effect(key, path, old, new, desired, host),
-            )
+            yield difference.path(output_format="list"), old, new
 
 
-def _nested_effect(key: str, path: list[Any], old: Any, new: Any, desired: Domain, host: Host) -> Effect:
-    whole = len(path) == 1
-    if key == "disk":
-        if whole:
-            return Effect.LIVE if old is None and desired.type != "hvm" else Effect.RESTART
-        if path[1] == "size":  # a vnd keeps the size it was configured with; a loop device or a volume can follow
-            kind = next((disk.kind for disk in desired.disks if disk.devid == path[0]), "file")
-            return Effect.RESTART if host.flavour == "netbsd" and kind == "file" else Effect.LIVE
-        return Effect.LIVE if path[1] in _LIVE_DISK_KEYS else Effect.RESTART
-    if key == "vif" and whole and desired.type != "hvm":
-        return Effect.LIVE
-    return Effect.RESTART
+def _disk_effect(path: Sequence[object], before: object, desired: Domain, host: Host) -> Effect:
+    if len(path) == 1:
+        return Effect.LIVE if before is None and desired.type != "hvm" else Effect.RESTART
+    if path[1] == "size":  # a vnd keeps the size it was configured with; a loop device or a volume can follow
+        kind = next((disk.kind for disk in desired.disks if disk.devid == path[0]), "file")
+        return Effect.RESTART if host.flavour == "netbsd" and kind == "file" else Effect.LIVE
+    return Effect.LIVE if path[1] in _LIVE_DISK_KEYS else Effect.RESTART
 
 
-def _path_text(key: str, path: list[Any], vdevs: Mapping[int, str]) -> str:
-    if key == "xl":
-        return f"xl.{path[0]}"
-    name = vdevs[path[0]] if key == "disk" else path[0]
-    return f"{key}[{name}]" + (f".{path[1]}" if len(path) > 1 else "")
-
-
-def _vdev(domain: Domain, devid: int) -> str:
-    return next((disk.vdev for disk in domain.disks if disk.devid == devid), hex(devid))
-
-
-def _summary(value: Any) -> Scalar:
+def _summary(value: object) -> Scalar:
     """A nested value as one readable scalar."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
-    if isinstance(value, tuple | list):
-        return ", ".join(str(item) for item in value)
     assert value is None or isinstance(value, str | int | float | bool)
     return value
-
-
-def _is_lowered_ceiling(path: str, old: Scalar, new: Scalar) -> bool:
-    return path in _CEILINGS and isinstance(old, int) and isinstance(new, int) and new < old

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, compare
-from reconciler.model.domain import Domain, with_kept
+from reconciler.model.domain import Domain
 from reconciler.model.host import Host
+from reconciler.model.parts import live_values, with_kept
 
 
 def without_restart(target: Domain, running: Domain) -> Domain:
@@ -20,14 +21,10 @@ def without_restart(target: Domain, running: Domain) -> Domain:
     vifs = {vif.devid: vif for vif in running.vifs}
     return replace(
         kept,
-        memory_kib=min(target.memory_kib, running.maxmem_kib),
-        vcpus=min(target.vcpus, running.maxvcpus),
-        cpu_weight=target.cpu_weight,
-        cap=target.cap,
         disks=(*kept.disks, *(disk for disk in target.disks if disk.devid not in there)),
         vifs=tuple(vifs.get(vif.devid, vif) for vif in target.vifs),
-        autostart=target.autostart,
         policy=target.policy,
+        **live_values(target, running),
     )
 
 

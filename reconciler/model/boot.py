@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from reconciler.model.domain import Domain, canonical_json
+from reconciler.model.domain import Disk, Domain, Image, Vif, canonical_json
 from reconciler.model.host import Guest, Quarantined
+from reconciler.model.key_row import LATER, Key, Kind
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.parts import given_later, taken_from
 
 ROLLED_BACK = "rolled back by hand"  # the reason of what `reconciler rollback` left, which did not fail
 _REMEMBERED = 10  # failed boots kept for a domain
+_SHARED = ("images", "bootloader", "on")  # entries of the digest that several keys make up together
 
 
 def boot_digest(definition: Domain) -> str:
@@ -18,25 +22,48 @@ def boot_digest(definition: Domain) -> str:
     So whatever needs a restart is in it. Left out is what changes live or is only kept (memory within maxmem, vcpus,
     weights, prevent_destroy …): such a change does not make a bad kernel worth another try.
     """
-    inputs = {
-        "type": definition.type,
-        "images": [image.sha256 or image.path for image in definition.images],
-        "cmdline": definition.cmdline or "",  # xl lists an empty one for none
-        "bootloader": [definition.bootloader, *definition.bootloader_args],
-        "firmware": definition.firmware,
-        "maxmem_kib": definition.maxmem_kib,
-        "maxvcpus": definition.maxvcpus,
-        "cpus": definition.cpus,
-        "on": [definition.on_poweroff, definition.on_reboot, definition.on_crash, definition.on_watchdog],
-        "disks": [[disk.devid, disk.target, disk.format, disk.access] for disk in definition.disks],
-        "vifs": [
-            [vif.mac, vif.bridge, vif.ip, vif.script, vif.rate, vif.model, vif.type, vif.vifname]
-            for vif in definition.vifs
-        ],
-        "pci": list(definition.pci),
-        "xl": [list(pair) for pair in definition.xl],
+    return hashlib.sha256(canonical_json(_boot_inputs(definition)).encode()).hexdigest()
+
+
+def _boot_inputs(definition: Domain) -> dict[str, object]:
+    """By entry. Their shapes are those of 0.1, whose digests are on hosts; what came later is as in `[xl]`."""
+    inputs: dict[str, object] = {entry: [] for entry in _SHARED}
+    for key in DOMAIN_KEYS:
+        entry = key.boot_entry
+        if key.of is None or entry in ("", LATER):
+            continue
+        value = _as_recorded(key, definition)
+        inputs[entry] = [*_list(inputs[entry]), *_list(value)] if entry in _SHARED else value
+    later = ([name, value] for name, value in given_later(DOMAIN_KEYS, definition))
+    return inputs | {
+        "disks": [_disk_inputs(disk) for disk in definition.disks],
+        "vifs": [_vif_inputs(vif) for vif in definition.vifs],
+        LATER: sorted([*(list(pair) for pair in definition.xl), *later], key=lambda pair: str(pair[0])),
     }
-    return hashlib.sha256(canonical_json(inputs).encode()).hexdigest()
+
+
+def _as_recorded(key: Key[Domain], definition: Domain) -> object:
+    match key.kind, key.value(definition):
+        case Kind.FILE, value:
+            return [value.sha256 or value.path] if isinstance(value, Image) else []
+        case Kind.LINE, value:
+            return value or ""  # xl lists an empty one for none
+        case _, value:
+            return value
+
+
+def _list(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _disk_inputs(disk: Disk) -> list[object]:
+    known = [key.value(disk) for key in DISK_KEYS if key.boot_entry == "disks"]
+    return [disk.devid, disk.target, *known, *(list(pair) for pair in given_later(DISK_KEYS, disk))]
+
+
+def _vif_inputs(vif: Vif) -> list[object]:
+    known = [key.value(vif) for key in VIF_KEYS if key.boot_entry == "vifs"]
+    return [*known, *(list(pair) for pair in given_later(VIF_KEYS, vif))]
 
 
 def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:
@@ -67,17 +94,8 @@ def before_this(guest: Guest) -> Domain | None:
 
 def as_before(desired: Domain, before: Domain) -> Domain:
     """The desired domain, booting what an earlier definition of it booted, and ready by the signs of that time."""
-    return replace(
-        desired,
-        policy=replace(desired.policy, ready=before.policy.ready),
-        type=before.type,
-        kernel=before.kernel,
-        ramdisk=before.ramdisk,
-        cmdline=before.cmdline,
-        bootloader=before.bootloader,
-        bootloader_args=before.bootloader_args,
-        firmware=before.firmware,
-    )
+    booted = taken_from(desired, before, (key for key in DOMAIN_KEYS if key.rolled_back))
+    return replace(booted, policy=replace(desired.policy, ready=before.policy.ready))
 
 
 def boots_the_same(one: Domain, other: Domain) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal
 
@@ -153,21 +153,6 @@ def _compared(value: object) -> dict[str, Any]:
 @cache
 def _compared_fields(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind) if field.compare)
-
-
-def with_kept(definition: Domain, other: Domain) -> Domain:
-    """A definition with what only our config file can say, as another one has it: what must outlive the spec."""
-    on_delete = {disk.devid: disk.on_delete for disk in other.disks}
-    disks = tuple(replace(disk, on_delete=on_delete.get(disk.devid, disk.on_delete)) for disk in definition.disks)
-    return replace(
-        definition,
-        disks=disks,
-        state=other.state,
-        prevent_destroy=other.prevent_destroy,
-        shutdown_timeout_seconds=other.shutdown_timeout_seconds,
-        on_shutdown_timeout=other.on_shutdown_timeout,
-        depends_on=other.depends_on,
-    )
 
 
 def address_of(host: str, domain: str) -> str:

@@ -9,9 +9,10 @@ from typing import assert_never
 from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.model.disks import disk_key, missing_bytes
-from reconciler.model.domain import Domain, with_kept
+from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib, promised_kib
+from reconciler.model.parts import shares, with_kept
 from reconciler.plan.simulate import guest_after
 from reconciler.plan.steps import (
     AttachDisk,
@@ -269,9 +270,8 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     yield from _devices(running, target)
     if running.vcpus != target.vcpus:
         yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)
-    wanted = (target.cpu_weight or 256, target.cap or 0)
-    if (running.cpu_weight or 256, running.cap or 0) != wanted:
-        yield SetScheduler(domain=target.name, uuid=running.uuid, cpu_weight=wanted[0], cap=wanted[1])
+    if shares(running) != shares(target):
+        yield SetScheduler(domain=target.name, uuid=running.uuid, shares=shares(target))
     if running.memory_kib != target.memory_kib:
         yield SetMemory(
             domain=target.name, uuid=running.uuid, before_kib=running.memory_kib, memory_kib=target.memory_kib

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import assert_never
 
-from reconciler.model.domain import Disk, Domain, with_kept
+from reconciler.model.domain import Disk, Domain
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
+from reconciler.model.parts import with_kept, with_shares
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -141,7 +142,7 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
         case SetVcpus():
             return replace(guest, running=replace(_running(guest), vcpus=step.vcpus))
         case SetScheduler():
-            return replace(guest, running=replace(_running(guest), cpu_weight=step.cpu_weight, cap=step.cap))
+            return replace(guest, running=with_shares(_running(guest), step.shares))
         case AttachVif():
             running = _running(guest)
             return replace(guest, running=replace(running, vifs=(*running.vifs, step.vif)))

@@ -166,12 +166,11 @@ class SetVcpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetScheduler:
-    """cpu weight and cap of the running domain (xl's defaults are 256 and 0)."""
+    """What Xen's scheduler is told of the running domain, by key: its weight and its cap."""
 
     domain: str
     uuid: str
-    cpu_weight: int
-    cap: int
+    shares: tuple[tuple[str, int], ...]
     kind: Literal["set_scheduler"] = "set_scheduler"
 
 

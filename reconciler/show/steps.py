@@ -63,7 +63,7 @@ def _words(step: Step) -> str:
         case SetVcpus():
             return f"vcpus → {step.vcpus}"
         case SetScheduler():
-            return f"cpu weight → {step.cpu_weight}, cap → {step.cap}"
+            return ", ".join(f"{key.replace('_', ' ')} → {value}" for key, value in step.shares)
         case CreateDisk() | GrowDisk() | DeleteDisk() | AttachDisk():
             return _disk_words(step)
         case AttachVif():

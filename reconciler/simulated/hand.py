@@ -18,6 +18,7 @@ from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Owner, Power
 from reconciler.model.memory import needed_kib
+from reconciler.model.parts import SHARES, with_shares
 from reconciler.model.units import Unfit, size_kib
 from reconciler.model.vdev import devid_of
 from reconciler.simulated.domains import start_instance
@@ -251,10 +252,7 @@ def _set_vcpus(draft: Draft, instance: Instance, key: str, text: str) -> Instanc
 
 
 def _set_scheduler(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
-    number = _number(text)
-    if key == "cpu_weight":
-        return replace(instance, definition=replace(instance.definition, cpu_weight=number))
-    return replace(instance, definition=replace(instance.definition, cap=number))
+    return replace(instance, definition=with_shares(instance.definition, [(key, _number(text))]))
 
 
 def _set_cmdline(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
@@ -303,8 +301,7 @@ def _number(text: str) -> int:
 _SETTERS: Mapping[str, Setter] = {
     "memory": _set_memory,
     "vcpus": _set_vcpus,
-    "cpu_weight": _set_scheduler,
-    "cap": _set_scheduler,
+    **{key.name: _set_scheduler for key in SHARES},
     "cmdline": _set_cmdline,
     "kernel": _set_kernel,
     "power": _set_power,

@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.model.parts import in_quotes
+
 TEXT_MAX = 256 * 1024  # characters; real files have a few thousand, so this bounds time and memory
 _DEPTH_MAX = 20  # lists in lists; xl's own keys need two
 
@@ -71,7 +73,7 @@ def quote(text: str) -> str:
         raise ValueError(
             f"{text[:40]!r} has the character {found[0]!r}, which a config file of xl cannot carry safely."
         )
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return in_quotes(text)
 
 
 def number_of(text: str) -> int | None:

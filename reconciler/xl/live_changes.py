@@ -13,6 +13,7 @@ from reconciler.dom0.connection import Result
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.domain import Vif, address_of
+from reconciler.model.parts import key_named
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path, disk_spec, vif_spec
 from reconciler.waiting import NotYet, wait_until
@@ -121,26 +122,29 @@ async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
 
 
 async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
-    """Weight and cap, by whichever scheduler the host runs."""
+    """Set weight and cap, by whichever scheduler the host runs."""
     row = await xl.live(step.domain, step.uuid)
     scheduler = (await xl.info()).scheduler
+    names = [name for name, _ in step.shares]
     if scheduler not in ("credit", "credit2"):
         raise xl.failed(
             step.domain,
             "scheduler has no weights",
-            f"{xl.host} runs the scheduler {scheduler!r}, which knows neither cpu_weight nor cap.",
-            "Remove `cpu_weight` and `cap` from the spec, or boot Xen with sched=credit2.",
+            f"{xl.host} runs the scheduler {scheduler!r}, which knows neither {' nor '.join(names)}.",
+            f"Remove {' and '.join(f'`{name}`' for name in names)} from the spec, or boot Xen with sched=credit2.",
         )
     command = "sched-credit" if scheduler == "credit" else "sched-credit2"
     domid = str(row.domid)
-    result = await xl.run(command, "-d", domid, "-w", str(step.cpu_weight), "-c", str(step.cap))
-    shown = (await xl.run(command, "-d", domid)).text
-    found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", shown, re.MULTILINE)
-    if (domid, str(step.cpu_weight), str(step.cap)) not in found:
+    options = [word for name, value in step.shares for word in (key_named(name).share_option or "", str(value))]
+    result = await xl.run(command, "-d", domid, *options)
+    listed = (await xl.run(command, "-d", domid)).text
+    found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", listed, re.MULTILINE)
+    if (domid, *(str(value) for _, value in step.shares)) not in found:  # in the order of xl's columns
+        shown = " and ".join(f"{name} {value}" for name, value in step.shares)
         raise xl.failed(
             step.domain,
             "scheduling not set",
-            f"{step.domain} was to have weight {step.cpu_weight} and cap {step.cap}: {reason_of(result)}",
+            f"{step.domain} was to have {shown}: {reason_of(result)}",
         )
 
 

@@ -57,7 +57,7 @@ STEPS: list[Step] = [
     Shutdown(**WEB, timeout_seconds=9, on_timeout="fail"),
     SetMemory(**WEB, before_kib=1, memory_kib=2),
     SetVcpus(**WEB, vcpus=2),
-    SetScheduler(**WEB, cpu_weight=1, cap=1),
+    SetScheduler(**WEB, shares=(("cpu_weight", 1), ("cap", 1))),
     AttachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
     DetachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
     AttachDisk(**WEB, disk=disk("/srv/web")),

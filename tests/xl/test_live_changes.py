@@ -36,12 +36,12 @@ async def test_vcpus_are_what_xl_says_was_asked(executor: XlExecutor, guests: Gu
 
 
 async def test_weights_are_set_for_the_scheduler_that_runs(executor: XlExecutor, guests: Guests, xen: Path) -> None:
-    step = SetScheduler(domain="web", uuid=UUID, cpu_weight=512, cap=50)
+    step = SetScheduler(domain="web", uuid=UUID, shares=(("cpu_weight", 512), ("cap", 50)))
     guests.on("sched-credit2", "echo 'Name  ID Weight  Cap'; echo 'web    5    512   50'")
     await executor.execute(step, ignore)
     assert guests.calls == ["sched-credit2 -d 5 -w 512 -c 50", "sched-credit2 -d 5"]
     with pytest.raises(ReconcilerError, match="weight 256 and cap 0"):
-        await executor.execute(replace(step, cpu_weight=256, cap=0), ignore)
+        await executor.execute(replace(step, shares=(("cpu_weight", 256), ("cap", 0))), ignore)
     (xen / "info").write_text(INFO.replace("credit2", "null"))
     with pytest.raises(ReconcilerError, match="scheduler 'null'"):
         await executor.execute(step, ignore)

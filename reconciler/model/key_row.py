@@ -1,0 +1,119 @@
+"""What one row of the table of keys (`keys.py`) says of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Generic, TypeVar
+
+from reconciler.model.domain import Disk, Domain, Image, Ready, Scalar, Vif
+
+Owner = TypeVar("Owner", Domain, Disk, Vif, Ready)
+"""What the key is one of."""
+
+Value = Scalar | Image | tuple[str, ...]
+"""What a field of an owner holds, but for those that are tables themselves."""
+
+
+class Kind(StrEnum):
+    """What a value is, beside whole numbers and choices; in the words of the reference."""
+
+    WORD = "string"
+    LINE = "string, may be empty"  # xl lists an empty one for none
+    FLAG = "boolean"
+    ORDER = "boolean or integer"
+    SIZE = "size"  # in xl.cfg, MiB
+    DURATION = "duration"
+    SECONDS = "number of seconds"
+    FILE = "path of a file"  # an Image
+    WORDS = "string or array of strings"
+    NAMES = "array of names"
+    DEVICES = "array of PCI addresses"
+    TABLE = "table"
+    TABLES = "array of tables"
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number within bounds."""
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+
+class Takes(Enum):
+    """What it takes to give a running domain another value."""
+
+    LIVE = "live"
+    RESTART = "restart"
+    CEILING = "restart to raise it, next start to lower it"  # less room than it could have is not worth a restart
+    NOTHING = "nothing"  # it says how the domain is treated, not what it is
+
+
+LATER = "xl"
+"""In the digest of boot inputs, what came after 0.1 counts as it did when it stood in `[xl]`: under its name, where it
+is given. So the digests that 0.1 left on hosts keep their meaning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key(Generic[Owner]):
+    """One key. A spec that leaves it out gets `default`; `unset` is what xl makes of a value that is left to it."""
+
+    name: str  # in a spec, and in xl.cfg
+    kind: Kind | Whole | Choice
+    doc: str
+    of: Callable[[Owner], Value] | None = None  # None: it has no field of its own, or is a table
+    field: str = ""  # of the owner; "": as the key
+    also: tuple[str, ...] = ()  # other fields that it settles
+    default: Value = None
+    unset: Scalar = None
+    takes: Takes = Takes.RESTART
+    boot: str | None = None  # its entry in the digest of boot inputs; "": none; None: LATER, if it takes a restart
+    in_cfg: bool = True  # stands in xl.cfg
+    listed: tuple[str, ...] = ()  # where `xl list -l` shows it; (): what the config file says counts
+    kept: bool = False  # carried by the mark of the config file, so that it outlives the spec
+    rolled_back: bool = False  # a rollback takes the value of before
+    worked_out: bool = False  # more goes into it than its own text: the code that knows names it
+    floor: str | None = None  # of a ceiling: the key that it bounds, whose value it has by default
+    share_option: str | None = None  # with which `xl sched-credit` and `xl sched-credit2` set it
+    needs: str | None = None  # the key without which it means nothing
+    boots: bool = False  # a domain can boot from it
+    in_spec: bool = True
+    allowed_by: str | None = None  # the list in [allow] of host.toml that has to name its value
+    example: str = ""  # a line of TOML
+    since: str = "0.1"
+
+    @property
+    def attribute(self) -> str:
+        """The field of the owner."""
+        return self.field or self.name
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether it is passed on as it stands, from the spec to xl.cfg and back."""
+        return self.of is not None and not self.worked_out
+
+    @property
+    def boot_entry(self) -> str:
+        """Its entry in the digest of boot inputs; "" for what a boot does not read."""
+        if self.boot is not None:
+            return self.boot
+        return LATER if self.of is not None and self.takes in (Takes.RESTART, Takes.CEILING) else ""
+
+    def value(self, owner: Owner) -> Value:
+        """What the owner has."""
+        assert self.of is not None, self.name
+        return self.of(owner)
+
+    def meant(self, owner: Owner) -> Value:
+        """What the owner has, or what xl makes of it where that is left to xl."""
+        value = self.value(owner)
+        return self.unset if value is None else value

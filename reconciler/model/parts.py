@@ -1,0 +1,105 @@
+"""Parts of a definition, by what the table of keys says: what is kept with it, what runs live, what xl.cfg is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from reconciler.model.domain import Domain, XlValue
+from reconciler.model.key_row import LATER, Key, Owner, Takes, Value
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS
+
+KEPT = tuple(key for key in DOMAIN_KEYS if key.kept)
+"""Those that the mark of a config file carries, since xl has no word for them."""
+
+KEPT_OF_DISKS = tuple(key for key in DISK_KEYS if key.kept)
+
+SHARES = tuple(key for key in DOMAIN_KEYS if key.share_option is not None)
+"""Those that Xen's scheduler knows, in the order in which xl prints them."""
+
+_BY_NAME = {key.name: key for key in DOMAIN_KEYS}
+_LIVE = tuple(key for key in DOMAIN_KEYS if key.takes is Takes.LIVE)
+_CEILING_OF = {key.floor: key for key in DOMAIN_KEYS if key.floor is not None}
+
+
+def key_named(name: str) -> Key[Domain]:
+    """The row of a key."""
+    return _BY_NAME[name]
+
+
+def ceiling_of(key: Key[Domain]) -> Key[Domain] | None:
+    """The key whose value a running domain cannot exceed in this one; None: there is none."""
+    return _CEILING_OF.get(key.name)
+
+
+def taken_from(owner: Owner, other: Owner, keys: Iterable[Key[Owner]]) -> Owner:
+    """An owner whose values of these keys are another one's."""
+    values: dict[str, Any] = {key.attribute: key.value(other) for key in keys}
+    return replace(owner, **values)
+
+
+def with_kept(definition: Domain, other: Domain) -> Domain:
+    """A definition with what only our config file can say, as another one has it: what must outlive the spec."""
+    there = {disk.devid: disk for disk in other.disks}
+    disks = (taken_from(disk, there.get(disk.devid, disk), KEPT_OF_DISKS) for disk in definition.disks)
+    return replace(taken_from(definition, other, KEPT), disks=tuple(disks))
+
+
+def live_values(target: Domain, running: Domain) -> dict[str, Any]:
+    """By field, what a running domain can be given of the target without a restart, as far as its ceilings allow."""
+    values: dict[str, Any] = {}
+    for key in _LIVE:
+        ceiling = ceiling_of(key)
+        wanted: Any = key.value(target)
+        values[key.attribute] = wanted if ceiling is None else min(wanted, ceiling.value(running))
+    return values
+
+
+def shares(definition: Domain) -> tuple[tuple[str, int], ...]:
+    """What the scheduler is told of a domain, by key."""
+    return tuple((key.name, value) for key in SHARES if isinstance(value := key.meant(definition), int))
+
+
+def with_shares(definition: Domain, told: Iterable[tuple[str, int]]) -> Domain:
+    """A definition whose domain was told so of its shares."""
+    values: dict[str, Any] = {key_named(name).attribute: value for name, value in told}
+    return replace(definition, **values)
+
+
+def given_later(keys: Iterable[Key[Owner]], owner: Owner) -> Iterator[tuple[str, XlValue]]:
+    """The keys that came after 0.1 and that the owner is given, as xl.cfg spells them."""
+    for key in keys:
+        if key.boot_entry == LATER and key.of is not None and key.value(owner) != key.default:
+            spelled = in_cfg(key.value(owner))
+            if spelled is not None:
+                yield key.name, spelled
+
+
+def in_cfg(value: Value) -> XlValue | None:
+    """A plain value as xl.cfg spells it; None: it is left out."""
+    match value:
+        case bool():
+            return int(value)
+        case str() | int() | None:
+            return value
+        case tuple():
+            return value or None
+        case _:
+            raise TypeError(f"xl.cfg has no spelling for {value!r}")
+
+
+def as_written(value: XlValue) -> str | int:
+    """A value of xl.cfg as the file has it, on one line."""
+    match value:
+        case int():
+            return value
+        case str():
+            return in_quotes(value)
+        case tuple():
+            return f"[{', '.join(str(as_written(item)) for item in value)}]"
+
+
+def in_quotes(text: str) -> str:
+    """A string as xl.cfg quotes it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
