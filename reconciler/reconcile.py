@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
+from contextvars import Context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -75,7 +76,9 @@ class Reconciler:
         """Have `heard` called when something happens on any host, see `Observer.events`; again after each `renew`."""
         for name, part in self._desired.hosts.items():
             if name not in self._listeners:
-                self._listeners[name] = asyncio.create_task(self._observer(part.settings).events(heard, tell))
+                listening = self._observer(part.settings).events(heard, tell)
+                # it outlives what it is begun in, and is no sign that this goes on
+                self._listeners[name] = asyncio.create_task(listening, context=Context())
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""

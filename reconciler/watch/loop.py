@@ -20,6 +20,7 @@ from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
+from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps, moment
@@ -31,7 +32,7 @@ from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, SPECS, Clock, Trig
 from reconciler.watch.view import Metrics
 
 _FAILED = 1
-_STUCK_SECONDS = 1800.0  # without a step begun or ended: longer than any step may take
+_STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies gives one every few seconds
 _SIGNS_A_WATCHDOG_PERIOD = 3
 
 
@@ -97,7 +98,8 @@ class Watcher:
             self._passes.try_all_now()
         before = self._record.domains
         steps = LoggedSteps(self._log, self._turned)
-        outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins)
+        with signs_of_life(self._turned):
+            outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins)
         self._turned()
         self._remember(outcome, before, began)
         self._tell(outcome, reasons, began)
