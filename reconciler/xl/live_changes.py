@@ -137,14 +137,14 @@ async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
     domid = str(row.domid)
     options = [word for name, value in step.shares for word in (key_named(name).share_option or "", str(value))]
     result = await xl.run(command, "-d", domid, *options)
-    listed = (await xl.run(command, "-d", domid)).text
-    found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", listed, re.MULTILINE)
+    listed = await xl.run(command, "-d", domid)
+    found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", listed.text, re.MULTILINE)
     if (domid, *(str(value) for _, value in step.shares)) not in found:  # in the order of xl's columns
         shown = " and ".join(f"{name} {value}" for name, value in step.shares)
         raise xl.failed(
             step.domain,
             "scheduling not set",
-            f"{step.domain} was to have {shown}: {reason_of(result)}",
+            f"{step.domain} was to have {shown}: {reason_of(result if result.exit_code != 0 else listed)}",
         )
 
 
