@@ -79,7 +79,8 @@ async def test_a_command_that_hangs_is_ended_and_may_be_tried_again(door: Connec
     assert "got this far" in diagnostic.detail
 
 
-async def test_a_daemon_that_keeps_the_output_open_does_not_hold_us_up() -> None:
+async def test_a_daemon_that_keeps_the_output_open_does_not_hold_us_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DRAIN_SECONDS", 0.2)
     result = await asyncio.wait_for(Connection("alpha").script("sleep 30 & echo $!"), 10)
     assert result.exit_code == 0
     await Connection("alpha").run(["kill", result.text.strip()])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.decide.changes import Action, Consent
@@ -18,6 +18,7 @@ from reconciler.plan.steps import PlannedStep, Shutdown
 from reconciler.plan.verify import verify
 
 from .fleets import World, handovers, worlds
+from .law import law
 
 
 def plan_for(host: Host, desired: Desired, consent: Consent | None = None) -> Plan:
@@ -47,7 +48,7 @@ def after(host: Host, steps: list[PlannedStep]) -> Host:
 
 
 @given(worlds())
-@settings(max_examples=400, deadline=None)
+@law(examples=400)
 def test_a_followed_plan_leaves_nothing_to_do(world: World) -> None:
     plan = plan_for(world.host, world.desired)
     again = plan_for(after(world.host, list(plan.steps)), world.desired)
@@ -56,13 +57,13 @@ def test_a_followed_plan_leaves_nothing_to_do(world: World) -> None:
 
 
 @given(worlds())
-@settings(max_examples=200, deadline=None)
+@law(examples=200)
 def test_the_same_input_gives_the_same_plan(world: World) -> None:
     assert plan_for(world.host, world.desired) == plan_for(world.host, world.desired)
 
 
 @given(worlds(), st.integers(0, 10**6))
-@settings(max_examples=300, deadline=None)
+@law(examples=300)
 def test_memory_fits_in_every_order_that_apply_may_take(world: World, seed: int) -> None:
     plan = plan_for(world.host, world.desired)
     keep_free = world.desired.hosts["alpha"].settings.keep_free_kib
@@ -74,7 +75,7 @@ def test_memory_fits_in_every_order_that_apply_may_take(world: World, seed: int)
 
 
 @given(worlds(), st.integers(0, 10**6))
-@settings(max_examples=200, deadline=None)
+@law(examples=200)
 def test_no_order_takes_more_domains_down_than_allowed(world: World, seed: int) -> None:
     plan = plan_for(world.host, world.desired)
     restarting = {change.address for change in plan.changes if change.restarts}
@@ -95,7 +96,7 @@ def twice(host: Host, observed: Host) -> list[tuple[str, ...]]:
 
 
 @given(handovers(), st.integers(0, 10**6))
-@settings(max_examples=300, deadline=None)
+@law(examples=300)
 def test_no_order_gives_two_live_domains_one_disk_or_mac_or_uuid(world: World, seed: int) -> None:
     plan, replay = plan_for(world.host, world.desired), Replay(world.host)
     at_first = twice(world.host, world.host)
@@ -105,7 +106,7 @@ def test_no_order_gives_two_live_domains_one_disk_or_mac_or_uuid(world: World, s
 
 
 @given(worlds())
-@settings(max_examples=200, deadline=None)
+@law(examples=200)
 def test_what_is_not_ours_is_in_no_step(world: World) -> None:
     plan = plan_for(world.host, world.desired)
     foreign = {f"alpha/{guest.name}" for guest in world.host.guests.values() if guest.owner is not Owner.OURS}
@@ -114,7 +115,7 @@ def test_what_is_not_ours_is_in_no_step(world: World) -> None:
 
 
 @given(worlds(), st.integers(0, 10**6), st.integers(0, 40))
-@settings(max_examples=400, deadline=None)
+@law(examples=400)
 def test_stopping_anywhere_and_planning_again_converges(world: World, seed: int, length: int) -> None:
     plan = plan_for(world.host, world.desired)
     midway = after(world.host, interleaving(plan, seed)[:length])
@@ -130,7 +131,7 @@ def test_stopping_anywhere_and_planning_again_converges(world: World, seed: int,
 
 
 @given(worlds())
-@settings(max_examples=100, deadline=None)
+@law(examples=100)
 def test_prevent_destroy_and_blocked_pruning_hold(world: World) -> None:
     plan = plan_for(world.host, world.desired)
     for change in plan.changes:

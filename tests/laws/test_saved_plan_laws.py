@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.cli import saved_plan
@@ -15,6 +15,7 @@ from reconciler.plan.steps import Shutdown
 from reconciler.specs import TreeReading
 
 from .fleets import World, worlds
+from .law import law
 from .test_plan_laws import interleaving, plan_for
 
 
@@ -30,7 +31,7 @@ def saved_and_read(plan: Plan, world: World, folder: Path) -> Plan:
 
 
 @given(world=worlds())
-@settings(max_examples=150, deadline=None)
+@law(examples=150)
 def test_a_plan_read_back_is_the_plan_that_was_saved(world: World, folder: Path) -> None:
     plan = plan_for(world.host, world.desired)
     read = saved_and_read(plan, world, folder)
@@ -42,7 +43,7 @@ def test_a_plan_read_back_is_the_plan_that_was_saved(world: World, folder: Path)
 
 
 @given(worlds(), st.integers(0, 10**6))
-@settings(max_examples=150, deadline=None)
+@law(examples=150)
 def test_no_order_takes_more_domains_down_than_the_plan_says(world: World, seed: int) -> None:
     plan = plan_for(world.host, world.desired)
     restarting = {change.address for change in plan.changes if change.restarts}

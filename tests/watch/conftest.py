@@ -131,14 +131,14 @@ def look(watcher: Watcher, *reasons: str) -> Outcome:
 
 
 class Watch:
-    """A running `reconciler watch`, and all that it says."""
+    """A running `reconciler watch`, and all that it says. `first` is Python that it runs before."""
 
-    def __init__(self, world: World, *arguments: str, **environment: str) -> None:
+    def __init__(self, world: World, *arguments: str, first: str = "", **environment: str) -> None:
         self.log = world.folder / f"log.{time.monotonic_ns()}"
         command = [
             sys.executable,
             "-c",
-            "from reconciler.cli import main; main()",
+            f"{first}\nfrom reconciler.cli import main; main()",
             "--state-dir",
             str(world.state_dir),
         ]

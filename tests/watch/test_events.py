@@ -20,6 +20,7 @@ from tests.watch.conftest import SOON_SECONDS, Begin, FakeClock, World, until
 
 DONE = 0
 FAST_SECONDS = 15.0
+SOON_CALM = "from reconciler.watch import triggers; triggers._CALM_SECONDS = 0.3"
 DOMAIN = 'kernel = "/boot/vmlinuz"\nmemory = 64\n'
 
 
@@ -85,7 +86,7 @@ def lives(process: int) -> bool:
 def test_an_event_leads_to_a_pass_that_is_told_of_only_when_it_finds_something(
     world: World, xenstore: Xenstore, begin: Begin
 ) -> None:
-    watch = begin("specs", "--interval", "1h", "--detect-only")
+    watch = begin("specs", "--interval", "1h", "--detect-only", first=SOON_CALM)
     until(lambda: watch.said("pass ended") and xenstore.watchers)
     looks, began = xenstore.looks(), time.monotonic()
     xenstore.happens()
