@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
-from contextlib import suppress
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from reconciler.apply.result import StepResult
 from reconciler.model.diagnostics import Diagnostic, Kind
@@ -15,8 +15,12 @@ from reconciler.plan.steps import PlannedStep
 from reconciler.show.escape import plain
 from reconciler.show.steps import in_words
 
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
 Value = str | int | float | bool | None
 Level = Literal["info", "warning", "error"]
+_PASS = "pass"
 _BARE = re.compile(r"[\w./:@+-]+", re.ASCII)
 _LEVELS: dict[Kind, Level] = {Kind.NOTE: "info", Kind.REFUSED: "warning", Kind.SPEC: "error", Kind.WORLD: "error"}
 
@@ -25,19 +29,21 @@ class Log:
     """A stream of events. That nobody can read it any more, or that its disk is full, stops nothing."""
 
     def __init__(self, stream: TextIO | None, *, as_json: bool, now: Callable[[], float]) -> None:
-        self._stream = stream
-        self._as_json = as_json
-        self._now = now
+        self._logger = _logger(stream, as_json, now) if stream is not None else None
 
     def say(self, event: str, level: Level = "info", **fields: Value) -> None:
         """One event. Fields that are None are left out."""
-        given = {key: value for key, value in fields.items() if value is not None}
-        line: dict[str, Value] = {"time": moment(self._now()), "level": level, "event": event, **given}
-        text = json.dumps(line) if self._as_json else " ".join(f"{key}={_shown(value)}" for key, value in line.items())
-        if self._stream is not None:
+        if self._logger is not None:
             with suppress(OSError):
-                self._stream.write(text + "\n")
-                self._stream.flush()
+                getattr(self._logger, level)(event, **fields)
+
+    @contextmanager
+    def in_pass(self) -> Iterator[None]:
+        """Give every event that is told meanwhile, by whatever task was begun meanwhile, the id of one pass."""
+        from structlog.contextvars import bound_contextvars
+
+        with bound_contextvars(**{_PASS: secrets.token_hex(4)}):
+            yield
 
     def problem(self, problem: Diagnostic) -> None:
         """A diagnostic, in one line."""
@@ -77,6 +83,28 @@ class LoggedSteps:
             self._log.say("step left out", "warning", address=address, step=step, reason=result.reason)
         else:
             self._log.say("step done", address=address, step=step, seconds=round(result.seconds, 1))
+
+
+def _logger(stream: TextIO, as_json: bool, now: Callable[[], float]) -> FilteringBoundLogger:
+    """A logger of structlog that writes to this stream and knows of no other; loaded here, since only watch has one."""
+    import structlog
+
+    def in_order(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
+        about = {"time": moment(now()), "level": method, "event": fields.pop("event")}
+        last = {_PASS: fields.pop(_PASS, None)}
+        return {key: value for key, value in {**about, **fields, **last}.items() if value is not None}
+
+    render = structlog.processors.JSONRenderer() if as_json else _as_text
+    logger: FilteringBoundLogger = structlog.wrap_logger(
+        structlog.WriteLogger(stream),
+        processors=[structlog.contextvars.merge_contextvars, in_order, render],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+    )
+    return logger
+
+
+def _as_text(logger: WrappedLogger, method: str, fields: EventDict) -> str:
+    return " ".join(f"{key}={_shown(value)}" for key, value in fields.items())
 
 
 def moment(seconds: float) -> str:

@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,10 @@ class Watcher:
 
     async def make_pass(self, reasons: frozenset[str]) -> Outcome:
         """One pass, for these reasons."""
+        with self._log.in_pass():
+            return await self._make_pass(reasons)
+
+    async def _make_pass(self, reasons: frozenset[str]) -> Outcome:
         began = self._clock.now()
         self._turned()
         if ASKED in reasons:
@@ -129,7 +134,10 @@ class Watcher:
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
         """With the tasks beside the loop: one that looks out for changes, one that gives signs of life."""
-        self._passes.listen(lambda: self._triggers.ask(EVENT), lambda text: self._log.say(text, "warning"))
+        of_no_pass = copy_context()  # whoever listens is sent to by a pass, and tells of what happens after it
+        self._passes.listen(
+            lambda: self._triggers.ask(EVENT), lambda text: of_no_pass.run(self._log.say, text, "warning")
+        )
         tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
         if self._notifier.watchdog_seconds is not None:
             tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))

@@ -6,7 +6,6 @@ domid, and a name may have changed hands. Exit codes are not believed; callers l
 
 from __future__ import annotations
 
-import asyncio
 import re
 import shlex
 from collections.abc import Callable
@@ -22,8 +21,6 @@ from reconciler.waiting import Clock, MachineClock
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
-_READ_RETRIES = 2
-_RETRY_SECONDS = 1.0
 _REASON_LINES = 4  # of what xl says that is told
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
@@ -36,6 +33,14 @@ COMES_BACK = """ps -A -ww -o args= | awk -v name="$name" '
         if (file == name || file == name ".cfg" || (file == "candidate.cfg" && part[count - 1] == name)) found = 1
     }
     END { exit !found }'"""
+
+
+class _FailedError(Exception):
+    """xl gave up on a command that changes nothing."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result.exit_code)
+        self.result = result
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +107,18 @@ class Xl:
 
     async def _read(self, *arguments: str) -> Result:
         """A command that changes nothing; xl itself crashes now and then, so it has a second and a third try."""
+        from reconciler.xl.retry import CRASHED_COMMAND
+
+        try:
+            return await CRASHED_COMMAND(_FailedError, self._read_once, *arguments)
+        except _FailedError as failed:
+            command, why = shlex.join(["xl", *arguments]), reason_of(failed.result)
+            raise world_error("xl fails", f"`{command}` failed on {self.host}: {why}", None, self.host) from None
+
+    async def _read_once(self, *arguments: str) -> Result:
         result = await self.run(*arguments)
-        for _ in range(_READ_RETRIES):
-            if result.exit_code == 0:
-                break
-            await asyncio.sleep(_RETRY_SECONDS)
-            result = await self.run(*arguments)
         if result.exit_code != 0:
-            command = shlex.join(["xl", *arguments])
-            raise world_error("xl fails", f"`{command}` failed on {self.host}: {reason_of(result)}", None, self.host)
+            raise _FailedError(result)
         return result
 
     def _understood(self, parse: Callable[[], _Parsed]) -> _Parsed:

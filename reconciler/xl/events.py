@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 
 from reconciler.dom0.connection import Connection
 from reconciler.model.diagnostics import ReconcilerError
 
-_FIRST_WAIT_SECONDS = 5.0
-_LONGEST_WAIT_SECONDS = 300.0
+_LONG_SECONDS = 300.0  # a connection that lasted so long was a good one
 _CHUNK_BYTES = 64 * 1024
 
 # Only its stdin tells a process behind sshd of our end: without a terminal there is no SIGHUP, and what has nothing to
@@ -30,40 +30,54 @@ kill "$reader" 2>/dev/null
 """
 
 
+class _LostError(Exception):
+    """The connection, or the watch, ended soon after it began, or could not begin at all."""
+
+
 async def listen(connection: Connection, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-    """Call `heard` at each event, over all lost connections, until cancelled; returns where nothing can be heard."""
-    clock = asyncio.get_running_loop().time
-    wait_seconds = _FIRST_WAIT_SECONDS
-    was_deaf = False
-    while True:
+    """Call `heard` at each event, over all lost connections, until cancelled; returns where nothing can be heard.
+
+    Waits longer after each connection in a row that is lost soon.
+    """
+    from reconciler.xl.retry import LOST_CONNECTION
+
+    listener = _Listener(connection, heard)
+    while await LOST_CONNECTION(_LostError, listener.listen):
+        continue
+    tell(f"there is no xenstore-watch on {connection.host}, so what ends there is seen at the interval only")
+
+
+class _Listener:
+    """Hears one host. What happened while it was deaf nobody heard, so each later beginning counts as an event."""
+
+    def __init__(self, connection: Connection, heard: Callable[[], None]) -> None:
+        self._connection = connection
+        self._heard = heard
+        self._was_deaf = False
+
+    async def listen(self) -> bool:
+        """Until the connection ends; True: it lasted long. False: here nothing can be heard. Else raises _LostError."""
+        clock = asyncio.get_running_loop().time
         began = clock()
-        try:
-            if not await _can_be_heard(connection):
-                tell(
-                    f"there is no xenstore-watch on {connection.host}, so what ends there is seen at the interval only"
-                )
-                return
-            await _listen_once(connection, heard, was_deaf=was_deaf)
-        except (ReconcilerError, OSError):  # the passes tell that a host does not answer
-            pass
-        was_deaf = True
-        if clock() - began > _LONGEST_WAIT_SECONDS:
-            wait_seconds = _FIRST_WAIT_SECONDS
-        await asyncio.sleep(wait_seconds)
-        wait_seconds = min(2 * wait_seconds, _LONGEST_WAIT_SECONDS)
+        with suppress(ReconcilerError, OSError):  # the passes tell that a host does not answer
+            if not await self._can_be_heard():
+                return False
+            await self._listen_once()
+        self._was_deaf = True
+        if clock() - began <= _LONG_SECONDS:
+            raise _LostError
+        return True
 
+    async def _can_be_heard(self) -> bool:
+        """Asked by a command of its own, which waits its turn to open the connection that all share."""
+        return (await self._connection.script("command -v xenstore-watch")).exit_code == 0
 
-async def _can_be_heard(connection: Connection) -> bool:
-    """Asked by a command of its own, which waits its turn to open the connection that all share."""
-    return (await connection.script("command -v xenstore-watch")).exit_code == 0
-
-
-async def _listen_once(connection: Connection, heard: Callable[[], None], *, was_deaf: bool) -> None:
-    """Until the connection, or the watch, ends. The first line only says that the watch is set."""
-    async with connection.process(_WATCH) as process:
-        assert process.stdout
-        lines = 0
-        while chunk := await process.stdout.read(_CHUNK_BYTES):
-            lines += chunk.count(b"\n")
-            if lines > 1 or was_deaf:  # what happened meanwhile nobody heard
-                heard()
+    async def _listen_once(self) -> None:
+        """Until the connection, or the watch, ends. The first line only says that the watch is set."""
+        async with self._connection.process(_WATCH) as process:
+            assert process.stdout
+            lines = 0
+            while chunk := await process.stdout.read(_CHUNK_BYTES):
+                lines += chunk.count(b"\n")
+                if lines > 1 or self._was_deaf:
+                    self._heard()

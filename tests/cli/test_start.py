@@ -12,9 +12,11 @@ import pytest
 from reconciler import cli
 
 WEB = ("jinja2", "prometheus_client", "starlette", "uvicorn", "reconciler.web")
+OF_WATCH = ("structlog", *WEB)
 HEAVY = (
     *("asyncio", "deepdiff", "pydantic_core", "rich", "sqlite3", "toml_rs", "tree_sitter", "reconciler.reconcile"),
-    *WEB,
+    "stamina",
+    *OF_WATCH,
 )
 _PROBE = """
 import sys
@@ -31,10 +33,17 @@ def test_nothing_heavy_is_loaded(arguments: list[str]) -> None:
     assert not loaded & set(HEAVY)
 
 
-def test_only_watch_loads_a_web_server(tree: Path) -> None:
-    loaded = _loaded_by("plan")
-    assert "reconciler.reconcile" in loaded
-    assert not loaded & set(WEB)
+@pytest.mark.parametrize("command", ["plan", "validate", "status", "why alpha/web"])
+def test_what_only_looks_loads_no_logs_no_retries_and_no_web_server(tree: Path, command: str) -> None:
+    loaded = _loaded_by(*command.split())
+    assert "reconciler.specs" in loaded
+    assert not loaded & {"stamina", *OF_WATCH}
+
+
+def test_watch_loads_a_web_server_only_when_it_serves(tree: Path) -> None:
+    loaded = _loaded_by("watch", "--once")
+    assert "structlog" in loaded
+    assert not loaded & {"stamina", *WEB}
 
 
 def _loaded_by(*arguments: str) -> set[str]:

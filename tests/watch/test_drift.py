@@ -105,8 +105,27 @@ def test_detect_only_tells_and_changes_nothing(world: World, drift: Callable[[Wo
 
 
 def about(world: World, address: str) -> list[str]:
-    """What the log says of a domain, without the time."""
-    return [event.partition(" ")[2] for event in world.events() if f"address={address} " in event + " "]
+    """What the log says of a domain, without the time and the pass."""
+    return [
+        event.partition(" ")[2].rpartition(" pass=")[0]
+        for event in world.events()
+        if f"address={address} " in event + " "
+    ]
+
+
+def test_every_line_of_a_pass_names_it(world: World) -> None:
+    watcher = world.watcher()
+    look(watcher)
+    first = {event.rpartition(" pass=")[2] for event in world.events()}
+    said = len(world.events())
+    world.hand.destroy("web")
+    look(watcher)
+    second = {event.rpartition(" pass=")[2] for event in world.events()[said:]}
+    assert said > 3
+    assert [len(name) for name in (*first, *second)] == [8, 8]
+    assert first != second
+    watcher.stop()
+    assert "pass=" not in world.events()[-1]
 
 
 def test_detect_only_tells_what_differs_once(world: World) -> None:

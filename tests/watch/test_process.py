@@ -175,6 +175,9 @@ def test_json_logs_are_json(begin: Begin) -> None:
     assert events[0]["event"] == "watch begins"
     assert {event["level"] for event in events} == {"info"}
     assert next(event for event in events if event["event"] == "pass ended")["steps_done"] == 10
+    (of_pass,) = {event["pass"] for event in events if "pass" in event}
+    assert [event["event"] for event in events if "pass" not in event] == ["watch begins", "watch ended"]
+    assert len(of_pass) == 8
 
 
 def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:
