@@ -13,11 +13,12 @@ from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
+from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern, is_in
 from reconciler.plan.steps import AwaitReady
 from reconciler.waiting import NotYet, wait_until
 
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why
-_PANIC = re.compile(r"(?i)\bpanic(: | - |\b.*not syncing)")
+_PANIC = r"(?i)\bpanic(: | - |\b.*not syncing)"
 _PANIC_MAX = 120  # characters of the console's line
 _NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
 
@@ -48,6 +49,7 @@ class _Signs:
 async def await_ready(host: Watched, step: AwaitReady) -> None:
     """Return when the domain is ready. Raises ReconcilerError (world) naming the sign that failed or is missing."""
     ready = step.ready
+    _refuse_an_unusable_pattern(step)
     signs = _Signs(tcp_answered=ready.tcp is None, console_matched=ready.console is None)
 
     async def gate() -> NotYet | None:
@@ -66,6 +68,19 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
         return NotYet(too_late=lambda: _too_late(step, look, missing))
 
     await wait_until(gate, clock=host, seconds=ready.timeout_seconds)
+
+
+def _refuse_an_unusable_pattern(step: AwaitReady) -> None:
+    """A plan or a mark that was written by somebody else may hold one, which says nothing about the guest."""
+    try:
+        check_pattern(step.ready.console or "")
+    except UnusablePatternError as error:
+        raise world_error(
+            "not known whether it is ready",
+            f"The console of {step.domain} cannot be searched for {step.ready.console!r}: {error}.",
+            WAYS_OUT,
+            transient=True,
+        ) from None
 
 
 def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) -> None:
@@ -108,7 +123,7 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
 def _after_panic(look: Look) -> str:
     """What its console says of a panic, Linux's or NetBSD's, as the end of a sentence; "" when it says nothing."""
     lines = _printable(look.console or "").splitlines()
-    panic = next((line.strip() for line in reversed(lines) if _PANIC.search(line)), None)
+    panic = next((line.strip() for line in reversed(lines) if is_in(_PANIC, line)), None)
     return "" if panic is None else f" after a panic: {panic[:_PANIC_MAX].rstrip('.')}"
 
 
@@ -122,7 +137,7 @@ async def _note(host: Watched, step: AwaitReady, look: Look, signs: _Signs) -> N
     if not signs.tcp_answered and step.ready.tcp is not None:
         signs.tcp_answered = await host.probe_tcp(step.ready.tcp)
     if not signs.console_matched and step.ready.console is not None and look.console is not None:
-        signs.console_matched = re.search(step.ready.console, look.console, re.MULTILINE) is not None
+        signs.console_matched = is_in(step.ready.console, look.console)
 
 
 def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:

@@ -183,6 +183,6 @@ READY_KEYS: tuple[Key[Ready], ...] = (
         of=lambda r: r.min_seconds, default=5.0, takes=NOTHING, in_cfg=False, example="min_seconds = 10"),
     Key("tcp", WORD, "An address and port that has to answer.",
         of=lambda r: r.tcp, takes=NOTHING, in_cfg=False, example='tcp = "10.0.0.9:22"'),
-    Key("console", LINE, "A regular expression that has to be found in what it prints on its console.",
+    Key("console", LINE, "A regular expression (of RE2) that has to be found in what it prints on its console.",
         of=lambda r: r.console, takes=NOTHING, in_cfg=False, example='console = "login:"'),
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import pytest
 
@@ -219,3 +221,36 @@ async def test_only_a_boot_that_was_given_its_time_is_held_against_what_it_boots
         await await_ready(Watched(lambda _: look), wait_for(Ready(timeout_seconds=9)))
     problem = caught.value.diagnostics[0]
     assert (problem.boot_failed, problem.transient) == (blamed, not blamed)
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "(a|aa)+$", "(.*a){20}", "(?:a?){27}a{27}b"])
+async def test_no_pattern_holds_the_loop_whatever_a_guest_writes(pattern: str) -> None:
+    line = "a" * 27 + "!\n"
+    host = Watched(lambda _: replace(UP, console=line * 500))
+    turns = [time.perf_counter()]
+
+    async def look(domain: str) -> Look:
+        turns.append(time.perf_counter())
+        return replace(UP, console=line * 500)
+
+    host.look = look  # type: ignore[method-assign]
+    try:
+        await await_ready(host, wait_for(Ready(min_seconds=0, timeout_seconds=5, console=pattern)))
+    except ReconcilerError as error:
+        assert "has not shown" in error.diagnostics[0].detail
+    turns.append(time.perf_counter())
+    assert max(after - before for before, after in pairwise(turns)) < 0.1
+
+
+async def test_a_console_full_of_panics_is_read_at_once() -> None:
+    host = Watched(lambda _: Look(power=Power.ABSENT, console="panic " * 2700))
+    began = time.perf_counter()
+    with pytest.raises(ReconcilerError):
+        await await_ready(host, wait_for(Ready()))
+    assert time.perf_counter() - began < 0.1
+
+
+async def test_a_pattern_that_cannot_be_followed_says_nothing_about_the_guest() -> None:
+    with pytest.raises(ReconcilerError, match="cannot be searched for") as caught:
+        await await_ready(Watched(lambda _: UP), wait_for(Ready(console="(?=login)")))
+    assert caught.value.diagnostics[0].transient

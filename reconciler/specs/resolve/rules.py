@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 
 from reconciler.model.paths import absolute, disk_identity, is_normal, relative
+from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern
 from reconciler.model.units import Unfit
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema import DiskSpec, DomainSpec
@@ -157,10 +157,10 @@ def _check_ready(spec: DomainSpec) -> Iterator[Complaint]:
         yield Complaint(loc=("ready", "tcp"), summary="Value out of range", detail=detail)
     if ready.console is not None:
         try:
-            re.compile(ready.console)
-        except (re.error, OverflowError, RecursionError) as error:
-            detail = f"ready.console is no regular expression: {error}."
-            yield Complaint(loc=("ready", "console"), summary="Invalid value", detail=detail)
+            check_pattern(ready.console)
+        except UnusablePatternError as error:
+            detail = f"ready.console cannot be used as a regular expression: {error}."
+            yield Complaint(loc=("ready", "console"), summary="Invalid value", detail=detail, hint=WAYS_OUT)
 
 
 OWN_KEYS = frozenset(field.alias or name for name, field in DomainSpec.model_fields.items()) | {"name", "builder"}
