@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-_SETTLED_NS = 1_000_000_000
+_QUIET_NS = 1_000_000_000  # without a change: longer than a tick of any file system's clock
 
 
 class FileMemory(Generic[T]):
@@ -38,7 +38,7 @@ class FileMemory(Generic[T]):
             return self._known[name][1]
         self.reads += 1
         value = read()
-        if is_whole(value) and (content is not None or _is_settled(path, signature)):
+        if is_whole(value) and (content is not None or _is_quiet(path, signature)):
             self._known[name] = (signature, value)
         else:
             self._known.pop(name, None)
@@ -70,7 +70,7 @@ def _signature(path: str) -> tuple[int, int, int] | None:
     return found.st_size, found.st_mtime_ns, found.st_ino
 
 
-def _is_settled(path: str, signature: object) -> bool:
+def _is_quiet(path: str, signature: object) -> bool:
     """Return whether a file is still as it was before it was read, and has been so for a while."""
     now = _signature(path)
-    return now is not None and now == signature and time.time_ns() - now[1] > _SETTLED_NS
+    return now is not None and now == signature and time.time_ns() - now[1] > _QUIET_NS

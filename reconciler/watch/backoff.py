@@ -1,7 +1,8 @@
 """What failed, and when it is tried again: each domain (or silent host) has a count and a clock of its own. Pure.
 
-The wait doubles with each failure in a row, up to a cap, and is shaken a little, so that what failed together does not
-come back together. A failure belongs to what was asked for: as soon as the specs ask for something else, it is over.
+The wait doubles with each failure in a row, up to a cap, and is shaken a little, so that what failed together is
+not tried again together. A failure belongs to what was asked for: as soon as the specs ask for something else, it is
+over.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ class LocalSource:
         self._tell = tell
         self._state_dir = state_dir
         self._cache = TreeCache()
-        self._settled: str | None = None  # what was last found at rest
+        self._last_found: str | None = None  # by the reading before, after it had stopped changing
 
     async def read(self) -> Specs:
         """Specs that are not what was last in force are read again after a moment, until they stay the same.
@@ -64,13 +64,13 @@ class LocalSource:
         """
         reading = await self._read()
         waited_seconds = 0.0
-        while _state(reading) != self._settled and waited_seconds < _UNREST_SECONDS:
+        while _state(reading) != self._last_found and waited_seconds < _UNREST_SECONDS:
             await self._clock.wait(asyncio.Event(), _QUIET_SECONDS)
             waited_seconds += _QUIET_SECONDS
             before, reading = reading, await self._read()
             if _state(before) == _state(reading):
                 break
-        self._settled = _state(reading)
+        self._last_found = _state(reading)
         return Specs(reading=reading, root=self._root)
 
     async def _read(self) -> TreeReading:

@@ -40,6 +40,13 @@ def test_every_command_has_a_page() -> None:
     assert {page.stem for page in COMMAND_PAGES} == set(cli.COMMANDS)
 
 
+def test_the_glossary_has_each_word_once_in_order() -> None:
+    rows = re.findall(r"^\| (.*?) \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)[1:]
+    words = [word for row in rows for word in row.split(", ")]
+    assert len(set(words)) == len(words) > 40
+    assert rows == sorted(rows)
+
+
 @pytest.mark.parametrize("page", [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")])
 def test_links_and_file_names_lead_somewhere(page: Path) -> None:
     text = page.read_text()
