@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import FieldChange
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.plan.plan import Plan
 from reconciler.show import values
 
@@ -14,18 +15,8 @@ AS_SPECIFIED = "as specified"
 
 _ORDER = ("create", "update", "restart", "destroy", "start", "stop", "adopt", "migrate", "blocked", "pending", "no-op")
 _PHRASES = {"blocked": "blocked", "pending": "pending"}
-_DEFAULTS = {
-    "type": "pv",
-    "vcpus": 1,
-    "cpu_weight": 256,
-    "on_poweroff": "destroy",
-    "on_reboot": "restart",
-    "on_crash": "destroy",
-    "on_watchdog": "destroy",
-    "shutdown_timeout": 90,
-    "on_shutdown_timeout": "fail",
-}
-_SAME_AS = {"maxmem": "memory", "maxvcpus": "vcpus"}
+_DEFAULTS = {key.name: key.unset if key.default is None else key.default for key in DOMAIN_KEYS}
+_SAME_AS = {key.name: key.floor for key in DOMAIN_KEYS}
 
 
 def counts(plan: Plan) -> dict[str, int]:

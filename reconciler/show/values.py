@@ -6,9 +6,11 @@ import re
 
 from reconciler.decide.diff import FieldChange
 from reconciler.model.domain import Scalar
+from reconciler.model.key_row import Kind
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.show.escape import plain
 
-_MEMORY_PATHS = frozenset({"memory", "maxmem"})
+_KINDS = {key.name: key.kind for key in DOMAIN_KEYS}
 _SIZE_IN_SUMMARY = re.compile(r"(?<=\bsize=)([0-9]+)$")
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _NONE = "(none)"
@@ -60,11 +62,11 @@ def _value(path: str, value: Scalar) -> str:
             return _NONE
         case bool():
             return "true" if value else "false"
-        case int() if path in _MEMORY_PATHS:
+        case int() if _KINDS.get(path) is Kind.SIZE:
             return exact_memory(value)
         case int() if path.startswith("disk[") and path.endswith("].size"):
             return size(value)
-        case int() | float() if path == "shutdown_timeout":
+        case int() | float() if _KINDS.get(path) is Kind.DURATION:
             return duration(value)
         case str() if path.startswith("disk["):
             return _SIZE_IN_SUMMARY.sub(lambda match: size(int(match[1])), plain(value)) or '""'

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.model.diagnostics import Source
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.vdev import devid_of
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.positions import Positions
@@ -21,7 +22,10 @@ from reconciler.specs.tree import TREE_FILE
 
 _PROFILES_MAX = 100  # of a domain; a circle of profiles ends here
 _ELEMENT = re.compile(r"(?P<key>disk|vif)\[(?P<which>[^]]+)\](?:\.(?P<part>.+))?")
-_ELSE_SAID_BY = {"maxmem": ("memory",), "maxvcpus": ("vcpus",), "cmdline": ("root", "extra")}
+_ELSE_SAID_BY = {
+    **{key.name: (key.floor,) for key in DOMAIN_KEYS if key.floor is not None},
+    "cmdline": ("root", "extra"),
+}
 
 
 class Declarations:

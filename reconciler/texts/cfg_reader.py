@@ -9,27 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
-from reconciler.texts.cfg_grammar import Number, Value, number_of
+from reconciler.texts.cfg_grammar import Number, number_of
+from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.devices import pci_address, read_disk, read_vif
 
 MEMORY_DEFAULT_KIB = 32 * 1024  # what libxl gives a domain whose file names neither memory nor maxmem
-_EVENTS = "on_poweroff on_reboot on_crash on_watchdog"
-_KEYS = (
-    "name uuid type builder kernel ramdisk cmdline root extra bootloader bootloader_args firmware memory maxmem vcpus"
-    " maxvcpus cpus cpu_weight cap disk vif pci"
-)
-EVENTS = tuple(_EVENTS.split())
-OWN_KEYS = frozenset(f"{_KEYS} {_EVENTS}".split())
+OWN_KEYS = frozenset(key.name for key in DOMAIN_KEYS if key.in_cfg) | {"builder"}
 """Keys that a domain spec has itself, so that they never stand in its `[xl]` table."""
 
-IMAGE_KEYS = ("kernel", "ramdisk")
+IMAGE_KEYS = tuple(key.name for key in DOMAIN_KEYS if key.kind is Kind.FILE)
 """Those that name a file whose digest is looked up."""
 
-_ACTION = re.compile("destroy|restart|rename-restart|preserve|coredump-destroy|coredump-restart|soft-reset")
+_ORDINARY = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.is_ordinary)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -45,7 +42,7 @@ class Reading:
     vifs: tuple[Vif, ...]
 
 
-def read_values(values: Mapping[str, Value], images: Mapping[str, str]) -> Reading:
+def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Reading:
     """The domain that these values define. `images` has the sha256 of staged files by path."""
     reader = _Reader(values, images)
     domain = reader.domain()
@@ -62,7 +59,7 @@ def read_values(values: Mapping[str, Value], images: Mapping[str, str]) -> Readi
 class _Reader:
     """One pass over the values, collecting the first problem and all that was left out."""
 
-    def __init__(self, values: Mapping[str, Value], images: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, CfgValue], images: Mapping[str, str]) -> None:
         self._values = values
         self._images = images
         self.problem: str | None = None
@@ -70,6 +67,7 @@ class _Reader:
         self.unsaid: list[str] = []
 
     def domain(self) -> Domain:
+        ordinary: dict[str, Any] = {key.attribute: self._value(key) for key in _ORDINARY}
         kind = self._type()
         memory, maxmem, vcpus = self._kib("memory"), self._kib("maxmem"), max(self._number("vcpus") or 1, 1)
         return Domain(
@@ -79,25 +77,31 @@ class _Reader:
             kernel=self._kernel(kind),
             ramdisk=self._image("ramdisk"),
             cmdline=self._cmdline(),
-            bootloader=self._string("bootloader"),
-            bootloader_args=self._bootloader_args(),
-            firmware=self._string("firmware"),
             memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
             maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
             vcpus=vcpus,
             maxvcpus=self._maxvcpus(vcpus),
-            cpus=self._string("cpus"),
-            cpu_weight=self._number("cpu_weight"),
-            cap=self._number("cap"),
             disks=self._disks(),
             vifs=self._vifs(),
             pci=self._pci(),
-            on_poweroff=self._action("on_poweroff", "destroy"),
-            on_reboot=self._action("on_reboot", "restart"),
-            on_crash=self._action("on_crash", "destroy"),
-            on_watchdog=self._action("on_watchdog", "destroy"),
             xl=self._other_keys(),
+            **ordinary,
         )
+
+    def _value(self, key: Key[Domain]) -> Value:
+        """A key that is passed on as it stands, as xl reads values of its kind."""
+        match key.kind:
+            case Choice():
+                return self._choice(key.name, key.kind, key.default)
+            case Whole():
+                return self._number(key.name)
+            case Kind.FLAG:
+                number = self._number(key.name)
+                return None if number is None else number != 0
+            case Kind.WORDS:
+                return self._words(key.name)
+            case _:
+                return self._string(key.name)
 
     def _refuse(self, problem: str) -> None:
         self.problem = self.problem or problem
@@ -193,15 +197,15 @@ class _Reader:
             return cmdline if cmdline is not None else extra
         return f"root={root}" if extra is None else f"root={root} {extra}"
 
-    def _bootloader_args(self) -> tuple[str, ...]:
-        value = self._values.get("bootloader_args", ())
-        return tuple(value.split()) if isinstance(value, str) else self._strings("bootloader_args")
+    def _words(self, key: str) -> tuple[str, ...]:
+        value = self._values.get(key, ())
+        return tuple(value.split()) if isinstance(value, str) else self._strings(key)
 
-    def _action(self, event: str, default: str) -> str:
-        action = self._string(event) or default
-        if not _ACTION.fullmatch(action):
-            self._refuse(f'{event} is "{action[:40]}"; xl knows {_ACTION.pattern.replace("|", ", ")}.')
-        return action
+    def _choice(self, key: str, kind: Choice, default: Value) -> Value:
+        word = self._string(key) or default
+        if word is not None and word not in kind.words:
+            self._refuse(f'{key} is "{str(word)[:40]}"; xl knows {", ".join(kind.words)}.')
+        return word
 
     def _disks(self) -> tuple[Disk, ...]:
         disks = []

@@ -12,19 +12,27 @@ import math
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
-from reconciler.texts.cfg_grammar import TEXT_MAX, Value, XlCfgError, parse_cfg, quote
-from reconciler.texts.cfg_reader import EVENTS, IMAGE_KEYS, OWN_KEYS, read_values
+from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
+from reconciler.model.keys import DOMAIN_KEYS
+from reconciler.model.parts import KEPT, KEPT_OF_DISKS, in_cfg
+from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
+from reconciler.texts.cfg_grammar import Value as CfgValue
+from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, read_values
 from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
 _REMEMBERED_FILES = 8192
+_WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in ("name", "uuid"))  # these two come first
+
+
+Pairs = tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,15 +48,14 @@ class Mark:
     commit: str | None = None
     kernel: str = ""  # sha256
     ramdisk: str = ""
-    state: Literal["running", "stopped"] = "running"
-    prevent_destroy: bool = False
-    shutdown_timeout_seconds: float = 90
-    on_shutdown_timeout: Literal["fail", "destroy"] = "fail"
-    depends_on: tuple[str, ...] = ()
-    on_delete: tuple[tuple[int, Literal["keep", "delete"]], ...] = ()  # by devid
+    kept: Mapping[str, Value] = field(default_factory=dict)  # by field: what must outlive the spec
+    kept_of_disks: Mapping[str, Pairs] = field(default_factory=dict)  # the same of disks, by field and devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
     proven: bool = True  # whether a domain has got ready from this definition
     ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
+
+
+_MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,43 +89,40 @@ def as_proven(text: str) -> str:
 
 
 def _with_head(mark: Mark, body: str) -> str:
-    return f"{_HEADLINE}\n{MARK_PREFIX}{canonical_json(asdict(mark))}\n{body}"
+    said = asdict(mark)
+    said |= said.pop("kept") | said.pop("kept_of_disks")
+    return f"{_HEADLINE}\n{MARK_PREFIX}{canonical_json(said)}\n{body}"
 
 
 def render_body(domain: Domain) -> str:
     """The plain xl.cfg. Raises ValueError with a sentence for what xl.cfg cannot express."""
-    lines = [f"name = {quote(domain.name)}", f"uuid = {quote(domain.uuid)}", f"type = {quote(domain.type)}"]
-    strings = {
-        "kernel": _staged(domain.kernel),
-        "ramdisk": _staged(domain.ramdisk),
-        "cmdline": domain.cmdline,
-        "bootloader": domain.bootloader,
-        "firmware": domain.firmware,
-        "cpus": domain.cpus,
-    }
-    numbers = {
-        "memory": _mib(domain.memory_kib),
-        "maxmem": _mib(domain.maxmem_kib),
-        "vcpus": domain.vcpus,
-        "maxvcpus": domain.maxvcpus,
-        "cpu_weight": domain.cpu_weight,
-        "cap": domain.cap,
-    }
-    lists = {
-        "bootloader_args": domain.bootloader_args,
-        "disk": tuple(disk_spec(disk) for disk in domain.disks),
-        "vif": tuple(vif_spec(vif) for vif in domain.vifs),
-        "pci": domain.pci,
-    }
-    lines += [_line(key, text) for key, text in strings.items() if text is not None]
-    lines += [_line(key, number) for key, number in numbers.items() if number is not None]
-    lines += [_line(key, items) for key, items in lists.items() if items]
-    lines += [_line(event, getattr(domain, event)) for event in EVENTS]
+    lines = [f"name = {quote(domain.name)}", f"uuid = {quote(domain.uuid)}"]
+    for row in _WRITTEN:
+        spelled = _spelled(row, domain)
+        if spelled not in (None, ()):
+            lines.append(_line(row.name, spelled))
     for key, value in domain.xl:
         if key in OWN_KEYS or not _KEY.fullmatch(key):
             raise ValueError(f'"{key}" cannot stand in [xl]: it is a key of the spec itself, or none that xl can read.')
         lines.append(_line(key, value))
     return "\n".join(lines) + "\n"
+
+
+def _spelled(key: Key[Domain], domain: Domain) -> XlValue | None:
+    """The value of a key in xl.cfg; None: it is left out."""
+    match key.name, key.kind:
+        case "disk", _:
+            return tuple(disk_spec(disk) for disk in domain.disks)
+        case "vif", _:
+            return tuple(vif_spec(vif) for vif in domain.vifs)
+        case "root" | "extra", _:
+            return None  # they are in the cmdline
+        case _, Kind.FILE:
+            return _staged(key.value(domain))
+        case _, Kind.SIZE:
+            return _mib(key.value(domain))
+        case _:
+            return in_cfg(key.value(domain))
 
 
 def _line(key: str, value: XlValue) -> str:
@@ -135,13 +139,16 @@ def _atom(key: str, value: str | int) -> str:
     return str(int(value))
 
 
-def _staged(image: Image | None) -> str | None:
-    if image is not None and not image.path:
+def _staged(image: Value) -> str | None:
+    if not isinstance(image, Image):
+        return None
+    if not image.path:
         raise ValueError(f'The image "{image.source}" is not staged, so a config file cannot name it.')
-    return None if image is None else image.path
+    return image.path
 
 
-def _mib(kib: int) -> int:
+def _mib(kib: Value) -> int:
+    assert isinstance(kib, int)
     if kib % 1024:
         raise ValueError(f"{kib} KiB is not a whole number of MiB, in which xl.cfg counts memory.")
     return kib // 1024
@@ -158,12 +165,10 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
         commit=commit,
         kernel=domain.kernel.sha256 if domain.kernel else "",
         ramdisk=domain.ramdisk.sha256 if domain.ramdisk else "",
-        state=domain.state,
-        prevent_destroy=domain.prevent_destroy,
-        shutdown_timeout_seconds=domain.shutdown_timeout_seconds,
-        on_shutdown_timeout=domain.on_shutdown_timeout,
-        depends_on=domain.depends_on,
-        on_delete=tuple((disk.devid, disk.on_delete) for disk in domain.disks),
+        kept={key.attribute: key.value(domain) for key in KEPT},
+        kept_of_disks={
+            key.attribute: tuple((disk.devid, str(key.value(disk))) for disk in domain.disks) for key in KEPT_OF_DISKS
+        },
         kinds=tuple((disk.devid, disk.kind) for disk in domain.disks),
         ready=astuple(domain.policy.ready),
     )
@@ -223,7 +228,7 @@ def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
 
 
 @lru_cache(maxsize=2)  # for `_images_named` and `_read`, one after the other
-def _values_of(text: str) -> Mapping[str, Value]:
+def _values_of(text: str) -> Mapping[str, CfgValue]:
     return parse_cfg(text)
 
 
@@ -245,10 +250,12 @@ def _read_mark(text: str) -> Mark | None:
     """None for what is no whole mark of ours: people can edit it, and then the file is theirs."""
     if len(text) > TEXT_MAX:
         return None
-    known = {f.name for f in fields(Mark)}
     try:
-        found = json.loads(text)
-        mark = Mark(**{key: _frozen(value) for key, value in found.items() if key in known})
+        found = {key: _frozen(value) for key, value in json.loads(text).items()}
+        kept = {key.attribute: found.pop(key.attribute, key.default) for key in KEPT}
+        of_disks = {key.attribute: found.pop(key.attribute, ()) for key in KEPT_OF_DISKS}
+        known = {key: value for key, value in found.items() if key in _MARK_FIELDS}
+        mark = Mark(**known, kept=kept, kept_of_disks=of_disks)
     except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, or a key is missing
         return None
     return mark if _is_sound(mark) else None
@@ -261,22 +268,32 @@ def _frozen(value: Any) -> Any:
 def _is_sound(mark: Mark) -> bool:
     """Whether the types are as declared, since JSON can hold anything."""
     texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.text, mark.kernel, mark.ramdisk)
-    seconds = mark.shutdown_timeout_seconds
     return (
         all(isinstance(text, str) for text in texts)
         and isinstance(mark.commit, str | None)
-        and mark.state in ("running", "stopped")
-        and isinstance(mark.prevent_destroy, bool)
         and isinstance(mark.proven, bool)
         and _is_ready(mark.ready)
-        and isinstance(seconds, int | float)
-        and math.isfinite(seconds)
-        and mark.on_shutdown_timeout in ("fail", "destroy")
-        and isinstance(mark.depends_on, tuple)
-        and all(isinstance(name, str) for name in mark.depends_on)
-        and _are_pairs(mark.on_delete, ("keep", "delete"))
-        and _are_pairs(mark.kinds, ("file", "lv", "device"))
+        and all(_is_a(key.kind, mark.kept[key.attribute]) for key in KEPT)
+        and all(_are_pairs(mark.kept_of_disks[key.attribute], key.kind) for key in KEPT_OF_DISKS)
+        and _are_pairs(mark.kinds, Choice(("file", "lv", "device")))
     )
+
+
+def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
+    """Whether a value that must outlive the spec is of the kind of its key."""
+    match kind:
+        case Choice():
+            return value in kind.words
+        case Whole():
+            return isinstance(value, int) and not isinstance(value, bool) and kind.least <= value <= kind.most
+        case Kind.FLAG:
+            return isinstance(value, bool)
+        case Kind.DURATION:
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        case Kind.NAMES:
+            return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
+        case _:
+            return isinstance(value, str)
 
 
 def _is_ready(value: object) -> bool:
@@ -288,9 +305,10 @@ def _is_ready(value: object) -> bool:
     )
 
 
-def _are_pairs(value: object, allowed: tuple[str, ...]) -> bool:
+def _are_pairs(value: object, kind: Kind | Whole | Choice) -> bool:
     return isinstance(value, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and pair[1] in allowed for pair in value
+        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and _is_a(kind, pair[1])
+        for pair in value
     )
 
 
@@ -301,24 +319,20 @@ def _ready(mark: Mark) -> Ready:
 
 def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
     """The domain with what only the mark knows. What depends on the body is believed only of an unedited one."""
-    domain = replace(
-        domain,
-        state=mark.state,
-        prevent_destroy=mark.prevent_destroy,
-        shutdown_timeout_seconds=mark.shutdown_timeout_seconds,
-        on_shutdown_timeout=mark.on_shutdown_timeout,
-        depends_on=mark.depends_on,
-        policy=Policy(ready=_ready(mark)),
-    )
+    values: dict[str, Any] = dict(mark.kept)
+    domain = replace(domain, policy=Policy(ready=_ready(mark)), **values)
     if not intact:
         return domain
-    on_delete, kinds = dict(mark.on_delete), dict(mark.kinds)
     return replace(
         domain,
         kernel=domain.kernel and replace(domain.kernel, sha256=mark.kernel),
         ramdisk=domain.ramdisk and replace(domain.ramdisk, sha256=mark.ramdisk),
-        disks=tuple(
-            replace(disk, on_delete=on_delete.get(disk.devid, "keep"), kind=kinds.get(disk.devid, disk.kind))
-            for disk in domain.disks
-        ),
+        disks=tuple(_disk_with_mark(disk, mark) for disk in domain.disks),
     )
+
+
+def _disk_with_mark(disk: Disk, mark: Mark) -> Disk:
+    values: dict[str, Any] = {
+        key.attribute: dict(mark.kept_of_disks[key.attribute]).get(disk.devid, key.default) for key in KEPT_OF_DISKS
+    }
+    return replace(disk, **values, kind=dict(mark.kinds).get(disk.devid, disk.kind))

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from reconciler.model.domain import Disk, Vif
+from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
+from reconciler.model.keys import DISK_KEYS, VIF_KEYS
+from reconciler.model.parts import given_later, in_cfg
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
 
@@ -24,7 +27,8 @@ _DISK_KEY = re.compile(
 _DISK_PREFIX = re.compile(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
 _UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
 _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
-_VIF_FIELDS = {"bridge": "bridge", "ip": "ip", "script": "script", "model": "model", "vifname": "vifname"}
+_DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary}
+_VIF_OPTIONS = {key.name: key for key in VIF_KEYS}
 _VIF_OTHERS = ("netdev", "gatewaydev", "backend", "accel", "mtu", "vlan", "forwarddev", "colo_")
 _RATE = re.compile(r"([0-9]+)([GMK]?)([Bb])/s")
 _INTERVAL = re.compile(r"([0-9]+)([mu]?)s?")
@@ -55,6 +59,7 @@ class _DiskParts:
     script: str | None = None
     had_prefix: bool = False  # after file: or phy: the position of the format is skipped
     access_given: bool = False
+    options: dict[str, Value] = field(default_factory=dict)  # by field of a disk, what is passed on as it stands
     others: list[str] = field(default_factory=list)  # what a domain spec has no word for
 
 
@@ -79,7 +84,9 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
     if parts.target is None:
         raise ValueError(f'The disk "{spec}" has no target.')
     target = parts.target if parts.script else device_path(parts.target)
+    options: dict[str, Any] = parts.options
     disk = Disk(
+        **options,
         vdev=parts.vdev,
         devid=devid_of(parts.vdev),
         kind=kind_of(target),
@@ -143,10 +150,27 @@ def _take_key(parts: _DiskParts, key: str, value: str, spec: str) -> None:
             parts.script = value
             parts.others.append(f"script={value}")
         case _:
-            _refuse(
-                key == "backendtype" and value not in _BACKENDS, spec, f'has the backendtype "{value}", unknown to xl'
-            )
-            parts.others.append(f"{key}={value}")
+            unknown = key == "backendtype" and value not in _BACKENDS
+            _refuse(unknown, spec, f'has the backendtype "{value}", unknown to xl')
+            option = _DISK_OPTIONS.get(key)
+            if option is not None and (read := _option(option, value)) is not None:
+                parts.options[option.attribute] = read
+            else:
+                parts.others.append(f"{key}={value}")
+
+
+def _option(key: Key[Disk] | Key[Vif], text: str) -> Value:
+    """A value that is passed on as it stands; None: it is not of the kind of its key."""
+    match key.kind:
+        case Choice():
+            return text if text in key.kind.words else None
+        case Whole():
+            number = number_of(text)
+            return number if number is not None and key.kind.least <= number <= key.kind.most else None
+        case Kind.FLAG:
+            return {"1": True, "0": False}.get(text)
+        case _:
+            return text
 
 
 def _take_position(parts: _DiskParts, value: str, spec: str) -> None:
@@ -212,9 +236,12 @@ def disk_spec(disk: Disk) -> str:
     """A disk as xl is told of it; the target comes last, since `target=` swallows the rest, commas and all."""
     if disk.target.endswith(",") or disk.target != disk.target.strip("\n"):
         raise ValueError(f'The disk target "{disk.target}" ends with a comma or a line break, which xl drops.')
-    if "," in disk.vdev + disk.format:
-        raise ValueError(f"The disk {disk.vdev} has a comma in its vdev or format.")
-    return f"format={disk.format},vdev={disk.vdev},access={disk.access},target={disk.target}"
+    options = [("format", disk.format), ("vdev", disk.vdev), ("access", disk.access), *given_later(DISK_KEYS, disk)]
+    parts = [f"{key}={value}" for key, value in options]
+    for part in parts:
+        if "," in part:
+            raise ValueError(f'The disk {disk.vdev} has "{part}": a comma would begin another key for xl.')
+    return ",".join([*parts, f"target={disk.target}"])
 
 
 def parse_vif(spec: str, index: int) -> Vif:
@@ -231,38 +258,35 @@ def parse_vif(spec: str, index: int) -> Vif:
 
 def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
     """The vif, and those parts of its spec that a `Vif` has no field for; `xl create` only warns of unknown ones."""
-    found: dict[str, str] = {}
+    found: dict[str, Any] = {"mac": ""}
     others: list[str] = []
     devid = index
     for part in filter(None, (part.lstrip(" ") for part in spec.split(","))):
-        key, _, value = part.partition("=")
-        if key in _VIF_FIELDS and "=" in part:
-            found[_VIF_FIELDS[key]] = value
-        elif key == "mac" and (mac := _mac(value)):
-            found["mac"] = mac
-        elif key == "rate":
-            rate_of(value)
-            found["rate"] = value
-        elif part in ("type=vif", "type=ioemu"):
-            found["type"] = value
-        elif key == "devid":
-            if not re.match(r"[ \t]*\+?[0-9]{1,9}", value):
-                raise ValueError(f'The vif "{spec}" has the devid "{value}", which is no number.')
-            devid = int(re.split(r"[^0-9]", value.strip(" \t+"), maxsplit=1)[0])
+        name, equals, value = part.partition("=")
+        if name == "devid":
+            devid = _devid(spec, value)
+        elif equals and name in _VIF_OPTIONS and (read := _vif_value(_VIF_OPTIONS[name], value)) is not None:
+            found[_VIF_OPTIONS[name].attribute] = read
         else:
             others.append(part)
-    vif = Vif(
-        devid=devid,
-        mac=found.get("mac", ""),
-        bridge=found.get("bridge"),
-        ip=found.get("ip"),
-        script=found.get("script"),
-        rate=found.get("rate"),
-        model=found.get("model"),
-        type=found.get("type"),
-        vifname=found.get("vifname"),
-    )
-    return vif, tuple(others)
+    return Vif(devid=devid, **found), tuple(others)
+
+
+def _vif_value(key: Key[Vif], text: str) -> Value:
+    match key.name:
+        case "mac":
+            return _mac(text)
+        case "rate":
+            rate_of(text)
+            return text
+        case _:
+            return _option(key, text)
+
+
+def _devid(spec: str, text: str) -> int:
+    if not re.match(r"[ \t]*\+?[0-9]{1,9}", text):
+        raise ValueError(f'The vif "{spec}" has the devid "{text}", which is no number.')
+    return int(re.split(r"[^0-9]", text.strip(" \t+"), maxsplit=1)[0])
 
 
 def _mac(text: str) -> str | None:
@@ -274,10 +298,10 @@ def _mac(text: str) -> str | None:
 def vif_spec(vif: Vif) -> str:
     """A vif as xl is told of it: mac and devid always, so that neither is left to chance or to the order."""
     parts = [f"mac={vif.mac}", f"devid={vif.devid}"]
-    for key in ("bridge", "ip", "script", "rate", "model", "type", "vifname"):
-        value = getattr(vif, key)
-        if value is not None:
-            parts.append(f"{key}={value}")
+    for key in VIF_KEYS:
+        spelled = in_cfg(key.value(vif))
+        if key.name != "mac" and spelled is not None:
+            parts.append(f"{key.name}={spelled}")
     for part in parts:
         if "," in part:
             raise ValueError(f'The vif with mac {vif.mac} has "{part}": a comma would begin another key for xl.')

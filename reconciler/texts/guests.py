@@ -10,12 +10,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.model.domain import Domain
+from reconciler.model.domain import Disk, Domain, Image
 from reconciler.model.host import Guest, Owner, Power
+from reconciler.model.key_row import Key
+from reconciler.model.keys import DOMAIN_KEYS
+from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listing import Row
 from reconciler.texts.quarantine_file import parse_quarantine
 from reconciler.texts.running import overlay, untold
+
+_UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
+"""What no file says of a disk: the defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,40 +263,28 @@ def _live_definition(instance: Instance, base: Domain | None, images: Mapping[st
     if instance.definition is None or base is None:
         return instance.definition
     # what the hypervisor does not know counts as the file says it now, as it does for a real domain
-    on_delete = {(disk.devid, disk.target): disk.on_delete for disk in base.disks}
-    disks = (
-        replace(disk, on_delete=on_delete.get((disk.devid, disk.target), "keep")) for disk in instance.definition.disks
+    there = {(disk.devid, disk.target): disk for disk in base.disks}
+    disks = tuple(
+        taken_from(disk, there.get((disk.devid, disk.target), _UNKNOWN_DISK), KEPT_OF_DISKS)
+        for disk in instance.definition.disks
     )
-    return replace(
-        instance.definition,
-        disks=tuple(disks),
-        state=base.state,
-        prevent_destroy=base.prevent_destroy,
-        shutdown_timeout_seconds=base.shutdown_timeout_seconds,
-        on_shutdown_timeout=base.on_shutdown_timeout,
-        depends_on=base.depends_on,
-    )
+    return replace(taken_from(instance.definition, base, KEPT), disks=disks)
 
 
 def _differences(running: Domain | None, base: Domain | None) -> int:
     """In how many of the things that a start settles the two differ; what xl changes live is no evidence."""
     if running is None or base is None:
         return 0
-    return sum(left != right for left, right in zip(_settled(running), _settled(base), strict=True))
+    return sum(_evidence(key, running) != _evidence(key, base) for key in DOMAIN_KEYS if key.boot_entry)
 
 
-def _settled(domain: Domain) -> tuple[object, ...]:
-    return (
-        domain.type,
-        *(image.path if image is not None else None for image in (domain.kernel, domain.ramdisk)),
-        domain.cmdline,
-        (domain.bootloader, domain.bootloader_args, domain.firmware),
-        domain.maxmem_kib,
-        domain.maxvcpus,
-        domain.cpus,
-        {(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks},
-        {vif.devid: vif for vif in domain.vifs},
-        domain.pci,
-        (domain.on_poweroff, domain.on_reboot, domain.on_crash, domain.on_watchdog),
-        domain.xl,
-    )
+def _evidence(key: Key[Domain], domain: Domain) -> object:
+    """What a start settled of a key, in a form in which what means the same is equal."""
+    if key.name == "disk":
+        return {(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks}
+    if key.name == "vif":
+        return {vif.devid: vif for vif in domain.vifs}
+    if key.of is None:
+        return domain.xl
+    value = key.of(domain)
+    return value.path if isinstance(value, Image) else value

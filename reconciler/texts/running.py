@@ -11,15 +11,19 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
+from reconciler.model.keys import DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
 
 _Json = Mapping[str, Any]
 
-_ACTIONS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's words only in the underscore
+_WORDS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's only in the underscore
 _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
-_TOLD_LISTS = frozenset({"disks", "nics", "pcidevs"})
+_TOLD_LISTS = frozenset(key.listed[0] for key in DOMAIN_KEYS if len(key.listed) == 1)
+_LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or isinstance(key.kind, Whole)))
+_LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
 
 
 def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Domain:
@@ -34,25 +38,46 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Do
     name, uuid = _text(created, "name"), _text(created, "uuid")
     start = base or Domain(name=name or "", uuid=uuid or "", memory_kib=0, maxmem_kib=0)
     by_firmware = kind != "hvm" and start.firmware is not None and start.kernel is None
+    listed = {**config, "c_info": created, "b_info": built}
+    ordinary: dict[str, Any] = {key.attribute: _value(listed, key, base) for key in _LISTED}
     domain = replace(
         start,
+        **ordinary,
         name=name or start.name,
         uuid=(uuid or start.uuid).lower(),
         type=kind,
         kernel=None if by_firmware else _image(built, "kernel", start.kernel, images),
         ramdisk=_image(built, "ramdisk", start.ramdisk, images),
         cmdline=_text(built, "cmdline"),
-        bootloader=_bootloader(built, start),
-        bootloader_args=tuple(str(item) for item in _list(built, "bootloader_args")),
         disks=tuple(_disks(config, start)),
         vifs=tuple(_vifs(config, start, base is None)),
         pci=tuple(_pci(config, start)),
-        on_poweroff=_action(config, "on_poweroff"),
-        on_reboot=_action(config, "on_reboot"),
-        on_crash=_action(config, "on_crash"),
-        on_watchdog=_action(config, "on_watchdog"),
     )
-    return _with_sizes(domain, built, base)
+    return _with_sizes(domain, built)
+
+
+def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
+    """A key that is passed on as it stands. What its file leaves open stays open where xl fills in its own."""
+    *parts, name = key.listed
+    for part in parts:
+        listed = _part(listed, part)
+    match key.kind:
+        case Choice():
+            word = _text(listed, name) or key.kind.words[0]  # of the actions, libxl leaves out its first one
+            return _WORDS.get(word, word.replace("_", "-"))
+        case Kind.WORDS:
+            return tuple(str(item) for item in _list(listed, name))
+    there = None if base is None else key.value(base)
+    if base is not None and there is None and key.unset is not None:
+        return None
+    match key.kind:
+        case Whole():
+            number = _number(listed, name)
+            return key.default if number is None else number
+        case Kind.FLAG:
+            return {"True": True, "False": False}.get(_text(listed, name) or "")
+        case _:
+            return _in_words_of(_text(listed, name), there)
 
 
 def untold(config: _Json) -> tuple[str, ...]:
@@ -61,21 +86,15 @@ def untold(config: _Json) -> tuple[str, ...]:
     return tuple(f"`xl list -l` shows {kind}, and no config file says how they were asked for." for kind in kinds)
 
 
-def _with_sizes(domain: Domain, built: _Json, base: Domain | None) -> Domain:
-    """Memory, cpus and their share. A domain that has shut down has no cpus any more, so the file's count stands."""
+def _with_sizes(domain: Domain, built: _Json) -> Domain:
+    """Memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
     memory, maxmem = _number(built, "target_memkb"), _number(built, "max_memkb")
     available = built.get("avail_vcpus")
-    vcpus = len(available) if isinstance(available, list) else domain.vcpus
-    share = _part(built, "sched_params")
-    weight, cap = _number(share, "weight"), _number(share, "cap")
     return replace(
         domain,
         memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
         maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
-        vcpus=vcpus,
-        maxvcpus=_number(built, "max_vcpus") or 1,
-        cpu_weight=weight if base is None or base.cpu_weight is not None else None,
-        cap=cap if base is None or base.cap is not None else None,
+        vcpus=len(available) if isinstance(available, list) else domain.vcpus,
     )
 
 
@@ -97,12 +116,9 @@ def _image(built: _Json, key: str, base: Image | None, images: Mapping[str, str]
     return Image(sha256=images.get(path, known), path=path)
 
 
-def _bootloader(built: _Json, base: Domain) -> str | None:
-    """libxl may know the program by its full path, where the file has its name only."""
-    path = _text(built, "bootloader")
-    if path is not None and base.bootloader is not None and path.endswith(f"/{base.bootloader}"):
-        return base.bootloader
-    return path
+def _in_words_of(path: str | None, there: object) -> str | None:
+    """libxl may know a program by its full path, where the file has its name only."""
+    return there if path is not None and isinstance(there, str) and path.endswith(f"/{there}") else path
 
 
 def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
@@ -135,35 +151,27 @@ def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
 
 def _vif(part: _Json, devid: int) -> Vif:
     amount, interval = _number(part, "rate_bytes_per_interval"), _number(part, "rate_interval_usecs")
+    plain: dict[str, Any] = {key.attribute: _text(part, key.listed[0]) for key in _LISTED_OF_VIFS}
     return Vif(
         devid=devid,
         mac=(_text(part, "mac") or "").lower(),
-        bridge=_text(part, "bridge"),
-        ip=_text(part, "ip"),
-        script=_text(part, "script"),
         rate=rate_text(amount, interval) if amount and interval else None,
-        model=_text(part, "model"),
         type=_NIC_TYPES.get(_text(part, "nictype") or ""),
-        vifname=_text(part, "ifname"),
+        **plain,
     )
 
 
 def _as_open_as(there: Vif, vif: Vif) -> Vif:
     """The vif with nothing said of what its file leaves to xl, and in the file's words where they mean the same."""
-    same_script = there.script and vif.script and vif.script.endswith(f"/{there.script}")
+    open_now: dict[str, Any] = {key.attribute: None for key in VIF_KEYS if key.value(there) is None}
     same_rate = there.rate and vif.rate and rate_of(there.rate) == rate_of(vif.rate)
-    return Vif(
-        devid=vif.devid,
-        mac=vif.mac,
+    same = replace(
+        vif,
         named=there.named,
-        bridge=vif.bridge if there.bridge is not None else None,
-        ip=vif.ip if there.ip is not None else None,
-        script=there.script if same_script else vif.script if there.script is not None else None,
-        rate=there.rate if same_rate else vif.rate if there.rate is not None else None,
-        model=vif.model if there.model is not None else None,
-        type=vif.type if there.type is not None else None,
-        vifname=vif.vifname if there.vifname is not None else None,
+        script=_in_words_of(vif.script, there.script),
+        rate=there.rate if same_rate else vif.rate,
     )
+    return replace(same, **open_now)
 
 
 def _pci(config: _Json, base: Domain) -> Iterator[str]:
@@ -171,12 +179,6 @@ def _pci(config: _Json, base: Domain) -> Iterator[str]:
     for part in _parts(config, "pcidevs"):
         address = PciAddress(*(_number(part, key) or 0 for key in ("domain", "bus", "dev", "func")))
         yield of_file.get(address, str(address))
-
-
-def _action(config: _Json, event: str) -> str:
-    """Every event whose action is not told has libxl's first one, destroy."""
-    action = _text(config, event) or "destroy"
-    return _ACTIONS.get(action, action.replace("_", "-"))
 
 
 def _part(config: _Json, key: str) -> _Json:
