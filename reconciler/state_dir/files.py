@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _NAME_SHOWN = 40  # of the file that a draft is for: names may be as long as the file system allows
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)  # of a file system that has none
 _NOT_SYNCED = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM)  # of a folder, which not all can do or may open
 
 
@@ -22,7 +23,7 @@ def replace_file(path: Path, content: bytes, *, durable: bool, mode: int = 0o666
     With `durable`, the content is on the disk when this returns. Without, a power cut may leave the old content, or
     none: that is for what can be had again. Raises OSError, and then the file is as it was.
     """
-    draft = path.with_name(f".{path.name[:_NAME_SHOWN]}.{secrets.token_hex(4)}")
+    draft = _draft_of(path)
     try:
         _write_new(draft, content, durable=durable, mode=mode)
         draft.replace(path)
@@ -35,19 +36,18 @@ def replace_file(path: Path, content: bytes, *, durable: bool, mode: int = 0o666
 
 
 def create_file(path: Path, content: bytes) -> None:
-    """Make a file that must not be there yet, on the disk when this returns. Of two who try, one succeeds.
+    """Make a file that must not be there yet, whole or not at all, and on the disk when this returns.
 
-    Raises FileExistsError for the other, and OSError when it cannot be written; then there is no file.
+    Of two who try, one succeeds; the other gets FileExistsError. Raises OSError when it cannot be written.
     """
+    draft = _draft_of(path)
     try:
-        _write_new(path, content, durable=True, mode=0o666)
-        sync_folder(path.parent)
-    except FileExistsError:
-        raise
-    except OSError:
+        _write_new(draft, content, durable=True, mode=0o666)
+        _give_name(draft, path, content)
+    finally:
         with suppress(OSError):
-            path.unlink(missing_ok=True)
-        raise
+            draft.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -71,6 +71,20 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _NOT_SYNCED:
             raise
+
+
+def _give_name(draft: Path, path: Path, content: bytes) -> None:
+    """Have a file under a name that nobody has. Where there are no hard links, a kill may leave part of it."""
+    try:
+        path.hardlink_to(draft)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _write_new(path, content, durable=True, mode=0o666)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name[:_NAME_SHOWN]}.{secrets.token_hex(4)}")
 
 
 def _write_new(path: Path, content: bytes, *, durable: bool, mode: int) -> None:

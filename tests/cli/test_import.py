@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +108,21 @@ def test_nothing_is_overwritten_and_the_others_go_on(tree: Path, run: Run) -> No
     assert "specs/alpha/legacy.toml exists, and an import overwrites nothing." in imported.err
     assert mine.read_text() == "# mine\n"
     assert (tree / "specs/alpha/other.toml").exists()
+
+
+def test_a_full_disk_leaves_no_part_of_a_spec(tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Part of one may well be a spec: of a domain that has no disks, say."""
+
+    def full(opened: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    legacy(tree, run)
+    monkeypatch.setattr(os, "fsync", full)
+    before = sorted(tree.rglob("*"))
+    imported = run("import", "alpha")
+    assert imported.code == 1
+    assert "legacy.toml cannot be written: No space left on device." in imported.err
+    assert sorted(tree.rglob("*")) == before
 
 
 def test_what_cannot_be_imported_is_told_and_the_others_go_on(tree: Path, run: Run) -> None:

@@ -83,10 +83,33 @@ def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path: Path, monkeypatch:
 
 def test_a_file_is_made_once_and_for_good(tmp_path: Path, disk: Disk) -> None:
     create_file(tmp_path / "once", b"first")
-    assert disk.log == ["sync once", f"sync {tmp_path.name}"]
+    assert disk.log[0].startswith("sync .once.")
+    assert disk.log[1:] == [f"sync {tmp_path.name}"]
     with pytest.raises(FileExistsError):
         create_file(tmp_path / "once", b"second")
     assert (tmp_path / "once").read_bytes() == b"first"
+    assert [file.name for file in tmp_path.iterdir()] == ["once"]
+
+
+def test_a_file_is_made_once_where_there_are_no_links_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(path: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", none)
+    create_file(tmp_path / "once", b"first")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "once", b"second")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("once", b"first")]
+
+
+def test_a_kill_amid_the_making_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(path: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "hardlink_to", killed)
+    with pytest.raises(KeyboardInterrupt):
+        create_file(tmp_path / "once", b"first")
+    assert not (tmp_path / "once").exists()
 
 
 def test_a_folder_that_cannot_be_synced_holds_files_all_the_same(

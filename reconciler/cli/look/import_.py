@@ -22,6 +22,7 @@ from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.units import printable
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.host import resolve_host
+from reconciler.state_dir.files import create_file
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg
 from reconciler.texts.config_file import read_file
 
@@ -252,8 +253,7 @@ def _write(out: Path, name: str, text: str, subject: str, report: _Report) -> bo
     path = out / f"{name}.toml"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        create_file(path, text.encode())
     except FileExistsError:
         hint = "Remove the file, or write elsewhere with --out DIR."
         report.failed(subject, f"{path} exists, and an import overwrites nothing.", hint)
