@@ -44,11 +44,13 @@ def decide_host(
     """One change for every declared or managed domain of a host, sorted by name."""
     index = HostIndex.of(host, desired)
     names = set(desired) | {name for name, guest in host.guests.items() if guest.owner is Owner.OURS}
+    names |= {name for owner, _, name in (address.partition("/") for address in frozen) if owner == host.name and name}
     changes = []
     for name in sorted(names):
         guest, wanted = host.guests.get(name), desired.get(name)
         if address_of(host.name, name) in frozen:
-            change = make_change(host, name, Action.NO_OP, "its spec file has errors, so it is left alone", guest=guest)
+            why, until = "its spec file has errors, so it is left alone", ("a spec file without errors",)
+            change = make_change(host, name, Action.NO_OP, why, guest=guest, waits_for=until)
         elif wanted is None:
             assert guest is not None
             change = _decide_unwanted(host, guest, fleet)

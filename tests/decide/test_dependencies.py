@@ -110,7 +110,7 @@ class TestStart:
         assert actions(made) == dict.fromkeys(("app", "db", "web"), Action.BLOCKED)
         assert made.steps == ()
 
-    @pytest.mark.parametrize("runs", [True])
+    @pytest.mark.parametrize("runs", [True, False])
     def test_a_spec_with_errors_is_waited_for_unless_its_domain_runs(self, runs: bool) -> None:
         world = host(guest(DB)) if runs else host()
         made = plan(world, replace(wanted(APP), frozen=frozenset({"alpha/db"}), prune=False))
