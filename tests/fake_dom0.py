@@ -48,9 +48,11 @@ class FastClock:
         await asyncio.sleep(seconds / self.speed)
 
 
-def table_row(name: str, domid: int, state: str = "-b----", uuid: str = UUID, mib: int = 96) -> str:
+def table_row(
+    name: str, domid: int, state: str = "-b----", uuid: str = UUID, mib: int = 96, seconds: float = 8.0
+) -> str:
     """One line of `xl list -v`."""
-    return f"{name:<40} {domid:>5} {mib:>5} {1:>5}     {state}  {8.0:>8.1f} {uuid}        -                -\n"
+    return f"{name:<40} {domid:>5} {mib:>5} {1:>5}     {state}  {seconds:>8.1f} {uuid}        -                -\n"
 
 
 def running_json(domid: int, domain: Domain) -> dict[str, object]:

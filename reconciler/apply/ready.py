@@ -98,7 +98,7 @@ def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) ->
 def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -> None:
     """Raise for signs that no waiting will mend."""
     match look.power:
-        case Power.ABSENT:
+        case Power.ABSENT | Power.SAVED:
             raise _not_ready(step, look, f"it is gone{_after_panic(look)}")
         case Power.DYING:
             raise _not_ready(step, look, "it is being destroyed")
@@ -110,7 +110,9 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
             raise _not_ready(step, look, "it reboots instead of coming up")
         case Power.SUSPENDED:
             raise _kept_from_booting(step, "it was suspended")
-        case Power.RUNNING | Power.PAUSED:
+        case Power.MIGRATING:
+            raise _kept_from_booting(step, "it is being migrated")
+        case Power.RUNNING | Power.PAUSED | Power.UNFINISHED:
             pass
         case _:
             assert_never(look.power)

@@ -34,6 +34,7 @@ class Consent:
     adopt: frozenset[str] = frozenset()
     restart: frozenset[str] = frozenset()
     retry: frozenset[str] = frozenset()
+    unpause: frozenset[str] = frozenset()
     rollback: frozenset[str] = frozenset()
     allow_destroy: int | None = None
     allow_restart: int | None = None
@@ -95,6 +96,7 @@ class Fleet:
     managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
     unseen: Mapping[str, str] = field(default_factory=dict)  # domain name -> unobserved host it was last seen on
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
+    twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
     prune: bool = True
     any_specs: bool = True
 

@@ -24,6 +24,7 @@ from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fie
 from reconciler.decide.partial import defer, postponed
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy
+from reconciler.decide.states import held_by_state, on_two_hosts
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
@@ -53,7 +54,7 @@ def decide_host(
             change = make_change(host, name, Action.NO_OP, why, guest=guest, waits_for=until)
         elif wanted is None:
             assert guest is not None
-            change = _decide_unwanted(host, guest, fleet)
+            change = _decide_unwanted(host, guest, index, fleet, consent)
         else:
             change = _decide_wanted(host, settings, guest, wanted, index, fleet, consent)
         reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
@@ -65,15 +66,21 @@ def decide_host(
     return tuple(changes)
 
 
-def _decide_unwanted(host: Host, guest: Guest, fleet: Fleet) -> Change:
+def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, consent: Consent) -> Change:
     """A domain of ours that no spec of this host names."""
+    other = fleet.twice.get(address_of(host.name, guest.name))
+    if other is not None:
+        return on_two_hosts(host, guest, guest.name, other)
     elsewhere = fleet.declared.get(guest.name)
     if elsewhere is not None:
         return make_blocked(host, guest.name, _moved(guest.name, host.name, elsewhere), guest)
     if not fleet.prune and fleet.any_specs:
         reason = "no spec names it, but some specs cannot be read, so nothing is destroyed"
         return make_change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=("specs that can be read",))
-    forbidden = block_destroy(host, guest, any_specs=fleet.any_specs)
+    held = held_by_state(host, guest, consent)
+    if held is not None:
+        return held
+    forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest)
     return make_change(
@@ -90,6 +97,9 @@ def _decide_wanted(
     fleet: Fleet,
     consent: Consent,
 ) -> Change:
+    other = fleet.twice.get(address_of(host.name, desired.name))
+    if other is not None:
+        return on_two_hosts(host, guest, desired.name, other)
     others = [name for name in fleet.managed.get(desired.name, ()) if name != host.name]
     if others and (guest is None or guest.owner is not Owner.OURS):
         return make_blocked(host, desired.name, _moved(desired.name, others[0], host.name), guest)
@@ -97,7 +107,10 @@ def _decide_wanted(
     if unseen is not None and unseen != host.name and (guest is None or guest.owner is not Owner.OURS):
         away = Block(f"it was last seen on {unseen}, which cannot be observed now", "wait until that host answers")
         return make_blocked(host, desired.name, away, guest)
-    if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not guest.exists):
+    held = held_by_state(host, guest, consent) if guest is not None and guest.owner is Owner.OURS else None
+    if held is not None:
+        return held
+    if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not _lives(guest)):
         change = _create(host, guest, desired)
     elif guest.owner is not Owner.OURS:
         change = _adopt(host, guest, desired, consent)
@@ -125,14 +138,10 @@ def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:
 
 
 def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
-    if guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
-        reason = f"it is {guest.power.value}, which is no state to act on"
-        return make_change(
-            host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(f"{guest.power.value} to end",)
-        )
-    if guest.exists and guest.running is None:
+    if _lives(guest) and guest.running is None:
         why = guest.problem or "xl does not tell its configuration"
-        return make_blocked(host, guest.name, Block(f"it is there, but {why}", _hint_for_untold(guest)), guest)
+        block = Block(f"it is there, but {why}", "look at `xl list -l` on the host")
+        return make_blocked(host, guest.name, block, guest)
     if address_of(host.name, guest.name) in consent.rollback:
         return _rolled_back(host, guest, desired, consent)
     if desired.state == "stopped":
@@ -143,7 +152,7 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
     target = align_vifs(desired, current)
     fields = compare(current, target, host, running=live)
     if not live:
-        reason = "it does not run" if not guest.exists else f"it is {guest.power.value}"
+        reason = "it does not run" if not guest.exists else f"it is {guest.power}"
         return make_acting(host, guest, Action.START, reason, target, fields)
     return _update(host, guest, target, fields, consent)
 
@@ -162,10 +171,9 @@ def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) ->
     return replace(change, quarantine=left_by_rollback(guest, desired), reason="rolled back to what it booted before")
 
 
-def _hint_for_untold(guest: Guest) -> str:
-    if guest.power is Power.PAUSED:  # as a domain is that is being made, or was left half made
-        return f"if nobody is creating it just now, clear it away on the host: xl destroy {guest.name}"
-    return "look at `xl list -l` on the host"
+def _lives(guest: Guest) -> bool:
+    """Whether there is more of it than what a creation that was cut short left: that never ran."""
+    return guest.exists and guest.power is not Power.UNFINISHED
 
 
 def _towards_stopped(host: Host, guest: Guest, desired: Domain) -> Change:
@@ -195,8 +203,18 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
         pending = (*lowered, *deferred)
         reason = f"{reason}; what needs a restart is deferred"
     live = tuple(change for change in fields if not change.waits)
+    if guest.power is Power.PAUSED:
+        return _unpaused(host, guest, target, live, pending)
     hint = f"reconciler apply --restart {address_of(host.name, guest.name)}" if costly else None
     return replace(make_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending, hint=hint)
+
+
+def _unpaused(
+    host: Host, guest: Guest, target: Domain, live: tuple[FieldChange, ...], pending: tuple[str, ...]
+) -> Change:
+    """A paused domain goes on; what else is to be changed about it while it runs follows."""
+    changed = make_acting(host, guest, Action.UPDATE, "it is paused", target, live)
+    return replace(changed, action=Action.UPDATE, reason="it is paused", target=target, pending=pending)
 
 
 def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
@@ -206,8 +224,9 @@ def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Chang
         what = "a domain" if guest.exists else "a config file"
         block = Block(f"{what} of this name is there and is {owner}", f"reconciler apply --adopt {address}")
         return make_blocked(host, guest.name, block, guest)
-    if guest.exists and guest.running is None:
+    if guest.exists and (guest.running is None or guest.power not in (Power.RUNNING, Power.PAUSED)):
         why = guest.problem or "xl does not tell its configuration"
+        why = why if guest.power in (Power.RUNNING, Power.PAUSED) else f"it is {guest.power}"
         return make_blocked(host, guest.name, Block(f"it cannot be adopted: {why}", None), guest)
     current = guest.running or guest.config
     if current is None:

@@ -12,7 +12,7 @@ from reconciler.decide.changes import Action, Change
 from reconciler.model.claims import claims_of, live_claims, without
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
-from reconciler.model.host import Host, Owner
+from reconciler.model.host import Host, Owner, Power
 
 
 def close_dependencies(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
@@ -85,7 +85,8 @@ def _dependency_updates(
 def _will_run(change: Change) -> bool:
     if change.action in (Action.CREATE, Action.START, Action.RESTART):
         return change.target is None or change.target.state == "running"
-    return change.guest is not None and change.guest.exists and change.action not in (Action.STOP, Action.DESTROY)
+    runs = change.guest is not None and change.guest.power is Power.RUNNING
+    return (runs or change.action is Action.UPDATE) and change.action not in (Action.STOP, Action.DESTROY)
 
 
 def _goes_down(change: Change) -> bool:

@@ -34,6 +34,7 @@ class HostIndex:
     disks: Mapping[str, tuple[tuple[str, str], ...]]  # disk key -> (domain, access)
     macs: Mapping[str, str]  # mac -> unmanaged domain
     growth: Mapping[str, int]  # volume group -> bytes that the specs ask of it beside what they have
+    untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
@@ -43,6 +44,9 @@ class HostIndex:
         for guest in host.guests.values():
             if guest.owner is Owner.OURS:
                 continue
+            for target, access in _served(guest):
+                disks.setdefault(disk_key(host, target), []).append((guest.name, access))
+            macs.update(dict.fromkeys(guest.devices.macs, guest.name) if guest.devices is not None else {})
             for definition in filter(None, (guest.running, guest.config)):
                 for disk in definition.disks:
                     disks.setdefault(disk_key(host, disk.target), []).append((guest.name, disk.access))
@@ -52,10 +56,21 @@ class HostIndex:
                 disks.setdefault(disk_key(host, disk.target), []).append((domain.name, disk.access))
                 if disk.kind == "lv":
                     growth[volume_group(disk)] += growth_bytes(host, disk)
-        return HostIndex({key: tuple(holders) for key, holders in disks.items()}, macs, growth)
+        untold = (one.name for one in host.guests.values() if one.owner is not Owner.OURS and _is_untold(one))
+        held = {key: tuple(holders) for key, holders in disks.items()}
+        return HostIndex(held, macs, growth, tuple(untold))
 
 
-def block_destroy(host: Host, guest: Guest, *, any_specs: bool) -> Block | None:
+def _served(guest: Guest) -> tuple[tuple[str, str], ...]:
+    told = guest.devices.disks if guest.devices is not None and guest.running is None else None
+    return told or ()
+
+
+def _is_untold(guest: Guest) -> bool:
+    return guest.exists and guest.running is None and (guest.devices is None or guest.devices.disks is None)
+
+
+def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool) -> Block | None:
     """Why a domain that no spec names may not be destroyed; None if it may."""
     if not any_specs:
         return Block(
@@ -69,7 +84,8 @@ def block_destroy(host: Host, guest: Guest, *, any_specs: bool) -> Block | None:
             "prevent_destroy is kept with the domain on the host",
             f"restore {host.name}/{guest.name}.toml with prevent_destroy = false, apply, then remove the file",
         )
-    return None
+    doomed = (disk for disk in guest.definition.disks if disk.on_delete == "delete")
+    return next(filter(None, (_block_untold(host, index, guest, disk) for disk in doomed)), None)
 
 
 def block_change(
@@ -88,8 +104,9 @@ def block_change(
         _block_vcpus(host, settings, target),
         _block_bridges(host, target.vifs),
         _block_unnamed_vifs(current, target, fields),
-        _block_macs(index, target),
+        _block_macs(index, guest, target),
         *(_block_disk(host, index, current, target, disk) for disk in target.disks),
+        *(_block_untold(host, index, guest, disk) for disk in target.disks),
     )
     return next((block for block in reasons if block is not None), None)
 
@@ -148,11 +165,32 @@ def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[Fi
     )
 
 
-def _block_macs(index: HostIndex, target: Domain) -> Block | None:
+def _block_macs(index: HostIndex, guest: Guest | None, target: Domain) -> Block | None:
+    running = guest.running if guest is not None and guest.exists else None
+    has = {vif.mac for vif in running.vifs} if running is not None else set()
+    given = next((vif.mac for vif in target.vifs if vif.named and vif.mac not in has), None)
+    if index.untold and given is not None:  # one that is derived comes from the uuid, which every row shows
+        return _untold(index, given)
     taken = next((vif.mac for vif in target.vifs if vif.mac in index.macs and index.macs[vif.mac] != target.name), None)
     if taken is None:
         return None
     return Block(f"mac {taken} is in use by the unmanaged domain {index.macs[taken]}", "choose another mac")
+
+
+def _block_untold(host: Host, index: HostIndex, guest: Guest | None, disk: Disk) -> Block | None:
+    """A disk that is there, and that this domain does not hold itself, may be a domain's of which nothing is known."""
+    running = guest.running if guest is not None and guest.exists else None
+    holds = {one.target for one in running.disks} if running is not None else set()
+    if not index.untold or disk.target not in host.files or disk.target in holds:
+        return None
+    return _untold(index, disk.target)
+
+
+def _untold(index: HostIndex, what: str) -> Block:
+    return Block(
+        f"{what} may be in use by {index.untold[0]}, of which the host tells neither disks nor macs",
+        "look at `xl list -v` on the host, and clear that domain away if nobody needs it",
+    )
 
 
 def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Domain, disk: Disk) -> Block | None:

@@ -35,6 +35,7 @@ class DomainStatus:
     condition: Condition
     reason: str
     hint: str | None = None
+    state: Power | None = None  # what its host says of it; None: its host holds nothing of that name
     kernel: Image | None = None  # what it runs
     running_seconds: float | None = None  # since it booted; None: it does not run, or its host cannot tell
 
@@ -59,14 +60,32 @@ def _judge(change: Change, way_back: str | None) -> DomainStatus:
         condition, reason = _held_back(change, change.quarantined, way_back)
     else:
         condition, reason = _condition(change)
+    if condition is Condition.READY:
+        condition, reason = _as_it_runs(change, reason)
     return DomainStatus(
         address=change.address,
         condition=condition,
         reason=reason,
         hint=change.hint,
+        state=guest.power if guest is not None else None,
         kernel=guest.running.kernel if guest is not None and guest.running is not None else None,
         running_seconds=guest.running_seconds if guest is not None else None,
     )
+
+
+def _as_it_runs(change: Change, reason: str) -> tuple[Condition, str]:
+    """A domain that is as specified, by how it runs: one whose devices are not connected has not come up."""
+    guest = change.guest
+    if guest is None or guest.power is not Power.RUNNING:
+        return Condition.READY, reason
+    if guest.devices is not None and guest.devices.connected is False:
+        timeout_seconds = change.target.policy.ready.timeout_seconds if change.target is not None else 0
+        waits = guest.running_seconds is not None and guest.running_seconds < timeout_seconds
+        why = "it runs, and its disks and interfaces are not connected"
+        return (Condition.RECONCILING, f"{why} yet") if waits else (Condition.STALLED, why)
+    if guest.served is False:
+        reason += ", but xl's process for it is gone: nobody acts on its on_reboot and the like until it is restarted"
+    return Condition.READY, reason
 
 
 def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tuple[Condition, str]:
@@ -89,10 +108,12 @@ def _condition(change: Change) -> tuple[Condition, str]:
         ours = guest is None or guest.owner is Owner.OURS
         return Condition.STALLED if ours else Condition.UNMANAGED, change.blocked or change.reason
     if change.acts:
-        unproven = guest is not None and guest.unproven
+        unproven = guest is not None and (guest.unproven or guest.power is Power.REBOOTING)
         return Condition.RECONCILING if unproven else Condition.DRIFTED, f"{change.action.value}: {change.reason}"
     if change.pending:
         return Condition.PENDING_RESTART, "; ".join(change.pending)
+    if guest is not None and guest.owner is Owner.OURS and guest.power is Power.PAUSED:
+        return Condition.DRIFTED, change.reason
     if guest is not None and guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
         return Condition.RECONCILING, change.reason
     if change.target is not None:  # decided in full, and nothing is left to do

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.model.disks import disk_key
 from reconciler.model.domain import Disk, Domain, Vif
-from reconciler.model.host import Guest, Host
+from reconciler.model.host import Guest, Host, Power
 
 Key = tuple[str, ...]
 
@@ -67,8 +67,22 @@ def claims_of(host: Host, definition: Domain | None) -> Claims:
 
 
 def live_claims(host: Host, guest: Guest | None) -> Claims:
-    """All that a guest has now, as far as its host can tell."""
-    return claims_of(host, guest.running) if guest is not None and guest.exists else {}
+    """All that a guest has now; where its host cannot tell, all that it may have by what is written of it."""
+    if guest is None or not (guest.exists or guest.power is Power.SAVED):
+        return {}
+    if guest.running is not None:
+        return claims_of(host, guest.running)
+    written = {key: claim for one in (guest.candidate, guest.config) for key, claim in claims_of(host, one).items()}
+    return {**written, **_served_claims(host, guest)}
+
+
+def _served_claims(host: Host, guest: Guest) -> Claims:
+    """What the backends of the host serve to a guest that the toolstack does not tell about."""
+    if guest.devices is None:
+        return {}
+    disks = [target_claim(host, target, reads_only=access == "ro") for target, access in guest.devices.disks or ()]
+    macs = [Claim(key=("mac", mac), what="a mac", value=mac) for mac in guest.devices.macs]
+    return {claim.key: claim for claim in (*disks, *macs)}
 
 
 def without(claims: Claims, others: Claims) -> Claims:

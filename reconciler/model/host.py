@@ -9,18 +9,29 @@ from typing import Literal
 
 from reconciler.model.domain import Domain
 
+NAMELESS = "(null)"
+"""What a host shows in the place of a name that is not there."""
+
 
 class Power(StrEnum):
-    """What a hypervisor says of a domain. Everything but ABSENT holds memory, its name and its devices."""
+    """What is known of a domain's life, each in one word. Only SAVED and ABSENT hold no memory, name and devices."""
 
     RUNNING = "running"
-    PAUSED = "paused"
+    PAUSED = "paused"  # --p---: somebody paused it
+    UNFINISHED = "half-made"  # --p---, never ran, and `xl list -l` leaves it out: being made, or left half made
     SHUTDOWN = "shutdown"  # ---s--: shut down and kept (on_poweroff = "preserve", or nobody cleaned up)
     CRASHED = "crashed"  # ---sc-
     REBOOTING = "rebooting"  # ---sr-: about to come back under another domid
     SUSPENDED = "suspended"  # ---ss-: being saved or migrated
+    MIGRATING = "migrating"  # listed as NAME--incoming or NAME--migratedaway
     DYING = "dying"  # d, or a nameless zombie
+    SAVED = "saved"  # gone, and an image waits in the save folder of xendomains to be restored
     ABSENT = "absent"
+
+    @property
+    def holds(self) -> bool:
+        """Whether the hypervisor holds the domain."""
+        return self not in (Power.SAVED, Power.ABSENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +68,15 @@ class Quarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Devices:
+    """What the backends of a host serve to a domain: what is known of one that the toolstack does not tell about."""
+
+    disks: tuple[tuple[str, Literal["rw", "ro"]], ...] | None = ()  # target and access; None: one is not told
+    macs: tuple[str, ...] = ()
+    connected: bool | None = None  # on both ends; None: it has none that have to be
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
     """Everything a host holds under one domain name.
 
@@ -78,6 +98,13 @@ class Guest:
     # memory it holds now, which a balloon may move towards running.memory_kib
     actual_kib: int = field(default=0, compare=False)
     running_seconds: float | None = field(default=None, compare=False)  # since it booted, where the host can tell
+    domid: int | None = field(default=None, compare=False)
+    uuid: str = field(default="", compare=False)  # as the host shows it; "" of one that is not there
+    listed_as: str | None = None  # the name that the host lists it under, where that is not its own; "(null)": none
+    saved_image: str | None = None  # where its image waits, of a domain that is SAVED
+    devices: Devices | None = field(default=None, compare=False)  # None: its host does not tell
+    # whether xl's process that acts on its on_* is there; None: its host does not tell
+    served: bool | None = field(default=None, compare=False)
     autostart: int | None = None
     config_exists: bool = False  # a config file of that name is there, whoever wrote it, readable or not
     edited: bool = False  # the body of our file was changed by hand
@@ -91,7 +118,7 @@ class Guest:
     @property
     def exists(self) -> bool:
         """Whether the hypervisor holds such a domain, in whatever state."""
-        return self.power is not Power.ABSENT
+        return self.power.holds
 
     @property
     def definition(self) -> Domain | None:
@@ -126,7 +153,7 @@ class Host:
     autoballoon: bool = False  # dom0 shrinks when xl create needs memory
     bridges: frozenset[str] | None = None  # None: any bridge is taken to exist
     guests: Mapping[str, Guest] = field(default_factory=dict)
-    nameless_kib: int = 0  # memory of zombies that have no name any more
+    nameless_kib: int = 0  # memory of what is left of domains that live on in another row
     images: Mapping[str, str] = field(default_factory=dict)  # staged file -> sha256
     digests: Mapping[str, str] = field(default_factory=dict)  # absolute image source -> sha256; missing: not there
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist

@@ -34,6 +34,7 @@ from reconciler.plan.steps import (
     Start,
     Step,
     SweepImages,
+    Unpause,
     WriteConfig,
 )
 
@@ -175,6 +176,8 @@ def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]
         case Action.RESTART:
             yield from _bring_up(change, host)
         case Action.STOP:
+            assert change.guest is not None
+            yield from _unpause(change.guest)
             yield _shutdown(change)
             yield from _settle(change, host)
         case Action.UPDATE | Action.ADOPT:
@@ -199,6 +202,7 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     if writes:  # before the domain goes down: a full disk must not cost an outage
         yield WriteConfig(definition=target, candidate=candidate, proven=_adopts(change), adopt=_adopts(change))
     if guest is not None and guest.exists:
+        yield from _unpause(guest)
         yield _shutdown(change)
     yield from _grow_disks(target, host, attached=())
     if target.state == "running":
@@ -261,6 +265,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     assert guest is not None
     assert guest.running is not None
     running = guest.running
+    yield from _unpause(guest)
     yield from _stage(target, host)
     yield from _create_disks(target, host)
     yield from _grow_disks(target, host, attached=tuple(disk.devid for disk in running.disks))
@@ -303,6 +308,7 @@ def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str
     definition = guest.config or guest.running
     assert definition is not None
     if guest.exists:
+        yield from _unpause(guest)
         yield _shutdown(change)
     if guest.autostart is not None:
         yield SetAutostart(domain=guest.name, order=None)
@@ -314,12 +320,19 @@ def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str
     yield RemoveConfig(domain=guest.name)
 
 
+def _unpause(guest: Guest) -> Iterator[Step]:
+    """A paused guest can do nothing that is asked of it."""
+    if guest.power is Power.PAUSED and guest.running is not None:
+        yield Unpause(domain=guest.name, uuid=guest.running.uuid)
+
+
 def _shutdown(change: Change) -> Shutdown:
     """How long a guest may take is what is kept with it on the host, unless the spec says otherwise now."""
     guest = change.guest
     assert guest is not None
     definition = change.target or guest.config or guest.running
-    uuid = guest.running.uuid if guest.running is not None else (guest.config.uuid if guest.config else "")
+    known = guest.running or guest.config or guest.candidate
+    uuid = known.uuid if known is not None else ""
     if guest.running is not None and (change.quarantined or failed_before(guest, guest.running)):
         return _shutdown_of_failed(guest.name, uuid, definition)
     return Shutdown(
@@ -327,6 +340,7 @@ def _shutdown(change: Change) -> Shutdown:
         uuid=uuid,
         timeout_seconds=definition.shutdown_timeout_seconds if definition else 90,
         on_timeout=definition.on_shutdown_timeout if definition else "fail",
+        remnant=guest.power not in (Power.RUNNING, Power.PAUSED) and change.action is not Action.DESTROY,
     )
 
 

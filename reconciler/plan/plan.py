@@ -272,6 +272,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         managed=managed,
         unseen=unseen,
         postponed=desired.postponed,
+        twice=_twice(hosts),
         prune=desired.prune,
         any_specs=any(part.domains for part in desired.hosts.values()) or bool(desired.frozen),
     )
@@ -280,6 +281,23 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         part = desired.hosts[name]
         changes += decide_host(host, part.settings, part.domains, desired.frozen, fleet, consent)
     return changes
+
+
+def _twice(hosts: Mapping[str, Host]) -> dict[str, str]:
+    """Address -> another one, on another host, that has its uuid: by what runs there, or by what is ours there."""
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for name, host in sorted(hosts.items()):
+        for guest in host.guests.values():
+            ours = guest.config or guest.candidate if guest.owner is Owner.OURS else None
+            for uuid in {guest.uuid if guest.exists else "", ours.uuid if ours is not None else ""} - {""}:
+                found[uuid].append((name, guest.name))
+    twice: dict[str, str] = {}
+    for places in found.values():
+        for host_name, domain in places if len(places) > 1 else ():
+            other = next((place for place in places if place[0] != host_name), None)
+            if other is not None:
+                twice[address_of(host_name, domain)] = address_of(*other)
+    return twice
 
 
 def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:

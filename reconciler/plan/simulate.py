@@ -29,6 +29,7 @@ from reconciler.plan.steps import (
     Start,
     Step,
     SweepImages,
+    Unpause,
     WriteConfig,
     domain_of,
 )
@@ -136,6 +137,8 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
             return guest
         case Shutdown():
             return replace(guest, running=None, unproven=False, power=Power.ABSENT, actual_kib=0)
+        case Unpause():
+            return replace(guest, power=Power.RUNNING)
         case SetMemory():
             running = replace(_running(guest), memory_kib=step.memory_kib)
             return replace(guest, running=running, actual_kib=step.memory_kib)

@@ -136,13 +136,24 @@ class Shutdown:
     """Shut down gracefully and wait until the name, the memory and the disks are free.
 
     A crashed or already shut-down domain is cleared away. After the timeout: fail, or destroy if the spec says so.
+    `remnant`: it was no running domain that was seen; one that runs by now is left alone.
     """
 
     domain: str
     uuid: str
     timeout_seconds: float
     on_timeout: Literal["fail", "destroy"]
+    remnant: bool = False
     kind: Literal["shutdown"] = "shutdown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpause:
+    """Let a paused domain go on, unless something on the host needs it paused (a dump, a save, a migration)."""
+
+    domain: str
+    uuid: str
+    kind: Literal["unpause"] = "unpause"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,6 +222,7 @@ HostStep = (
     | SetQuarantine
     | Start
     | Shutdown
+    | Unpause
     | SetMemory
     | SetVcpus
     | SetScheduler

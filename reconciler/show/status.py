@@ -66,6 +66,7 @@ def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequ
                 "status": status.condition.value,
                 "reason": status.reason,
                 "hint": status.hint,
+                "state": None if status.state is None else status.state.value,
                 "kernel": None
                 if status.kernel is None
                 else {"path": status.kernel.path, "sha256": status.kernel.sha256 or None},

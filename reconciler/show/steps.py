@@ -25,6 +25,7 @@ from reconciler.plan.steps import (
     Start,
     Step,
     SweepImages,
+    Unpause,
     WriteConfig,
 )
 from reconciler.show import values
@@ -56,6 +57,10 @@ def _words(step: Step) -> str:
             return "start from the candidate" if step.candidate else "start"
         case AwaitReady():
             return f"wait until ready (at most {values.duration(step.ready.timeout_seconds)})"
+        case Shutdown() if step.remnant:
+            return "clear away what is left of it"
+        case Unpause():
+            return "unpause"
         case Shutdown():
             return f"shut down (at most {values.duration(step.timeout_seconds)}, then {step.on_timeout})"
         case SetMemory():

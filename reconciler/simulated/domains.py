@@ -24,6 +24,7 @@ from reconciler.plan.steps import (
     SetVcpus,
     Shutdown,
     Start,
+    Unpause,
     domain_of,
 )
 from reconciler.simulated.draft import Draft
@@ -80,9 +81,12 @@ class DomainSteps:
                 instance = draft.our_instance(step.domain, step.uuid)
                 if instance is None:
                     return None
+                if step.remnant and instance.power is Power.RUNNING:
+                    problem = f"{step.domain} was to be cleared away, and runs by now; it is left alone."
+                    raise draft.failed(step.domain, "domain runs meanwhile", problem, transient=True)
                 waited_seconds = draft.now - asked_at
                 late = waited_seconds >= step.timeout_seconds
-                if _goes_down(instance, waited_seconds) or (late and step.on_timeout == "destroy"):
+                if _goes_down(instance, step, waited_seconds) or (late and step.on_timeout == "destroy"):
                     gone = replace(instance, power=Power.ABSENT, last_words="reboot: Power down")
                     draft.stored.instances[step.domain] = gone
                     return None
@@ -134,6 +138,13 @@ class DomainSteps:
                 )
             draft.stored.instances[step.domain] = set_target(instance, step.memory_kib, draft.now)
             return None
+
+    def unpause(self, step: Unpause) -> None:
+        """`xl unpause`; that it runs already is success."""
+        with self.change() as draft:
+            instance = _running(draft, step.domain, step.uuid)
+            if instance.power is Power.PAUSED:
+                draft.stored.instances[step.domain] = replace(instance, power=Power.RUNNING)
 
     def change_live(self, step: LiveStep) -> None:
         """A change that takes no time: the running definition becomes what the step means."""
@@ -229,11 +240,13 @@ def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
         raise draft.failed(definition.name, "kernel cannot boot", problem, boot_failed=True) from None
 
 
-def _goes_down(instance: Instance, waited_seconds: float) -> bool:
+def _goes_down(instance: Instance, step: Shutdown, waited_seconds: float) -> bool:
     """Whether a domain that was asked to shut down so long ago is gone, or only a remnant to be cleared away."""
     match instance.power:
         case Power.CRASHED | Power.SHUTDOWN:
             return True
+        case Power.REBOOTING | Power.UNFINISHED:
+            return step.remnant
         case Power.RUNNING:
             return instance.behaviour.shutdown == "ok" and waited_seconds >= SHUTDOWN_SECONDS
         case _:

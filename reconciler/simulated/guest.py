@@ -75,6 +75,8 @@ class Instance:
     boots: int = 0  # reboots of its own since it was created
     booted_at: float
     power: Power = Power.RUNNING
+    listed_as: str | None = None  # another name than its own that the host lists it under, "(null)" for none
+    served: bool = True  # whether xl's process that acts on its on_* is there
     balloon_from_kib: int  # what it held when the target was last set
     balloon_at: float
     earlier_console: str = ""  # what the boot before this one printed
@@ -83,7 +85,7 @@ class Instance:
 
     @property
     def exists(self) -> bool:
-        return self.power is not Power.ABSENT
+        return self.power.holds
 
     @property
     def boot_id(self) -> str:
@@ -125,9 +127,19 @@ def reboot(instance: Instance, now: float) -> Instance:
     return _after(instance, action, _RESTARTS, Power.SHUTDOWN, 1, now)
 
 
+def power_off(instance: Instance, now: float) -> Instance:
+    """The domain after its guest powered off just now, which its on_poweroff decides about as xl does."""
+    words = "reboot: Power down"
+    if not instance.served:
+        return replace(instance, last_words=words, power=Power.SHUTDOWN)
+    return _after(instance, instance.definition.on_poweroff, words, Power.SHUTDOWN, 1, now)
+
+
 def crash(instance: Instance, now: float) -> Instance:
     """The domain after its kernel crashed just now; its on_crash decides whether it stays, goes or starts anew."""
     words = "Kernel panic - not syncing: crashed by hand"
+    if not instance.served:
+        return replace(instance, last_words=words, power=Power.CRASHED)
     return _after(instance, instance.definition.on_crash, words, Power.CRASHED, 1, now)
 
 
@@ -203,6 +215,12 @@ def devices_connected(instance: Instance, now: float) -> bool | None:
     if not is_up(instance, now):
         return False
     return True if instance.definition.disks or instance.definition.vifs else None
+
+
+def will_connect(instance: Instance, now: float) -> bool | None:
+    """As `devices_connected` to somebody who looks without waiting: a boot that will do well counts as done."""
+    boots = instance.power is Power.RUNNING and instance.behaviour.boot == "ok"
+    return None if boots and not is_booted(instance, now) else devices_connected(instance, now)
 
 
 def is_up(instance: Instance, now: float) -> bool:

@@ -35,6 +35,7 @@ from reconciler.plan.steps import (
     StageImage,
     Start,
     SweepImages,
+    Unpause,
     WriteConfig,
     domain_of,
 )
@@ -163,6 +164,8 @@ class SimulatedExecutor:
                 await self._domains.shut_down(step, report)
             case SetMemory():
                 await self._domains.set_memory(step, report)
+            case Unpause():
+                self._domains.unpause(step)
             case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk():
                 self._domains.change_live(step)
             case _:

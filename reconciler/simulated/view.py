@@ -10,16 +10,17 @@ from collections.abc import Iterable
 
 from reconciler.model.domain import Disk
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import FileFact, Guest, Host, Owner
+from reconciler.model.host import NAMELESS, Devices, FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.paths import disk_identity
-from reconciler.simulated.guest import actual_kib, settle
+from reconciler.simulated.guest import Instance, actual_kib, settle, will_connect
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.texts.guests import Instance as SeenInstance
 from reconciler.texts.guests import assemble_guests, with_past
 from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024
+SAVE_DIR = "/var/lib/xen/save"
 _VOLUME_GROUP_BYTES = 1 << 40
 _STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
 
@@ -139,11 +140,14 @@ class View:
             candidates=texts({name: self._paths.candidate(name) for name in names}),
             instances=[
                 SeenInstance(
-                    name=name,
+                    name=_listed_name(name, instance),
                     uuid=instance.definition.uuid,
                     power=instance.power,
                     actual_kib=actual_kib(instance, self._now),
                     running_seconds=self._now - instance.booted_at,
+                    domid=instance.domid,
+                    devices=Devices(connected=will_connect(instance, self._now)),
+                    served=instance.served,
                     definition=instance.definition,
                 )
                 for name, instance in live.items()
@@ -151,6 +155,7 @@ class View:
             ],
             images=images,
             autostart={name: order for name, order in self._stored.autostart.items() if name in names},
+            saved={name: f"{SAVE_DIR}/{name}" for name, instance in live.items() if instance.power is Power.SAVED},
         )
         previous = texts({name: self._paths.previous(name) for name in guests})
         failed = texts({name: self._paths.quarantine(name) for name in guests})
@@ -182,6 +187,12 @@ class View:
 
     def _used_bytes(self, folder: str) -> int:
         return sum(file.size_bytes for path, file in self._stored.files.items() if path.startswith(folder))
+
+
+def _listed_name(name: str, instance: Instance) -> str | None:
+    if instance.power is Power.MIGRATING:
+        return f"{name}--migratedaway"
+    return None if instance.listed_as == NAMELESS else instance.listed_as or name
 
 
 def new_disk(disk: Disk) -> StoredFile:

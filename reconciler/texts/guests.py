@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.model.domain import Disk, Domain, Image
-from reconciler.model.host import Guest, Owner, Power
+from reconciler.model.host import NAMELESS, Devices, Guest, Owner, Power
 from reconciler.model.key_row import Key
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
@@ -20,13 +20,16 @@ from reconciler.texts.listing import Row
 from reconciler.texts.quarantine_file import parse_quarantine
 from reconciler.texts.running import overlay, untold
 
+MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
+"""What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
+
 _UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
 """What no file says of a disk: the defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """A domain that the hypervisor holds now. `name` None: what is left of one that has no name any more.
+    """A domain that the hypervisor holds now. `name` None: one that has no name, or none any more.
 
     What it runs with is either `config` (of `xl list -l`) or, on a simulated host, `definition`; with neither, the
     host could not tell.
@@ -37,6 +40,9 @@ class Instance:
     power: Power
     actual_kib: int
     running_seconds: float | None = None  # since it booted, where the host can tell
+    domid: int | None = None
+    devices: Devices | None = None  # None: its host cannot tell
+    served: bool | None = None  # whether xl's process for it is there; None: its host cannot tell
     config: Mapping[str, Any] | None = None
     definition: Domain | None = None
 
@@ -57,10 +63,26 @@ def instances_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> 
             config = None
         instances.append(
             Instance(
-                name=row.name, uuid=row.uuid or uuid or "", power=row.power, actual_kib=row.memory_kib, config=config
+                name=row.name,
+                uuid=row.uuid or uuid or "",
+                power=_power(row, is_told=config is not None),
+                actual_kib=row.memory_kib,
+                domid=row.domid,
+                config=config,
             )
         )
     return tuple(instances)
+
+
+def _power(row: Row, *, is_told: bool) -> Power:
+    """The state of a row, with what its name and `xl list -l` say of it: libxl records a domain when it is whole."""
+    if row.power is Power.DYING:
+        return Power.DYING
+    if row.name is not None and row.name.endswith(MIGRATION_SUFFIXES):
+        return Power.MIGRATING
+    if row.power is Power.PAUSED and not row.has_run and not is_told:
+        return Power.UNFINISHED
+    return row.power
 
 
 def assemble_guests(
@@ -71,23 +93,30 @@ def assemble_guests(
     instances: Sequence[Instance],
     images: Mapping[str, str],
     autostart: Mapping[str, int],
+    saved: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Guest], int]:
-    """All guests of a host by name, and the memory in KiB that nameless remains of domains still hold.
+    """All guests of a host by name, and the memory in KiB of rows beside them that are of the same domains.
 
     `configs` and `candidates` are file texts by domain name, `images` the sha256 of staged files by path, `autostart`
-    the order of the domains that the dom0 starts at boot.
+    the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name.
+
+    A row is the domain of ours that has its UUID, whatever its name is now; a row without a name that is nobody's
+    stands under "(null)" and its UUID.
     """
-    live, remains_kib = _by_name(instances)
+    read_configs = {name: read_file(text, images) for name, text in configs.items()}
+    read_candidates = {name: read_file(text, images) for name, text in candidates.items()}
+    live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))
     guests = {
         name: _guest(
             _Evidence(
                 name=name,
                 fleet=fleet,
-                config=read_file(configs[name], images) if name in configs else None,
-                candidate=read_file(candidates[name], images) if name in candidates else None,
+                config=read_configs.get(name),
+                candidate=read_candidates.get(name),
                 instance=live.get(name),
                 images=images,
                 autostart=autostart.get(name),
+                saved_image=saved.get(name) if saved is not None else None,
             )
         )
         for name in sorted({*configs, *candidates, *live})
@@ -106,16 +135,43 @@ def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, ima
     )
 
 
-def _by_name(instances: Sequence[Instance]) -> tuple[dict[str, Instance], int]:
-    """Instances by name. Of two with one name the dying one is on its way out, and only its memory counts."""
+def _ours_by_uuid(
+    fleet: str, configs: Mapping[str, ConfigFile], candidates: Mapping[str, ConfigFile]
+) -> dict[str, str]:
+    """UUID -> name of each domain that a file of ours defines under its own name."""
+    return {
+        file.mark.uuid: name
+        for files in (candidates, configs)
+        for name, file in files.items()
+        if file.mark is not None and (file.mark.fleet, file.mark.name) == (fleet, name)
+    }
+
+
+def _by_name(instances: Sequence[Instance], ours: Mapping[str, str]) -> tuple[dict[str, Instance], int]:
+    """Instances by the name of the domain that they are, and the memory of those beside another row of the same one."""
     live: dict[str, Instance] = {}
     remains_kib = 0
-    for instance in sorted(instances, key=lambda instance: instance.power is Power.DYING):
-        if instance.name is None or instance.name in live:
+    for instance in sorted(instances, key=lambda instance: _standing(instance, ours)):
+        name = ours.get(instance.uuid) or instance.name or f"{NAMELESS} {instance.uuid or instance.domid}"
+        there = live.get(name)
+        if there is None:
+            live[name] = instance
+        elif there.uuid == instance.uuid or instance.power is Power.DYING:
             remains_kib += instance.actual_kib
-        else:
-            live[instance.name] = instance
+        else:  # a stranger has the name of a domain of ours, which lives under another one
+            live[f"{name} {instance.uuid}"] = instance
     return live, remains_kib
+
+
+def _standing(instance: Instance, ours: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
+    """Sorts the row first that a domain is known by: a migration under way before all, what is dying last."""
+    name = ours.get(instance.uuid)
+    return (
+        name is None,
+        instance.power is not Power.MIGRATING,
+        instance.power is Power.DYING,
+        instance.name != name,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +185,7 @@ class _Evidence:
     instance: Instance | None
     images: Mapping[str, str]
     autostart: int | None
+    saved_image: str | None = None
 
 
 def _guest(found: _Evidence) -> Guest | None:
@@ -140,6 +197,7 @@ def _guest(found: _Evidence) -> Guest | None:
     started_from, running = _running(found, candidate, problems)
     mark = found.config.mark if owner is Owner.OURS and found.config is not None else None
     config_proven = mark is None or mark.proven
+    saved_image = found.saved_image if found.instance is None else None
     return Guest(
         name=found.name,
         owner=owner,
@@ -148,9 +206,9 @@ def _guest(found: _Evidence) -> Guest | None:
         running=_placed(running, found),
         unproven=started_from is not None and (started_from is candidate or not config_proven),
         config_proven=config_proven,
-        power=found.instance.power if found.instance else Power.ABSENT,
-        actual_kib=found.instance.actual_kib if found.instance else 0,
-        running_seconds=found.instance.running_seconds if found.instance else None,
+        power=found.instance.power if found.instance else Power.SAVED if saved_image else Power.ABSENT,
+        saved_image=saved_image,
+        **_life(found),
         autostart=found.autostart,
         config_exists=found.config is not None,
         edited=owner is Owner.OURS and found.config is not None and not found.config.intact,
@@ -159,6 +217,23 @@ def _guest(found: _Evidence) -> Guest | None:
         ignored=found.config.ignored if found.config is not None else (),
         unsaid=_unsaid(found, started_from),
     )
+
+
+def _life(found: _Evidence) -> dict[str, Any]:
+    """What is seen of a guest that the host holds, as arguments for Guest."""
+    instance = found.instance
+    if instance is None:
+        return {}
+    listed_as = None if instance.name == found.name else instance.name or NAMELESS
+    return {
+        "actual_kib": instance.actual_kib,
+        "running_seconds": instance.running_seconds,
+        "domid": instance.domid,
+        "uuid": instance.uuid,
+        "listed_as": listed_as,
+        "devices": instance.devices,
+        "served": instance.served,
+    }
 
 
 def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...]:

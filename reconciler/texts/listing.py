@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.host import Power
+from reconciler.model.host import NAMELESS, Power
 
 _ROW = re.compile(
     r"(?P<name>.*\S)[ \t]+(?P<domid>[0-9]+)[ \t]+(?P<mib>[0-9]+)[ \t]+(?P<vcpus>[0-9]+)[ \t]+"
-    r"(?P<state>[r-][b-][p-][s-][a-zA-Z?-][d-])[ \t]+[0-9.]+"
+    r"(?P<state>[r-][b-][p-][s-][a-zA-Z?-][d-])[ \t]+(?P<seconds>[0-9.]+)"
     r"(?:[ \t]+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:[ \t].*)?)?[ \t]*"
 )
-_NAMELESS = "(null)"
 
 
 class XlOutputError(ValueError):
@@ -49,6 +48,7 @@ class Row:
     vcpus: int
     power: Power
     uuid: str  # "" in the output of a plain `xl list`
+    has_run: bool = True  # it has used a cpu since it was made
 
 
 def parse_info(text: str) -> Info:
@@ -86,18 +86,32 @@ def parse_list(text: str) -> tuple[Row, ...]:
     return tuple(_row(line) for line in lines[1:])
 
 
+def parse_whole_list(text: str) -> tuple[Row, ...]:
+    """All domains in `xl list -v`; raises XlOutputError where some may be missing, as after a text that was cut short.
+
+    Every list has Domain-0 in it, and every line of it a UUID.
+    """
+    rows = parse_list(text)
+    if not text.endswith("\n") or not all(row.uuid for row in rows):
+        raise XlOutputError("`xl list` printed a table that was cut short.")
+    if not any(row.domid == 0 for row in rows):
+        raise XlOutputError("`xl list` printed a table without Domain-0, so it is not all there is.")
+    return rows
+
+
 def _row(line: str) -> Row:
     # the name takes all that the columns leave, since it can be long, and a foreign toolstack's can hold blanks
     match = _ROW.fullmatch(line)
     if match is None:
         raise XlOutputError(f'`xl list` printed the line "{line[:200]}", which is no row of its table.')
     return Row(
-        name=None if match["name"] == _NAMELESS else match["name"],
+        name=None if match["name"] == NAMELESS else match["name"],
         domid=int(match["domid"]),
         memory_kib=int(match["mib"]) * 1024,
         vcpus=int(match["vcpus"]),
         power=power_of(match["state"]),
         uuid=match["uuid"] or "",
+        has_run=match["seconds"].strip("0.") != "",
     )
 
 

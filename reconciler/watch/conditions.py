@@ -22,6 +22,7 @@ from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
+from reconciler.model.host import Power
 from reconciler.plan.plan import Plan
 from reconciler.show import diagnostics
 from reconciler.state_dir.files import replace_file
@@ -93,7 +94,7 @@ class WatchRecord:
         return True
 
 
-_UNKNOWN = ("hint", "kernel", "running_seconds")  # what only a look at its host tells of a domain
+_UNKNOWN = ("hint", "state", "kernel", "running_seconds")  # what only a look at its host tells of a domain
 _RECORD = TypeAdapter(WatchRecord)
 _OF_STATUS = {
     Status.READY: Condition.READY,
@@ -151,6 +152,8 @@ def judge_domains(
         elif change.acts:
             why = f"{change.action.value}: {change.reason}"
             found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why
+        elif status.state is Power.PAUSED and status.condition is Status.DRIFTED and not detect_only:
+            found[change.address] = Condition.RECONCILING, f"{status.reason}; it goes on if it stays paused"
         else:
             found[change.address] = _OF_STATUS[status.condition], status.reason
     return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found, known), **found}.items()))

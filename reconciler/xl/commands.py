@@ -16,7 +16,7 @@ from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
-from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list_long, parse_whole_list
 from reconciler.waiting import Clock, MachineClock
 
 _Parsed = TypeVar("_Parsed")
@@ -60,7 +60,7 @@ class Xl:
     async def rows(self) -> tuple[Row, ...]:
         """All domains there are, dom0 included."""
         result = await self._read("list", "-v")
-        return self._understood(lambda: parse_list(result.text))
+        return self._understood(lambda: parse_whole_list(result.text))
 
     async def info(self) -> Info:
         result = await self._read("info")

@@ -39,10 +39,11 @@ from reconciler.plan.steps import (
     StageImage,
     Start,
     SweepImages,
+    Unpause,
     WriteConfig,
 )
 from reconciler.waiting import Clock, MachineClock
-from reconciler.xl import lifecycle, live_changes
+from reconciler.xl import lifecycle, live_changes, remnants
 from reconciler.xl.commands import Xl
 from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
 
@@ -103,6 +104,8 @@ class XlExecutor:
                 await self._start(shell, step, report)
             case Shutdown():
                 await lifecycle.shut_down(self._xl, step, report)
+            case Unpause():
+                await remnants.unpause(self._xl, step)
             case SetMemory():
                 await live_changes.set_memory(self._xl, step, report)
             case SetVcpus():

@@ -23,11 +23,13 @@ from reconciler.texts.create_failures import Cause, cause_of
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
 from reconciler.waiting import Clock, NotYet, wait_until
+from reconciler.xl import remnants
 from reconciler.xl.commands import Xl, reason_of
 from reconciler.xl.look import CONSOLE_LOG
 from reconciler.xl.patience import (
     ASK_AGAIN_SECONDS,
     DESTROY_SECONDS,
+    HALF_MADE_SECONDS,
     MEMORY_FREE_SECONDS,
     NAME_FREE_SECONDS,
     REBOOT_GAP_SECONDS,
@@ -260,6 +262,8 @@ async def _press_on(
     xl: Xl, step: Shutdown, row: Row, watch: _Watch, deadline: float, report: Callable[[str], None]
 ) -> None:
     """What a domain in this state needs so that it goes."""
+    if step.remnant and await remnants.runs(xl, row):
+        raise remnants.runs_meanwhile(xl, step.domain)
     if row.power is Power.DYING:
         if watch.stable_for(DESTROY_SECONDS):
             raise xl.failed(
@@ -274,8 +278,22 @@ async def _press_on(
             report(f"clearing away {step.domain}, which is {row.power}")
             await destroy(xl, step.domain, row)
         return
+    lingers = row.power is Power.REBOOTING and step.remnant and watch.stable_for(STABLE_SECONDS)
+    if lingers and not await xl.comes_back(step.domain):
+        report(f"clearing away {step.domain}, which nobody starts again")
+        await destroy(xl, step.domain, row)
+        return
     if row.power is Power.REBOOTING and not watch.stable_for(DESTROY_SECONDS):
         return  # a destroy now would race its daemon, and leave a zombie
+    if row.power is Power.PAUSED and step.remnant:
+        if not watch.stable_for(HALF_MADE_SECONDS):
+            return
+        if await remnants.is_abandoned(xl, row):
+            report(f"clearing away {step.domain}, which was left half made")
+            await destroy(xl, step.domain, row)
+        elif xl.clock.now() > deadline:
+            raise remnants.is_being_made(xl, step.domain)
+        return
     if xl.clock.now() > deadline:
         await _after_timeout(xl, step, row, watch.refusal, report)
     elif row.power in (Power.RUNNING, Power.PAUSED) and watch.is_to_be_asked(row.domid):

@@ -8,12 +8,11 @@ from __future__ import annotations
 from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import Look, Power
-from reconciler.texts.listing import XlOutputError, parse_list
+from reconciler.texts.listing import XlOutputError, parse_whole_list
+from reconciler.texts.xenstore import are_connected
 from reconciler.xl.commands import COMES_BACK
 
 PROBE_SECONDS = 5
-_CONNECTED = "4"
-_INITIALISING = "1"
 _DAEMON_ENDS_SECONDS = 2  # xl's process outlives its domain for a moment, and the gap between two lives is longer
 _CONSOLE_BYTES = 16 * 1024
 _MARK = "---reconciler---"
@@ -79,7 +78,7 @@ def read_look(host: str, domain: str, result: Result) -> Look:
         raise world_error("xl fails", f"`xl list -v` failed on {host}: {said}", None, host)
     table, devices, log = parts
     try:
-        row = next((row for row in parse_list(table) if row.name == domain), None)
+        row = next((row for row in parse_whole_list(table) if row.name == domain), None)
     except XlOutputError as error:
         raise world_error("xl is not understood", f"{host}: {error}", None, host) from error
     console = log.removeprefix("log\n") if log.startswith("log\n") else None
@@ -99,14 +98,6 @@ def read_look(host: str, domain: str, result: Result) -> Look:
 
 
 def _connected(devices: str) -> bool | None:
-    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be.
-
-    The guest of an HVM domain may never touch them, since it has emulated ones: then they stay where they began.
-    """
+    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be."""
     words = [line.split() for line in devices.splitlines() if line]
-    states = [word[1] for word in words if word[0] == "state"]
-    if not states:
-        return None
-    if ["type", "hvm"] in words and _CONNECTED not in states and _INITIALISING in states:
-        return None
-    return all(state == _CONNECTED for state in states)
+    return are_connected((word[1] for word in words if word[0] == "state"), is_hvm=["type", "hvm"] in words)

@@ -22,8 +22,10 @@ from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
+from reconciler.texts.daemons import read_daemons
 from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
-from reconciler.texts.listing import XlOutputError, parse_info, parse_list, parse_list_long
+from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
+from reconciler.texts.xenstore import read_store
 from reconciler.toolstack import Question
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl.digest_cache import DigestCache
@@ -34,7 +36,19 @@ _HASH_SECONDS = 600  # the first pass over a host may have many images to read
 _SECOND_LOOK_SECONDS = 3
 _XL_MISSING = 127
 _STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
-_START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time = \"(?P<seconds>[0-9]{1,12})(?:\.[0-9]*)?\"")
+_ROOT = ""  # of the system's folders on the dom0
+_TOOLS = {  # section -> what writes it
+    "store": "xenstore-ls",
+    "texts": "tar",
+    "files": "stat",
+    "real_paths": "readlink",
+    "images": "stat",
+    "digests": "sha256sum or cksum",
+    "daemons": "ps",
+    "autostart": "find",
+    "bridges": "ifconfig or ovs-vsctl",
+    "groups": "vgs",
+}
 _KINDS = {
     "regular file": "file",
     "regular empty file": "file",
@@ -83,6 +97,7 @@ class XlObserver:
         result = await self.connection.script(self._script(question, boundary), timeout_seconds=timeout_seconds)
         answer = _Answer(self.name, result, boundary)
         _check_xl(self.name, answer)
+        _check_tools(self.name, answer)
         try:
             return self._host(question, answer)
         except XlOutputError as error:
@@ -99,6 +114,7 @@ class XlObserver:
             "images": "\n".join(question.images),
             "files": "\n".join(question.files),
             "known": "\n".join(self._cache.known()),
+            "root": _ROOT,
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -110,7 +126,8 @@ class XlObserver:
         texts = answer.files("texts")
         digests = self._digests(answer)
         staged = {path: digest for path, digest in digests.items() if _is_staged(path, digest, dom0.kernel_dir)}
-        configs, candidates = _configs_and_candidates(answer.lines("config_names"), texts, dom0)
+        names = [*answer.lines("config_names"), *answer.lines("unread_names")]
+        configs, candidates = _configs_and_candidates(names, texts, dom0)
         guests, nameless_kib = assemble_guests(
             fleet=self._fleet,
             configs=configs,
@@ -118,6 +135,7 @@ class XlObserver:
             instances=_instances(answer),
             images=digests,
             autostart=_autostart(answer, texts, dom0),
+            saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
         )
         return Host(
             name=self.name,
@@ -227,6 +245,23 @@ def _check_xl(host: str, answer: _Answer) -> None:
         raise refused_to_run_xl(host)
 
 
+def _check_tools(host: str, answer: _Answer) -> None:
+    """Raise when a tool of the dom0 failed: what it left out would look as if it were not there."""
+    failed = next((section for section in _TOOLS if answer.status(section) != 0), None)
+    unread = set(answer.lines("config_names")) - answer.files("texts").keys() if failed is None else set()
+    if failed is None and not unread:
+        return
+    what = _TOOLS[failed] if failed is not None else "tar"
+    said = answer.errors.rpartition("\n")[2] or (f"it did not read {min(unread)}" if unread else "it gave no reason")
+    raise world_error(
+        "a tool of the dom0 failed",
+        f"{what} failed on {host}, so what is there is not known: {said}",
+        f"Look whether {what} works there; a file that was just being replaced is there at the next look.",
+        host,
+        transient=True,
+    )
+
+
 def refused_to_run_xl(host: str) -> ReconcilerError:
     """xl needs root: it talks to the hypervisor itself."""
     return world_error(
@@ -264,17 +299,23 @@ def _configs_and_candidates(
 
 
 def _instances(answer: _Answer) -> list[Instance]:
-    """What the hypervisor holds, and since when, where xenstore tells."""
-    instances = instances_of(parse_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
-    now, *lines = answer.lines("booted") or ("",)
-    found = (_START_TIME.fullmatch(line) for line in lines)
-    booted = {match["uuid"]: int(match["seconds"]) for match in found if match is not None}
+    """What the hypervisor holds, since when, and its devices, where xenstore tells, and who serves it."""
+    instances = instances_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
+    now, *lines = answer.lines("store") or ("",)
+    store, daemons = read_store(lines), read_daemons(answer.lines("daemons"))
     return [
-        replace(instance, running_seconds=float(max(0, int(now) - booted[instance.uuid])))
-        if now.isdecimal() and instance.uuid in booted
-        else instance
+        replace(
+            instance,
+            running_seconds=_seconds_since(now, store.booted.get(instance.uuid)),
+            devices=store.devices.get(instance.domid if instance.domid is not None else -1),
+            served=daemons.serve(instance.name, is_at_rest=instance.power in (Power.REBOOTING, Power.SHUTDOWN)),
+        )
         for instance in instances
     ]
+
+
+def _seconds_since(now: str, then: int | None) -> float | None:
+    return None if then is None or not now.isdecimal() else float(max(0, int(now) - then))
 
 
 def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:

@@ -2,28 +2,29 @@
 #
 # `observe.py` sends this text after assignments of: boundary (unguessable, closes each section), config_dir (empty:
 # as usual on this system), kernel_dir, images and files (paths to ask for, one a line), known (lines of the section
-# `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use).
+# `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use), root (empty; where
+# the tests have the folders of the system).
 
 nl='
 '
 tab='	'
 
-# Closes a section: its name and the exit status of what wrote it.
+# Closes a section: its name and the exit status of what wrote it. One that failed is taken for nothing but that.
 close() { printf '\n%s %s %s\n' "$boundary" "$1" "$2"; }
 
 # The arguments of `stat` for one line a file: kind|size|device:inode|device number|modified|changed|path
 system=$(uname -s)
 case $system in
 NetBSD)
-    stat_format() { stat -f '%HT|%z|%d:%i|%Hr:%Lr|%Fm|%Fc|%N' "$@" 2>/dev/null; }
+    stat_format() { stat -f '%HT|%z|%d:%i|%Hr:%Lr|%Fm|%Fc|%N' "$@"; }
     digests() { cksum -n -a sha256 "$@"; }
     boot_id() { sysctl -n kern.boottime; }
-    xen_dir=/usr/pkg/etc/xen suffix='' ;;
+    xen_dir=$root/usr/pkg/etc/xen suffix='' ;;
 *)
-    stat_format() { stat -c '%F|%s|%d:%i|%t:%T|%y|%z|%n' "$@" 2>/dev/null; }
+    stat_format() { stat -c '%F|%s|%d:%i|%t:%T|%y|%z|%n' "$@"; }
     digests() { sha256sum "$@"; }
     boot_id() { read -r boot </proc/sys/kernel/random/boot_id && printf '%s\n' "$boot"; }
-    xen_dir=/etc/xen suffix=.cfg ;;
+    xen_dir=$root/etc/xen suffix=.cfg ;;
 esac
 config_dir=${config_dir:-$xen_dir}
 
@@ -39,10 +40,16 @@ status=$?
 printf '%s\n' "$long"
 close long "$status"
 
-# When the domains booted, and what the clock says now. libxl writes the time anew at each boot of a guest.
+# When the domains booted, what the clock says now, and the devices of all domains with the states of both ends. libxl
+# writes the time anew at each boot of a guest.
 date +%s
-command -v xenstore-ls >/dev/null && xenstore-ls -f /vm 2>/dev/null | grep '/start_time = '
-close booted 0
+status=0
+if command -v xenstore-ls >/dev/null; then
+    store=$(xenstore-ls -f)
+    status=$?
+    printf '%s\n' "$store" | grep -E '^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/)|[^ ]*/state)'
+fi
+close store "$status"
 
 # Texts: config files, candidates and the settings of the dom0 that matter, in one tar. What is too large for a config,
 # or is no file at all, is only named: its name is taken all the same.
@@ -62,14 +69,21 @@ for file in "$config_dir"/*"$suffix" "$kernel_dir"/*/candidate.cfg; do
 done
 configs=''
 for file do configs=$configs$file$nl; done
-printf '%s' "$configs$others"
+printf '%s' "$configs"
 close config_names 0
-for file in "$xen_dir/xl.conf" /etc/rc.conf /etc/rc.conf.d/xendomains \
+printf '%s' "$others"
+close unread_names 0
+for file in "$xen_dir/xl.conf" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
     "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json; do
-    [ -f "$file" ] && [ -r "$file" ] && set -- "$@" "$file"
+    [ -f "$file" ] && set -- "$@" "$file"
 done
-[ $# -gt 0 ] && tar -chPf - -- "$@" 2>/dev/null
-close texts 0
+for file in "$xen_dir/auto"/*; do # what the dom0 starts at boot and is no link to a config file of ours
+    case $file in *"$nl"*) continue ;; esac
+    [ -f "$file" ] && [ -z "$(find -L "$file" -size +512)" ] && set -- "$@" "$file"
+done
+status=0
+[ $# -eq 0 ] || tar -chPf - -- "$@" || status=$?
+close texts "$status"
 
 # Disks that config files and running domains name, for the question who uses what: of each quoted text what follows
 # target=, else what looks like the path of an old disk specification.
@@ -101,14 +115,15 @@ for file in $files $named; do
 done
 unset IFS
 set +f
-facts=''
+facts='' status=0
 if [ $# -gt 0 ]; then
-    facts=$(stat_format -L -- "$@")
+    facts=$(stat_format -L -- "$@") || status=$?
     printf '%s\n' "$facts"
 fi
-close files 0
-[ $# -gt 0 ] && readlink -f -- "$@"
-close real_paths 0
+close files "$status"
+status=0
+[ $# -eq 0 ] || readlink -f -- "$@" || status=$?
+close real_paths "$status"
 
 # Sizes of block devices, in sectors of 512 bytes.
 printf '%s\n' "$facts" | while IFS='|' read -r kind _ _ number _; do
@@ -129,9 +144,12 @@ for file in "$kernel_dir"/*/*.????????????; do
     case $file in *"$nl"*) continue ;; esac
     [ -f "$file" ] && set -- "$@" "$file"
 done
-facts=''
-[ $# -gt 0 ] && facts=$(stat_format -L -- "$@") && printf '%s\n' "$facts"
-close images 0
+facts='' status=0
+if [ $# -gt 0 ]; then
+    facts=$(stat_format -L -- "$@") || status=$?
+    printf '%s\n' "$facts"
+fi
+close images "$status"
 set -f
 IFS=$nl
 set --
@@ -143,24 +161,57 @@ for line in $facts; do
 done
 unset IFS
 set +f
-[ $# -gt 0 ] && digests "$@"
-close digests 0
+status=0
+[ $# -eq 0 ] || digests "$@" || status=$?
+close digests "$status"
+
+# Images of domains that xendomains saved when the dom0 went down, and will restore: one a line.
+saves=$root/var/lib/xen/save
+for file in "$root/etc/default/xendomains" "$root/etc/sysconfig/xendomains"; do
+    [ -f "$file" ] || continue
+    named=$(sed -n 's/^[ \t]*XENDOMAINS_SAVE=["'"'"']\{0,1\}\([^"'"'"' \t]*\).*/=\1/p' "$file" | tail -n 1)
+    [ -z "$named" ] || saves=${named#=}
+done
+for file in ${saves:+"$saves"/*}; do
+    case $file in *"$nl"*) continue ;; esac
+    [ -f "$file" ] && printf '%s\n' "$file"
+done
+close saved 0
+
+# The process that xl leaves for each domain, by the log that it writes to; and the logs there are.
+status=0
+processes=''
+if command -v ps >/dev/null; then processes=$(ps -A -ww -o args=) || status=$?; fi
+printf '%s\n' "$processes" | awk '$1 ~ /(^|\/)xl$/ { print "process", $0 }'
+for process in $(grep -lsx xl /proc/[0-9]*/comm); do
+    log=$(command readlink "${process%comm}fd/1" 2>/dev/null) && printf 'writes %s\n' "$log"
+done
+for file in "$root"/var/log/xen/xl-*.log; do
+    case $file in *"$nl"*) continue ;; esac
+    [ -f "$file" ] && printf 'log %s\n' "$file"
+done
+close daemons "$status"
 
 # Autostart, bridges, volume groups.
+status=0
 if [ "$system" = NetBSD ]; then
     close autostart 0
-    ifconfig -l | tr ' ' "$nl" | grep '^bridge'
-    close bridges 0
+    interfaces=$(ifconfig -l) || status=$?
+    printf '%s\n' "$interfaces" | tr ' ' "$nl" | grep '^bridge'
 else
-    [ -d "$xen_dir/auto" ] && find "$xen_dir/auto" -type l -printf "%f$tab%l\n"
-    close autostart 0
+    [ ! -d "$xen_dir/auto" ] || find "$xen_dir/auto" -type l -printf "%f$tab%l\n" || status=$?
+    close autostart "$status"
+    status=0
     for bridge in /sys/class/net/*/bridge; do
         [ -d "$bridge" ] && bridge=${bridge%/bridge} && printf '%s\n' "${bridge##*/}"
     done
-    command -v ovs-vsctl >/dev/null && ovs-vsctl list-br 2>/dev/null
-    close bridges 0
+    if command -v ovs-vsctl >/dev/null; then
+        ovs-vsctl list-br || [ ! -e /run/openvswitch/db.sock ] || status=1 # installed and never started: no bridges
+    fi
 fi
+close bridges "$status"
+status=0
 if [ "$want_lvm" = 1 ] && command -v vgs >/dev/null; then
-    vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free
+    vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free || status=$?
 fi
-close groups "$?"
+close groups "$status"

@@ -34,6 +34,7 @@ from reconciler.plan.steps import (
     Start,
     Step,
     SweepImages,
+    Unpause,
     WriteConfig,
 )
 from tests.apply.recording_host import RecordingHost, Silence, plan_of, restarts
@@ -60,6 +61,7 @@ STEPS: list[Step] = [
     SetScheduler(**WEB, shares=(("cpu_weight", 1), ("cap", 1))),
     AttachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
     DetachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
+    Unpause(**WEB),
     AttachDisk(**WEB, disk=disk("/srv/web")),
     AwaitReady(**WEB, ready=domain("web").policy.ready),
 ]

@@ -15,6 +15,7 @@ from tests.worlds import change_of, desired, disk, domain, guest, host, kinds, p
 
 M = "00:16:3e:00:00:01"
 STRICT = HostSettings(name="alpha", toolstack="simulated", overcommit_vcpus=False)
+EMPTY = HostIndex.of(host(), {})
 
 
 def unnamed(index: int, bridge: str) -> Vif:
@@ -129,15 +130,15 @@ def test_only_readers_share_a_disk_with_a_domain_that_is_not_ours(theirs: str, o
 def test_prevent_destroy_counts_in_the_config_file_and_in_what_runs() -> None:
     kept, free = domain("a", prevent_destroy=True), domain("a")
     for one in (guest(kept), guest(free, config=kept), guest(kept, config=free), stopped(kept)):
-        block = block_destroy(host(), one, any_specs=True)
+        block = block_destroy(host(), one, EMPTY, any_specs=True)
         assert block is not None
         assert "prevent_destroy" in block.reason
-    assert block_destroy(host(), guest(free), any_specs=True) is None
+    assert block_destroy(host(), guest(free), EMPTY, any_specs=True) is None
 
 
 def test_what_cannot_be_read_and_all_of_an_empty_tree_are_not_destroyed() -> None:
     unread = guest(domain("a"), running=None, config=None, problem="no such key")
     for one, any_specs, reason in ((unread, True, "cannot be read"), (guest(domain("a")), False, "no domain at all")):
-        block = block_destroy(host(), one, any_specs=any_specs)
+        block = block_destroy(host(), one, EMPTY, any_specs=any_specs)
         assert block is not None
         assert reason in block.reason

@@ -31,6 +31,7 @@ from reconciler.plan.steps import (
     Start,
     Step,
     SweepImages,
+    Unpause,
     WriteConfig,
 )
 from reconciler.toolstack import Question
@@ -69,6 +70,7 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     yield SetMemory(domain=name, uuid=uuid, before_kib=first.memory_kib, memory_kib=first.maxmem_kib)
     yield SetVcpus(domain=name, uuid=uuid, vcpus=first.maxvcpus)
     yield SetScheduler(domain=name, uuid=uuid, shares=(("cpu_weight", 1000), ("cap", 50)))
+    yield Unpause(domain=name, uuid=uuid)
     yield AttachVif(domain=name, uuid=uuid, vif=NEW_VIF)
     yield AttachDisk(domain=name, uuid=uuid, disk=NEW_DISK)
     yield GrowDisk(domain=name, disk=replace(NEW_DISK, size_bytes=1 << 21), attached=True)

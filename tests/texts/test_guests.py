@@ -181,15 +181,78 @@ def test_policies_of_a_simulated_domain_are_those_of_its_file_now() -> None:
     assert guest.running == FILE
 
 
-def test_remains_without_a_name_count_with_their_memory() -> None:
-    remains = Instance(name=None, uuid=OTHER, power=Power.DYING, actual_kib=2048)
-    dying = replace(LIVE, uuid=OTHER, power=Power.DYING, actual_kib=1024, config=None)
+def test_what_is_left_beside_another_row_counts_with_its_memory() -> None:
+    left = replace(LIVE, name=None, power=Power.DYING, actual_kib=2048, config=None)
+    stranger = replace(LIVE, uuid=OTHER, power=Power.DYING, actual_kib=1024, config=None)
     guests, remains_kib = assemble_guests(
-        fleet="default", configs={"g2": OURS}, candidates={}, instances=[remains, dying, LIVE], images={}, autostart={}
+        fleet="default", configs={"g2": OURS}, candidates={}, instances=[left, stranger, LIVE], images={}, autostart={}
     )
     assert remains_kib == 3072
-    assert guests["g2"].power is Power.RUNNING
-    assert guests["g2"].owner is Owner.OURS
+    assert list(guests) == ["g2"]
+    assert (guests["g2"].owner, guests["g2"].power, guests["g2"].listed_as) == (Owner.OURS, Power.RUNNING, None)
+
+
+@pytest.mark.parametrize("power", [Power.DYING, Power.RUNNING, Power.PAUSED])
+@pytest.mark.parametrize("name", [None, "renamed", "two words"])
+@pytest.mark.parametrize("written", ["configs", "candidates"])
+def test_a_row_with_our_uuid_is_that_domain_whatever_its_name_is(name: str | None, power: Power, written: str) -> None:
+    lost = replace(LIVE, name=name, power=power, config=None, domid=7)
+    files = {"g2": OURS}
+    guests = assembled(lost, configs=files) if written == "configs" else assembled(lost, candidates=files)
+    assert list(guests) == ["g2"]
+    guest = guests["g2"]
+    assert (guest.owner, guest.power, guest.domid) == (Owner.OURS, power, 7)
+    assert guest.listed_as == (name or "(null)")
+
+
+def test_a_stranger_with_the_name_of_a_domain_that_lives_under_another_name_is_no_domain_of_ours() -> None:
+    guests = assembled(replace(LIVE, name="renamed"), replace(LIVE, uuid=OTHER, config=None), configs={"g2": OURS})
+    assert (guests["g2"].owner, guests["g2"].listed_as) == (Owner.OURS, "renamed")
+    (stranger,) = (guest for guest in guests.values() if guest.name != "g2")
+    assert (stranger.owner, stranger.power, stranger.listed_as) == (Owner.UNMANAGED, Power.RUNNING, "g2")
+
+
+def test_a_row_without_a_name_that_is_nobodys_is_a_guest_all_the_same() -> None:
+    (guest,) = assembled(replace(LIVE, name=None, uuid=OTHER, config=None)).values()
+    assert (guest.owner, guest.power, guest.listed_as) == (Owner.UNMANAGED, Power.RUNNING, "(null)")
+    assert guest.name == f"(null) {OTHER}"
+
+
+@pytest.mark.parametrize("suffix", ["--incoming", "--migratedaway"])
+@pytest.mark.parametrize("power", [Power.PAUSED, Power.SUSPENDED, Power.RUNNING])
+def test_a_migration_by_hand_is_a_state_of_the_domain(suffix: str, power: Power) -> None:
+    row = Row(name=f"g2{suffix}", domid=9, memory_kib=98304, vcpus=1, power=power, uuid=UUID, has_run=False)
+    (moving,) = instances_of([row], {})
+    beside = replace(LIVE, power=Power.RUNNING)
+    for rows in ((moving,), (moving, beside), (beside, moving)):
+        guests = assembled(*rows, configs={"g2": OURS})
+        assert list(guests) == ["g2"]
+        assert (guests["g2"].power, guests["g2"].listed_as) == (Power.MIGRATING, f"g2{suffix}")
+
+
+def test_a_domain_that_is_being_made_is_told_from_a_paused_one() -> None:
+    row = Row(name="g2", domid=4, memory_kib=98304, vcpus=1, power=Power.PAUSED, uuid=UUID, has_run=False)
+    assert instances_of([row], {})[0].power is Power.UNFINISHED
+    assert instances_of([row], {4: running_json()})[0].power is Power.PAUSED
+    assert instances_of([replace(row, has_run=True)], {})[0].power is Power.PAUSED
+
+
+def test_an_image_that_waits_is_a_state_of_a_domain_that_is_not_there() -> None:
+    def guest(*instances: Instance) -> Guest:
+        found, _ = assemble_guests(
+            fleet="default",
+            configs={"g2": OURS},
+            candidates={},
+            instances=instances,
+            images={},
+            autostart={},
+            saved={"g2": "/var/lib/xen/save/g2", "other": "/var/lib/xen/save/other"},
+        )
+        assert list(found) == ["g2"]
+        return found["g2"]
+
+    assert (guest().power, guest().saved_image, guest().exists) == (Power.SAVED, "/var/lib/xen/save/g2", False)
+    assert (guest(LIVE).power, guest(LIVE).saved_image) == (Power.RUNNING, None)
 
 
 def test_a_name_of_digits_is_a_problem() -> None:
@@ -200,7 +263,7 @@ def test_rows_and_long_entries_belong_together_by_domid_and_uuid() -> None:
     row = Row(name="g2", domid=4, memory_kib=98304, vcpus=1, power=Power.RUNNING, uuid=UUID)
     dom0 = replace(row, name="Domain-0", domid=0)
     long = {0: {}, 4: running_json()}
-    assert instances_of([dom0, row], long) == (LIVE,)
+    assert instances_of([dom0, row], long) == (replace(LIVE, domid=4),)
     assert instances_of([replace(row, uuid=OTHER)], long)[0].config is None, "the domid was given to another"
     assert instances_of([replace(row, domid=5)], long)[0].config is None
     assert instances_of([replace(row, uuid="")], long)[0].uuid == UUID, "a plain xl list has no UUIDs"

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.host import Power
-from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list, parse_list_long, power_of
+from reconciler.texts.listing import (
+    Info,
+    Row,
+    XlOutputError,
+    parse_info,
+    parse_list,
+    parse_list_long,
+    parse_whole_list,
+    power_of,
+)
 
 INFO = """\
 host                   : xenhost-a
@@ -153,3 +162,19 @@ def test_lists_that_other_people_recorded(corpus: Path) -> None:
         ("alsodying.example.com", Power.CRASHED),
     ]
     assert parse_info((corpus / "ganeti-test-data/xen-xl-info-4.0.1.txt").read_text()).cpus == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("\n".join(line for line in LIST.split("\n") if "Domain-0" not in line), "without Domain-0"),
+        (LIST.split("\n")[0] + "\n", "without Domain-0"),
+        (LIST.rstrip("\n"), "cut short"),
+        (LIST[: LIST.index("00000002") - 2] + "\n", "cut short"),
+        (LIST[: LIST.index("1a688ef1") + 30] + "\n", "no row"),
+    ],
+)
+def test_a_list_that_is_not_all_there_is_no_list(text: str, why: str) -> None:
+    parse_whole_list(LIST)
+    with pytest.raises(XlOutputError, match=why):
+        parse_whole_list(text)

@@ -15,7 +15,7 @@ import pytest
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Owner, Power, Quarantined
+from reconciler.model.host import Devices, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question
@@ -29,6 +29,12 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observe, "_SECOND_LOOK_SECONDS", 0)
+
+
+@pytest.fixture(autouse=True)
+def system(xen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of the system are the fake host's, too."""
+    monkeypatch.setattr(observe, "_ROOT", str(xen))
 
 
 @pytest.fixture
@@ -280,3 +286,115 @@ async def test_observing_changes_nothing(observer: XlObserver, settings: HostSet
 def test_the_script_is_plain_sh() -> None:
     text = resources("reconciler.xl").joinpath("observe.sh").read_text()
     assert subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "tool",
+    ["tar", "stat", "readlink", "sha256sum", "find", "xenstore-ls", "ps"],
+)
+async def test_a_tool_that_fails_is_a_host_that_was_not_observed(
+    observer: XlObserver, settings: HostSettings, xen: Path, tools: Path, make_domain: Callable[..., Domain], tool: str
+) -> None:
+    web = make_domain()
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", "abc123"))
+    (Path(settings.disk_roots[0]) / "web.img").write_bytes(b"x")
+    assert web.kernel is not None
+    (Path(settings.kernel_dir) / "web").mkdir()
+    Path(web.kernel.path).write_text("one")
+    show_running(xen, web)
+    (xen / "etc/xen/auto").mkdir(parents=True)
+    if tool == "xenstore-ls":
+        write_tool(tools, tool, "exit 0")
+    await observer.observe(Question())
+    Path(web.kernel.path).write_text("of another size")
+    write_tool(tools, tool, "echo 'out of memory' >&2; exit 1")
+    with pytest.raises(ReconcilerError, match="out of memory") as caught:
+        await observer.observe(Question())
+    (problem,) = caught.value.diagnostics
+    assert (problem.summary, problem.transient) == ("a tool of the dom0 failed", True)
+
+
+async def test_a_config_file_that_is_not_read_is_a_host_that_was_not_observed(
+    observer: XlObserver, settings: HostSettings, tools: Path
+) -> None:
+    Path(f"{settings.config_dir}/web.cfg").write_text("memory = 1\n")
+    write_tool(tools, "tar", "exit 0")
+    with pytest.raises(ReconcilerError, match=r"web\.cfg"):
+        await observer.observe(Question())
+
+
+@pytest.mark.parametrize(
+    "conf", ["", 'XENDOMAINS_SAVE="{folder}"\n', "#XENDOMAINS_SAVE=/x\nXENDOMAINS_SAVE={folder}\n"]
+)
+async def test_an_image_that_waits_to_be_restored_is_a_state(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain], conf: str
+) -> None:
+    web = make_domain()
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    folder = xen / ("images" if conf else "var/lib/xen/save")
+    folder.mkdir(parents=True)
+    (xen / "etc/default").mkdir(parents=True)
+    (xen / "etc/default/xendomains").write_text(conf.format(folder=folder))
+    (folder / "web").touch()
+    guest = (await observer.observe(Question())).guests["web"]
+    assert (guest.power, guest.saved_image) == (Power.SAVED, f"{folder}/web")
+    (xen / "etc/default/xendomains").write_text(f"{conf.format(folder=folder)}XENDOMAINS_SAVE=\n")
+    assert (await observer.observe(Question())).guests["web"].power is Power.ABSENT, "nothing is saved, nor restored"
+
+
+@pytest.mark.parametrize(
+    ("process", "log", "served"),
+    [
+        ("", False, None),
+        ("", True, False),
+        ("xl create /etc/xen/web.cfg", True, True),
+        ("/usr/lib/xen-4.17/bin/xl create --quiet --defconfig /etc/xen/auto/500-web", True, True),
+        ("xl create /var/lib/xen/kernels/web/candidate.cfg", True, True),
+        ("xl restore /var/lib/xen/save/web", True, True),
+        ("xl create /etc/xen/web2.cfg", True, False),
+        ("vi create web.cfg", True, False),
+    ],
+)
+async def test_whether_xl_serves_a_domain_is_told(
+    observer: XlObserver,
+    xen: Path,
+    tools: Path,
+    make_domain: Callable[..., Domain],
+    process: str,
+    log: bool,
+    served: bool | None,
+) -> None:
+    write_tool(tools, "ps", f"echo '{process}'")
+    if log:
+        (xen / "var/log/xen").mkdir(parents=True)
+        (xen / "var/log/xen/xl-web.log").touch()
+    show_running(xen, make_domain())
+    assert (await observer.observe(Question())).guests["web"].served is served
+
+
+STORE = """/libxl/4/type = "pv"
+/libxl/4/device/vbd/51712/frontend = "/local/domain/4/device/vbd/51712"
+/libxl/4/device/vbd/51712/backend = "/local/domain/0/backend/vbd/4/51712"
+/libxl/4/device/vbd/51712/params = "aio:/srv/web.img"
+/libxl/4/device/vbd/51712/mode = "w"
+/libxl/4/device/vif/0/frontend = "/local/domain/4/device/vif/0"
+/libxl/4/device/vif/0/backend = "/local/domain/0/backend/vif/4/0"
+/libxl/4/device/vif/0/mac = "00:16:3E:00:00:02"
+/local/domain/4/device/vbd/51712/state = "4"
+/local/domain/0/backend/vbd/4/51712/state = "4"
+/local/domain/4/device/vif/0/state = "{vif}"
+/local/domain/0/backend/vif/4/0/state = "4"
+"""
+
+
+@pytest.mark.parametrize(("state", "connected"), [("4", True), ("1", False), ("6", False)])
+async def test_the_devices_of_a_domain_are_seen_in_the_same_look(
+    observer: XlObserver, xen: Path, tools: Path, make_domain: Callable[..., Domain], state: str, connected: bool
+) -> None:
+    (xen / "store").write_text(STORE.format(vif=state))
+    write_tool(tools, "xenstore-ls", f"cat {xen}/store")
+    show_running(xen, make_domain())
+    (xen / "long").write_text("[]")  # also of a domain that xl cannot tell about
+    guest = (await observer.observe(Question())).guests["web"]
+    assert guest.running is None
+    assert guest.devices == Devices(disks=(("/srv/web.img", "rw"),), macs=("00:16:3e:00:00:02",), connected=connected)

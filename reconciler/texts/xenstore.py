@@ -1,0 +1,84 @@
+"""What `xenstore-ls -f` prints, as values: since when domains run, and the devices that the host serves them.
+
+Called by the observer of xl hosts. Which devices there are is read from libxl's own record, which a guest cannot write
+to; their states are those of both ends, as the ready gate sees them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.model.host import Devices
+
+_LINE = re.compile(r'(?P<path>/[^ ]*) = "(?P<value>.*)"')
+_START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time")
+_DEVICE = re.compile(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<devid>[0-9]+)/(?P<key>[a-z]+)")
+_TYPE = re.compile(r"/libxl/(?P<domid>[0-9]+)/type")
+_SECONDS = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.[0-9]*)?")
+_PREFIX = re.compile(r"[a-z0-9]+:(?=/)")  # of a backend in qemu: aio:/srv/web.img
+CONNECTED = "4"
+INITIALISING = "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """What xenstore tells of the domains of a host."""
+
+    booted: Mapping[str, int] = field(default_factory=dict)  # uuid -> seconds since 1970
+    devices: Mapping[int, Devices] = field(default_factory=dict)  # by domid, of the domains that libxl knows
+
+
+def read_store(lines: Iterable[str]) -> Store:
+    """The lines of `xenstore-ls -f`, in any order; those of other things are passed over."""
+    values = {match["path"]: match["value"] for line in lines if (match := _LINE.fullmatch(line)) is not None}
+    booted: dict[str, int] = {}
+    kinds: dict[int, str] = {}
+    records: dict[int, dict[tuple[str, str], dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
+    for path, value in values.items():
+        if (start := _START_TIME.fullmatch(path)) and (seconds := _SECONDS.fullmatch(value)):
+            booted[start["uuid"]] = int(seconds["whole"])
+        elif known := _TYPE.fullmatch(path):
+            kinds[int(known["domid"])] = value
+        elif found := _DEVICE.fullmatch(path):
+            records[int(found["domid"])][found["kind"], found["devid"]][found["key"]] = value
+    devices = {
+        domid: _devices(records.get(domid, {}), kinds.get(domid), values) for domid in sorted({*kinds, *records})
+    }
+    return Store(booted=booted, devices=devices)
+
+
+def _devices(
+    records: Mapping[tuple[str, str], Mapping[str, str]], kind: str | None, values: Mapping[str, str]
+) -> Devices:
+    disks: list[tuple[str, Literal["rw", "ro"]]] = []
+    macs, states, all_told = [], [], True
+    for (device, _), record in records.items():
+        states += [values.get(f"{record.get(end, '')}/state", "none") for end in ("frontend", "backend")]
+        if device == "vif":
+            macs.append(record.get("mac", "").lower())
+        elif target := _PREFIX.sub("", record.get("params", "")):
+            disks.append((target, "ro" if record.get("mode") == "r" else "rw"))
+        else:
+            all_told = False
+    return Devices(
+        disks=tuple(disks) if all_told else None,
+        macs=tuple(filter(None, macs)),
+        connected=are_connected(states, is_hvm=kind == "hvm"),
+    )
+
+
+def are_connected(states: Iterable[str], *, is_hvm: bool) -> bool | None:
+    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be.
+
+    The guest of an HVM domain may never touch them, since it has emulated ones: then they stay where they began.
+    """
+    seen = tuple(states)
+    if not seen:
+        return None
+    if is_hvm and CONNECTED not in seen and INITIALISING in seen:
+        return None
+    return all(state == CONNECTED for state in seen)

@@ -1,0 +1,100 @@
+"""Domains that do not run as they should: paused, left half made, or ended with nobody to clear them away.
+
+Called by `execute` and `lifecycle`. Whether something of the dom0 still works on such a domain is asked of the dom0
+each time: what a person or xl itself has begun there is never cut off.
+"""
+
+from __future__ import annotations
+
+import shlex
+
+from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.domain import address_of
+from reconciler.model.host import Power
+from reconciler.plan.steps import Unpause
+from reconciler.texts.listing import Row
+from reconciler.xl.commands import Xl, reason_of
+
+# What needs a domain paused, or as it is: `xl dump-core NAME FILE` and the like, by its name or its domid.
+_BUSY = """
+ps -A -ww -o args= | awk -v name="$name" -v domid="$domid" '
+    $1 ~ /(^|\\/)xl$/ {
+        works = 0
+        for (i = 2; i <= NF; i++) {
+            if ($i == "dump-core" || $i == "save" || $i == "migrate" || $i == "migrate-send") works = 1
+            else if (works && ($i == name || $i == domid)) { print $0; exit }
+        }
+    }'
+"""
+
+_XL_LOCKS = ("/var/lock/xl", "/run/lock/xl", "/var/run/xen/xl", "/var/lib/xl")
+"""Where xl keeps its own lock, which it holds while it makes room for a domain and makes it; it differs by system."""
+
+_XL_LOCK = """
+for lock in $locks; do
+    [ -e "$lock" ] || continue
+    command -v flock >/dev/null || break
+    flock -n -s "$lock" true || { echo held; exit; }
+done
+echo free
+"""
+
+
+async def unpause(xl: Xl, step: Unpause) -> None:
+    """Let a paused domain go on, unless a dump, a save or a migration of it is under way, which is waited for."""
+    row = await xl.live(step.domain, step.uuid)
+    if row.power is not Power.PAUSED:
+        return
+    given = f"name={shlex.quote(step.domain)} domid={row.domid}\n"
+    busy = (await xl.connection.script(given + _BUSY)).text.strip()
+    if busy:
+        raise world_error(
+            "domain is paused for something",
+            f"{step.domain} is paused while `{busy[:200]}` works on it on {xl.host}, so it is left alone.",
+            "Wait until that has ended.",
+            address_of(xl.host, step.domain),
+            transient=True,
+        )
+    result = await xl.run("unpause", str(row.domid))
+    if (await xl.live(step.domain, step.uuid)).power is Power.PAUSED:
+        said = reason_of(result)
+        raise xl.failed(step.domain, "domain is still paused", f"{step.domain} is still paused after unpause: {said}")
+
+
+async def runs(xl: Xl, row: Row) -> bool:
+    """Whether a domain that was seen as a remnant runs by now; a paused one that xl knows is a whole one."""
+    match row.power:
+        case Power.RUNNING:
+            return True
+        case Power.PAUSED:
+            return row.has_run or row.domid in await xl.configs()
+        case _:
+            return False
+
+
+async def is_abandoned(xl: Xl, row: Row) -> bool:
+    """Whether nobody is making this half-made domain: xl does not know it yet, and xl's own lock is free."""
+    if row.has_run or row.domid in await xl.configs():
+        return False
+    given = f"locks={shlex.quote(' '.join(_XL_LOCKS))}\n"
+    return (await xl.connection.script(given + _XL_LOCK)).text.strip() == "free"
+
+
+def runs_meanwhile(xl: Xl, domain: str) -> ReconcilerError:
+    return world_error(
+        "domain runs meanwhile",
+        f"{domain} was to be cleared away, and runs by now on {xl.host}; it is left alone.",
+        "Plan again.",
+        address_of(xl.host, domain),
+        transient=True,
+    )
+
+
+def is_being_made(xl: Xl, domain: str) -> ReconcilerError:
+    return world_error(
+        "domain is being made",
+        f"{domain} is half made on {xl.host}, and xl seems to be at work there, so it is left alone.",
+        "See which `xl create` runs there: ps -A -ww -o args=",
+        address_of(xl.host, domain),
+        transient=True,
+    )
