@@ -1,7 +1,7 @@
 """What every room of the tests shares.
 
-The profile `fixed` has hypothesis try the same examples each time, so that the same code gets the same answer. Without
-it, and with `--hypothesis-seed`, it tries others.
+With the profile `fixed` hypothesis tries the same examples each time, so that the same code gets the same answer. Else,
+and with `--hypothesis-seed`, it tries others.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
-settings.register_profile("fixed", derandomize=True)
+settings.register_profile("other", deadline=None)  # how long an example takes says something of the machine only
+settings.register_profile("fixed", deadline=None, derandomize=True)
+settings.load_profile("other")
 
 
 @pytest.fixture
