@@ -62,7 +62,7 @@ class GitSource:
         self.name = plain(f"{without_password(url)} ({place})")
         trusted = "\0".join((url, branch, path if path != "." else ""))
         identity = hashlib.sha256(trusted.encode(errors="surrogateescape")).hexdigest()[:12]
-        self._folder = state_dir / "git" / identity
+        self._folder = (state_dir / "git" / identity).absolute()  # git runs in another folder
         self._accepted_file = self._folder / "accepted.json"
         self._repository = Repository(self._folder / "repository.git", url, branch)
         self._judge = Judge(self._repository, self._folder)

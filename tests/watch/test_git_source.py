@@ -8,7 +8,8 @@ import shutil
 from reconciler.apply.history import History
 from reconciler.model.diagnostics import Kind
 from reconciler.specs import read_tree
-from tests.watch.authors import Author, follow, git_source, summaries
+from reconciler.watch.git_source import GitSource
+from tests.watch.authors import Author, follow, git_source, signed_only, summaries
 from tests.watch.conftest import TREE, World, look
 
 
@@ -195,3 +196,13 @@ def test_a_link_and_attributes_are_known_by_more_than_their_own_content(world: W
     (root,) = world.state_dir.glob("git/*/trees/*")
     assert b"\r\n" in (root / "alpha/db.toml").read_bytes()
     assert reading.digests == read_tree(root).digests
+
+
+def test_a_state_directory_may_be_named_from_here(world: World, author: Author) -> None:
+    """git runs elsewhere, and would take its name from there; the signers' file too."""
+    head = author.push(TREE, sign=True)
+    state_dir = world.state_dir.relative_to(world.folder)
+    source = GitSource(str(author.remote), "main", "specs", signed_only(author), state_dir)
+    outcome = look(world.watcher(source))
+    assert (outcome.commit, outcome.signer) == (head, "ada@example.org")
+    assert outcome.result.done
