@@ -26,6 +26,7 @@ from reconciler.plan.steps import (
     CreateDisk,
     DetachVif,
     PlannedStep,
+    SetQuarantine,
     Shutdown,
     Start,
     Step,
@@ -205,7 +206,8 @@ class _Run:
             else:
                 self._progress.started(planned)
                 result = await self._carry_out(planned)
-                failed = result.problem is not None
+                # a domain is brought back also where nobody could note why
+                failed = result.problem is not None and not isinstance(planned.step, SetQuarantine)
             self._fallen_back.append(result)
             self._progress.finished(result)
 

@@ -9,7 +9,7 @@ import hashlib
 
 from reconciler.dom0.autostart import write_list
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.diagnostics import refused, world_error
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.texts.config_file import as_proven, render_file, split_mark
@@ -27,18 +27,45 @@ replace() { # FROM TO
 }
 """
 
+_RECEIVE = """
+trap 'rm -f -- "$unfinished"' EXIT
+cat >"$unfinished"
+[ "$(sha256_of "$unfinished")" = "$sha256" ] || fail "The transfer of $target was cut short."
+replace "$unfinished" "$target"
+"""
+
 _WRITE = (
     _REPLACE
     + """
 mkdir -p -- "${target%/*}"
 umask 077
-trap 'rm -f -- "$unfinished"' EXIT
-cat >"$unfinished"
-[ "$(sha256_of "$unfinished")" = "$sha256" ] || fail "The transfer of $target was cut short."
-replace "$unfinished" "$target"
+"""
+    + _RECEIVE
+    + """
 if [ "$obsolete" ]; then rm -f -- "$obsolete"; fi
 """
 )
+
+# A file of the dom0 itself keeps its owner and its mode, and a link to it stays one.
+_EDIT = (
+    _REPLACE
+    + """
+if [ -L "$target" ]; then target=$(readlink -f -- "$target"); fi
+unfinished=${target%/*}/${unfinished##*/}
+umask 022
+if [ -e "$target" ]; then cp -p -- "$target" "$unfinished"; fi
+"""
+    + _RECEIVE
+)
+
+# Waits for no disk: a domain is down while what failed is noted, and a busy dom0 may take minutes to write its caches.
+_WRITE_IN_HASTE = f"""
+persist() {{ :; }}
+{_WRITE}"""
+
+_NETBSD_LISTS = ("/etc/rc.conf.d/xendomains", "/etc/rc.conf")
+_HASTE_SECONDS = 30
+_PERSIST_SECONDS = 10
 
 # In this order a cut at any point leaves the candidate in place until the config file holds it, and done twice it ends
 # the same: the config file is kept as the previous one only if it is another.
@@ -157,10 +184,16 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
     if not step.entries:
         await shell.act(step.domain, "lifting the quarantine failed", 'rm -f -- "$path"', {"path": path})
         return
-    before = await _read(shell, step.domain, path)
+    failed = "writing the quarantine failed"
+    before = await _read(shell, step.domain, path, timeout_seconds=_HASTE_SECONDS)
     content = render_quarantine(step.entries).encode()
     given = _replacing(path, before, content, token, dom0.candidate_path(step.domain))
-    await shell.act(step.domain, "writing the quarantine failed", _WRITE, given, input=[content])
+    await shell.act(step.domain, failed, _WRITE_IN_HASTE, given, input=[content], timeout_seconds=_HASTE_SECONDS)
+    try:
+        await shell.act(step.domain, failed, 'persist "$path"', {"path": path}, timeout_seconds=_PERSIST_SECONDS)
+    except ReconcilerError as error:
+        if not error.diagnostics[0].transient:  # else a power cut may lose it, and what failed is tried once more
+            raise
 
 
 async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
@@ -179,7 +212,7 @@ async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> Non
 
 async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
     """NetBSD: the file that sets the list is the one to edit; rc.conf.d is read last, so it goes first here."""
-    for path in ("/etc/rc.conf.d/xendomains", "/etc/rc.conf"):
+    for path in _NETBSD_LISTS:
         before = await _read(shell, step.domain, path)
         if before is not None and "xendomains" in before.decode(errors="replace"):
             break
@@ -194,8 +227,7 @@ async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None
         ) from None
     content = text.encode(errors="surrogateescape")
     given = _replacing(path, before, content, token)
-    script = _WRITE.replace("umask 077", "umask 022")  # what others could read before they still can
-    await shell.act(step.domain, "setting autostart failed", script, given, input=[content])
+    await shell.act(step.domain, "setting autostart failed", _EDIT, given, input=[content])
 
 
 async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> bytes | None:
@@ -232,9 +264,9 @@ def _digest(content: bytes | None) -> str:
     return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
-async def _read(shell: Dom0Shell, domain: str, path: str) -> bytes | None:
+async def _read(shell: Dom0Shell, domain: str, path: str, *, timeout_seconds: float = 120) -> bytes | None:
     script = 'if [ -e "$path" ]; then [ -f "$path" ] || fail "$path is no plain file."; echo file; cat -- "$path"; fi'
-    answer = await shell.act(domain, "reading a file failed", script, {"path": path})
+    answer = await shell.act(domain, "reading a file failed", script, {"path": path}, timeout_seconds=timeout_seconds)
     found, _, content = answer.partition("\n")
     return content.encode(errors="surrogateescape") if found else None
 

@@ -29,7 +29,8 @@ _REAP_SECONDS = 0.01
 _SSH_FAILED = 255
 
 # xl lives in sbin (in /usr/pkg/sbin on NetBSD), which a non-interactive login does not always have on its PATH.
-_PROLOGUE = 'export LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"; umask 022'
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"
+_PROLOGUE = f'export LC_ALL=C PATH="$PATH:{SBIN}"; umask 022'
 
 _CONNECT = re.compile(
     r"ssh://(?:(?P<user>[^@/:\s-][^@/:\s]*)@)?(?P<name>\[[0-9a-fA-F:.]+\]|[^@/:\s\[-][^@/:\s]*)"

@@ -25,14 +25,30 @@ _REASON_LINES = 4  # of what xl says that is told
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
 # xl leaves a process behind for each domain, which carries out what on_reboot and on_crash ask for. While there is one,
-# a domain that is not listed is only between two lives. A condition for sh, about the domain `$name`.
-COMES_BACK = """ps -A -ww -o args= | awk -v name="$name" '
-    $1 ~ /(^|\\/)xl$/ && / create / {
-        count = split($NF, part, "/")
-        file = part[count]
-        if (file == name || file == name ".cfg" || (file == "candidate.cfg" && part[count - 1] == name)) found = 1
-    }
-    END { exit !found }'"""
+# a domain that is not listed is only between two lives. It is named by what made the domain: us, a person or xendomains
+# (by a link of ours, NNN-NAME, or from a saved image), or by a migration, which tells nothing but its log.
+# Defines a function for sh, about the domain `$name`.
+COMES_BACK = """
+comes_back() {
+    found=$(ps -A -ww -o pid= -o args= | awk -v name="$name" '
+        $2 !~ /(^|\\/)xl$/ { next }
+        / migrate-receive( |$)/ { print $1; next }
+        / (create|restore) / {
+            count = split($NF, part, "/")
+            file = part[count]
+            folder = part[count - 1]
+            if (folder == "auto") sub(/^[0-9]+-/, "", file)
+            if (file == name || file == name ".cfg" || (file == "candidate.cfg" && folder == name)) print "it"
+        }')
+    for each in $found; do
+        if [ "$each" = it ]; then return 0; fi
+        case $(readlink "/proc/$each/fd/1" 2>/dev/null) in
+        */xl-"$name".log | */xl-"$name"--incoming.log) return 0 ;;
+        esac
+    done
+    return 1
+}
+"""
 
 
 class _FailedError(Exception):
@@ -81,7 +97,7 @@ class Xl:
 
     async def comes_back(self, name: str) -> bool:
         """Whether a domain that is not listed is about to be created again by the process that xl left for it."""
-        return (await self.connection.script(f"name={shlex.quote(name)}\n{COMES_BACK}")).exit_code == 0
+        return (await self.connection.script(f"name={shlex.quote(name)}\n{COMES_BACK}comes_back")).exit_code == 0
 
     async def live(self, name: str, uuid: str) -> Row:
         """The running domain of this name and UUID; raises when it does not run."""

@@ -27,7 +27,8 @@ done
 # write to. The log of a console goes on from one life of a domain to the next: only what came since it was started, by
 # this or an earlier run, counts.
 LOOK = (
-    f"""
+    COMES_BACK
+    + f"""
 list=$(xl list -v) || exit
 printf '%s\\n{_MARK}\\n' "$list"
 echo "host $(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime)"
@@ -42,7 +43,7 @@ if [ "$domid" ]; then
         state) echo "state $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
         esac
     done
-elif {COMES_BACK} && sleep {_DAEMON_ENDS_SECONDS} && {COMES_BACK}; then
+elif comes_back && sleep {_DAEMON_ENDS_SECONDS} && comes_back; then
     echo reboots
 fi
 echo {_MARK}

@@ -75,14 +75,19 @@ class XlObserver:
         self._settings = settings
         self._fleet = fleet
         self._clock = clock or MachineClock()
+        self._missing: frozenset[str] = frozenset()  # at the last look
         self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
 
     async def observe(self, question: Question) -> Host:
-        """The host as it is. A domain of ours that should run and is missing or rebooting is looked for again."""
+        """The host as it is. A domain of ours that should run and is missing or rebooting is looked for again.
+
+        One that was missing when this observer looked last is not: it stays down, or nobody has started it yet.
+        """
         host = await self._look(question)
-        if any(_deserves_a_second_look(guest) for guest in host.guests.values()):
+        if any(_deserves_a_second_look(guest, self._missing) for guest in host.guests.values()):
             await self._clock.sleep(_SECOND_LOOK_SECONDS)
             host = await self._look(question)
+        self._missing = frozenset(name for name, guest in host.guests.items() if guest.power is Power.ABSENT)
         return host
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
@@ -211,11 +216,11 @@ class _Answer:
         return texts
 
 
-def _deserves_a_second_look(guest: Guest) -> bool:
+def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool:
     """A guest that reboots is away for about two seconds, and then comes back by itself."""
     if guest.owner is not Owner.OURS or guest.config is None:
         return False
-    missing = guest.power is Power.ABSENT and guest.config.state == "running"
+    missing = guest.power is Power.ABSENT and guest.config.state == "running" and guest.name not in known_missing
     return missing or guest.power is Power.REBOOTING
 
 

@@ -196,3 +196,11 @@ def test_a_step_costs_the_same_in_a_plan_of_any_length() -> None:
 
     seconds(50)
     assert seconds(4000) < 4 * seconds(400)
+
+
+def test_a_domain_is_brought_back_also_where_nobody_can_note_what_failed() -> None:
+    errors = {"start": world_error("it panicked", boot_failed=True), "set_quarantine": OSError("disk full")}
+    host = RecordingHost({"web"}, lambda kind, name: errors.get(kind))
+    result = follow(restarts(["web"]), host)
+    assert host.running == {"web"}
+    assert [failed.step.step.kind for failed in result.failed] == ["start", "set_quarantine"]

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Run
+from tests.fake_dom0 import write_tool
+
+OVER_THERE = (
+    """/bin/sh -c 'PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"; """
+    "export PATH; exec xl console web'"
+)
 
 
 class Became(BaseException):
@@ -18,7 +26,7 @@ class Became(BaseException):
     ("connect", "argv"),
     [
         ("local", ["xl", "console", "web"]),
-        ("ssh://root@dom0:2222", ["ssh", "-t", "ssh://root@dom0:2222", "xl console web"]),
+        ("ssh://root@dom0:2222", ["ssh", "-t", "ssh://root@dom0:2222", OVER_THERE]),
     ],
 )
 def test_what_it_becomes(tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch, connect: str, argv: list[str]) -> None:
@@ -41,3 +49,14 @@ def test_without_the_command_it_says_so(tree: Path, run: Run, monkeypatch: pytes
     ran = run("console", "alpha/web")
     assert ran.code == 1
     assert "The command xl is not installed here." in ran.err
+
+
+@pytest.mark.parametrize("login_shell", ["sh", "bash", "dash", "csh", "tcsh", "fish"])
+def test_xl_is_found_over_there_whatever_the_login_shell(login_shell: str, tmp_path: Path) -> None:
+    shell = shutil.which(login_shell)
+    if shell is None:
+        pytest.skip(f"there is no {login_shell} here")
+    write_tool(tmp_path, "xl", 'echo "$@"')
+    command = OVER_THERE.replace("/usr/pkg/sbin", str(tmp_path))  # where NetBSD has it
+    ran = subprocess.run([shell, "-c", command], capture_output=True, text=True, env={"PATH": "/usr/bin:/bin"})
+    assert ran.stdout == "console web\n"

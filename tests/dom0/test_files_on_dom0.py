@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -333,6 +334,18 @@ class TestConfigFiles:
         await config_files.set_quarantine(shell, SetQuarantine(domain="web", entries=()), "t")
         assert names_in(f"{dom0.kernel_dir}/web") == []
 
+    async def test_a_failed_boot_is_kept_at_once_however_busy_the_disks_are(
+        self, shell: Dom0Shell, web: Domain, tools: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await self.write(shell, web)
+        write_tool(tools, "sync", "sleep 60")
+        monkeypatch.setattr(config_files, "_PERSIST_SECONDS", 0.2)
+        began = time.monotonic()
+        entries = (Quarantined(boot="a", kernel="/k", reason="it crashed"),)
+        await config_files.set_quarantine(shell, SetQuarantine(domain="web", entries=entries), "t")
+        assert time.monotonic() - began < 10
+        assert parse_quarantine(Path(shell.dom0.quarantine_path("web")).read_text()) == entries
+
 
 class TestAutostart:
     @pytest.fixture
@@ -361,3 +374,21 @@ class TestAutostart:
             await self.set(shell, 10)
         await self.set(shell, 20)
         assert names_in(str(auto)) == ["010-web", "020-web", "web.cfg"]
+
+    @pytest.mark.parametrize("linked", [False, True])
+    async def test_a_list_of_netbsd_keeps_its_mode_and_a_link_to_it_stays_one(
+        self, shell: Dom0Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+    ) -> None:
+        real, path = tmp_path / "elsewhere" / "rc.conf", tmp_path / "rc.conf"
+        (real if linked else path).parent.mkdir(exist_ok=True)
+        (real if linked else path).write_text('hostname=dom0\nxendomains="db"\n')
+        (real if linked else path).chmod(0o640)
+        if linked:
+            path.symlink_to("elsewhere/rc.conf")
+        monkeypatch.setattr(config_files, "_NETBSD_LISTS", (str(tmp_path / "none"), str(path)))
+        netbsd = replace(shell, dom0=replace(shell.dom0, flavour="netbsd"))
+        await self.set(netbsd, 10)
+        assert path.is_symlink() is linked
+        assert path.stat().st_mode & 0o777 == 0o640
+        assert 'xendomains="web db"' in path.read_text()
+        assert names_in(str(path.resolve().parent)).count(".rc.conf.reconciler-t") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +72,13 @@ async def test_a_domain_that_is_not_there_is_absent(executor: XlExecutor) -> Non
         ("/usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg", Power.REBOOTING),
         ("xl create /var/lib/xen/kernels/web/candidate.cfg", Power.REBOOTING),
         ("xl create --quiet --defconfig /usr/pkg/etc/xen/web", Power.REBOOTING),
+        ("xl create --quiet --defconfig /etc/xen/auto/500-web", Power.REBOOTING),
+        ("xl create --quiet --defconfig /etc/xen/auto/web.cfg", Power.REBOOTING),
+        ("/usr/lib/xen-4.17/bin/xl restore /var/lib/xen/save/web", Power.REBOOTING),
+        ("xl create --quiet --defconfig /etc/xen/auto/500-web2", Power.ABSENT),
+        ("xl create /etc/xen/500-web", Power.ABSENT),
+        ("xl restore /var/lib/xen/save/web2", Power.ABSENT),
+        ("xl save web /var/lib/xen/save/web", Power.ABSENT),
         ("xl create /etc/xen/web2.cfg", Power.ABSENT),
         ("xl console web", Power.ABSENT),
         ("vi /etc/xen/web.cfg", Power.ABSENT),
@@ -79,9 +87,31 @@ async def test_a_domain_that_is_not_there_is_absent(executor: XlExecutor) -> Non
 async def test_a_domain_that_xl_is_about_to_create_again_reboots(
     executor: XlExecutor, tools: Path, process: str, power: Power
 ) -> None:
-    write_tool(tools, "ps", f"echo {process}")
+    write_tool(tools, "ps", f"echo 77 {process}")
     write_tool(tools, "sleep", "")
     assert (await executor.look("web")).power is power
+
+
+@pytest.mark.parametrize(
+    ("log", "power"),
+    [
+        ("xl-web.log", Power.REBOOTING),
+        ("xl-web--incoming.log", Power.REBOOTING),
+        ("xl-web2--incoming.log", Power.ABSENT),
+    ],
+)
+async def test_after_a_migration_the_process_is_known_by_its_log(
+    executor: XlExecutor, tools: Path, tmp_path: Path, log: str, power: Power
+) -> None:
+    with (tmp_path / log).open("w") as out:
+        daemon = subprocess.Popen(["sleep", "60"], stdout=out)
+    try:
+        write_tool(tools, "ps", f"echo {daemon.pid} xl migrate-receive")
+        write_tool(tools, "sleep", "")
+        assert (await executor.look("web")).power is power
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 async def test_the_gate_stands_on_these_looks(

@@ -398,3 +398,21 @@ async def test_the_devices_of_a_domain_are_seen_in_the_same_look(
     guest = (await observer.observe(Question())).guests["web"]
     assert guest.running is None
     assert guest.devices == Devices(disks=(("/srv/web.img", "rw"),), macs=("00:16:3e:00:00:02",), connected=connected)
+
+
+async def test_what_stays_down_is_not_looked_for_again_at_each_pass(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    def looks() -> int:
+        return (xen / "calls").read_text().splitlines().count("list -v")
+
+    web = make_domain()
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    for expected in (2, 3, 4):
+        await observer.observe(Question())
+        assert looks() == expected
+    show_running(xen, web)
+    await observer.observe(Question())
+    (xen / "list").write_text(TABLE_HEAD)  # it was there, and is gone
+    await observer.observe(Question())
+    assert looks() == 7

@@ -78,7 +78,7 @@ async def test_a_guest_that_reboots_meanwhile_is_asked_again(
 async def test_a_guest_between_two_lives_is_not_gone(
     executor: XlExecutor, guests: Guests, tools: Path, step: Shutdown
 ) -> None:
-    write_tool(tools, "ps", "echo /usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg")
+    write_tool(tools, "ps", "echo 77 /usr/lib/xen-4.17/bin/xl create /etc/xen/web.cfg")
     guests.on("shutdown", f"{guests.later('gone')}; echo true >{tools}/ps")
     shutting = asyncio.create_task(executor.execute(step, ignore))
     await asyncio.sleep(0.1)

@@ -14,6 +14,7 @@ import click
 from reconciler.cli.output import print_data
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
+from reconciler.dom0.connection import SBIN
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Power
@@ -47,11 +48,14 @@ def console(settings: Settings, address: str, specs: Path) -> None:
 
 
 def _over_ssh(connect: str, name: str) -> list[str]:
-    # ssh takes the whole ssh:// address; -t, since a console without a terminal cannot be left.
-    return ["ssh", "-t", connect, shlex.join(["xl", "console", name])]
+    # ssh takes the whole ssh:// address; -t, since a console without a terminal cannot be left. A login without a shell
+    # of its own may not have xl's folder on its PATH, and may be any shell.
+    script = f'PATH="$PATH:{SBIN}"; export PATH; exec {shlex.join(["xl", "console", name])}'
+    return ["ssh", "-t", connect, shlex.join(["/bin/sh", "-c", script])]
 
 
 def _become(argv: list[str]) -> NoReturn:
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{SBIN}"
     try:
         os.execvp(argv[0], argv)
     except FileNotFoundError:
