@@ -126,10 +126,13 @@ class Reconciler:
             held |= await self._moved(plan, frozenset(executors) - set(held))
             return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
 
-    async def apply_saved(self, plan: Plan, progress: Progress, use: Callable[[], None]) -> ApplyResult:
+    async def apply_saved(
+        self, plan: Plan, progress: Progress, use: Callable[[], None], *, stop: Callable[[], str | None] = lambda: None
+    ) -> ApplyResult:
         """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
 
-        `use` is called before the first step; it raises ReconcilerError for a plan that was used before.
+        `use` is called before the first step; it raises ReconcilerError for a plan that was used before. `stop` gives
+        a reason once the rest is to be left; a plan whose first step was not begun then is not used up.
         """
         self._history.check_writable()
         async with AsyncExitStack() as locks:
@@ -139,8 +142,9 @@ class Reconciler:
                 reason = f"nothing was done, since {min(held)} cannot be changed as planned"
                 skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
                 return ApplyResult(skipped=skipped, diagnostics=tuple(held[host] for host in sorted(held)))
-            use()
-            return await self._follow(plan, executors, held, progress)
+            if stop() is None:
+                use()
+            return await self._follow(plan, executors, held, progress, stop)
 
     async def _lock_hosts(self, plan: Plan, locks: AsyncExitStack) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
         """An executor for each host that has steps, and why some of these hosts could not be locked."""

@@ -9,6 +9,7 @@ import codecs
 import importlib
 import io
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,9 +20,11 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 from reconciler.cli.settings import Settings
+from reconciler.leaving import end_all, leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
 
 INTERRUPTED = 130
+ENDED = 143  # by SIGTERM
 _FAILED = 1
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
@@ -131,7 +134,15 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_SPELL_OUT)
-    sys.exit(run(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, lambda *_: leave(ENDED))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # once more, while what the first one interrupted was being ended
+        code = INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        end_all()
+    sys.exit(code)
 
 
 def _fail(arguments: Sequence[str], *problems: Diagnostic) -> int:

@@ -8,17 +8,19 @@ commands (ControlMaster), which makes a command cost a round trip instead of a h
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import shlex
-import signal
+import shutil
+import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from reconciler.dom0.ssh_errors import explain
+from reconciler.leaving import kill_group, must_end
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.waiting import give_sign_of_life
 
@@ -27,6 +29,7 @@ _CHUNK_BYTES = 64 * 1024
 _DRAIN_SECONDS = 2.0  # how long output may still come once a command has ended
 _REAP_SECONDS = 0.01
 _SSH_FAILED = 255
+_MASTER_ENDS_SECONDS = 5
 
 # xl lives in sbin (in /usr/pkg/sbin on NetBSD), which a non-interactive login does not always have on its PATH.
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"
@@ -62,7 +65,8 @@ class Connection:
         self.host = host
         self.connect = connect
         self._ssh_target: list[str] = [] if connect == "local" else _ssh_target(host, connect)
-        self._control_dir: tempfile.TemporaryDirectory[str] | None = None
+        self._control_dir: Path | None = None
+        self._forget_master: Callable[[], None] = lambda: None
         self._first_command = asyncio.Lock()
         self._opened = self.is_local
 
@@ -108,13 +112,7 @@ class Connection:
         """
         argv = self._argv(_as_main(text, "") if takes_input else None)
         try:
-            process = await asyncio.create_subprocess_exec(
-                *argv,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,  # so that Ctrl-C reaches us alone and a step can be finished properly
-            )
+            process = await _begin(argv)
         except FileNotFoundError:
             raise world_error(
                 f"{argv[0]} is missing",
@@ -122,32 +120,43 @@ class Connection:
                 "Install OpenSSH's client (Debian: `apt install openssh-client`).",
                 self.host,
             ) from None
+        except OSError as error:  # no more processes, memory or file descriptors
+            raise world_error(
+                "no command could be begun",
+                f"This machine could not begin a command for {self.host}: {error.strerror or error}.",
+                None,
+                self.host,
+                transient=True,
+            ) from None
+        forget = must_end(partial(kill_group, process.pid))  # it leads the session that was made for it
         try:
             yield process
         finally:
-            if process.returncode is None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # it leads the session that was made for it
-            while process.returncode is None:  # unlike `wait`, this does not ask for the end of its output as well
-                await asyncio.sleep(_REAP_SECONDS)
-            # Pipes that a daemon still holds would stay open; asyncio has no public way to close them.
-            process._transport.close()  # type: ignore[attr-defined]
+            forget()
+            await _end(process)
 
     async def close(self) -> None:
         """End the master connection; harmless when there is none."""
-        if self._control_dir is None:
-            return
-        control_dir, self._control_dir = self._control_dir, None
-        process = await asyncio.create_subprocess_exec(
-            *("ssh", "-o", f"ControlPath={control_dir.name}/%C", "-O", "exit", *self._ssh_target),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        await process.wait()
-        control_dir.cleanup()
-        self._opened = False
+        self._opened = self.is_local
+        if self._control_dir is not None:
+            control_dir, self._control_dir = self._control_dir, None
+            await asyncio.to_thread(self._end_master, control_dir)
+            self._forget_master()
+
+    def _end_master(self, control_dir: Path) -> None:
+        """Have the master go, and remove the folder that its socket is in."""
+        if any(control_dir.iterdir()):
+            with suppress(OSError, subprocess.TimeoutExpired):  # there is no ssh, so no master either; or it hangs
+                subprocess.run(
+                    ("ssh", "-o", f"ControlPath={control_dir}/%C", "-O", "exit", *self._ssh_target),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    timeout=_MASTER_ENDS_SECONDS,
+                    check=False,
+                )
+        shutil.rmtree(control_dir, ignore_errors=True)
 
     def _argv(self, script: str | None) -> list[str]:
         if self.is_local:
@@ -157,7 +166,8 @@ class Connection:
     def _ssh_command(self) -> list[str]:
         if self._control_dir is None:
             # A socket's path may have about 100 bytes, which the temporary folders of some systems use up alone.
-            self._control_dir = tempfile.TemporaryDirectory(prefix="reconciler-", dir="/tmp")
+            self._control_dir = Path(tempfile.mkdtemp(prefix="reconciler-", dir="/tmp"))
+            self._forget_master = must_end(partial(self._end_master, self._control_dir))
         options = {
             "BatchMode": "yes",
             "ConnectTimeout": "15",
@@ -165,7 +175,7 @@ class Connection:
             "ServerAliveCountMax": "3",
             "ControlMaster": "auto",
             "ControlPersist": "60",
-            "ControlPath": f"{self._control_dir.name}/%C",
+            "ControlPath": f"{self._control_dir}/%C",
         }
         return ["ssh", "-T", *(f"-o{name}={value}" for name, value in options.items()), *self._ssh_target]
 
@@ -218,6 +228,39 @@ class Connection:
 
     def _explain(self, stderr: str) -> Diagnostic:
         return explain(self.host, self.connect, shlex.join(["ssh", *self._ssh_target, "true"]), stderr)
+
+
+async def _begin(argv: Sequence[str]) -> asyncio.subprocess.Process:
+    """Begin a process in a session of its own, so that Ctrl-C reaches us alone and a step can be finished properly.
+
+    Who is cancelled meanwhile has it begun and then ended: asyncio would kill the leader alone, and then wait until its
+    children let go of its output.
+    """
+    beginning = asyncio.create_task(
+        asyncio.create_subprocess_exec(
+            *argv,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,
+        )
+    )
+    try:
+        return await asyncio.shield(beginning)
+    except asyncio.CancelledError:
+        with suppress(OSError):
+            await _end(await beginning)
+        raise
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill a process, with all that it began, unless it has ended."""
+    if process.returncode is None:
+        kill_group(process.pid)
+    while process.returncode is None:  # unlike `wait`, this does not ask for the end of its output as well
+        await asyncio.sleep(_REAP_SECONDS)
+    # Pipes that a daemon still holds would stay open; asyncio has no public way to close them.
+    process._transport.close()  # type: ignore[attr-defined]
 
 
 def _ssh_target(host: str, connect: str) -> list[str]:

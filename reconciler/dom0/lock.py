@@ -12,99 +12,157 @@ import getpass
 import os
 import shlex
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
+from time import monotonic
 
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.diagnostics import refused, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
 
 HEARTBEAT_SECONDS = 5
 SILENCE_SECONDS = 30
+REGAIN_SECONDS = 120  # how long a lost lock is asked for again: ssh needs some 40 s to see that a network is gone
 _ANSWER_SECONDS = 60
 
 # The file is opened for appending, which creates it and leaves it as it is: whoever comes second has to read it.
+# Only a holder that is told to end empties it. So one that comes again (`mine` is what it found there when it had the
+# lock) sees whether anybody else was here meanwhile. The watcher takes its `sleep` along when it is ended.
 _HOLD = f"""
 command -v flock >/dev/null || {{ echo missing; exit; }}
 if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
 exec 9>>"$path"
 if ! flock -n 9; then echo held; cat -- "$path"; exit; fi
-printf '%s, since %s\\n' "$who" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$path"
-echo locked
+if [ "$mine" ] && [ "$mine" != "$(cat -- "$path")" ]; then echo changed; cat -- "$path"; exit; fi
+[ "$mine" ] || printf '%s, since %s\\n' "$who" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$path"
+echo locked; cat -- "$path"
 holder=$(exec sh -c 'echo $PPID')
-watch() {{ (sleep {SILENCE_SECONDS}; kill "$holder") 9>&- >/dev/null 2>&1 </dev/null & watcher=$!; }}
+watch() {{
+    (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 9>&- >/dev/null 2>&1 </dev/null &
+    watcher=$!
+}}
 watch
-while read -r _; do
+while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
     watch
 done
 kill "$watcher" 2>/dev/null
-: >"$path"
+[ "$word" != end ] || : >"$path"
 """
 
 
 class HostLock:
-    """Held or not. `check` tells a step that is about to begin that the lock was lost meanwhile."""
+    """Held or not. When the connection that holds it breaks off, the next step takes it again before it begins."""
 
     def __init__(self) -> None:
+        self._holders: AsyncExitStack | None = None  # while it is meant to be held
         self._holder: asyncio.subprocess.Process | None = None
-
-    def check(self, host: str) -> None:
-        """Raise when the lock was taken and its holder is gone: someone else may have it by now."""
-        if self._holder is not None and self._holder.returncode is not None:
-            raise world_error(
-                "lock lost",
-                f"The connection that held the lock of {host} broke off, so nothing more is begun there.",
-                "Run the command again: it looks at the host first and goes on from there.",
-                host,
-                transient=True,
-            )
+        self._line = ""  # what the file says while we have the lock
+        self._lost_since: float | None = None
+        self._regaining = asyncio.Lock()
 
     @asynccontextmanager
     async def hold(self, shell: Dom0Shell) -> AsyncIterator[None]:
         """Take the lock for the length of the block; raises ReconcilerError (refused) when someone else has it."""
-        given = f"path={shlex.quote(shell.dom0.lock_path)} who={shlex.quote(_who())}\n"
-        async with shell.connection.process(given + _HOLD) as holder:
-            await _await_lock(shell, holder)
-            self._holder = holder
-            heart = asyncio.create_task(_beat(holder))
+        async with AsyncExitStack() as holders:
+            await self._take(shell, holders)
+            self._holders = holders
             try:
                 yield
             finally:
-                self._holder = None
-                heart.cancel()
-                assert holder.stdin
-                holder.stdin.close()
-                with suppress(TimeoutError):  # it may be gone with its network; then it lets go by itself
-                    await asyncio.wait_for(holder.wait(), HEARTBEAT_SECONDS)
+                self._holders = None
+
+    async def ensure(self, shell: Dom0Shell, report: Callable[[str], None]) -> None:
+        """See before a step that we still have the lock; take it again when it was lost, unless somebody else had it.
+
+        Raises ReconcilerError when it cannot be had: someone else may be at work, so nothing more is begun.
+        """
+        async with self._regaining:
+            if self._holders is None or self._holder is None or self._holder.returncode is None:
+                return
+            report(f"the lock of {shell.host} was lost with its connection, and is taken again")
+            if self._lost_since is None:
+                self._lost_since = monotonic()
+            while (problem := await self._try_again(shell, self._holders)) is not None:
+                if not problem.transient or monotonic() - self._lost_since > REGAIN_SECONDS:
+                    raise _lost(shell.host, problem)
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+            self._lost_since = None
+
+    async def _try_again(self, shell: Dom0Shell, holders: AsyncExitStack) -> Diagnostic | None:
+        """Take the lock again, or say why not; what may go away is transient, our own old holder included."""
+        try:
+            await self._take(shell, holders)
+        except ReconcilerError as error:
+            problem = error.diagnostics[0]
+            return problem if problem.kind is Kind.REFUSED else replace(problem, transient=True)
+        return None
+
+    async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:
+        given = {"path": shell.dom0.lock_path, "who": _who(), "mine": self._line}
+        assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        holder = await holders.enter_async_context(shell.connection.process(assignments + _HOLD))
+        self._line = await _await_lock(shell, holder, self._line)
+        self._holder = holder
+        heart = asyncio.create_task(_beat(holder))
+        holders.push_async_callback(_let_go, holder, heart)
 
 
-async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process) -> None:
+async def _let_go(holder: asyncio.subprocess.Process, heart: asyncio.Task[None]) -> None:
+    heart.cancel()
+    assert holder.stdin
+    with suppress(ConnectionError, TimeoutError):  # it may be gone with its network; then it lets go by itself
+        holder.stdin.write(b"end\n")
+        holder.stdin.close()
+        async with asyncio.timeout(HEARTBEAT_SECONDS):
+            await holder.wait()
+
+
+async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine: str) -> str:
+    """Give what the lock's file says of us once we have it; `mine` is what it said when we had it before."""
     assert holder.stdout
     try:
-        answer = (await asyncio.wait_for(holder.stdout.readline(), _ANSWER_SECONDS)).decode().strip()
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            answer = (await holder.stdout.readline()).decode().strip()
+            if answer == "locked":
+                return (await holder.stdout.readline()).decode(errors="replace").strip()
+            who = (await holder.stdout.read()).decode(errors="replace").strip() or "someone who is just beginning"
     except TimeoutError:
-        answer = ""
-    if answer == "locked":
-        return
+        answer = who = ""
     path = shell.dom0.lock_path
-    if answer == "held":
-        who = (await holder.stdout.read()).decode(errors="replace").strip() or "someone who is just beginning"
+    if answer == "held" and who != mine:
         raise refused(
             "host is locked",
             f"{shell.host} is being changed by {who}.",
             f"Wait until that is done. The lock ({path}) frees itself {SILENCE_SECONDS} s after its holder is gone.",
             shell.host,
         )
-    why = {"missing": "there is no `flock` command there", "unusable": f"{path} cannot be written"}
+    if answer == "changed":
+        raise refused("host was locked", f"Somebody else had the lock of {shell.host} meanwhile.", None, shell.host)
+    why = {
+        "held": "the connection that broke off still holds it there",
+        "missing": "there is no `flock` command there",
+        "unusable": f"{path} cannot be written",
+    }
     raise world_error(
         "lock not taken", f"{shell.host} could not be locked: {why.get(answer, 'it gave no answer')}.", None, shell.host
     )
 
 
+def _lost(host: str, problem: Diagnostic) -> ReconcilerError:
+    return world_error(
+        "lock lost",
+        f"The connection that held the lock of {host} broke off, so nothing more is begun there. {problem.detail}",
+        "Run the command again: it looks at the host first and goes on from there.",
+        host,
+        transient=True,
+    )
+
+
 async def _beat(holder: asyncio.subprocess.Process) -> None:
     assert holder.stdin
-    with suppress(ConnectionError):  # `check` reports it
+    with suppress(ConnectionError):  # `ensure` sees that the holder is gone
         while True:
             holder.stdin.write(b"\n")
             await holder.stdin.drain()

@@ -10,12 +10,13 @@ import fcntl
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
+from reconciler.leaving import kill_group, must_end
 from reconciler.model.diagnostics import Diagnostic, Kind
 
 _FETCH_SECONDS = 300
@@ -180,12 +181,14 @@ class Repository:
                 start_new_session=True,  # so that Ctrl-C reaches us alone, and all that git begins can be ended
             ) as process:
                 running.add(process)
+                forget = must_end(partial(_kill, process))
                 try:
                     out, err = process.communicate(timeout=timeout)
                 except subprocess.TimeoutExpired:
                     _kill(process)
                     raise GitError(self.problem(f"no answer within {timeout:.0f} s")) from None
                 finally:
+                    forget()
                     running.discard(process)
         except OSError as error:
             raise GitError(self.problem(str(error))) from None
@@ -221,8 +224,7 @@ def _has_content(file: Path) -> bool:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """With all that it began: ssh, or a helper for https."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_group(process.pid)
 
 
 def one_spelling(url: str) -> str:

@@ -36,7 +36,8 @@ class SystemClock:
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
 
 class Triggers:

@@ -74,9 +74,9 @@ class XlExecutor:
         self._opening = asyncio.Lock()
 
     async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
-        self._lock.check(self.name)
         shell = await self._shell()
         report = _news_only(report)
+        await self._lock.ensure(shell, report)
         token = secrets.token_hex(4)  # unfinished files of two runs never meet
         match step:
             case StageImage():

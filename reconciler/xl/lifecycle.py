@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from reconciler.dom0.connection import Result
@@ -248,8 +247,7 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
     finally:
         if watch.request is not None:
             watch.request.cancel()
-            with suppress(asyncio.CancelledError, ReconcilerError):
-                await watch.request
+            await asyncio.gather(watch.request, return_exceptions=True)  # how it ends is of no interest any more
     report(f"{step.domain} is down")
 
 

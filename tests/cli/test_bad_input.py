@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -150,37 +149,6 @@ def test_a_full_disk(tree: Path) -> None:
     with Path("/dev/full").open("w") as full:
         process = subprocess.run([COMMAND, "plan"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert (process.returncode, process.stderr) == (1, "error: No space left on device\n")
-
-
-def test_interrupted(tree: Path) -> None:
-    host = tree / "specs/alpha/host.toml"
-    host.write_text(host.read_text() + '[simulated]\nlatency = "20s"\n')
-    process = start("apply", "--yes")
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=15)
-    assert process.returncode == 130
-    assert err.strip().startswith("Interrupted.")
-
-
-def test_interrupted_amid_an_apply_there_is_a_document_of_what_was_done(tree: Path) -> None:
-    host = tree / "specs/alpha/host.toml"
-    host.write_text(host.read_text() + 'parallel = 1\n[simulated]\nlatency = "1s"\n')
-    process = start("apply", "--yes", "--json")
-    assert process.stderr is not None
-    for word in ("done (", "begun"):
-        while word not in process.stderr.readline():
-            pass
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "Interrupted." in err
-    document = json.loads(out)
-    assert document["done"]
-    assert {entry["problem"]["summary"] for entry in document["failed"]} == {"interrupted"}
-    assert {entry["reason"] for entry in document["skipped"]} == {"not begun, since apply was interrupted"}
-    steps = [entry["step"] for part in ("done", "failed", "skipped") for entry in document[part]]
-    assert len(steps) == len(set(steps)) == 10
 
 
 def test_a_bug_of_ours_is_one_sentence(tree: Path) -> None:

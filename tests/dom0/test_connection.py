@@ -12,6 +12,7 @@ from reconciler.dom0 import connection as module
 from reconciler.dom0.connection import Connection
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from tests.fake_dom0 import write_tool
+from tests.processes import commands
 
 pytestmark = pytest.mark.anyio
 
@@ -168,7 +169,8 @@ async def test_the_first_command_goes_alone_and_opens_the_connection_for_all(too
 
 
 async def test_closing_ends_the_master_and_leaves_no_folder(tools: Path) -> None:
-    write_tool(tools, "ssh", f'echo "$@" >>{tools}/calls; cat >/dev/null')
+    socket = 'for word; do case $word in -oControlPath=*) : >"${word#-oControlPath=}";; esac; done'
+    write_tool(tools, "ssh", f'echo "$@" >>{tools}/calls; {socket}; cat >/dev/null')
     connection = Connection("alpha", "ssh://alpha")
     await connection.run(["true"])
     await connection.close()
@@ -177,3 +179,16 @@ async def test_closing_ends_the_master_and_leaves_no_folder(tools: Path) -> None
     assert "-O exit" in last
     assert control_path in last
     assert not Path(control_path).parent.exists()
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_cancelled_at_any_turn_of_its_beginning_a_command_is_ended_with_all_that_it_began(turns: int) -> None:
+    """The child of the shell holds its output: whoever waited for the end of that would wait for it."""
+    running = asyncio.create_task(Connection("alpha").script("sleep 4321 & sleep 4321"))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    running.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.gather(running, return_exceptions=True)
+    assert running.cancelled()
+    assert "sleep 4321" not in commands()

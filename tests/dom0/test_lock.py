@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from tests.fake_dom0 import with_part
+from tests.processes import commands
 
 pytestmark = pytest.mark.anyio
 
@@ -61,16 +63,95 @@ async def test_it_is_free_again_after_an_error_inside(shell: Dom0Shell) -> None:
     assert not await taken(shell)
 
 
-async def test_it_dies_with_a_killed_holder_and_the_holder_is_told(shell: Dom0Shell) -> None:
+def kill_holder(lock: HostLock) -> None:
+    assert lock._holder is not None
+    with suppress(ProcessLookupError):
+        os.killpg(lock._holder.pid, signal.SIGKILL)
+
+
+async def until_lost(lock: HostLock) -> None:
+    async with asyncio.timeout(10):
+        while lock._holder is None or lock._holder.returncode is None:
+            await asyncio.sleep(0.05)
+
+
+async def test_it_dies_with_a_killed_holder_and_is_not_taken_again_after_somebody_else_had_it(
+    shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = HostLock()
+    told: list[str] = []
+    async with lock.hold(shell):
+        await lock.ensure(shell, told.append)
+        kill_holder(lock)
+        await until_free(shell, 10)  # which takes it for a moment
+        await until_lost(lock)
+        with pytest.raises(ReconcilerError, match=r"held the lock of alpha broke off.* Somebody else had the lock"):
+            await lock.ensure(shell, told.append)
+        monkeypatch.setattr(host_lock, "_who", lambda: "eve@elsewhere (process 1)")
+        async with HostLock().hold(shell):
+            with pytest.raises(ReconcilerError, match=r"broke off.* being changed by eve@elsewhere"):
+                await lock.ensure(shell, told.append)
+
+
+async def test_a_lock_that_was_lost_is_taken_again_once_for_all_steps(shell: Dom0Shell) -> None:
+    lock = HostLock()
+    told: list[str] = []
+    async with lock.hold(shell):
+        for _ in range(2):
+            kill_holder(lock)
+            await until_lost(lock)
+            await asyncio.gather(*(lock.ensure(shell, told.append) for _ in range(5)))
+            assert await taken(shell)
+    assert told == ["the lock of alpha was lost with its connection, and is taken again"] * 2
+    assert not await taken(shell)
+
+
+async def test_our_own_old_holder_is_waited_for(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a network that was gone for some seconds: it still hears nothing, and has not let go yet."""
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.2)
     lock = HostLock()
     async with lock.hold(shell):
-        lock.check("alpha")
         assert lock._holder is not None
-        with suppress(ProcessLookupError):
-            os.killpg(lock._holder.pid, signal.SIGKILL)
-        await until_free(shell, 10)
-        with pytest.raises(ReconcilerError, match="held the lock of alpha broke off"):
-            lock.check("alpha")
+        with os.fdopen(os.open(shell.dom0.lock_path, os.O_RDWR)) as file:
+            kill_holder(lock)
+            await until_lost(lock)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            waiting = asyncio.create_task(lock.ensure(shell, lambda text: None))
+            await asyncio.sleep(1)
+            assert not waiting.done()
+        await waiting
+        assert await taken(shell)
+
+
+async def test_one_that_cannot_be_had_again_is_given_up_after_a_while(
+    shell: Dom0Shell, lock_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(host_lock, "REGAIN_SECONDS", 0.3)
+    lock = HostLock()
+    async with lock.hold(shell):
+        kill_holder(lock)
+        await until_lost(lock)
+        lock_path.unlink()
+        lock_path.mkdir()
+        with pytest.raises(ReconcilerError, match="cannot be written"):
+            await lock.ensure(shell, lambda text: None)
+
+
+async def test_it_leaves_no_process_behind(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither while it beats nor after it: the `sleep` of each watcher ends with its watcher."""
+    silence = f"sleep {host_lock.SILENCE_SECONDS}"
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, silence, "sleep 54321"))
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.05)
+
+    def sleepers() -> int:
+        return commands().count("sleep 54321")
+
+    async with HostLock().hold(shell):
+        await asyncio.sleep(1.5)
+        assert sleepers() <= 2  # that of the last beat, and one that is just ending
+    await asyncio.sleep(0.3)
+    assert sleepers() == 0
 
 
 async def test_it_frees_itself_when_nothing_is_heard_any_more(

@@ -28,7 +28,9 @@ from reconciler.cli.session import (
     selection_options,
 )
 from reconciler.cli.settings import Settings
+from reconciler.cli.stopping import LeftAtOnce, heeding_signals
 from reconciler.decide.changes import Consent
+from reconciler.leaving import leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
@@ -39,6 +41,8 @@ from reconciler.show.text import plan_text
 from reconciler.specs import read_tree
 
 _FAILED = 1
+_LEFT = "Left at once. What was under way may be half done: the next run looks, and goes on from there."
+Follow = Callable[[Progress, Callable[[], str | None]], ApplyResult]
 _INTERRUPTED = Diagnostic(
     kind=Kind.WORLD,
     summary="interrupted",
@@ -141,8 +145,8 @@ def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) ->
         use = partial(saved_plan.use_once, saved, settings.state_dir)
         with open_session(reading, specs, settings.state_dir) as session:
 
-            def follow(progress: Progress) -> ApplyResult:
-                return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use))
+            def follow(progress: Progress, stop: Callable[[], str | None]) -> ApplyResult:
+                return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use, stop=stop))
 
             return carry_out(plan, follow, yes=yes, as_json=as_json)
     except ReconcilerError as error:
@@ -170,40 +174,50 @@ def _specs_of(saved: saved_plan.SavedPlan) -> Path:
     return usual
 
 
-def carry_out(plan: Plan, follow: Callable[[Progress], ApplyResult] | None, *, yes: bool, as_json: bool) -> int:
+def carry_out(plan: Plan, follow: Follow | None, *, yes: bool, as_json: bool) -> int:
     """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
     print_diagnostics(beside_the_plan(plan))
     shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
     (print_message if as_json else print_data)(shown)
-    result = ApplyResult()
-    if follow is not None:
-        refusal = None if yes or not plan.steps else _ask()
-        result = _nothing_done(plan, refusal) if refusal is not None else _follow(plan, follow, as_json=as_json)
-        print_diagnostics(result.diagnostics)
-        if plan.steps and refusal is None and not as_json:
-            print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
-    if as_json:
-        _print_document(plan, result)
-    return _FAILED if result.failed else exit_code((*plan.diagnostics, *result.diagnostics))
+    if follow is None:
+        return _tell(plan, ApplyResult(), as_json=as_json)
+    refusal = None if yes or not plan.steps else _ask()
+    if refusal is None:
+        return _follow(plan, follow, as_json=as_json)
+    return _tell(plan, _nothing_done(plan, refusal), as_json=as_json)
 
 
-def following(session: Session, plan: Plan) -> Callable[[Progress], ApplyResult] | None:
+def following(session: Session, plan: Plan) -> Follow | None:
     """Return the function that carries out a plan that was just made, or None when there is nothing to do."""
     if not plan.steps:
         return None
-    return lambda progress: session.wait_for(session.reconciler.apply(plan, progress))
+    return lambda progress, stop: session.wait_for(session.reconciler.apply(plan, progress, stop=stop))
 
 
-def _follow(plan: Plan, follow: Callable[[Progress], ApplyResult], *, as_json: bool) -> ApplyResult:
-    """Follow a plan with progress. Interrupted, it still prints the document of what was done, if one was asked for."""
-    with show_progress(sys.stderr, total=len(plan.steps)) as progress:
-        noted = _Noted(progress)
-        try:
-            return follow(noted)
-        except KeyboardInterrupt:
-            if as_json:
-                _print_document(plan, noted.interrupted(plan))
-            raise
+def _follow(plan: Plan, follow: Follow, *, as_json: bool) -> int:
+    """Follow a plan with progress, heeding signals. What was done is told also when a second one has us leave."""
+    with heeding_signals() as stopping:
+        with show_progress(sys.stderr, total=len(plan.steps)) as progress:
+            noted = _Noted(progress)
+            try:
+                result, left_at_once = follow(noted, stopping.reason), False
+            except LeftAtOnce:
+                result, left_at_once = noted.interrupted(plan), True
+        code = _tell(plan, result, as_json=as_json, followed=True)
+        if left_at_once:
+            print_message(f"{_LEFT}\n")
+            leave(stopping.exit_code or code)
+    return stopping.exit_code or code
+
+
+def _tell(plan: Plan, result: ApplyResult, *, as_json: bool, followed: bool = False) -> int:
+    """Print what came of a plan, for people or as the document, and give the exit code."""
+    print_diagnostics(result.diagnostics)
+    if as_json:
+        _print_document(plan, result)
+    elif followed and plan.steps:
+        print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
+    return _FAILED if result.failed else exit_code((*plan.diagnostics, *result.diagnostics))
 
 
 def _print_document(plan: Plan, result: ApplyResult) -> None:

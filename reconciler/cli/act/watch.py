@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from reconciler.cli.settings import Settings
+from reconciler.leaving import leave
 from reconciler.model.diagnostics import world_error
 from reconciler.model.units import Unfit, duration_seconds
 
@@ -92,7 +93,7 @@ def watch(
     HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # until the loop takes signals, nothing has been begun
+    signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
@@ -202,6 +203,6 @@ class _Signals:
 
     def end(self, number: signal.Signals) -> None:
         if self.first is not None:
-            os._exit(_INTERRUPTED)  # locks go with the process; a step cut short is seen by the next run
+            leave(_INTERRUPTED)  # locks go with the process; a step cut short is seen by the next run
         self.first = number
         self._watcher.stop()

@@ -1,0 +1,46 @@
+"""What must not outlive this process: processes that it began, ssh's master connections, folders in /tmp.
+
+Whoever makes such a thing says here how it is ended, and takes that back once it has ended it. Normally nothing is
+left when a command is over. Who leaves at once, on a second signal, ends all that is left first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NoReturn
+
+_endings: list[Callable[[], None]] = []
+
+
+def must_end(end: Callable[[], None]) -> Callable[[], None]:
+    """Have `end` called if the process leaves before; call what is given back when that is no longer needed."""
+    _endings.append(end)
+
+    def forget() -> None:
+        with suppress(ValueError):  # it was called already
+            _endings.remove(end)
+
+    return forget
+
+
+def end_all() -> None:
+    """End what is left, the newest first."""
+    while _endings:
+        end = _endings.pop()
+        with suppress(Exception):  # whatever hinders one ending must not hinder the others
+            end()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now, without waiting for anything that goes on in it. Locks go with it."""
+    end_all()
+    os._exit(code)
+
+
+def kill_group(leader: int) -> None:
+    """Kill a process that leads a session of its own, with all that it began."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
