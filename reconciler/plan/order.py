@@ -217,6 +217,12 @@ def _last_ready(chain: Chain) -> int:
     return ready
 
 
+def _ready_or_last(chain: Chain) -> int:
+    """Index of the step after which a domain counts as done: when it is ready, else when nothing is left to do."""
+    ready = chain.first(AwaitReady)
+    return len(chain.links) - 1 if ready is None else ready
+
+
 def _order_waves(chains: Sequence[Chain], edges: Edges) -> None:
     """All domains of a wave are done before any change of the next wave begins."""
     waves: dict[int, list[int]] = defaultdict(list)
@@ -229,7 +235,7 @@ def _order_waves(chains: Sequence[Chain], edges: Edges) -> None:
         for earlier in before
         if earlier[0] != later[0]
         and chains[earlier[0]].wave == chains[later[0]].wave
-        and earlier[1] >= (chains[earlier[0]].first(AwaitReady) or 0)
+        and earlier[1] >= _ready_or_last(chains[earlier[0]])
     }
     for before, after in zip(sorted(waves), sorted(waves)[1:], strict=False):
         last = [(index, len(chains[index].links) - 1) for index in waves[before] if index not in implied]
