@@ -19,7 +19,7 @@ from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
-from reconciler.model.host import Host
+from reconciler.model.host import Host, Owner
 from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.stale import base_of, moved
@@ -332,7 +332,10 @@ def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tupl
 
 def _with_staged(domain: Domain, host: Host) -> Domain:
     guest = host.guests.get(domain.name)
-    known = guest.definition if guest is not None else None
+    if guest is None:
+        return domain
+    proven = guest.config if guest.owner is Owner.OURS and guest.config_proven and not guest.unproven else None
+    known = proven or guest.definition
     if known is None:
         return domain
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reconciler.decide.booted import as_adopted
 from reconciler.decide.changes import (
     Action,
     Change,
@@ -21,7 +22,7 @@ from reconciler.decide.changes import (
     same_config,
 )
 from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
-from reconciler.decide.partial import defer, postponed
+from reconciler.decide.partial import defer, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy
 from reconciler.decide.states import held_by_state, on_two_hosts
@@ -113,7 +114,7 @@ def _decide_wanted(
     if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not _lives(guest)):
         change = _create(host, guest, desired)
     elif guest.owner is not Owner.OURS:
-        change = _adopt(host, guest, desired, consent)
+        change = _adopt(host, settings, guest, desired, consent)
     else:
         change = _reconcile_ours(host, guest, desired, consent)
     if guest is not None and guest.quarantine:
@@ -200,6 +201,7 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
     pending = lowered
     if costly:
         target, fields, deferred = defer(host, guest.running, target, fields)
+        target = to_be_written(target, guest)
         pending = (*lowered, *deferred)
         reason = f"{reason}; what needs a restart is deferred"
     live = tuple(change for change in fields if not change.waits)
@@ -217,7 +219,7 @@ def _unpaused(
     return replace(changed, action=Action.UPDATE, reason="it is paused", target=target, pending=pending)
 
 
-def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
+def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, consent: Consent) -> Change:
     address = address_of(host.name, guest.name)
     if address not in consent.adopt:
         owner = "another fleet's" if guest.owner is Owner.FOREIGN else "not managed by reconciler"
@@ -228,7 +230,7 @@ def _adopt(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Chang
         why = guest.problem or "xl does not tell its configuration"
         why = why if guest.power in (Power.RUNNING, Power.PAUSED) else f"it is {guest.power}"
         return make_blocked(host, guest.name, Block(f"it cannot be adopted: {why}", None), guest)
-    current = guest.running or guest.config
+    current = as_adopted(host, settings, guest.running) if guest.running is not None else guest.config
     if current is None:
         return replace(_create(host, guest, desired), action=Action.ADOPT)
     if guest.exists and current.uuid != desired.uuid:

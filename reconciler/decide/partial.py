@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.decide.booted import as_staged
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, compare
 from reconciler.model.domain import Domain
-from reconciler.model.host import Host
+from reconciler.model.host import Guest, Host
 from reconciler.model.parts import live_values, with_kept
 
 
@@ -26,6 +27,15 @@ def without_restart(target: Domain, running: Domain) -> Domain:
         policy=target.policy,
         **live_values(target, running),
     )
+
+
+def to_be_written(part: Domain, guest: Guest) -> Domain:
+    """What the config file gets of a part that was made from what runs: nothing that its proven boot did not read.
+
+    What runs may have been started by hand from something else, or from a file that is not staged.
+    """
+    proven = guest.config if guest.config_proven and not (guest.edited or guest.unproven) else None
+    return as_staged(part, guest) if proven is None else without_restart(part, proven)
 
 
 def defer(
@@ -51,6 +61,7 @@ def without_boot(host: Host, change: Change) -> Change | None:
         return None
     if guest.running is not None:
         part, fields, _ = defer(host, guest.running, target, change.fields)
+        part = to_be_written(part, guest)
     elif guest.config is not None:
         part, fields = _kept(guest.config, target), ()
     else:
@@ -72,5 +83,5 @@ def postponed(host: Host, change: Change, why: str) -> Change:
         return alone
     now = guest.running or guest.config
     kept = replace(_kept(now, target), policy=target.policy)
-    update = make_acting(host, guest, Action.UPDATE, why, kept, ())
+    update = make_acting(host, guest, Action.UPDATE, why, to_be_written(kept, guest), ())
     return replace(update, waits_for=alone.waits_for) if kept != now and update.acts else alone

@@ -99,7 +99,7 @@ def block_change(
     """The first rule that stands against bringing this domain to its target; None if none does."""
     current = guest.definition if guest is not None else None
     reasons = (
-        _block_image(target),
+        _block_image(host, guest, target),
         _block_uuid(guest, target),
         _block_vcpus(host, settings, target),
         _block_bridges(host, target.vifs),
@@ -111,11 +111,15 @@ def block_change(
     return next((block for block in reasons if block is not None), None)
 
 
-def _block_image(target: Domain) -> Block | None:
-    missing = next((image for image in target.images if not image.sha256 and not image.path), None)
-    if missing is None:
-        return None
-    return Block(f"{missing.source} is not there, or not as pinned", "put the right file there, or correct the spec")
+def _block_image(host: Host, guest: Guest | None, target: Domain) -> Block | None:
+    mend = "put the right file there, or correct the spec"
+    for image in target.images:
+        if not image.sha256 and not image.path:
+            return Block(f"{image.source} is not there, or not as pinned", mend)
+        ours = guest is not None and guest.owner is Owner.OURS
+        if ours and not image.source and host.images.get(image.path) != image.sha256:
+            return Block(f"{image.path}, which it boots, is gone from the host, and nothing has its bytes", mend)
+    return None
 
 
 def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:

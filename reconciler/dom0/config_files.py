@@ -126,7 +126,8 @@ async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | N
     domain, dom0 = step.definition.name, shell.dom0
     target = dom0.candidate_path(domain) if step.candidate else dom0.config_path(domain)
     before = await _read_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
-    content = render_file(step.definition, fleet, commit, proven=step.proven or step.candidate).encode()
+    proven = step.proven or step.candidate
+    content = render_file(step.definition, fleet, commit, proven=proven, booted=step.booted).encode()
     # a candidate beside a definition that is written directly would be about an older one
     obsolete = "" if step.candidate else dom0.candidate_path(domain)
     given = _replacing(target, before, content, token, obsolete)

@@ -156,6 +156,8 @@ class Host:
     nameless_kib: int = 0  # memory of what is left of domains that live on in another row
     images: Mapping[str, str] = field(default_factory=dict)  # staged file -> sha256
     digests: Mapping[str, str] = field(default_factory=dict)  # absolute image source -> sha256; missing: not there
+    # file outside kernel_dir that a spec asks for or a running domain names -> sha256, as it is now
+    unstaged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import assert_never
 
+from reconciler.decide.booted import booted_unstaged
 from reconciler.decide.changes import Action, Change
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.model.disks import disk_key, missing_bytes
@@ -103,7 +104,7 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
         again = _start_again(guest.config or target) if may_return else []
         return _links(again, guest_after(guest, _shutdown(change)))
     unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
-    if target is None or target.state != "running" or change.action is Action.ADOPT:
+    if target is None or target.state != "running" or (_adopts(change) and guest is not None and guest.exists):
         return ()
     tried = guest.candidate if unproven_update and guest is not None and guest.candidate is not None else target
     old = guest.config if guest is not None else None
@@ -118,7 +119,7 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     reserved_kib = needed_kib(tried, tried.memory_kib)
     if change.restarts and guest is not None:  # what it had is kept for it until the new definition is ready
         reserved_kib = max(reserved_kib, promised_kib(guest))
-    ran = guest is not None and (guest.config_proven or guest.exists)
+    ran = guest is not None and guest.owner is Owner.OURS and (guest.config_proven or guest.exists)
     another = ran and old is not None and boot_digest(old) != boot_digest(tried)
     comes_back = another and old is not None and old.state == "running" and failed_before(guest, old) is None
     if old is not None and may_return and comes_back and needed_kib(old, old.memory_kib) <= reserved_kib:
@@ -136,7 +137,7 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
 def _boots_anew(change: Change) -> bool:
     """Whether it starts with boot inputs that have not proven themselves."""
     old = change.guest.config if change.guest is not None else None
-    if old is None or change.target is None:
+    if old is None or change.target is None or _adopts(change):
         return True
     if boot_digest(old) != boot_digest(change.target):
         return change.writes_config
@@ -200,7 +201,7 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     yield from _stage(target, host)
     yield from _create_disks(target, host)
     if writes:  # before the domain goes down: a full disk must not cost an outage
-        yield WriteConfig(definition=target, candidate=candidate, proven=_adopts(change), adopt=_adopts(change))
+        yield WriteConfig(definition=target, candidate=candidate, proven=False, adopt=_adopts(change))
     if guest is not None and guest.exists:
         yield from _unpause(guest)
         yield _shutdown(change)
@@ -219,13 +220,15 @@ def _promote(change: Change, candidate: Domain | None) -> Iterator[Step]:
     if candidate is not None:
         replaces = old is not None and not boots_the_same(old, candidate)
         yield PromoteConfig(domain=change.domain, replaces_previous=replaces)
-    elif old is None and not _adopts(change):
+    elif old is None:
         yield PromoteConfig(domain=change.domain, first_boot=True)
 
 
 def _proven_config(change: Change) -> Domain | None:
-    """What the host keeps as the last definition that got ready."""
-    return change.guest.config if change.guest is not None and change.guest.config_proven else None
+    """What the host keeps as the last definition that got ready; of a file that was not ours nobody knows."""
+    guest = change.guest
+    ours = guest is not None and guest.owner is Owner.OURS and guest.config_proven
+    return guest.config if guest is not None and ours else None
 
 
 def _adopts(change: Change) -> bool:
@@ -250,7 +253,7 @@ def _write_for_later(change: Change) -> Iterator[Step]:
     same = proven is not None and boot_digest(proven) == boot_digest(target)
     edited = change.guest is not None and change.guest.edited  # then nobody knows what has got ready
     if _adopts(change):
-        yield WriteConfig(definition=target, adopt=True)
+        yield WriteConfig(definition=target, proven=False, adopt=True)
     elif proven is None or same or edited:
         yield WriteConfig(definition=target, proven=same)
     else:
@@ -282,7 +285,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
             domain=target.name, uuid=running.uuid, before_kib=running.memory_kib, memory_kib=target.memory_kib
         )
     if change.writes_config:
-        yield WriteConfig(definition=target, adopt=_adopts(change))
+        yield WriteConfig(definition=target, adopt=_adopts(change), booted=booted_unstaged(host, guest))
     yield from _autostart(change)
 
 

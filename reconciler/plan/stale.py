@@ -18,8 +18,15 @@ def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
     facts |= {f"domain {name}": _fingerprint(guest, adopted) for name, guest in host.guests.items()}
     facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}
     facts |= {f"file {path}": sha256 for path, sha256 in host.digests.items()}
+    facts |= {f"file {path}": sha256 for path, sha256 in host.unstaged.items() if path in _booted_by(host, adopted)}
     facts |= {f"disk {path}": f"{fact.kind} {fact.key}" for path, fact in host.files.items()}
     return dict(sorted(facts.items()))
+
+
+def _booted_by(host: Host, names: Collection[str]) -> frozenset[str]:
+    """The kernels and ramdisks that these running domains name."""
+    running = [host.guests[name].running for name in names if name in host.guests]
+    return frozenset(image.path for definition in running if definition is not None for image in definition.images)
 
 
 def moved(base: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:

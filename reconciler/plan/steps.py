@@ -60,6 +60,8 @@ class WriteConfig:
     candidate: bool = False
     proven: bool = True
     adopt: bool = False  # a file that is not ours may be replaced, since the user said so
+    # what the running domain booted from files that are not staged: their paths, with the sha256 that they had then
+    booted: tuple[tuple[str, str], ...] = ()
     kind: Literal["write_config"] = "write_config"
 
 

@@ -152,7 +152,8 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
     elif guest is not None and guest.definition is not None and guest.owner is not Owner.OURS:
         draft.bring_disks(guest.definition)
     try:
-        text = render_file(definition, draft.fleet, commit, proven=step.proven or step.candidate)
+        proven = step.proven or step.candidate
+        text = render_file(definition, draft.fleet, commit, proven=proven, booted=step.booted)
     except ValueError as error:
         raise draft.failed(definition.name, "cannot be written as an xl.cfg", f"{error}.") from None
     if step.candidate:

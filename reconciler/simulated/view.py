@@ -88,6 +88,9 @@ class View:
             guests=guests,
             images=self._paths.images(self._stored),
             digests={path: self._store.digest(self._stored, path) for path in question.images},
+            unstaged={
+                path: self._store.digest(self._stored, path) for path in self._unstaged(question, guests.values())
+            },
             files=self._files(question, guests.values()),
             vg_free_bytes=self.vg_free_bytes(),
         )
@@ -163,6 +166,13 @@ class View:
             name: with_past(guest, previous=previous.get(name), quarantine=failed.get(name), images=images)
             for name, guest in guests.items()
         }
+
+    def _unstaged(self, question: Question, guests: Iterable[Guest]) -> frozenset[str]:
+        """The kernels and ramdisks outside kernel_dir that specs ask for or running domains name."""
+        running = (guest.running for guest in guests if guest.running is not None)
+        named = {image.path for definition in running for image in definition.images if image.path}
+        staged = f"{self._paths.kernel_dir}/"
+        return frozenset(path for path in {*question.images, *named} if not path.startswith(staged))
 
     def _files(self, question: Question, guests: Iterable[Guest]) -> dict[str, FileFact]:
         """Disk targets and sources that are there. What a person's config names is there too, of unknown size."""

@@ -52,6 +52,8 @@ class Mark:
     kept_of_disks: Mapping[str, Pairs] = field(default_factory=dict)  # the same of disks, by field and devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
     proven: bool = True  # whether a domain has got ready from this definition
+    # what the domain runs that was adopted: path and sha256 of files that are not staged; None: written by 0.1
+    booted: tuple[tuple[str, str], ...] | None = None
     ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
 
 
@@ -73,10 +75,12 @@ class ConfigFile:
     vifs: tuple[Vif, ...] = ()
 
 
-def render_file(domain: Domain, fleet: str, commit: str | None, *, proven: bool = True) -> str:
+def render_file(
+    domain: Domain, fleet: str, commit: str | None, *, proven: bool = True, booted: tuple[tuple[str, str], ...] = ()
+) -> str:
     """The config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
     body = render_body(domain)
-    text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven), body)
+    text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven, booted=booted), body)
     if len(text) > TEXT_MAX:
         raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
     return text
@@ -272,6 +276,7 @@ def _is_sound(mark: Mark) -> bool:
         all(isinstance(text, str) for text in texts)
         and isinstance(mark.commit, str | None)
         and isinstance(mark.proven, bool)
+        and (mark.booted is None or _are_texts(mark.booted))
         and _is_ready(mark.ready)
         and all(_is_a(key.kind, mark.kept[key.attribute]) for key in KEPT)
         and all(_are_pairs(mark.kept_of_disks[key.attribute], key.kind) for key in KEPT_OF_DISKS)
@@ -294,6 +299,13 @@ def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
             return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
         case _:
             return isinstance(value, str)
+
+
+def _are_texts(value: object) -> bool:
+    """Whether it is a tuple of pairs of texts."""
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
+    )
 
 
 def _is_ready(value: object) -> bool:

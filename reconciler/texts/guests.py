@@ -18,7 +18,7 @@ from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listing import Row
 from reconciler.texts.quarantine_file import parse_quarantine
-from reconciler.texts.running import overlay, untold
+from reconciler.texts.running import Recorded, overlay, untold
 
 MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
 """What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
@@ -94,6 +94,7 @@ def assemble_guests(
     images: Mapping[str, str],
     autostart: Mapping[str, int],
     saved: Mapping[str, str] | None = None,
+    present: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Guest], int]:
     """All guests of a host by name, and the memory in KiB of rows beside them that are of the same domains.
 
@@ -101,10 +102,12 @@ def assemble_guests(
     the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name.
 
     A row is the domain of ours that has its UUID, whatever its name is now; a row without a name that is nobody's
-    stands under "(null)" and its UUID.
+    stands under "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config files may
+    name: what would be booted, but nothing about what was.
     """
-    read_configs = {name: read_file(text, images) for name, text in configs.items()}
-    read_candidates = {name: read_file(text, images) for name, text in candidates.items()}
+    now = {**(present or {}), **images}
+    read_configs = {name: read_file(text, now) for name, text in configs.items()}
+    read_candidates = {name: read_file(text, now) for name, text in candidates.items()}
     live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))
     guests = {
         name: _guest(
@@ -302,7 +305,7 @@ def _running(
         return None, None
     files = [file for file in (found.config, candidate) if file is not None and _defines(file, instance)]
     try:
-        choices = [(file, _live_definition(instance, _origin(file), found.images)) for file in files]
+        choices = [(file, _live_definition(instance, file, found.images)) for file in files]
         if not choices:
             return None, _live_definition(instance, None, found.images)
     except ValueError as error:
@@ -332,9 +335,25 @@ def _defines(file: ConfigFile, instance: Instance) -> bool:
     return instance.uuid in (written_for, origin.uuid) or not origin.uuid
 
 
-def _live_definition(instance: Instance, base: Domain | None, images: Mapping[str, str]) -> Domain | None:
+def _recorded(file: ConfigFile | None) -> Recorded:
+    mark = file.mark if file is not None else None
+    return Recorded(digests=dict(mark.booted or ()), by_name=mark.booted is None) if mark is not None else Recorded()
+
+
+def _without_digests(domain: Domain) -> Domain:
+    """What a file without a mark says of kernels is what would be booted now, and not what was."""
+
+    def unknown(image: Image | None) -> Image | None:
+        return None if image is None else replace(image, sha256="")
+
+    return replace(domain, kernel=unknown(domain.kernel), ramdisk=unknown(domain.ramdisk))
+
+
+def _live_definition(instance: Instance, file: ConfigFile | None, images: Mapping[str, str]) -> Domain | None:
+    base = _origin(file) if file is not None else None
     if instance.config is not None:
-        return overlay(instance.config, base, images)
+        known = base if base is None or file is None or file.mark is not None else _without_digests(base)
+        return overlay(instance.config, known, images, _recorded(file))
     if instance.definition is None or base is None:
         return instance.definition
     # what the hypervisor does not know counts as the file says it now, as it does for a real domain

@@ -7,12 +7,13 @@ policies, and it spells out defaults that a file leaves open, which therefore st
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.paths import file_name
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
@@ -26,11 +27,29 @@ _LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or
 _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
 
 
-def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Domain:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What the mark of the file that a domain was started from knows of the files that it booted.
+
+    xl tells only paths. A staged file never changes; any other may have since, so what it holds now says nothing.
+    """
+
+    digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
+    by_name: bool = False  # a mark of 0.1 has no paths: a file of the same name as the staged one is what was adopted
+
+    def sha256(self, path: str, staged: Image | None) -> str:
+        """The sha256 of what was booted from this path; "": nobody knows."""
+        same_name = staged is not None and file_name(staged.path).rpartition(".")[0] == file_name(path)
+        return self.digests.get(path, staged.sha256 if staged is not None and self.by_name and same_name else "")
+
+
+def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recorded: Recorded | None = None) -> Domain:
     """The running definition. `config` is one of `xl list -l`, `images` has the sha256 of staged files by path.
 
-    `base` is the definition in the file that the domain was started from. Without one the JSON is taken as it is.
+    `base` is the definition in the file that the domain was started from, `recorded` what the mark of that file says of
+    what was booted. Without a base the JSON is taken as it is.
     """
+    recorded = recorded or Recorded()
     created, built = _part(config, "c_info"), _part(config, "b_info")
     kind = _kind(created)
     # older releases tell what to boot in the part of the domain's type
@@ -46,8 +65,8 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str]) -> Do
         name=name or start.name,
         uuid=(uuid or start.uuid).lower(),
         type=kind,
-        kernel=None if by_firmware else _image(built, "kernel", start.kernel, images),
-        ramdisk=_image(built, "ramdisk", start.ramdisk, images),
+        kernel=None if by_firmware else _image(built, "kernel", start.kernel, images, recorded),
+        ramdisk=_image(built, "ramdisk", start.ramdisk, images, recorded),
         cmdline=_text(built, "cmdline"),
         disks=tuple(_disks(config, start)),
         vifs=tuple(_vifs(config, start, base is None)),
@@ -108,12 +127,12 @@ def _kind(created: _Json) -> Literal["pv", "pvh", "hvm"]:
             return "pv"
 
 
-def _image(built: _Json, key: str, base: Image | None, images: Mapping[str, str]) -> Image | None:
+def _image(built: _Json, key: str, base: Image | None, images: Mapping[str, str], recorded: Recorded) -> Image | None:
     path = _text(built, key)
     if path is None:
         return None
-    known = base.sha256 if base is not None and base.path == path else ""
-    return Image(sha256=images.get(path, known), path=path)
+    known = base.sha256 if base is not None and base.path == path else recorded.sha256(path, base)
+    return Image(sha256=images.get(path) or known, path=path)
 
 
 def _in_words_of(path: str | None, there: object) -> str | None:

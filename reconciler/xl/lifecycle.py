@@ -133,7 +133,9 @@ async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
     """Raise unless what runs boots what this definition does: somebody may have started the old one meanwhile."""
     row = await xl.find(domain.name, domain.uuid)
     config = (await xl.configs(row.domid)).get(row.domid) if row is not None else None
-    if config is not None and not boots_the_same(overlay(config, domain, {}), domain):
+    if config is not None and not boots_the_same(
+        overlay(config, domain, {image.path: image.sha256 for image in domain.images}), domain
+    ):
         raise world_error(
             "another definition was started",
             f"{domain.name} runs already on {xl.host}, but not what was to be started.",

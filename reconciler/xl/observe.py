@@ -138,7 +138,8 @@ class XlObserver:
             configs=configs,
             candidates=candidates,
             instances=_instances(answer),
-            images=digests,
+            images=staged,
+            present=digests,
             autostart=_autostart(answer, texts, dom0),
             saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
         )
@@ -156,6 +157,7 @@ class XlObserver:
             nameless_kib=nameless_kib,
             images=staged,
             digests={path: digests[path] for path in question.images if path in digests},
+            unstaged={path: digest for path, digest in digests.items() if not path.startswith(f"{dom0.kernel_dir}/")},
             files=_file_facts(answer),
             vg_free_bytes=_vg_free_bytes(answer),
         )

@@ -133,11 +133,16 @@ printf '%s\n' "$facts" | while IFS='|' read -r kind _ _ number _; do
 done
 close sectors 0
 
-# Staged images and asked ones; only those that changed since the controller looked last are read.
+# Staged images, asked ones, and what running domains name elsewhere; only those that changed since the controller looked last are read.
 set -f
 IFS=$nl
 set --
 for file in $images; do [ -f "$file" ] && set -- "$@" "$file"; done
+for file in $(printf '%s\n' "$long" | awk -F '"' '($2 == "kernel" || $2 == "ramdisk") && !seen[$4]++ { print $4 }'); do
+    case $file in "$kernel_dir"/*) continue ;; esac
+    case $nl$images$nl in *"$nl$file$nl"*) continue ;; esac
+    [ -f "$file" ] && set -- "$@" "$file"
+done
 unset IFS
 set +f
 for file in "$kernel_dir"/*/*.????????????; do
