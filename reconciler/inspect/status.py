@@ -17,8 +17,8 @@ from reconciler.model.host import Owner, Power, Quarantined
 from reconciler.plan.plan import Plan
 
 
-class Condition(StrEnum):
-    """The one word for a domain."""
+class Status(StrEnum):
+    """The one word for how a domain is seen to be."""
 
     READY = "ready"
     RECONCILING = "reconciling"  # on its way: nothing to do but wait
@@ -29,10 +29,19 @@ class Condition(StrEnum):
     QUARANTINED = "quarantined"  # what the spec asks for failed to boot, and is not tried again
 
 
+class Condition(StrEnum):
+    """What watch makes of a domain: coarser than its status, and judged by what watch itself does about it."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"  # watch works on it, or tries again by itself
+    STALLED = "Stalled"  # it cannot go on until somebody does something
+    HELD = "Held"  # it is left as it is on purpose
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainStatus:
     address: str
-    condition: Condition
+    status: Status
     reason: str
     hint: str | None = None
     state: Power | None = None  # what its host says of it; None: its host holds nothing of that name
@@ -51,20 +60,20 @@ def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
 
 
 def _unmanaged(address: str) -> DomainStatus:
-    return DomainStatus(address=address, condition=Condition.UNMANAGED, reason="not ours, never changed")
+    return DomainStatus(address=address, status=Status.UNMANAGED, reason="not ours, never changed")
 
 
 def _judge(change: Change, way_back: str | None) -> DomainStatus:
     guest = change.guest
     if change.quarantined is not None:
-        condition, reason = _held_back(change, change.quarantined, way_back)
+        status, reason = _held_back(change, change.quarantined, way_back)
     else:
-        condition, reason = _condition(change)
-    if condition is Condition.READY:
-        condition, reason = _as_it_runs(change, reason)
+        status, reason = _status(change)
+    if status is Status.READY:
+        status, reason = _as_it_runs(change, reason)
     return DomainStatus(
         address=change.address,
-        condition=condition,
+        status=status,
         reason=reason,
         hint=change.hint,
         state=guest.power if guest is not None else None,
@@ -73,53 +82,53 @@ def _judge(change: Change, way_back: str | None) -> DomainStatus:
     )
 
 
-def _as_it_runs(change: Change, reason: str) -> tuple[Condition, str]:
+def _as_it_runs(change: Change, reason: str) -> tuple[Status, str]:
     """A domain that is as specified, by how it runs: one whose devices are not connected has not come up."""
     guest = change.guest
     if guest is None or guest.power is not Power.RUNNING:
-        return Condition.READY, reason
+        return Status.READY, reason
     if guest.devices is not None and guest.devices.connected is False:
         timeout_seconds = change.target.policy.ready.timeout_seconds if change.target is not None else 0
         waits = guest.running_seconds is not None and guest.running_seconds < timeout_seconds
         why = "it runs, and its disks and interfaces are not connected"
-        return (Condition.RECONCILING, f"{why} yet") if waits else (Condition.STALLED, why)
+        return (Status.RECONCILING, f"{why} yet") if waits else (Status.STALLED, why)
     if guest.served is False:
         reason += ", but xl's process for it is gone: nobody acts on its on_reboot and the like until it is restarted"
-    return Condition.READY, reason
+    return Status.READY, reason
 
 
-def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tuple[Condition, str]:
+def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tuple[Status, str]:
     """A domain whose spec asks for boot inputs that are not to be tried again."""
     reason = change.blocked or change.reason
     if way_back is not None:
-        return Condition.STALLED, f"{reason} The way back failed too: {way_back}"
+        return Status.STALLED, f"{reason} The way back failed too: {way_back}"
     if change.acts:  # an apply brings back what last worked
-        return Condition.DRIFTED, f"{change.action.value}: {reason}"
+        return Status.DRIFTED, f"{change.action.value}: {reason}"
     if change.guest is None or not change.guest.exists:
-        return Condition.STALLED, f"it does not run: {reason}"
+        return Status.STALLED, f"it does not run: {reason}"
     if entry.reason == ROLLED_BACK:
-        return Condition.DRIFTED, "rolled back: what its spec asks for is quarantined until the spec changes"
-    return Condition.QUARANTINED, reason
+        return Status.DRIFTED, "rolled back: what its spec asks for is quarantined until the spec changes"
+    return Status.QUARANTINED, reason
 
 
-def _condition(change: Change) -> tuple[Condition, str]:
+def _status(change: Change) -> tuple[Status, str]:
     guest = change.guest
     if change.action is Action.BLOCKED:
         ours = guest is None or guest.owner is Owner.OURS
-        return Condition.STALLED if ours else Condition.UNMANAGED, change.blocked or change.reason
+        return Status.STALLED if ours else Status.UNMANAGED, change.blocked or change.reason
     if change.acts:
         unproven = guest is not None and (guest.unproven or guest.power is Power.REBOOTING)
-        return Condition.RECONCILING if unproven else Condition.DRIFTED, f"{change.action.value}: {change.reason}"
+        return Status.RECONCILING if unproven else Status.DRIFTED, f"{change.action.value}: {change.reason}"
     if change.pending:
-        return Condition.PENDING_RESTART, "; ".join(change.pending)
+        return Status.PENDING_RESTART, "; ".join(change.pending)
     if guest is not None and guest.owner is Owner.OURS and guest.power is Power.PAUSED:
-        return Condition.DRIFTED, change.reason
+        return Status.DRIFTED, change.reason
     if guest is not None and guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
-        return Condition.RECONCILING, change.reason
+        return Status.RECONCILING, change.reason
     if change.target is not None:  # decided in full, and nothing is left to do
         stopped = " (stopped)" if change.target.state == "stopped" else ""
-        return Condition.READY, change.reason + stopped
+        return Status.READY, change.reason + stopped
     held = HELD_UNTIL in change.waits_for and guest is not None and guest.owner is Owner.OURS
     if change.fields or held:  # it is not as specified, and may not be changed
-        return Condition.DRIFTED, change.reason
-    return Condition.STALLED, change.reason
+        return Status.DRIFTED, change.reason
+    return Status.STALLED, change.reason

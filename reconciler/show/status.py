@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from reconciler.inspect.status import Condition, DomainStatus
+from reconciler.inspect.status import DomainStatus, Status
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 from reconciler.show import diagnostics, values
@@ -15,33 +15,33 @@ from reconciler.show.escape import plain
 from reconciler.show.paint import Paint, no_paint
 
 _COLOURS = {
-    Condition.READY: "green",
-    Condition.RECONCILING: "cyan",
-    Condition.STALLED: "red",
-    Condition.PENDING_RESTART: "yellow",
-    Condition.DRIFTED: "yellow",
-    Condition.UNMANAGED: "bright_black",
-    Condition.QUARANTINED: "red",
+    Status.READY: "green",
+    Status.RECONCILING: "cyan",
+    Status.STALLED: "red",
+    Status.PENDING_RESTART: "yellow",
+    Status.DRIFTED: "yellow",
+    Status.UNMANAGED: "bright_black",
+    Status.QUARANTINED: "red",
 }
 
 
 def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_paint) -> str:
     """A line a domain and a line for each host that is silent, then how many domains there are of each kind."""
     address_width = max((len(status.address) for status in statuses), default=0)
-    condition_width = max((len(status.condition) for status in statuses), default=0)
+    width = max((len(status.status) for status in statuses), default=0)
     widths = [max(map(len, column)) for column in zip(*map(_runs, statuses), strict=True)]
     lines = []
     for status in statuses:
-        condition = paint(f"{status.condition:<{condition_width}}", _COLOURS[status.condition])
+        word = paint(f"{status.status:<{width}}", _COLOURS[status.status])
         cells = (f"{cell:<{width}}" for cell, width in zip(_runs(status), widths, strict=True) if width)
         address = f"{plain(status.address):<{address_width}}"
-        lines.append("  ".join((address, condition, *cells, plain(status.reason))))
+        lines.append("  ".join((address, word, *cells, plain(status.reason))))
         if status.hint is not None:
             lines.append(f"{'':<{address_width}}  {paint('hint:', 'cyan')} {plain(status.hint)}")
     silent = [name for name, summary in plan.hosts.items() if not summary.observed]
     lines += [f"{plain(name)}: not observed, so nothing is known of its domains" for name in silent]
-    counted = Counter(status.condition for status in statuses)
-    summary = ", ".join(f"{counted[condition]} {condition}" for condition in Condition if counted[condition])
+    counted = Counter(status.status for status in statuses)
+    summary = ", ".join(f"{counted[word]} {word}" for word in Status if counted[word])
     return "\n".join([*lines, *([""] if lines else []), f"{summary or 'No domain'}."]) + "\n"
 
 
@@ -57,13 +57,13 @@ def _runs(status: DomainStatus) -> tuple[str, str]:
 
 def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequence[Diagnostic]) -> dict[str, Any]:
     """Make the document of `status --json`."""
-    counted = Counter(status.condition for status in statuses)
+    counted = Counter(status.status for status in statuses)
     return {
         "format": FORMAT,
         "domains": [
             {
                 "address": status.address,
-                "status": status.condition.value,
+                "status": status.status.value,
                 "reason": status.reason,
                 "hint": status.hint,
                 "state": None if status.state is None else status.state.value,
@@ -76,5 +76,5 @@ def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequ
         ],
         "hosts": {name: {"observed": summary.observed} for name, summary in sorted(plan.hosts.items())},
         "diagnostics": diagnostics.documents(problems),
-        "summary": {condition.value: counted[condition] for condition in Condition},
+        "summary": {word.value: counted[word] for word in Status},
     }

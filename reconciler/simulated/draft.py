@@ -12,7 +12,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner
 from reconciler.plan.simulate import guest_after
 from reconciler.plan.steps import Step, domain_of
-from reconciler.simulated.guest import Instance, settle
+from reconciler.simulated.guest import Instance, brought_up_to
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import HostPaths, View, new_disk
 
@@ -40,8 +40,8 @@ class Draft:
     def instance(self, name: str) -> Instance | None:
         """The domain that the host holds under this name now; None: it holds none."""
         stored = self.stored.instances.get(name)
-        settled = settle(stored, self.now) if stored is not None else None
-        return settled if settled is not None and settled.exists else None
+        now_there = brought_up_to(stored, self.now) if stored is not None else None
+        return now_there if now_there is not None and now_there.exists else None
 
     def our_instance(self, name: str, uuid: str) -> Instance | None:
         """The domain of this name; an error when it is another one than was meant."""

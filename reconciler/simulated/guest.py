@@ -104,7 +104,7 @@ def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) ->
     )
 
 
-def settle(instance: Instance, now: float) -> Instance:
+def brought_up_to(instance: Instance, now: float) -> Instance:
     """What has become of a domain by `now`."""
     if instance.power is Power.REBOOTING and instance.back_at is not None and now >= instance.back_at:
         instance = _after(instance, "restart", _RESTARTS, Power.SHUTDOWN, 1, instance.back_at)

@@ -28,10 +28,10 @@ from reconciler.simulated.guest import (
     Instance,
     actual_kib,
     behaviour_of,
+    brought_up_to,
     crash,
     reboot,
     set_target,
-    settle,
 )
 from reconciler.simulated.store import FAULTS, Store
 from reconciler.simulated.view import View
@@ -56,7 +56,7 @@ class Hand:
         with store.held_still():
             stored, now = store.read(), store.read_clock()
             host = View(self.settings, self.fleet, store, stored, now).host(Question())
-        domains = {name: settle(instance, now) for name, instance in sorted(stored.instances.items())}
+        domains = {name: brought_up_to(instance, now) for name, instance in sorted(stored.instances.items())}
         return {
             "host": host.name,
             "memory_kib": host.total_kib,

@@ -43,7 +43,7 @@ from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.domains import DomainSteps
 from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.files import change_files
-from reconciler.simulated.guest import actual_kib, console, devices_connected, is_up, settle
+from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
 from reconciler.simulated.store import Store
 from reconciler.simulated.view import View
 from reconciler.toolstack import Look, Question
@@ -117,7 +117,7 @@ class SimulatedExecutor:
         stored, host_boot = host.instances.get(domain), f"boot {host.boots}"
         if stored is None:
             return Look(power=Power.ABSENT, host_boot=host_boot)
-        instance = settle(stored, now)
+        instance = brought_up_to(stored, now)
         if not instance.exists:
             return Look(power=Power.ABSENT, host_boot=host_boot, console=console(instance, now))
         return Look(
@@ -134,7 +134,7 @@ class SimulatedExecutor:
         """An address that a guest's `ip` names answers while that guest is up; any other one always answers."""
         await self._reach()
         ip, now = address.rpartition(":")[0], self.now()
-        instances = [settle(instance, now) for instance in self._store.read().instances.values()]
+        instances = [brought_up_to(instance, now) for instance in self._store.read().instances.values()]
         named = [one for one in instances if any(vif.ip == ip for vif in one.definition.vifs)]
         return not named or any(is_up(instance, now) for instance in named)
 

@@ -13,10 +13,9 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, Devices, FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.paths import disk_identity
-from reconciler.simulated.guest import Instance, actual_kib, settle, will_connect
+from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, will_connect
 from reconciler.simulated.store import Store, StoredFile, StoredHost
-from reconciler.texts.guests import Instance as SeenInstance
-from reconciler.texts.guests import assemble_guests, with_past
+from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024
@@ -71,7 +70,7 @@ class View:
         self._fleet = fleet
         self._store = store
         self._stored = stored
-        self._instances = {name: settle(instance, now) for name, instance in stored.instances.items()}
+        self._instances = {name: brought_up_to(instance, now) for name, instance in stored.instances.items()}
         self._now = now
         self._paths = HostPaths(settings)
 
@@ -142,7 +141,7 @@ class View:
             configs=texts({name: self._paths.config(name) for name in names}),
             candidates=texts({name: self._paths.candidate(name) for name in names}),
             instances=[
-                SeenInstance(
+                LiveDomain(
                     name=_listed_name(name, instance),
                     uuid=instance.definition.uuid,
                     power=instance.power,

@@ -28,7 +28,7 @@ _UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Instance:
+class LiveDomain:
     """A domain that the hypervisor holds now. `name` None: one that has no name, or none any more.
 
     What it runs with is either `config` (of `xl list -l`) or, on a simulated host, `definition`; with neither, the
@@ -47,7 +47,7 @@ class Instance:
     definition: Domain | None = None
 
 
-def instances_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> tuple[Instance, ...]:
+def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> tuple[LiveDomain, ...]:
     """The rows of `xl list -v` with their entries of `xl list -l`, matched by domid and UUID; Domain-0 left out.
 
     Between the two commands a domain can reboot and another can get its domid: then the entry is not the row's.
@@ -62,7 +62,7 @@ def instances_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> 
         if row.uuid and uuid != row.uuid:
             config = None
         instances.append(
-            Instance(
+            LiveDomain(
                 name=row.name,
                 uuid=row.uuid or uuid or "",
                 power=_power(row, is_told=config is not None),
@@ -90,7 +90,7 @@ def assemble_guests(
     fleet: str,
     configs: Mapping[str, str],
     candidates: Mapping[str, str],
-    instances: Sequence[Instance],
+    instances: Sequence[LiveDomain],
     images: Mapping[str, str],
     autostart: Mapping[str, int],
     saved: Mapping[str, str] | None = None,
@@ -150,9 +150,9 @@ def _ours_by_uuid(
     }
 
 
-def _by_name(instances: Sequence[Instance], ours: Mapping[str, str]) -> tuple[dict[str, Instance], int]:
-    """Instances by the name of the domain that they are, and the memory of those beside another row of the same one."""
-    live: dict[str, Instance] = {}
+def _by_name(instances: Sequence[LiveDomain], ours: Mapping[str, str]) -> tuple[dict[str, LiveDomain], int]:
+    """Live domains by the name of the domain that they are, and the memory of what is beside another row of one."""
+    live: dict[str, LiveDomain] = {}
     remains_kib = 0
     for instance in sorted(instances, key=lambda instance: _standing(instance, ours)):
         name = ours.get(instance.uuid) or instance.name or f"{NAMELESS} {instance.uuid or instance.domid}"
@@ -166,7 +166,7 @@ def _by_name(instances: Sequence[Instance], ours: Mapping[str, str]) -> tuple[di
     return live, remains_kib
 
 
-def _standing(instance: Instance, ours: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
+def _standing(instance: LiveDomain, ours: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
     """Sorts the row first that a domain is known by: a migration under way before all, what is dying last."""
     name = ours.get(instance.uuid)
     return (
@@ -185,7 +185,7 @@ class _Evidence:
     fleet: str
     config: ConfigFile | None
     candidate: ConfigFile | None
-    instance: Instance | None
+    instance: LiveDomain | None
     images: Mapping[str, str]
     autostart: int | None
     saved_image: str | None = None
@@ -326,7 +326,7 @@ def _origin(file: ConfigFile) -> Domain | None:
     return file.original or file.domain
 
 
-def _defines(file: ConfigFile, instance: Instance) -> bool:
+def _defines(file: ConfigFile, instance: LiveDomain) -> bool:
     """Whether the domain can have been started from this file; one without a UUID can be the origin of any."""
     origin = _origin(file)
     if origin is None:
@@ -349,7 +349,7 @@ def _without_digests(domain: Domain) -> Domain:
     return replace(domain, kernel=unknown(domain.kernel), ramdisk=unknown(domain.ramdisk))
 
 
-def _live_definition(instance: Instance, file: ConfigFile | None, images: Mapping[str, str]) -> Domain | None:
+def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapping[str, str]) -> Domain | None:
     base = _origin(file) if file is not None else None
     if instance.config is not None:
         known = base if base is None or file is None or file.mark is not None else _without_digests(base)

@@ -10,15 +10,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.decide.changes import Change
-from reconciler.inspect.status import Condition as Status
-from reconciler.inspect.status import judge
+from reconciler.inspect.status import Condition, Status, judge
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
@@ -30,15 +28,6 @@ from reconciler.watch.backoff import Failure
 from reconciler.watch.logs import moment
 
 _FILE = "watch.json"
-
-
-class Condition(StrEnum):
-    """What watch makes of a domain."""
-
-    READY = "Ready"
-    RECONCILING = "Reconciling"  # watch works on it, or tries again by itself
-    STALLED = "Stalled"  # it cannot go on until somebody does something
-    HELD = "Held"  # it is left as it is on purpose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,10 +141,10 @@ def judge_domains(
         elif change.acts:
             why = f"{change.action.value}: {change.reason}"
             found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why
-        elif status.state is Power.PAUSED and status.condition is Status.DRIFTED and not detect_only:
+        elif status.state is Power.PAUSED and status.status is Status.DRIFTED and not detect_only:
             found[change.address] = Condition.RECONCILING, f"{status.reason}; it goes on if it stays paused"
         else:
-            found[change.address] = _OF_STATUS[status.condition], status.reason
+            found[change.address] = _OF_STATUS[status.status], status.reason
     return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found, known), **found}.items()))
 
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.apply.history import History
-from reconciler.inspect.status import judge
+from reconciler.inspect.status import Condition, judge
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
 from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
-from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord
+from reconciler.watch.conditions import DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps, moment
 from reconciler.watch.news import News
 from reconciler.watch.notify import Notifier

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from reconciler.decide.changes import Action, Change
+from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 from reconciler.show.values import before_and_after
-from reconciler.watch.conditions import Condition
 from reconciler.watch.logs import Level, Log
 
 _Told = tuple[Condition, str, str | None]  # condition, reason, what differs

@@ -12,12 +12,13 @@ from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
+from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.watch.backoff import Backoff
-from reconciler.watch.conditions import Condition, judge_domains, judge_unseen
+from reconciler.watch.conditions import judge_domains, judge_unseen
 from reconciler.watch.rollout import restarts_to_postpone
 from reconciler.watch.source import Source, Specs
 

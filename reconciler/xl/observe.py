@@ -23,7 +23,7 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.texts.daemons import read_daemons
-from reconciler.texts.guests import Instance, assemble_guests, instances_of, with_past
+from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
 from reconciler.texts.xenstore import read_store
 from reconciler.toolstack import Question
@@ -305,9 +305,9 @@ def _configs_and_candidates(
     return configs, candidates
 
 
-def _instances(answer: _Answer) -> list[Instance]:
+def _instances(answer: _Answer) -> list[LiveDomain]:
     """What the hypervisor holds, since when, and its devices, where xenstore tells, and who serves it."""
-    instances = instances_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
+    instances = live_domains_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
     now, *lines = answer.lines("store") or ("",)
     store, daemons = read_store(lines), read_daemons(answer.lines("daemons"))
     return [

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.decide.changes import Action, Consent
-from reconciler.inspect.status import Condition, judge
+from reconciler.inspect.status import Status, judge
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
@@ -64,7 +64,7 @@ def test_it_is_never_absent_never_ready_and_keeps_what_it_has(name: str, asked: 
     change = change_of(made, "web")
     assert change.action in (Action.NO_OP, Action.BLOCKED)
     (status,) = (status for status in judge(made, {}) if status.address == "alpha/web")
-    assert status.condition is not Condition.READY
+    assert status.status is not Status.READY
     if name != "rebooting":
         assert status.hint, "what a person can do about it"
 
@@ -150,9 +150,9 @@ def test_a_uuid_that_lives_on_another_host_too_stops_all_that_would_be_done(
     there = guest(WEB, uuid=WEB.uuid, owner=owner, config=WEB if owner is Owner.OURS else None)
     made = of_two_hosts(host(replace(here, uuid=WEB.uuid)), host(there), *asked)
     assert not [step for step in made.steps if step.address.endswith("/web")]
-    statuses = {status.address: status.condition for status in judge(made, {})}
-    assert statuses["alpha/web"] is Condition.STALLED
-    assert statuses["beta/web"] in (Condition.STALLED, Condition.UNMANAGED)
+    statuses = {status.address: status.status for status in judge(made, {})}
+    assert statuses["alpha/web"] is Status.STALLED
+    assert statuses["beta/web"] in (Status.STALLED, Status.UNMANAGED)
 
 
 NOBODYS = unmanaged(domain("x"), name=f"(null) {DEAD}", listed_as="(null)", running=None, power=Power.DYING, uuid=DEAD)

@@ -25,7 +25,7 @@ from reconciler.specs.toml import parse_toml
 from reconciler.texts.cfg_grammar import Value, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_reader import OWN_KEYS
 from reconciler.texts.config_file import read_file, render_file
-from reconciler.texts.guests import Instance, assemble_guests
+from reconciler.texts.guests import LiveDomain, assemble_guests
 from tests.strategies import domains, texts
 from tests.texts.recorded import UUID, running_json
 
@@ -269,7 +269,7 @@ _FILES = {
 
 @pytest.mark.parametrize("text", [*_FILES.values(), None], ids=[*_FILES, "no file"])
 def test_what_xl_lists_as_running_is_imported_so_that_nothing_differs(text: str | None) -> None:
-    instance = Instance(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=98304, config=running_json())
+    instance = LiveDomain(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=98304, config=running_json())
     digests = {"/boot/guest/vmlinuz": "ab" * 32, "/boot/guest/initrd.gz": "cd" * 32}
     guests, _ = assemble_guests(
         fleet="default",

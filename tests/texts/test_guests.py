@@ -12,7 +12,7 @@ from hypothesis import given
 from reconciler.model.domain import Domain, Image
 from reconciler.model.host import Guest, Owner, Power
 from reconciler.texts.config_file import render_file
-from reconciler.texts.guests import Instance, assemble_guests, instances_of
+from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of
 from reconciler.texts.listing import Row
 from tests.strategies import domains
 from tests.texts.recorded import UUID, running_json
@@ -20,12 +20,12 @@ from tests.texts.test_live import FILE
 
 OTHER = "99999999-1111-2222-3333-444444444444"
 OURS = render_file(FILE, "default", "c0ffee")
-LIVE = Instance(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=96 * 1024, config=running_json())
+LIVE = LiveDomain(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=96 * 1024, config=running_json())
 NEW = replace(FILE, kernel=Image(sha256="ef" * 32, path="/boot/guest/vmlinuz.new"), cmdline="console=hvc0")
 
 
 def assembled(
-    *instances: Instance,
+    *instances: LiveDomain,
     configs: Mapping[str, str] | None = None,
     candidates: Mapping[str, str] | None = None,
     autostart: Mapping[str, int] | None = None,
@@ -222,7 +222,7 @@ def test_a_row_without_a_name_that_is_nobodys_is_a_guest_all_the_same() -> None:
 @pytest.mark.parametrize("power", [Power.PAUSED, Power.SUSPENDED, Power.RUNNING])
 def test_a_migration_by_hand_is_a_state_of_the_domain(suffix: str, power: Power) -> None:
     row = Row(name=f"g2{suffix}", domid=9, memory_kib=98304, vcpus=1, power=power, uuid=UUID, has_run=False)
-    (moving,) = instances_of([row], {})
+    (moving,) = live_domains_of([row], {})
     beside = replace(LIVE, power=Power.RUNNING)
     for rows in ((moving,), (moving, beside), (beside, moving)):
         guests = assembled(*rows, configs={"g2": OURS})
@@ -232,13 +232,13 @@ def test_a_migration_by_hand_is_a_state_of_the_domain(suffix: str, power: Power)
 
 def test_a_domain_that_is_being_made_is_told_from_a_paused_one() -> None:
     row = Row(name="g2", domid=4, memory_kib=98304, vcpus=1, power=Power.PAUSED, uuid=UUID, has_run=False)
-    assert instances_of([row], {})[0].power is Power.UNFINISHED
-    assert instances_of([row], {4: running_json()})[0].power is Power.PAUSED
-    assert instances_of([replace(row, has_run=True)], {})[0].power is Power.PAUSED
+    assert live_domains_of([row], {})[0].power is Power.UNFINISHED
+    assert live_domains_of([row], {4: running_json()})[0].power is Power.PAUSED
+    assert live_domains_of([replace(row, has_run=True)], {})[0].power is Power.PAUSED
 
 
 def test_an_image_that_waits_is_a_state_of_a_domain_that_is_not_there() -> None:
-    def guest(*instances: Instance) -> Guest:
+    def guest(*instances: LiveDomain) -> Guest:
         found, _ = assemble_guests(
             fleet="default",
             configs={"g2": OURS},
@@ -263,15 +263,17 @@ def test_rows_and_long_entries_belong_together_by_domid_and_uuid() -> None:
     row = Row(name="g2", domid=4, memory_kib=98304, vcpus=1, power=Power.RUNNING, uuid=UUID)
     dom0 = replace(row, name="Domain-0", domid=0)
     long = {0: {}, 4: running_json()}
-    assert instances_of([dom0, row], long) == (replace(LIVE, domid=4),)
-    assert instances_of([replace(row, uuid=OTHER)], long)[0].config is None, "the domid was given to another"
-    assert instances_of([replace(row, domid=5)], long)[0].config is None
-    assert instances_of([replace(row, uuid="")], long)[0].uuid == UUID, "a plain xl list has no UUIDs"
+    assert live_domains_of([dom0, row], long) == (replace(LIVE, domid=4),)
+    assert live_domains_of([replace(row, uuid=OTHER)], long)[0].config is None, "the domid was given to another"
+    assert live_domains_of([replace(row, domid=5)], long)[0].config is None
+    assert live_domains_of([replace(row, uuid="")], long)[0].uuid == UUID, "a plain xl list has no UUIDs"
 
 
 @given(domains(name="web"))
 def test_a_written_domain_is_ours_and_as_defined(domain: Domain) -> None:
-    live = Instance(name="web", uuid=domain.uuid, power=Power.RUNNING, actual_kib=domain.memory_kib, definition=domain)
+    live = LiveDomain(
+        name="web", uuid=domain.uuid, power=Power.RUNNING, actual_kib=domain.memory_kib, definition=domain
+    )
     guest = assembled(live, configs={"web": render_file(domain, "default", None)})["web"]
     assert (guest.owner, guest.config, guest.running) == (Owner.OURS, domain, domain)
     assert guest.problem is None

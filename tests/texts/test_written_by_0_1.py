@@ -18,7 +18,7 @@ from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import build_plan
 from reconciler.specs import read_tree
 from reconciler.texts.config_file import read_file
-from reconciler.texts.guests import Instance, assemble_guests, with_past
+from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 
 FOLDER = Path(__file__).with_name("written_by_0_1")
 DESIRED = read_tree(FOLDER / "specs").desired
@@ -33,7 +33,7 @@ def written(name: str) -> str:
 
 def guests(*, running: bool, quarantine: bool = False) -> dict[str, Guest]:
     instances = [
-        Instance(
+        LiveDomain(
             name=name,
             uuid=domain.uuid,
             power=Power.RUNNING,

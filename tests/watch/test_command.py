@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import cli
-from reconciler.watch.conditions import Condition, DomainCondition, WatchRecord, store
+from reconciler.inspect.status import Condition
+from reconciler.watch.conditions import DomainCondition, WatchRecord, store
 from reconciler.watch.logs import Log
 from reconciler.watch.notify import Notifier
 from tests.transcript import isolate

@@ -12,7 +12,7 @@ from reconciler.cli.output import paint_for, print_data, print_diagnostics
 from reconciler.cli.session import open_session, specs_argument
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
-from reconciler.inspect.status import judge
+from reconciler.inspect.status import Condition, judge
 from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Selection
@@ -21,7 +21,7 @@ from reconciler.show.escape import plain
 from reconciler.show.status import status_document, status_text
 from reconciler.specs import read_tree
 from reconciler.watch import conditions
-from reconciler.watch.conditions import Condition, WatchRecord
+from reconciler.watch.conditions import WatchRecord
 
 
 @click.command(short_help="Tell how each domain is, and why.")
