@@ -15,6 +15,7 @@ from reconciler.model.disks import disk_key, growth_bytes, missing_bytes, volume
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
+from reconciler.model.parts import CEILING_OF, key_named
 
 MIB: Final = 1024 * 1024
 
@@ -134,11 +135,13 @@ def _block_uuid(guest: Guest | None, target: Domain) -> Block | None:
 
 
 def _block_vcpus(host: Host, settings: HostSettings, target: Domain) -> Block | None:
-    if settings.overcommit_vcpus or target.maxvcpus <= host.cpus:
+    asked = [(key.name, key.value(target)) for key in (key_named("vcpus"), CEILING_OF["vcpus"])]
+    over = [(name, number) for name, number in asked if isinstance(number, int) and number > host.cpus]
+    if settings.overcommit_vcpus or not over:
         return None
-    key, asked = ("vcpus", target.vcpus) if target.vcpus > host.cpus else ("maxvcpus", target.maxvcpus)
+    key, number = over[0]
     return Block(
-        f"it asks for {asked} {key} and the host has {host.cpus} cpus",
+        f"it asks for {number} {key} and the host has {host.cpus} cpus",
         f"lower {key} to {host.cpus}, or set overcommit_vcpus = true in host.toml",
     )
 

@@ -14,8 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.domain import Disk, Domain, Vif
+from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.fleet import HostSettings
+from reconciler.model.key_row import Key, Kind, Takes
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.parts import key_named
 from reconciler.model.paths import absolute, disk_identity
 from reconciler.model.units import printable, quoted
 from reconciler.specs.resolve.host import check_allowed, pci_address
@@ -29,7 +32,13 @@ from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
 _KIB_PER_MIB = 1024
 _ARRAYS = frozenset({"disk", "vif", "pci"})
 _PLAIN_BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])(.*)", re.DOTALL)
-_VIF_KEYS = ("mac", "bridge", "ip", "script", "rate", "model", "type", "vifname")
+_IMPORTED = tuple(
+    key for key in DOMAIN_KEYS if key.of is not None and key.in_spec and (key.kept or key.takes is not Takes.NOTHING)
+)
+_OF_DISKS = tuple(key for key in DISK_KEYS if key.of is not None and key.takes is not Takes.NOTHING)
+_NOTHING_IS_NONE = tuple(
+    key for key in _IMPORTED if key.kind is Kind.FILE or (key.is_ordinary and key.default is None and key.unset is None)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,44 +120,54 @@ def _check_name(name: str) -> None:
 
 def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
     """The keys of the spec, in the order people read them; one that says the default only where the tree's differs."""
-    memory, maxmem = domain.memory_kib // _KIB_PER_MIB, domain.maxmem_kib // _KIB_PER_MIB
-    values: dict[str, tuple[Any, Any]] = {  # key: (value, default)
-        "type": (domain.type, None),
-        "kernel": (domain.kernel.path if domain.kernel is not None else None, None),
-        "ramdisk": (domain.ramdisk.path if domain.ramdisk is not None else None, None),
-        "cmdline": (domain.cmdline or "", ""),
-        "bootloader": (domain.bootloader, None),
-        "bootloader_args": (list(domain.bootloader_args), []),
-        "firmware": (domain.firmware, None),
-        "memory": (memory, None),
-        "maxmem": (maxmem, memory),
-        "vcpus": (domain.vcpus, 1),
-        "maxvcpus": (domain.maxvcpus, domain.vcpus),
-        "cpus": (domain.cpus, None),
-        "cpu_weight": (domain.cpu_weight or 256, 256),
-        "cap": (domain.cap or 0, 0),
-        "pci": ([_pci(device)[0] for device in domain.pci], []),
-        "on_poweroff": (domain.on_poweroff, "destroy"),
-        "on_reboot": (domain.on_reboot, "restart"),
-        "on_crash": (domain.on_crash, "destroy"),
-        "on_watchdog": (domain.on_watchdog, "destroy"),
-        "state": (domain.state, "running"),
-        "autostart": (_autostart(domain.autostart), False),
-        "depends_on": (list(domain.depends_on), []),
-        "prevent_destroy": (domain.prevent_destroy, False),
-        "shutdown_timeout": (_duration(domain.shutdown_timeout_seconds), "90s"),
-        "on_shutdown_timeout": (domain.on_shutdown_timeout, "fail"),
-        "uuid": (domain.uuid or None, None),
-        "disk": ([_disk(disk) for disk in domain.disks], []),
-        "vif": ([_vif(vif) for vif in domain.vifs], []),
-    }
-    table = {
-        key: value
-        for key, (value, default) in values.items()
-        if value is not None and (value != default or key in defaults)
-    }
+    table: dict[str, Any] = {}
+    for key in _IMPORTED:
+        value = _value(key, domain)
+        if value is not None and (value != _usual(key, domain) or key.name in defaults):
+            table[key.name] = value
+    devices = {"disk": [_disk(disk) for disk in domain.disks], "vif": [_vif(vif) for vif in domain.vifs]}
+    table |= {key: value for key, value in devices.items() if value or key in defaults}
     others = {key: list(value) if isinstance(value, tuple) else value for key, value in domain.xl}
     return {**table, "xl": others} if others else table
+
+
+def _value(key: Key[Domain], domain: Domain) -> Any:
+    """The value of a key as TOML has it; None: nothing is to be said."""
+    match key.kind, key.meant(domain):
+        case Kind.FILE, value:
+            return value.path if isinstance(value, Image) else None
+        case Kind.LINE, value:
+            return value or ""
+        case Kind.SIZE, int() as kib:
+            return kib // _KIB_PER_MIB
+        case Kind.DEVICES, tuple() as devices:
+            return [_pci(device)[0] for device in devices]
+        case _, tuple() as items:
+            return list(items)
+        case Kind.ORDER, int() | None as order:
+            return _autostart(order)
+        case Kind.DURATION, int() | float() as seconds:
+            return _duration(seconds)
+        case _, value:
+            return value or None if key.name == "uuid" else value
+
+
+def _usual(key: Key[Domain], domain: Domain) -> Any:
+    """What a spec means that leaves the key out; None: it has to be said."""
+    if key.floor is not None:
+        return _value(key_named(key.floor), domain)
+    match key.kind:
+        case Kind.LINE:
+            return ""
+        case Kind.ORDER:
+            return False
+        case Kind.DURATION if isinstance(key.default, float):
+            return _duration(key.default)
+        case _ if key.name == "type":
+            return None  # people read it first
+        case _:
+            usual = key.unset if key.default is None else key.default
+            return list(usual) if isinstance(usual, tuple) else usual
 
 
 def _autostart(order: int | None) -> bool | int:
@@ -169,13 +188,13 @@ def _disk(disk: Disk) -> dict[str, Any]:
         table["lv"] = volume
     else:
         table["device"] = disk.target
-    asked = {"format": (disk.format, "raw"), "access": (disk.access, "rw"), "on_delete": (disk.on_delete, "keep")}
-    return table | {key: value for key, (value, default) in asked.items() if value != default}
+    asked = {key.name: key.value(disk) for key in _OF_DISKS if key.value(disk) != key.default}
+    return table | asked
 
 
 def _vif(vif: Vif) -> dict[str, Any]:
     """The interface with its mac, which then identifies it; a file may leave that open."""
-    given = {key: getattr(vif, key) for key in _VIF_KEYS}
+    given = {key.name: key.value(vif) for key in VIF_KEYS}
     return {key: value for key, value in given.items() if value is not None and (key, value) != ("mac", "")}
 
 
@@ -261,16 +280,17 @@ def _reductions(domain: Domain) -> Iterator[str]:
         address, options = _pci(device)
         if options:
             yield f"pci {address} has {quoted(options.lstrip(','))}, which a domain spec cannot say."
-    for key, kib in (("memory", domain.memory_kib), ("maxmem", domain.maxmem_kib)):
-        if kib % _KIB_PER_MIB:
-            yield f"{key} is {kib} KiB, and a spec counts whole MiB."
+    for key in _IMPORTED:
+        kib = key.value(domain) if key.kind is Kind.SIZE else 0
+        if isinstance(kib, int) and kib % _KIB_PER_MIB:
+            yield f"{key.name} is {kib} KiB, and a spec counts whole MiB."
 
 
 def _imposed(domain: Domain, defaults: Table) -> Iterator[str]:
     """What the defaults of the tree give a domain that has nothing of the kind, and no spec can take away."""
-    for key in ("kernel", "ramdisk", "bootloader", "firmware", "cpus"):
-        if key in defaults and getattr(domain, key) is None:
-            yield f"The tree's [defaults] give it a {key}, which it does not have."
+    for key in _NOTHING_IS_NONE:
+        if key.kind is not Kind.ORDER and key.name in defaults and key.value(domain) is None:
+            yield f"The tree's [defaults] give it a {key.name}, which it does not have."
     of_domain = {key for key, _value in domain.xl}
     for key in defaults.get("xl", {}):
         if key not in of_domain:
@@ -304,8 +324,7 @@ def _need(loc: Loc, spec: DomainSpec) -> tuple[str, str]:
             return "xl_keys", str(key)
         case ("kernel" | "ramdisk" as key,):
             return "kernel_roots", posixpath.dirname(absolute(getattr(spec, key)))
-        case (key,):
-            assert key in ("bootloader", "firmware"), key
-            return "bootloaders", getattr(spec, key)
+        case (str(key),) if (allowed_by := key_named(key).allowed_by) is not None:
+            return allowed_by, getattr(spec, key)
         case _:
             raise AssertionError(f"host.toml has no say about {loc}")

@@ -18,9 +18,11 @@ KEPT_OF_DISKS = tuple(key for key in DISK_KEYS if key.kept)
 SHARES = tuple(key for key in DOMAIN_KEYS if key.share_option is not None)
 """Those that Xen's scheduler knows, in the order in which xl prints them."""
 
+CEILING_OF = {key.floor: key for key in DOMAIN_KEYS if key.floor is not None}
+"""By the name of a key, the one whose value a running domain cannot exceed in it."""
+
 _BY_NAME = {key.name: key for key in DOMAIN_KEYS}
 _LIVE = tuple(key for key in DOMAIN_KEYS if key.takes is Takes.LIVE)
-_CEILING_OF = {key.floor: key for key in DOMAIN_KEYS if key.floor is not None}
 
 
 def key_named(name: str) -> Key[Domain]:
@@ -28,9 +30,12 @@ def key_named(name: str) -> Key[Domain]:
     return _BY_NAME[name]
 
 
-def ceiling_of(key: Key[Domain]) -> Key[Domain] | None:
-    """The key whose value a running domain cannot exceed in this one; None: there is none."""
-    return _CEILING_OF.get(key.name)
+def limit_of(name: str, definition: Domain) -> tuple[str, int]:
+    """The ceiling of a key: its name, and how much it allows this domain."""
+    key = CEILING_OF[name]
+    most = key.value(definition)
+    assert isinstance(most, int)
+    return key.name, most
 
 
 def taken_from(owner: Owner, other: Owner, keys: Iterable[Key[Owner]]) -> Owner:
@@ -50,9 +55,8 @@ def live_values(target: Domain, running: Domain) -> dict[str, Any]:
     """By field, what a running domain can be given of the target without a restart, as far as its ceilings allow."""
     values: dict[str, Any] = {}
     for key in _LIVE:
-        ceiling = ceiling_of(key)
         wanted: Any = key.value(target)
-        values[key.attribute] = wanted if ceiling is None else min(wanted, ceiling.value(running))
+        values[key.attribute] = min(wanted, limit_of(key.name, running)[1]) if key.name in CEILING_OF else wanted
     return values
 
 

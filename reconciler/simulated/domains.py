@@ -15,6 +15,7 @@ from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain, Image
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
+from reconciler.model.parts import limit_of
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -264,9 +265,10 @@ def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
     """What xl would refuse."""
     name = domain_of(step)
     match step:
-        case SetVcpus() if step.vcpus > definition.maxvcpus:
-            problem = f"{name} cannot have {step.vcpus} vcpus: its maxvcpus is {definition.maxvcpus}."
-            raise draft.failed(name, "above maxvcpus", problem)
+        case SetVcpus() if step.vcpus > limit_of("vcpus", definition)[1]:
+            limit, most = limit_of("vcpus", definition)
+            problem = f"{name} cannot have {step.vcpus} vcpus: its {limit} is {most}."
+            raise draft.failed(name, f"above {limit}", problem)
         case AttachVif() if any(vif.devid == step.vif.devid for vif in definition.vifs):
             raise draft.failed(name, "device exists already", f"{name} has a vif {step.vif.devid} already.")
         case AttachDisk():

@@ -18,7 +18,7 @@ from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Owner, Power
 from reconciler.model.memory import needed_kib
-from reconciler.model.parts import SHARES, with_shares
+from reconciler.model.parts import SHARES, limit_of, with_shares
 from reconciler.model.units import Unfit, size_kib
 from reconciler.model.vdev import devid_of
 from reconciler.simulated.domains import start_instance
@@ -244,10 +244,10 @@ def _set_memory(draft: Draft, instance: Instance, key: str, text: str) -> Instan
 
 
 def _set_vcpus(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
-    maxvcpus = instance.definition.maxvcpus
+    limit, most = limit_of("vcpus", instance.definition)
     vcpus = _number(text)
-    if not 0 < vcpus <= maxvcpus:
-        raise ValueError(f"xl vcpu-set takes 1 to maxvcpus, which is {maxvcpus}")
+    if not 0 < vcpus <= most:
+        raise ValueError(f"xl vcpu-set takes 1 to {limit}, which is {most}")
     return replace(instance, definition=replace(instance.definition, vcpus=vcpus))
 
 

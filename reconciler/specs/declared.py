@@ -16,6 +16,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.vdev import devid_of
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.positions import Positions
+from reconciler.specs.schema import LIFTED
 from reconciler.specs.schema_errors import Loc
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
@@ -39,6 +40,8 @@ class Declarations:
     def source_of(self, path: str) -> Source | None:
         """Find where the value at a path of a `FieldChange` (`memory`, `disk[xvda].size`) is set; None: nowhere."""
         key = path.partition("[")[0].partition(".")[0]
+        if key in LIFTED and not any(key in table for _, table, _ in self._tables):
+            return self.source_of(f"xl.{key}")
         for name in (key, *_ELSE_SAID_BY.get(key, ())):
             for file, table, prefix in self._tables:
                 if name in table:

@@ -7,13 +7,25 @@ file. Whatever several keys must agree on, and whatever depends on a host, is re
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, StringConstraints, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from reconciler.model.domain import XlValue
+from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
 from reconciler.model.units import (
     DURATION_FORMS,
     SIZE_FORMS,
@@ -97,7 +109,6 @@ def _xl_value(value: object) -> XlValue:
 
 
 DEFAULT_AUTOSTART: Final = 500
-VCPUS_MAX: Final = 8192  # Xen's MAX_VIRT_CPUS
 
 # Patterns are understood by pydantic and by JSON Schema alike; each has the sentence a person reads in its place.
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
@@ -173,9 +184,6 @@ Names = Annotated[tuple[Name, ...], Strict(False)]
 NameOrNames = Annotated[tuple[Name, ...], _checked_by(_one_or_many), WithJsonSchema(_STRINGS_SCHEMA)]
 Arguments = Annotated[tuple[Text, ...], _checked_by(_words), WithJsonSchema(_STRINGS_SCHEMA)]
 Words = Annotated[tuple[Word, ...], Strict(False)]
-Action = Literal[
-    "destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart", "soft-reset"
-]
 
 
 class Spec(BaseModel):
@@ -184,7 +192,49 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class DiskSpec(Spec):
+def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:
+    """A model of the keys that are passed on as they stand, each checked by its kind; `word` is the type of strings."""
+    fields: dict[str, Any] = {}
+    for key in keys:
+        if key.is_ordinary:
+            kind = _type_of(key.kind, word)
+            alias = key.name if key.name != key.attribute else None
+            fields[key.attribute] = (kind if key.default is not None else kind | None, Field(key.default, alias=alias))
+    return create_model(name, __base__=Spec, **fields)
+
+
+def _type_of(kind: Kind | Whole | Choice, word: Any) -> Any:
+    match kind:
+        case Choice():
+            return Literal[kind.words]
+        case Whole():
+            return Annotated[int, Field(ge=kind.least, le=kind.most)]
+        case Kind.FLAG:
+            return bool
+        case Kind.ORDER:
+            return Autostart
+        case Kind.WORDS:
+            return Arguments
+        case Kind.DURATION:
+            return PositiveSeconds
+        case _:
+            return word
+
+
+LIFTED: Final = {key.name: key for key in DOMAIN_KEYS if key.is_ordinary and key.boot_entry == LATER}
+"""Those that `[xl]` may have as well."""
+
+if TYPE_CHECKING:  # what these add to a Spec is never named, only passed on
+    OrdinaryKeys = Spec
+    OrdinaryKeysOfDisks = Spec
+    OrdinaryKeysOfVifs = Spec
+else:
+    OrdinaryKeys = _ordinary("OrdinaryKeys", DOMAIN_KEYS, Word)
+    OrdinaryKeysOfDisks = _ordinary("OrdinaryKeysOfDisks", DISK_KEYS, VifText)
+    OrdinaryKeysOfVifs = _ordinary("OrdinaryKeysOfVifs", VIF_KEYS, VifText)
+
+
+class DiskSpec(OrdinaryKeysOfDisks):
     """One virtual disk; exactly one of path, lv and device says what it is."""
 
     vdev: Word
@@ -199,12 +249,11 @@ class DiskSpec(Spec):
     on_delete: Literal["keep", "delete"] = "keep"
 
 
-class VifSpec(Spec):
+class VifSpec(OrdinaryKeysOfVifs):
     """One virtual interface; an empty table leaves everything to xl."""
 
     bridge: Annotated[str, StringConstraints(pattern=BRIDGE)] | None = None
     mac: Annotated[str, StringConstraints(pattern=MAC)] | None = None
-    ip: VifText | None = None
     script: VifText | None = None
     rate: Annotated[str, StringConstraints(pattern=RATE)] | None = None
     model: VifText | None = None
@@ -221,8 +270,8 @@ class ReadySpec(Spec):
     console: Text | None = None
 
 
-class DomainSpec(Spec):
-    """A domain, a profile, or the `[defaults]` of the tree."""
+class DomainSpec(OrdinaryKeys):
+    """A domain, a profile, or the `[defaults]` of the tree: its ordinary keys, and those that rules speak of."""
 
     profile: NameOrNames = ()
     type: Literal["pv", "pvh", "hvm"] = "pv"
@@ -233,35 +282,36 @@ class DomainSpec(Spec):
     cmdline: Text | None = None
     root: Text | None = None
     extra: Text | None = None
-    bootloader: Word | None = None
-    bootloader_args: Arguments = ()
-    firmware: Word | None = None
     memory_kib: PositiveSizeKib | None = Field(default=None, alias="memory")
     maxmem_kib: PositiveSizeKib | None = Field(default=None, alias="maxmem")
     vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX)] = 1
     maxvcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX)] | None = None
     cpus: Annotated[str, StringConstraints(pattern=CPUS)] | None = None
-    cpu_weight: Annotated[int, Field(ge=1, le=65535)] | None = None
-    cap: Annotated[int, Field(ge=0, le=100 * VCPUS_MAX)] | None = None
     disk: Annotated[tuple[DiskSpec, ...], Strict(False)] = ()
     vif: Annotated[tuple[VifSpec, ...], Strict(False)] = ()
     pci: Annotated[tuple[Annotated[str, StringConstraints(pattern=BDF)], ...], Strict(False)] = ()
-    on_poweroff: Action = "destroy"
-    on_reboot: Action = "restart"
-    on_crash: Action = "destroy"
-    on_watchdog: Action = "destroy"
-    state: Literal["running", "stopped"] = "running"
-    autostart: Autostart = None
     depends_on: Names = ()
     wave: Annotated[int, Field(ge=-999, le=999)] = 0
-    prevent_destroy: bool = False
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
-    shutdown_timeout_seconds: PositiveSeconds = Field(default=90.0, alias="shutdown_timeout")
-    on_shutdown_timeout: Literal["fail", "destroy"] = "fail"
     ready: ReadySpec = ReadySpec()
-    xl: dict[XlKey, XlSetting] = {}
+    xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift(cls, table: Any) -> Any:
+        """Keys that came after 0.1 stood in `[xl]` until then, and still may; the key itself is stronger."""
+        below = table.get("xl") if isinstance(table, Mapping) else None
+        if not isinstance(below, Mapping):
+            return table
+        lifted = {name: _as_flag(key.kind, below[name]) for name, key in LIFTED.items() if name in below}
+        return {**lifted, **table, "xl": {name: value for name, value in below.items() if name not in lifted}}
+
+
+def _as_flag(kind: Kind | Whole | Choice, value: object) -> object:
+    """`[xl]` has 1 and 0 where a key of its own is true or false."""
+    return bool(value) if kind is Kind.FLAG and value in (0, 1) else value
 
 
 class AllowSpec(Spec):
@@ -327,6 +377,27 @@ SpecKind = Literal["domain", "host", "tree"]
 MODELS: Final[dict[SpecKind, type[Spec]]] = {"domain": DomainSpec, "host": HostSpec, "tree": TreeSpec}
 
 
+_TABLES: Final[dict[type[Spec], Iterable[Key[Any]]]] = {
+    DomainSpec: DOMAIN_KEYS,
+    DiskSpec: DISK_KEYS,
+    VifSpec: VIF_KEYS,
+    ReadySpec: READY_KEYS,
+}
+
+
 def schema(kind: SpecKind) -> dict[str, Any]:
     """JSON Schema of a kind of spec file, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **MODELS[kind].model_json_schema()}
+    described = MODELS[kind].model_json_schema()
+    for model, keys in _TABLES.items():
+        table = described if model is MODELS[kind] else described.get("$defs", {}).get(model.__name__)
+        if table is not None:
+            properties = table["properties"]
+            names = [key.name for key in keys if key.name in properties]
+            docs = {key.name: key.doc for key in keys}
+            table["properties"] = {name: _described(docs[name], properties[name]) for name in names}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
+
+
+def _described(doc: str, of_key: dict[str, Any]) -> dict[str, Any]:
+    forms = of_key.get("description")
+    return {**of_key, "description": doc if forms is None else f"{doc} Written as {forms}."}

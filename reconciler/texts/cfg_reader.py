@@ -14,6 +14,7 @@ from typing import Any, Literal
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
+from reconciler.model.parts import CEILING_OF
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.texts.cfg_grammar import Number, number_of
 from reconciler.texts.cfg_grammar import Value as CfgValue
@@ -80,12 +81,12 @@ class _Reader:
             memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
             maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
             vcpus=vcpus,
-            maxvcpus=self._maxvcpus(vcpus),
             disks=self._disks(),
             vifs=self._vifs(),
             pci=self._pci(),
             xl=self._other_keys(),
             **ordinary,
+            **self._most("vcpus", vcpus),
         )
 
     def _value(self, key: Key[Domain]) -> Value:
@@ -140,11 +141,13 @@ class _Reader:
         mib = self._number(key)
         return None if mib is None else mib * 1024
 
-    def _maxvcpus(self, vcpus: int) -> int:
-        maxvcpus = self._number("maxvcpus") or vcpus
-        if maxvcpus < vcpus:
-            self._refuse(f"maxvcpus ({maxvcpus}) is less than vcpus ({vcpus}).")
-        return maxvcpus
+    def _most(self, key: str, least: int) -> dict[str, Any]:
+        """The ceiling of a key that has this value."""
+        ceiling = CEILING_OF[key]
+        most = self._number(ceiling.name) or least
+        if most < least:
+            self._refuse(f"{ceiling.name} ({most}) is less than {key} ({least}).")
+        return {ceiling.attribute: most}
 
     def _name(self) -> str:
         name = self._string("name")

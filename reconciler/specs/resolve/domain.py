@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterator, Mapping
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
 from reconciler.model.fleet import HostSettings
+from reconciler.model.key_row import Key, Owner
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.parts import CEILING_OF
 from reconciler.model.paths import absolute, relative
 from reconciler.model.vdev import devid_of
 from reconciler.specs.resolve.host import pci_address
 from reconciler.specs.resolve.images import staged_path
 from reconciler.specs.resolve.inputs import TreeFile
-from reconciler.specs.schema import DiskSpec, DomainSpec, VifSpec
+from reconciler.specs.schema import DiskSpec, DomainSpec, Spec, VifSpec
 from reconciler.specs.schema_errors import Complaint
 
 NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
@@ -64,6 +67,10 @@ def build_domain(
     identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(fleet, name)
     memory_kib = spec.memory_kib if spec.memory_kib is not None else spec.maxmem_kib
     assert memory_kib is not None  # check_alone has seen to it
+    known = {"memory": memory_kib, "vcpus": spec.vcpus}
+    ceilings: dict[str, Any] = {
+        key.attribute: getattr(spec, key.attribute) or known[floor] for floor, key in CEILING_OF.items()
+    }
     return Domain(
         name=name,
         uuid=identity,
@@ -71,32 +78,22 @@ def build_domain(
         kernel=_image(spec.kernel, spec.kernel_sha256, name, settings, files),
         ramdisk=_image(spec.ramdisk, spec.ramdisk_sha256, name, settings, files),
         cmdline=_cmdline(spec),
-        bootloader=spec.bootloader,
-        bootloader_args=spec.bootloader_args,
-        firmware=spec.firmware,
         memory_kib=memory_kib,
-        maxmem_kib=spec.maxmem_kib if spec.maxmem_kib is not None else memory_kib,
         vcpus=spec.vcpus,
-        maxvcpus=spec.maxvcpus if spec.maxvcpus is not None else spec.vcpus,
-        cpus=spec.cpus,
-        cpu_weight=spec.cpu_weight,
-        cap=spec.cap,
         disks=tuple(_disk(disk) for disk in spec.disk),
         vifs=tuple(_vif(vif, index, identity) for index, vif in enumerate(spec.vif)),
         pci=tuple(pci_address(address) for address in spec.pci),
-        on_poweroff=spec.on_poweroff,
-        on_reboot=spec.on_reboot,
-        on_crash=spec.on_crash,
-        on_watchdog=spec.on_watchdog,
         xl=tuple(sorted(spec.xl.items())),
-        state=spec.state,
-        autostart=spec.autostart,
-        prevent_destroy=spec.prevent_destroy,
-        shutdown_timeout_seconds=spec.shutdown_timeout_seconds,
-        on_shutdown_timeout=spec.on_shutdown_timeout,
         depends_on=tuple(dict.fromkeys(spec.depends_on)),
         policy=_policy(spec),
+        **ceilings,
+        **_ordinary(DOMAIN_KEYS, spec),
     )
+
+
+def _ordinary(keys: Iterable[Key[Owner]], spec: Spec) -> dict[str, Any]:
+    """The keys that are passed on as they stand."""
+    return {key.attribute: getattr(spec, key.attribute) for key in keys if key.is_ordinary}
 
 
 def _image(
@@ -147,9 +144,9 @@ def _disk(disk: DiskSpec) -> Disk:
         format=disk.format,
         access=disk.access,
         size_bytes=disk.size_kib * _BYTES_PER_KIB if disk.size_kib is not None else None,
-        on_delete=disk.on_delete,
         source=absolute(disk.source) if disk.source is not None else None,
         allocate=disk.allocate,
+        **_ordinary(DISK_KEYS, disk),
     )
 
 
@@ -158,13 +155,10 @@ def _vif(vif: VifSpec, index: int, identity: str) -> Vif:
         devid=index,
         mac=vif.mac.lower() if vif.mac is not None else derived_mac(identity, index),
         named=vif.mac is not None,
-        bridge=vif.bridge,
-        ip=vif.ip,
         script=vif.script,
         rate=vif.rate,
-        model=vif.model,
         type=vif.type,
-        vifname=vif.vifname,
+        **_ordinary(VIF_KEYS, vif),
     )
 
 

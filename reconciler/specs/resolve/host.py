@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from reconciler.model.fleet import Allow, HostSettings, Simulated
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.rules import OWN_KEYS, check_path
@@ -93,9 +94,11 @@ def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complain
     for index, disk in enumerate(spec.disk):
         yield from _check_disk(disk, index, settings)
     allow = settings.allow
-    for key, value in (("bootloader", spec.bootloader), ("firmware", spec.firmware)):
+    for row in DOMAIN_KEYS:
+        value = getattr(spec, row.attribute) if row.allowed_by == "bootloaders" else None
         if value is not None and value not in allow.bootloaders:
-            yield _not_allowed((key,), f'{key} "{value}"', settings, "bootloaders", (*allow.bootloaders, value))
+            entries = (*allow.bootloaders, value)
+            yield _not_allowed((row.name,), f'{row.name} "{value}"', settings, "bootloaders", entries)
     for index, vif in enumerate(spec.vif):
         if vif.script is not None and vif.script not in allow.scripts:
             loc = ("vif", index, "script")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.specs.resolve.inputs import Findings, SpecFile, SpecTree, Table
-from reconciler.specs.schema import DomainSpec
+from reconciler.specs.schema import LIFTED, DomainSpec
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss, validate
 
 PROFILE_DEPTH_MAX = 20
@@ -44,6 +44,10 @@ def origin(layers: tuple[Layer, ...], loc: Loc) -> tuple[str, Loc]:
             in_other_layer = isinstance(value, Mapping) and len(loc) > 1 and loc[1] not in value
             if not in_other_layer:
                 return layer.file, layer.prefix + loc
+    if loc and loc[0] in LIFTED:  # it may stand in [xl]
+        below = tuple(Layer(layer.file, layer.data.get("xl", {}), (*layer.prefix, "xl")) for layer in layers)
+        if any(loc[0] in layer.data for layer in below):
+            return origin(below, loc)
     return layers[-1].file, layers[-1].prefix + loc
 
 

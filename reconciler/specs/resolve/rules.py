@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from reconciler.model.key_row import Kind
+from reconciler.model.keys import DOMAIN_KEYS
+from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.paths import absolute, disk_identity, is_normal, relative
 from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern
 from reconciler.model.units import Unfit
@@ -39,22 +42,19 @@ def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bo
 
 
 def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
-    if spec.type != "hvm" and not (spec.kernel or spec.bootloader or spec.firmware):
+    ways = [key for key in DOMAIN_KEYS if key.boots]
+    if spec.type != "hvm" and not any(getattr(spec, key.attribute) for key in ways):
         yield Complaint(
             loc=("kernel",),
             summary="Nothing to boot",
-            detail=f"A {spec.type} domain needs a kernel, a bootloader or a firmware.",
+            detail=f"A {spec.type} domain needs {_one_of([f'a {key.name}' for key in ways])}.",
             hint='Add kernel = "PATH": a file of the spec tree, or an absolute path on the host.',
             at_key=True,
         )
-    if spec.ramdisk and not spec.kernel:
-        yield _conflict(("ramdisk",), "A ramdisk needs a kernel.")
-    if spec.kernel_sha256 and not spec.kernel:
-        yield _conflict(("kernel_sha256",), "kernel_sha256 needs a kernel.")
-    if spec.ramdisk_sha256 and not spec.ramdisk:
-        yield _conflict(("ramdisk_sha256",), "ramdisk_sha256 needs a ramdisk.")
-    if spec.bootloader_args and not spec.bootloader:
-        yield _conflict(("bootloader_args",), "bootloader_args needs a bootloader.")
+    for row in DOMAIN_KEYS:
+        if row.needs is not None and getattr(spec, row.attribute) and not getattr(spec, row.needs):
+            what = f"A {row.name}" if row.kind is Kind.FILE else row.name
+            yield _conflict((row.name,), f"{what} needs a {row.needs}.")
     for key, image in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
         if image is not None:
             yield from check_path((key,), image, absolute if image.startswith("/") else relative)
@@ -68,6 +68,10 @@ def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
                 yield _conflict((key,), f"cmdline and {key} cannot be given together.", hint)
 
 
+def _one_of(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def _check_sizes(spec: DomainSpec) -> Iterator[Complaint]:
     if spec.memory_kib is None and spec.maxmem_kib is None:
         yield Complaint(
@@ -77,11 +81,15 @@ def _check_sizes(spec: DomainSpec) -> Iterator[Complaint]:
             hint="Add memory = 1024 (MiB).",
             at_key=True,
         )
-    elif spec.memory_kib is not None and spec.maxmem_kib is not None and spec.maxmem_kib < spec.memory_kib:
-        detail = f"maxmem ({spec.maxmem_kib // 1024} MiB) is less than memory ({spec.memory_kib // 1024} MiB)."
-        yield _conflict(("maxmem",), detail)
-    if spec.maxvcpus is not None and spec.maxvcpus < spec.vcpus:
-        yield _conflict(("maxvcpus",), f"maxvcpus ({spec.maxvcpus}) is less than vcpus ({spec.vcpus}).")
+    for floor, ceiling in CEILING_OF.items():
+        least, most = getattr(spec, key_named(floor).attribute), getattr(spec, ceiling.attribute)
+        if least is not None and most is not None and most < least:
+            of_least, of_most = _amount(ceiling.kind, least), _amount(ceiling.kind, most)
+            yield _conflict((ceiling.name,), f"{ceiling.name} ({of_most}) is less than {floor} ({of_least}).")
+
+
+def _amount(kind: object, number: int) -> str:
+    return f"{number // 1024} MiB" if kind is Kind.SIZE else str(number)
 
 
 def _check_disk(disk: DiskSpec, index: int) -> Iterator[Complaint]:
