@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from reconciler.model.disks import missing_bytes
-from reconciler.model.domain import Disk, Domain, Image, Scalar
+from reconciler.model.domain import Disk, Domain, Image, Scalar, Vif, usual_vif_type
 from reconciler.model.host import Host
 from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
@@ -172,7 +172,12 @@ def _disk(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
 
 def _vifs(domain: Domain, reference: Domain) -> dict[int, Options]:
     wanted = {vif.devid: vif for vif in reference.vifs}
-    return {vif.devid: _options(_VIF_KEYS, vif, wanted.get(vif.devid)) for vif in domain.vifs}
+    usual = usual_vif_type(reference.type)  # xl lists it also where nothing was said
+
+    def said(vif: Vif | None) -> Vif | None:
+        return replace(vif, type=None) if vif is not None and vif.type == usual else vif
+
+    return {vif.devid: _options(_VIF_KEYS, said(vif) or vif, said(wanted.get(vif.devid))) for vif in domain.vifs}
 
 
 def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) -> Options:

@@ -5,6 +5,7 @@ Called by `decide` for one domain at a time. Rules between domains are in `holde
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.parts import CEILING_OF, key_named
 
 MIB: Final = 1024 * 1024
+_OVS_SCRIPT: Final = "vif-openvswitch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +151,19 @@ def _block_vcpus(host: Host, settings: HostSettings, target: Domain) -> Block | 
 def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
     if host.bridges is None:
         return None
-    missing = next((vif.bridge for vif in vifs if vif.bridge is not None and vif.bridge not in host.bridges), None)
+    named = (_bridge_of(vif) for vif in vifs)
+    missing = next((bridge for bridge in named if bridge is not None and bridge not in host.bridges), None)
     if missing is None:
         return None
     there = ", ".join(sorted(host.bridges)) or "none"
     return Block(f"bridge {missing} does not exist on the host", f"create it, or use one that is there: {there}")
+
+
+def _bridge_of(vif: Vif) -> str | None:
+    """The bridge itself: Open vSwitch's script is told tags as well, as in ovsbr0.42 or ovsbr0:100:200."""
+    if vif.bridge is None or vif.script is None or vif.script.rpartition("/")[2] != _OVS_SCRIPT:
+        return vif.bridge
+    return re.split("[.:]", vif.bridge, maxsplit=1)[0]
 
 
 def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:

@@ -43,9 +43,12 @@ def order_of_link(link: str) -> int:
 
 
 def read_list(text: str) -> dict[str, int] | None:
-    """Domain -> order, from an rc.conf; None when the list is not there, or in a form that is not understood."""
+    """Domain -> order, from an rc.conf; None when the list is not there, or in a form that is not understood.
+
+    The last line that sets it counts, as for sh.
+    """
     lines = [line for line in text.splitlines() if _MENTION.match(line)]
-    found = _LIST.fullmatch(lines[0]) if len(lines) == 1 else None
+    found = _LIST.fullmatch(lines[-1]) if lines else None
     return None if found is None else _orders_of(found)
 
 
@@ -55,12 +58,10 @@ def write_list(text: str, domain: str, order: int | None) -> str:
     Raises ValueError (a sentence) for a list in a form that is not understood, which is then left alone.
     """
     lines = text.splitlines()
-    places = [number for number, line in enumerate(lines) if _MENTION.match(line)]
-    if len(places) > 1:
-        raise ValueError("xendomains is set more than once.")
-    found = _LIST.fullmatch(lines[places[0]]) if places else None
-    if places and found is None:
-        raise ValueError(f"the line {lines[places[0]]!r} is not a plain list of names.")
+    place_of_list = max((number for number, line in enumerate(lines) if _MENTION.match(line)), default=None)
+    found = _LIST.fullmatch(lines[place_of_list]) if place_of_list is not None else None
+    if place_of_list is not None and found is None:
+        raise ValueError(f"the line {lines[place_of_list]!r} is not a plain list of names.")
     orders = _orders_of(found) if found else {}
     orders.pop(domain, None)
     names = list(orders)
@@ -69,8 +70,8 @@ def write_list(text: str, domain: str, order: int | None) -> str:
         names.insert(place, domain)
         orders[domain] = order
     line = _line(names, orders)
-    if places:
-        lines[places[0]] = line
+    if place_of_list is not None:
+        lines[place_of_list] = line
     elif order is not None:
         lines.append(line)
     return "".join(f"{line}\n" for line in lines)

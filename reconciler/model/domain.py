@@ -66,6 +66,11 @@ class Vif:
     vifname: str | None = None
 
 
+def usual_vif_type(kind: str) -> str:
+    """The type that xl gives the interfaces of a domain of this type unless it is told one."""
+    return "ioemu" if kind == "hvm" else "vif"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
     """When a started domain counts as ready (seconds; tcp as "address:port"; console a regular expression)."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
@@ -161,10 +161,13 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
 
 def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
     of_file = {vif.devid: vif for vif in base.vifs}
+    usual = usual_vif_type(_kind(_part(config, "c_info")))
     for index, part in enumerate(_parts(config, "nics")):
         devid = _number(part, "devid")
         vif = _vif(part, index if devid is None else devid)
         there = of_file.get(vif.devid)
+        if vif.type == usual and (there is None or there.type is None):
+            vif = replace(vif, type=None)  # xl lists it also where nothing was said
         yield vif if there is None or all_is_meant else _as_open_as(there, vif)
 
 

@@ -142,3 +142,15 @@ def test_what_cannot_be_read_and_all_of_an_empty_tree_are_not_destroyed() -> Non
         block = block_destroy(host(), one, EMPTY, any_specs=any_specs)
         assert block is not None
         assert reason in block.reason
+
+
+@pytest.mark.parametrize("bridge", ["ovsbr0", "ovsbr0.42", "ovsbr0.42:200:300", "ovsbr0:100"])
+@pytest.mark.parametrize("script", ["vif-openvswitch", "/etc/xen/scripts/vif-openvswitch"])
+def test_a_tag_of_open_vswitch_is_no_part_of_the_bridge(bridge: str, script: str) -> None:
+    web = domain("web", vifs=(vif("00:16:3e:00:00:01", bridge=bridge, script=script),))
+    made = plan(host(bridges=frozenset({"ovsbr0"})), desired(web))
+    assert change_of(made, "web").action is Action.CREATE
+    missing = plan(host(bridges=frozenset({"ovsbr"})), desired(web))
+    assert change_of(missing, "web").blocked == "bridge ovsbr0 does not exist on the host"
+    other = replace(web, vifs=(vif("00:16:3e:00:00:01", bridge="br0.42"),))
+    assert change_of(plan(host(bridges=frozenset({"br0"})), desired(other)), "web").action is Action.BLOCKED

@@ -42,12 +42,24 @@ def test_only_our_name_moves_in_the_list(before: str, order: int | None, after: 
 
 @pytest.mark.parametrize(
     "text",
-    ['xendomains="$(ls)"\n', 'xendomains="a"; xendomains="b"\n', 'xendomains="a\nb"\n', "xendomains=a\nxendomains=b\n"],
+    [
+        'xendomains="$(ls)"\n',
+        'xendomains="a"; xendomains="b"\n',
+        'xendomains="a\nb"\n',
+        'xendomains=a\nxendomains+=" b"\n',
+    ],
 )
 def test_a_list_in_another_form_is_reported_and_left_alone(text: str) -> None:
     assert read_list(text) is None
     with pytest.raises(ValueError, match=r"xendomains|plain list"):
         write_list(text, "web", 10)
+
+
+def test_of_two_lists_the_last_one_counts_as_for_sh() -> None:
+    text = 'xendomains=YES\nsshd=YES\nxendomains="foo bar"\n'
+    assert read_list(text) == {"foo": UNNUMBERED, "bar": UNNUMBERED}
+    after = 'xendomains=YES\nsshd=YES\nxendomains="web foo bar" # reconciler: web=10\n'
+    assert write_list(text, "web", 10) == after
 
 
 names = st.from_regex(r"[a-z][a-z0-9._-]{0,8}", fullmatch=True)

@@ -1,0 +1,257 @@
+"""A default that is read back is no difference: for every key and type of guest, with the real texts of xl.
+
+What is applied is observed as specified; and when an apply was cut short after any of its steps, the next one ends what
+was begun, with no restart that the first one did not have. Definitions become config files, the real xl says what it
+makes of them (see tests/texts/oracle), and that is observed as `xl list -l` would show it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import pytest
+
+from reconciler.decide.changes import Action
+from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.host import FileFact, Guest, Host, Power
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import (
+    AttachDisk,
+    AttachVif,
+    DetachVif,
+    PromoteConfig,
+    SetMemory,
+    SetScheduler,
+    SetVcpus,
+    Shutdown,
+    Start,
+    Step,
+    WriteConfig,
+)
+from reconciler.texts.config_file import as_proven, render_file
+from reconciler.texts.devices import disk_spec, vif_spec
+from reconciler.texts.guests import Instance, assemble_guests
+from tests.texts.conftest import xl
+from tests.texts.oracle.real_xl import RealXl
+from tests.worlds import MIB, desired, domain, plan
+
+__all__ = ["xl"]
+
+FOLDER = "/var/lib/xen/kernels/web"
+OLD, NEW = (Image(sha256=digit * 64, path=f"{FOLDER}/k.{digit * 12}", source="kernels/k") for digit in "12")
+ROOT = Disk(vdev="xvda", devid=51712, kind="file", target="/srv/web.img")
+DATA = Disk(vdev="xvdb", devid=51728, kind="lv", target="/dev/vg0/data")
+MORE = Vif(devid=1, mac="00:16:3e:00:00:02", bridge="xenbr0")
+BARE = Vif(devid=0, mac="00:16:3e:00:00:01")
+CHANGES: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "kernel": {"kernel": NEW},
+    "ramdisk": {"ramdisk": NEW},
+    "cmdline": {"cmdline": 'root=/dev/xvda "quoted" \\ #'},
+    "empty cmdline": {"cmdline": ""},
+    "memory": {"memory_kib": 300 * MIB},
+    "maxmem": {"maxmem_kib": 1024 * MIB},
+    "maxmem lowered": {"maxmem_kib": 256 * MIB},
+    "vcpus": {"vcpus": 2},
+    "maxvcpus": {"maxvcpus": 8},
+    "cpus": {"cpus": "0-3,^1"},
+    "cpu_weight": {"cpu_weight": 512},
+    "cpu_weight as it is by itself": {"cpu_weight": 256},
+    "cap": {"cap": 50},
+    "no cap": {"cap": 0},
+    "disk": {"disks": (ROOT, DATA)},
+    "disk, read only": {"disks": (ROOT, replace(DATA, access="ro"))},
+    "disk of a device": {"disks": (ROOT, replace(DATA, kind="device", target="/dev/sdb1"))},
+    "disk that goes with its domain": {"disks": (ROOT, replace(DATA, on_delete="delete"))},
+    "no disk": {"disks": ()},
+    "vif": {"vifs": (BARE, MORE)},
+    "vif without a bridge": {"vifs": (BARE, replace(MORE, bridge=None))},
+    "vif of the usual type": {"vifs": (replace(BARE, type="vif"),)},
+    "emulated vif": {"vifs": (replace(BARE, type="ioemu"),)},
+    "vif with a script": {"vifs": (BARE, replace(MORE, script="vif-nat", ip="10.0.0.9"))},
+    "vif with a rate": {"vifs": (BARE, replace(MORE, rate="10Mb/s"))},
+    "vif with a model": {"vifs": (BARE, replace(MORE, model="e1000"))},
+    "vif with a name": {"vifs": (BARE, replace(MORE, vifname="web0"))},
+    "no vif": {"vifs": ()},
+    "on_crash": {"on_crash": "preserve"},
+    "on_poweroff": {"on_poweroff": "rename-restart"},
+    "on_reboot": {"on_reboot": "coredump-destroy"},
+    "on_watchdog": {"on_watchdog": "restart"},
+    "xl": {"xl": (("nomigrate", 1),)},
+    "prevent_destroy": {"prevent_destroy": True},
+    "shutdown_timeout": {"shutdown_timeout_seconds": 5.0},
+    "on_shutdown_timeout": {"on_shutdown_timeout": "destroy"},
+    "autostart": {"autostart": 10},
+}
+
+
+@dataclass(slots=True)
+class Dom0:
+    """The texts on a host with one domain, which steps change as they would there."""
+
+    xl: RealXl
+    kind: str
+    config: str | None = None
+    candidate: str | None = None
+    running: dict[str, Any] | None = None
+    autostart: int | None = None
+    files: set[str] = field(default_factory=lambda: {ROOT.target, DATA.target, "/dev/sdb1"})
+
+    def do(self, step: Step) -> None:
+        match step:
+            case WriteConfig():
+                text = render_file(step.definition, "default", None, proven=step.proven)
+                if step.candidate:
+                    self.candidate = text
+                else:
+                    self.config, self.candidate = text, None
+            case PromoteConfig():
+                assert self.config is not None
+                self.config, self.candidate = as_proven(self.candidate or self.config), None
+            case Start():
+                started = self.candidate if step.candidate else self.config
+                assert started is not None
+                verdict = self.xl.create(started)
+                assert verdict.config is not None, verdict.said
+                self.running = verdict.config
+            case Shutdown():
+                self.running = None
+            case _:
+                self._change(step)
+
+    def _change(self, step: Step) -> None:
+        running = self.running or {}
+        match step:
+            case SetMemory():
+                running["b_info"]["target_memkb"] = step.memory_kib
+            case SetVcpus():
+                running["b_info"]["avail_vcpus"] = list(range(step.vcpus))
+            case SetScheduler():
+                running["b_info"]["sched_params"] |= {
+                    {"cpu_weight": "weight"}.get(name, name): value for name, value in step.shares
+                }
+            case AttachVif():
+                running.setdefault("nics", []).append(
+                    self.xl.attach("network-attach", vif_spec(step.vif).split(",")).config
+                )
+            case DetachVif():
+                running["nics"] = [nic for nic in running["nics"] if nic["devid"] != step.vif.devid]
+            case AttachDisk():
+                running.setdefault("disks", []).append(self.xl.attach("block-attach", [disk_spec(step.disk)]).config)
+            case _:
+                assert isinstance(step, get_args(Step))
+                self.autostart = getattr(step, "order", self.autostart)
+
+    def listed(self) -> dict[str, Any]:
+        """As `xl list -l` shows it: with what libxl fills in for a live domain."""
+        assert self.running is not None
+        built = self.running["b_info"]
+        usual = "vif_ioemu" if self.kind == "hvm" else "vif"
+        return {
+            **self.running,
+            "b_info": {
+                **built,
+                "max_vcpus": built.get("max_vcpus", 1),
+                "avail_vcpus": built.get("avail_vcpus", [0]),
+                "sched_params": {"sched": "credit2", "weight": 256, "cap": 0, **built.get("sched_params", {})},
+            },
+            "disks": [{**disk, "colo_restore_enable": "False"} for disk in self.running.get("disks", ())],
+            "nics": [{"nictype": usual, **nic} for nic in self.running.get("nics", ())],
+        }
+
+    def observe(self) -> Host:
+        power = Power.RUNNING if self.running is not None else Power.ABSENT
+        seen = Instance(name="web", uuid="uuid-of-web", power=power, actual_kib=256 * MIB)
+        images = {image.path: image.sha256 for image in (OLD, NEW)}
+        guests: dict[str, Guest]
+        guests, _ = assemble_guests(
+            fleet="default",
+            configs={} if self.config is None else {"web": self.config},
+            candidates={} if self.candidate is None else {"web": self.candidate},
+            instances=[] if self.running is None else [replace(seen, uuid=self.uuid, config=self.listed())],
+            images=images,
+            autostart={} if self.autostart is None else {"web": self.autostart},
+        )
+        facts = {
+            path: FileFact(kind="block" if path.startswith("/dev") else "file", size_bytes=4096, key=path)
+            for path in self.files
+        }
+        return Host(
+            name="alpha",
+            total_kib=1 << 24,
+            free_kib=1 << 23,
+            cpus=8,
+            guests=guests,
+            images=images,
+            files=facts,
+            bridges=frozenset({"xenbr0"}),
+        )
+
+    @property
+    def uuid(self) -> str:
+        assert self.running is not None
+        return str(self.running["c_info"]["uuid"])
+
+
+def first(kind: str) -> Domain:
+    return replace(
+        domain("web", uuid="38ace7a1-db84-5728-9dad-fe46c80151ff", kernel=OLD, disks=(ROOT,), vifs=(BARE,)),
+        type=kind,  # type: ignore[arg-type]  # the types of the table below
+    )
+
+
+def changed(kind: str, change: str) -> Domain:
+    return replace(first(kind), **CHANGES[change])
+
+
+def planned(dom0: Dom0, wanted: Domain) -> Plan:
+    return plan(dom0.observe(), desired(wanted))
+
+
+def applied(dom0: Dom0, made: Plan, end: int | None = None) -> None:
+    for step in made.steps[:end]:
+        dom0.do(step.step)
+
+
+def restarts(made: Plan) -> bool:
+    return any(change.action is Action.RESTART for change in made.changes)
+
+
+def running(xl: RealXl, wanted: Domain) -> Dom0:
+    """A dom0 on which this was applied to nothing."""
+    dom0 = Dom0(xl, wanted.type)
+    applied(dom0, planned(dom0, wanted))
+    assert dom0.running is not None
+    return dom0
+
+
+KINDS = pytest.mark.parametrize("kind", ["pv", "pvh", "hvm"])
+EVERY = pytest.mark.parametrize("change", CHANGES)
+
+
+@KINDS
+@EVERY
+def test_what_was_created_is_as_specified(xl: RealXl, kind: str, change: str) -> None:
+    wanted = changed(kind, change)
+    made = planned(running(xl, wanted), wanted)
+    assert [(one.action, one.fields) for one in made.changes] == [(Action.NO_OP, ())]
+    assert made.steps == ()
+
+
+@KINDS
+@EVERY
+def test_an_apply_that_was_cut_short_is_ended_without_another_restart(xl: RealXl, kind: str, change: str) -> None:
+    wanted = changed(kind, change)
+    whole = planned(running(xl, first(kind)), wanted)
+    for end in range(len(whole.steps) + 1):
+        dom0 = running(xl, first(kind))
+        applied(dom0, whole, end)
+        rest = planned(dom0, wanted)
+        assert not restarts(rest) or restarts(whole), (end, rest.changes)
+        started = any(isinstance(step.step, Start) for step in whole.steps[:end])
+        assert not (started and restarts(rest)), (end, rest.changes)
+        applied(dom0, rest)
+        left = planned(dom0, wanted)
+        assert left.steps == (), (end, left.changes)
+        assert not [one for one in left.changes if one.fields and not one.pending], (end, left.changes)
