@@ -17,6 +17,7 @@ from reconciler.model.host import Host
 from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import as_written
+from reconciler.model.units import same_rate
 from reconciler.specs.resolve.host import pci_address
 
 
@@ -174,10 +175,13 @@ def _vifs(domain: Domain, reference: Domain) -> dict[int, Options]:
     wanted = {vif.devid: vif for vif in reference.vifs}
     usual = usual_vif_type(reference.type)  # xl lists it also where nothing was said
 
-    def said(vif: Vif | None) -> Vif | None:
-        return replace(vif, type=None) if vif is not None and vif.type == usual else vif
+    def said(vif: Vif) -> Vif:
+        asked = wanted.get(vif.devid, vif)
+        rate = asked.rate if same_rate(vif.rate, asked.rate) else vif.rate
+        return replace(vif, rate=rate, type=None if vif.type == usual else vif.type)
 
-    return {vif.devid: _options(_VIF_KEYS, said(vif) or vif, said(wanted.get(vif.devid))) for vif in domain.vifs}
+    meant = {devid: said(vif) for devid, vif in wanted.items()}
+    return {vif.devid: _options(_VIF_KEYS, said(vif), meant.get(vif.devid)) for vif in domain.vifs}
 
 
 def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) -> Options:

@@ -91,7 +91,7 @@ rm -f -- "$candidate"
 )
 
 _REMOVE = """
-rm -f -- "$candidate" "$previous" "$quarantine" "$mark"
+rm -f -- "$candidate" "$previous" "$quarantine" "$mark" "$started"
 rmdir -- "$folder" 2>/dev/null || :
 if [ -e "$config" ]; then
     [ "$(sha256_of "$config")" = "$expected" ] || refuse "$config was changed by someone else just now." "Plan again."
@@ -172,6 +172,7 @@ async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
         "previous": dom0.previous_path(step.domain),
         "quarantine": dom0.quarantine_path(step.domain),
         "mark": dom0.console_mark_path(step.domain),
+        "started": dom0.started_path(step.domain),
         "folder": f"{dom0.kernel_dir}/{step.domain}",
         "expected": _digest(await _read_ours(shell, step.domain, config, fleet, anyone=False)),
     }

@@ -44,6 +44,10 @@ class Dom0:
         """Holds how long the log of the domain's console was when it was last started."""
         return f"{self.kernel_dir}/{domain}/console.begins"
 
+    def started_path(self, domain: str) -> str:
+        """Holds the boot of the dom0 in which we last started the domain, and the text of the file we did it from."""
+        return f"{self.kernel_dir}/{domain}/started"
+
     def domain_of_config(self, path: str) -> str | None:
         """The domain that a path in config_dir is the config file of."""
         folder, name = posixpath.split(posixpath.normpath(path))

@@ -23,6 +23,8 @@ _PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%", re.ASCII)
 
 SIZE_FORMS = 'an integer number of MiB, or a string such as "512MiB" or "2GiB"'
 DURATION_FORMS = 'a string such as "90s", "2m", "1h" or "500ms"'
+_RATE = re.compile(r"([0-9]{1,20})([GMK]?)([Bb])/s")
+_INTERVAL = re.compile(r"([0-9]{1,20})([mu]?)s?")
 
 
 class Unfit(ValueError):
@@ -124,3 +126,41 @@ def number_shown(value: object) -> str:
     if isinstance(value, int) and abs(value) >= 10**18:
         return "a number that large" if value > 0 else "a number that small"
     return str(value)
+
+
+def rate_of(rate: str) -> tuple[int, int]:
+    """What xl makes of a rate such as "10Mb/s@50ms": bytes an interval, and the interval in microseconds."""
+    speed_text, at, interval_text = rate.partition("@")
+    speed = _RATE.fullmatch(speed_text)
+    interval = _INTERVAL.fullmatch(interval_text) if at else _INTERVAL.fullmatch("50ms")
+    if speed is None or interval is None:
+        raise ValueError(f'The rate "{rate}" is not one that xl reads, such as "10Mb/s" or "1MB/s@20ms".')
+    amount, length = _c_number(speed[1]), _c_number(interval[1])
+    if not amount or not length or max(amount, length) > 0xFFFFFFFF:
+        raise ValueError(f'The rate "{rate}" is zero or too large for xl.')
+    bytes_a_second = amount * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[speed[2]]
+    if speed[3] == "b":
+        bytes_a_second //= 8
+    microseconds = length * {"u": 1, "m": 10**3, "": 10**6}[interval[2]]
+    if microseconds > 0xFFFFFFFF or bytes_a_second * microseconds > 0xFFFFFFFFFFFFFFFF:
+        raise ValueError(f'The rate "{rate}" is too large for xl.')
+    if bytes_a_second * microseconds < 10**6:
+        raise ValueError(f'The rate "{rate}" is less than a byte an interval, which xl takes for no limit at all.')
+    return bytes_a_second * microseconds // 10**6, microseconds
+
+
+def rate_text(bytes_per_interval: int, interval_microseconds: int) -> str:
+    """A rate that xl turns into these numbers (to within a byte)."""
+    return f"{-(-bytes_per_interval * 10**6 // max(interval_microseconds, 1))}B/s@{interval_microseconds}us"
+
+
+def same_rate(one: str | None, other: str | None) -> bool:
+    """Whether two rates are one to xl, whatever their words."""
+    return one == other or (one is not None and other is not None and rate_of(one) == rate_of(other))
+
+
+def _c_number(digits: str) -> int | None:
+    """Digits as C reads them: octal after a 0; None where it would stop before their end."""
+    if digits.startswith("0") and not set(digits) <= set("01234567"):
+        return None
+    return int(digits, 8 if digits.startswith("0") else 10)

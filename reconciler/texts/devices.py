@@ -14,6 +14,7 @@ from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, VIF_KEYS
 from reconciler.model.parts import given_later, in_cfg
+from reconciler.model.units import rate_of
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
 
@@ -30,8 +31,6 @@ _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|
 _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary}
 _VIF_OPTIONS = {key.name: key for key in VIF_KEYS}
 _VIF_OTHERS = ("netdev", "gatewaydev", "backend", "accel", "mtu", "vlan", "forwarddev", "colo_")
-_RATE = re.compile(r"([0-9]+)([GMK]?)([Bb])/s")
-_INTERVAL = re.compile(r"([0-9]+)([mu]?)s?")
 _BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])(?=$|[@,])")
 
 
@@ -306,32 +305,6 @@ def vif_spec(vif: Vif) -> str:
         if "," in part:
             raise ValueError(f'The vif with mac {vif.mac} has "{part}": a comma would begin another key for xl.')
     return ",".join(parts)
-
-
-def rate_of(rate: str) -> tuple[int, int]:
-    """What xl makes of a rate such as "10Mb/s@50ms": bytes an interval, and the interval in microseconds."""
-    speed_text, at, interval_text = rate.partition("@")
-    speed = _RATE.fullmatch(speed_text)
-    interval = _INTERVAL.fullmatch(interval_text) if at else _INTERVAL.fullmatch("50ms")
-    if speed is None or interval is None:
-        raise ValueError(f'The rate "{rate}" is not one that xl reads, such as "10Mb/s" or "1MB/s@20ms".')
-    amount, length = number_of(speed[1]), number_of(interval[1])
-    if not amount or not length or max(amount, length) > 0xFFFFFFFF:
-        raise ValueError(f'The rate "{rate}" is zero or too large for xl.')
-    bytes_a_second = amount * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[speed[2]]
-    if speed[3] == "b":
-        bytes_a_second //= 8
-    microseconds = length * {"u": 1, "m": 10**3, "": 10**6}[interval[2]]
-    if microseconds > 0xFFFFFFFF or bytes_a_second * microseconds > 0xFFFFFFFFFFFFFFFF:
-        raise ValueError(f'The rate "{rate}" is too large for xl.')
-    if bytes_a_second * microseconds < 10**6:
-        raise ValueError(f'The rate "{rate}" is less than a byte an interval, which xl takes for no limit at all.')
-    return bytes_a_second * microseconds // 10**6, microseconds
-
-
-def rate_text(bytes_per_interval: int, interval_microseconds: int) -> str:
-    """A rate that xl turns into these numbers (to within a byte)."""
-    return f"{-(-bytes_per_interval * 10**6 // max(interval_microseconds, 1))}B/s@{interval_microseconds}us"
 
 
 def pci_address(spec: str) -> PciAddress | None:

@@ -95,11 +95,13 @@ def assemble_guests(
     autostart: Mapping[str, int],
     saved: Mapping[str, str] | None = None,
     present: Mapping[str, str] | None = None,
+    started: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Guest], int]:
     """All guests of a host by name, and the memory in KiB of rows beside them that are of the same domains.
 
     `configs` and `candidates` are file texts by domain name, `images` the sha256 of staged files by path, `autostart`
-    the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name.
+    the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name,
+    and `started` the texts that domains were last started from, where that was noted.
 
     A row is the domain of ours that has its UUID, whatever its name is now; a row without a name that is nobody's
     stands under "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config files may
@@ -120,6 +122,7 @@ def assemble_guests(
                 images=images,
                 autostart=autostart.get(name),
                 saved_image=saved.get(name) if saved is not None else None,
+                started_candidate=name in candidates and (started or {}).get(name) == candidates[name],
             )
         )
         for name in sorted({*configs, *candidates, *live})
@@ -189,6 +192,7 @@ class _Evidence:
     images: Mapping[str, str]
     autostart: int | None
     saved_image: str | None = None
+    started_candidate: bool = False  # by what was noted when it was started
 
 
 def _guest(found: _Evidence) -> Guest | None:
@@ -314,8 +318,10 @@ def _running(
     if choices[0][1] is None:
         problems.append("`xl list -l` does not tell what it runs with.")
         return None, None
-    # the first of equally good ones, so a tie goes to the config, which has proven itself
-    return min(choices, key=lambda choice: _differences(choice[1], _origin(choice[0])))
+    # xl does not list all that a file says: of equally good ones it is the one that it was seen to be started from,
+    # else the config, which has proven itself
+    ordered = reversed(choices) if found.started_candidate else choices
+    return min(ordered, key=lambda choice: _differences(choice[1], _origin(choice[0])))
 
 
 def _origin(file: ConfigFile) -> Domain | None:

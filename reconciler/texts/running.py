@@ -14,9 +14,10 @@ from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
+from reconciler.model.units import rate_text, same_rate
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
-from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address, rate_of, rate_text
+from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address
 
 _Json = Mapping[str, Any]
 
@@ -186,12 +187,11 @@ def _vif(part: _Json, devid: int) -> Vif:
 def _as_open_as(there: Vif, vif: Vif) -> Vif:
     """The vif with nothing said of what its file leaves to xl, and in the file's words where they mean the same."""
     open_now: dict[str, Any] = {key.attribute: None for key in VIF_KEYS if key.value(there) is None}
-    same_rate = there.rate and vif.rate and rate_of(there.rate) == rate_of(vif.rate)
     same = replace(
         vif,
         named=there.named,
         script=_in_words_of(vif.script, there.script),
-        rate=there.rate if same_rate else vif.rate,
+        rate=there.rate if same_rate(there.rate, vif.rate) else vif.rate,
     )
     return replace(same, **open_now)
 

@@ -141,6 +141,7 @@ class XlObserver:
             images=staged,
             present=digests,
             autostart=_autostart(answer, texts, dom0),
+            started=_started(names, answer.lines("system")[3], texts, dom0),
             saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
         )
         return Host(
@@ -323,6 +324,13 @@ def _instances(answer: _Answer) -> list[LiveDomain]:
 
 def _seconds_since(now: str, then: int | None) -> float | None:
     return None if then is None or not now.isdecimal() else float(max(0, int(now) - then))
+
+
+def _started(names: Sequence[str], boot_id: str, texts: Mapping[str, str], dom0: Dom0) -> dict[str, str]:
+    """The text that each domain was last started from, in this boot of the dom0."""
+    domains = {dom0.domain_of_config(path) or dom0.domain_of_candidate(path) or "" for path in names}
+    noted = {name: texts.get(dom0.started_path(name), "").partition("\n") for name in domains - {""}}
+    return {name: text for name, (boot, _, text) in noted.items() if boot and boot == boot_id}
 
 
 def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:

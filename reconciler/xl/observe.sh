@@ -74,7 +74,7 @@ close config_names 0
 printf '%s' "$others"
 close unread_names 0
 for file in "$xen_dir/xl.conf" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
-    "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json; do
+    "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started; do
     [ -f "$file" ] && set -- "$@" "$file"
 done
 for file in "$xen_dir/auto"/*; do # what the dom0 starts at boot and is no link to a config file of ours

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Domain, Image
+from reconciler.model.units import rate_of
 from reconciler.texts.cfg_grammar import XlCfgError, parse_cfg
 from reconciler.texts.config_file import read_file, render_file
-from reconciler.texts.devices import pci_address, rate_of, read_disk, read_vif
+from reconciler.texts.devices import pci_address, read_disk, read_vif
 from reconciler.texts.running import overlay
 from tests.strategies import domains, texts
 from tests.texts.oracle.real_xl import RealXl

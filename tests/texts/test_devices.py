@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.model.domain import Disk, Vif
+from reconciler.model.units import rate_of, rate_text
 from reconciler.texts.devices import (
     PciAddress,
     disk_spec,
@@ -17,8 +18,6 @@ from reconciler.texts.devices import (
     parse_disk,
     parse_vif,
     pci_address,
-    rate_of,
-    rate_text,
     read_disk,
     read_vif,
     vif_spec,

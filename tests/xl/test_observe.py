@@ -416,3 +416,22 @@ async def test_what_stays_down_is_not_looked_for_again_at_each_pass(
     (xen / "list").write_text(TABLE_HEAD)  # it was there, and is gone
     await observer.observe(Question())
     assert looks() == 7
+
+
+@pytest.mark.parametrize("boot", ["this", "another"])
+async def test_a_candidate_that_xl_cannot_tell_from_the_config_is_known_by_what_was_started(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain], boot: str
+) -> None:
+    """`cpus` is not listed by xl, so the domain looks as if it ran from either file."""
+    web, pinned = make_domain(), make_domain(cpus="0-3")
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", None))
+    (Path(settings.kernel_dir) / "web").mkdir()
+    candidate = render_file(pinned, "default", None)
+    (Path(settings.kernel_dir) / "web" / "candidate.cfg").write_text(candidate)
+    show_running(xen, web)
+    before = (await observer.observe(Question())).guests["web"]
+    assert (before.running, before.unproven) == (web, False)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip() if boot == "this" else "another"
+    (Path(settings.kernel_dir) / "web" / "started").write_text(f"{boot_id}\n{candidate}")
+    after = (await observer.observe(Question())).guests["web"]
+    assert (after.running, after.unproven) == ((pinned, True) if boot == "this" else (web, False))

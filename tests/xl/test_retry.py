@@ -11,9 +11,10 @@ from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.xl import events
 from reconciler.xl.commands import Xl
+from tests.fake_dom0 import TABLE_HEAD
 
 CRASHED = Result(exit_code=139, stdout=b"", stderr=b"")
-LISTED = Result(exit_code=0, stdout=b"Name ID Mem VCPUs State Time(s) UUID Reason-Code Security Label\n", stderr=b"")
+LISTED = Result(exit_code=0, stdout=TABLE_HEAD.encode(), stderr=b"")
 
 
 class FlakyConnection(Connection):
@@ -49,7 +50,7 @@ def test_a_look_that_crashed_is_made_again(
     waits: list[float], crashes: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     connection = FlakyConnection(*[CRASHED] * crashes, LISTED)
-    assert asyncio.run(Xl(connection).rows()) == ()
+    assert asyncio.run(Xl(connection).rows())[0].domid == 0
     assert waits == [1.0] * crashes
     assert capsys.readouterr() == ("", "")
 
