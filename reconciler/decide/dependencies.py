@@ -85,8 +85,10 @@ def _dependency_updates(
 def _will_run(change: Change) -> bool:
     if change.action in (Action.CREATE, Action.START, Action.RESTART):
         return change.target is None or change.target.state == "running"
-    runs = change.guest is not None and change.guest.power is Power.RUNNING
-    return (runs or change.action is Action.UPDATE) and change.action not in (Action.STOP, Action.DESTROY)
+    guest = change.guest
+    if guest is None or not guest.exists or change.action in (Action.STOP, Action.DESTROY):
+        return False
+    return guest.power is Power.RUNNING or change.action is Action.UPDATE  # which lets a paused one run on
 
 
 def _goes_down(change: Change) -> bool:

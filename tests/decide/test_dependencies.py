@@ -103,6 +103,10 @@ class TestStart:
             'it depends on db, which does not run: its spec says state = "stopped"'
         )
 
+    def test_nor_when_only_its_file_says_from_now_on_that_it_is_to_stay_down(self) -> None:
+        made = plan(host(stopped(DB)), wanted(replace(DB, state="stopped"), APP))
+        assert actions(made) == {"db": Action.UPDATE, "app": Action.BLOCKED}
+
     def test_nor_on_top_of_one_that_is_blocked_and_who_depends_on_it_is_told_as_well(self) -> None:
         unheard = replace(DB, kernel=replace(kernel("db"), sha256="", path=""))
         web = domain("web", depends_on=("app",))
