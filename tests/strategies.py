@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Any, Literal
 
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.model.vdev import devid_of
+from reconciler.specs.schema import LIFTED, DomainSpec
+from reconciler.specs.toml import parse_toml
 
 names = st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True)
 texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=30)
@@ -17,6 +19,12 @@ texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=30)
 _words = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=",/"), min_size=1, max_size=12)
 _ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart")
 _VDEVS = ("xvda", "xvdb", "xvdc1", "hda", "hdc", "sda", "0x0", "0x1", "768", "51744", "d3p1")
+
+_LIFTED: dict[str, tuple[Any, Any]] = {
+    key.attribute: (key.default, getattr(DomainSpec.model_validate(parse_toml(key.example)), key.attribute))
+    for key in LIFTED.values()
+}
+"""Keys that are passed on as they stand and came after 0.1: left out, or as in their example."""
 
 
 def images(folder: str = "/var/lib/xen/kernels/web") -> st.SearchStrategy[Image]:
@@ -103,6 +111,7 @@ def domains(draw: st.DrawFn, name: str | None = None) -> Domain:
         shutdown_timeout_seconds=draw(st.sampled_from((90, 0.5, 600))),
         on_shutdown_timeout=draw(st.sampled_from(("fail", "destroy"))),
         depends_on=tuple(draw(st.lists(names, max_size=2, unique=True))),
+        **{name: draw(st.sampled_from(values)) for name, values in _LIFTED.items()},
     )
 
 

@@ -47,7 +47,15 @@ def test_the_glossary_has_each_word_once_in_order() -> None:
     assert rows == sorted(rows)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *(ROOT / "docs").glob("*.md"), *(ROOT / "docs/decisions").glob("*.md")])
+@pytest.mark.parametrize(
+    "page",
+    [
+        *PAGES,
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "docs/decisions").glob("*.md"),
+        *(ROOT / "docs/reference").glob("*.md"),
+    ],
+)
 def test_links_and_file_names_lead_somewhere(page: Path) -> None:
     text = page.read_text()
     broken = [link for link in _LINK.findall(text) if not (page.parent / link).exists()]
