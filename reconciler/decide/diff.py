@@ -1,7 +1,7 @@
 """What differs between the observed and the desired definition of a domain, and what it takes to mend it.
 
 `compare` answers for one pair of definitions; what the differences mean for a domain as a whole (create, restart,
-blocked …) is decided in `policy`. Equal pairs cost one `==`; deepdiff describes only the nested values that differ.
+blocked …) is decided in `safety_rules`. Equal pairs cost one `==`; deepdiff describes only nested values that differ.
 """
 
 from __future__ import annotations

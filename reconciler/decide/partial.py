@@ -1,6 +1,6 @@
 """What can be done of a change at once, while the rest of it waits: for a restart, for its kernel, for a later try.
 
-Called by `decide`, `returning` and `holders`.
+Called by `decide`, `quarantine` and `handover`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What may never happen: the safety rules that block a change, each with what to do about it.
 
-Called by `decide` for one domain at a time. Rules between domains are in `holders`, over the whole plan in `refusals`.
+Called by `decide` for one domain at a time. Rules between domains are in `handover`, over the whole plan in `refusals`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What no two domains may have at once: a disk that one of them writes, a mac, a uuid.
 
-A disk is one of its host, a mac and a uuid are of the whole fleet. `holders` says who keeps what another wants, `order`
-hands it over, and `verify` sees that no two live domains ever have it both.
+A disk is one of its host, a mac and a uuid are of the whole fleet. `handover` says who keeps what another wants,
+`order` hands it over, and `verify` sees that no two live domains ever have it both.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What refuses several changes together: the brake, memory that does not fit, steps that wait in a circle.
 
-Called by `plan`. What stands against one domain's change is in `policy` and `holders`.
+Called by `plan`. What stands against one domain's change is in `safety_rules` and `handover`.
 """
 
 from __future__ import annotations

@@ -148,6 +148,6 @@ def _no_signers(commit: str, since: str | None, folder: Path) -> Diagnostic:
     mend = "name a file that can be read as allowed_signers, in a signed commit on top of it"
     return _refused(
         "nobody is allowed to sign",
-        f"Commit {commit[:12]} has to be signed, and the allowed signers file that is named cannot be read.",
+        f"Commit {commit[:12]} has to be signed, and no file of allowed signers is named, or it cannot be read.",
         mend if since is None else f"{mend}; then stop watch, and remove {folder} to begin with that commit",
     )
