@@ -46,6 +46,7 @@ class Look:
     boot: str = ""
     host_boot: str = ""
     devices_connected: bool | None = None
+    any_connected: bool | None = None  # whether it got hold of at least one of them; None: it has none, or needs none
     actual_kib: int = 0
     console: str | None = None  # the end of its console, where the host keeps one
 

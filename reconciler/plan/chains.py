@@ -39,7 +39,7 @@ from reconciler.plan.steps import (
     WriteConfig,
 )
 
-_FAILED_SHUTDOWN_SECONDS = 20  # a guest that did not get ready may still be able to write its disks back
+_UNCONNECTED_SECONDS = 20  # a guest that never got hold of a disk has nothing to write back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -348,13 +348,14 @@ def _shutdown(change: Change) -> Shutdown:
 
 
 def _shutdown_of_failed(name: str, uuid: str, definition: Domain | None) -> Shutdown:
-    """A guest that never got ready is not waited for long, and its plug may be pulled."""
-    timeout_seconds = definition.shutdown_timeout_seconds if definition is not None else _FAILED_SHUTDOWN_SECONDS
+    """One that never got hold of a device is not waited for long. Any other may be writing, and has its own time."""
+    timeout_seconds = definition.shutdown_timeout_seconds if definition is not None else 90
     return Shutdown(
         domain=name,
         uuid=uuid,
-        timeout_seconds=min(timeout_seconds, _FAILED_SHUTDOWN_SECONDS),
-        on_timeout="destroy",
+        timeout_seconds=timeout_seconds,
+        on_timeout=definition.on_shutdown_timeout if definition is not None else "fail",
+        unconnected_seconds=min(timeout_seconds, _UNCONNECTED_SECONDS),
     )
 
 

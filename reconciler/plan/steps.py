@@ -145,6 +145,8 @@ class Shutdown:
     uuid: str
     timeout_seconds: float
     on_timeout: Literal["fail", "destroy"]
+    # of a guest that failed to boot: if none of its devices was ever connected, it is destroyed after so long
+    unconnected_seconds: float | None = None
     remnant: bool = False
     kind: Literal["shutdown"] = "shutdown"
 

@@ -13,7 +13,7 @@ from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
 from reconciler.model.claims import Register, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
-from reconciler.model.domain import address_of
+from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib
@@ -100,6 +100,7 @@ class _HostReplay:
         if change is None or not change.acts:
             raise PlanError(f"step {planned.id} works on a domain that is not to be changed", planned.address)
         self._check_ownership(planned, name)
+        self._check_plug(planned, change.target)
         before = self._replay.guests.get(name)
         try:
             self._replay.apply(planned.step)
@@ -117,8 +118,10 @@ class _HostReplay:
         name = fallback.address.split("/", 1)[1]
         guest, used_kib = self._replay.guests.get(name), self._used_kib
         proven = guest.config if guest is not None else None
+        target = self._changes[fallback.address].target
         for planned in fallback.steps:
             before = guest
+            self._check_plug(planned, target)
             try:
                 guest = guest_after(guest, planned.step)
             except ValueError as error:
@@ -129,6 +132,18 @@ class _HostReplay:
         comes_back = any(isinstance(planned.step, Start) for planned in fallback.steps)
         if comes_back and (guest is None or guest.running != proven):
             raise PlanError("its way back does not lead to the proven definition", fallback.address)
+
+    def _check_plug(self, planned: PlannedStep, target: Domain | None) -> None:
+        """A guest gets the time that was asked for, and its plug is pulled only if that was asked for as well."""
+        step, guest = planned.step, self._replay.guests.get(domain_of(planned.step))
+        if not isinstance(step, Shutdown):
+            return
+        asked = [target, *((guest.config, guest.running) if guest is not None else ())]
+        known = [definition for definition in asked if definition is not None]
+        if step.timeout_seconds < min((one.shutdown_timeout_seconds for one in known), default=0):
+            raise PlanError(f"step {planned.id} gives it less time to shut down than was asked for", planned.address)
+        if step.on_timeout == "destroy" and not any(one.on_shutdown_timeout == "destroy" for one in known):
+            raise PlanError(f"step {planned.id} would pull its plug, which nobody asked for", planned.address)
 
     def _check_ownership(self, planned: PlannedStep, name: str) -> None:
         guest = self._replay.guests.get(name)

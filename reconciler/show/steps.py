@@ -62,7 +62,7 @@ def _words(step: Step) -> str:
         case Unpause():
             return "unpause"
         case Shutdown():
-            return f"shut down (at most {values.duration(step.timeout_seconds)}, then {step.on_timeout})"
+            return f"shut down ({_patience(step)})"
         case SetMemory():
             return f"memory {values.exact_memory(step.before_kib)} → {values.exact_memory(step.memory_kib)}"
         case SetVcpus():
@@ -77,6 +77,15 @@ def _words(step: Step) -> str:
             return f"detach {_vif(step.vif)}"
         case _:
             assert_never(step)
+
+
+def _patience(step: Shutdown) -> str:
+    """How long it may take, and what comes then."""
+    own = f"at most {values.duration(step.timeout_seconds)}, then {step.on_timeout}"
+    short = step.unconnected_seconds
+    if short is None or (short >= step.timeout_seconds and step.on_timeout == "destroy"):
+        return own
+    return f"{own}; {values.duration(short)}, then destroy if no device connected"
 
 
 def _disk_words(step: CreateDisk | GrowDisk | DeleteDisk | AttachDisk) -> str:

@@ -35,6 +35,7 @@ from reconciler.simulated.guest import (
     Instance,
     actual_kib,
     boot,
+    devices_connected,
     read_behaviour,
     set_target,
 )
@@ -87,7 +88,10 @@ class DomainSteps:
                     raise draft.failed(step.domain, "domain runs meanwhile", problem, transient=True)
                 waited_seconds = draft.now - asked_at
                 late = waited_seconds >= step.timeout_seconds
-                if _goes_down(instance, step, waited_seconds) or (late and step.on_timeout == "destroy"):
+                pulled = (late and step.on_timeout == "destroy") or _is_hopeless(
+                    instance, step, waited_seconds, draft.now
+                )
+                if pulled or _goes_down(instance, step, waited_seconds):
                     gone = replace(instance, power=Power.ABSENT, last_words="reboot: Power down")
                     draft.stored.instances[step.domain] = gone
                     return None
@@ -239,6 +243,12 @@ def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
         source = definition.kernel.source or definition.kernel.path
         problem = f"The simulated kernel {source}: {error}."
         raise draft.failed(definition.name, "kernel cannot boot", problem, boot_failed=True) from None
+
+
+def _is_hopeless(instance: Instance, step: Shutdown, waited_seconds: float, now: float) -> bool:
+    """Whether it is a failed boot whose guest has got hold of nothing in all its time."""
+    short = step.unconnected_seconds
+    return short is not None and waited_seconds >= short and devices_connected(instance, now) is False
 
 
 def _goes_down(instance: Instance, step: Shutdown, waited_seconds: float) -> bool:

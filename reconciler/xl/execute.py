@@ -103,7 +103,7 @@ class XlExecutor:
             case Start():
                 await self._start(shell, step, report)
             case Shutdown():
-                await lifecycle.shut_down(self._xl, step, report)
+                await lifecycle.shut_down(self._xl, step, self.look, report)
             case Unpause():
                 await remnants.unpause(self._xl, step)
             case SetMemory():

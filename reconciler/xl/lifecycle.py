@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from reconciler.dom0.connection import Result
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import Domain, address_of
-from reconciler.model.host import Power
+from reconciler.model.host import Look, Power
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.create_failures import Cause, cause_of
@@ -35,6 +35,9 @@ from reconciler.xl.patience import (
     REMNANT_SECONDS,
     STABLE_SECONDS,
 )
+
+See = Callable[[str], Awaitable[Look]]
+"""How a domain is looked at, devices and all."""
 
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 
@@ -201,6 +204,7 @@ class _Watch:
     request: asyncio.Task[Result] | None = None  # `xl shutdown`, under way or done
     requested: int | None = None  # the domid that was asked
     asked_at: float = 0.0
+    connected: bool = False  # whether its guest has, or may have, got hold of a device
 
     def is_to_be_asked(self, domid: int) -> bool:
         """Whether this domain was not asked yet, or has refused to listen some time ago."""
@@ -224,7 +228,7 @@ class _Watch:
         return self.clock.now() - self.since >= seconds
 
 
-async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> None:
+async def shut_down(xl: Xl, step: Shutdown, see: See, report: Callable[[str], None]) -> None:
     """Ask the guest to power off and wait until name, memory and devices are free; gone already is success."""
     if not step.uuid:
         raise refused(
@@ -233,14 +237,19 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
             None,
             address_of(xl.host, step.domain),
         )
-    deadline = xl.clock.now() + step.timeout_seconds
-    watch = _Watch(clock=xl.clock, since=xl.clock.now())
+    began = xl.clock.now()
+    deadline = began + step.timeout_seconds
+    watch = _Watch(clock=xl.clock, since=began, connected=await _may_be_connected(step, see))
 
     async def look() -> NotYet | None:
         row = await _row(xl, step)
         watch.note(row)
         if row is not None:
-            await _press_on(xl, step, row, watch, deadline, report)
+            if await _is_hopeless(step, row, watch, xl.clock.now() - began, see):
+                report(f"{step.domain} has no connected device after {step.unconnected_seconds:g} s and is destroyed")
+                await destroy(xl, step.domain, row)
+            else:
+                await _press_on(xl, step, row, watch, deadline, report)
             return NotYet()
         # gone for good: one that is only between two lives would come back beside what is started in its place
         gone = not await xl.comes_back(step.domain) or watch.stable_for(REBOOT_GAP_SECONDS)
@@ -253,6 +262,27 @@ async def shut_down(xl: Xl, step: Shutdown, report: Callable[[str], None]) -> No
             watch.request.cancel()
             await asyncio.gather(watch.request, return_exceptions=True)  # how it ends is of no interest any more
     report(f"{step.domain} is down")
+
+
+async def _is_hopeless(step: Shutdown, row: Row, watch: _Watch, seconds: float, see: See) -> bool:
+    """Whether it is a failed boot whose guest has got hold of nothing in all its time, so that nothing can be lost."""
+    short = step.unconnected_seconds
+    if short is None or watch.connected or seconds <= short or row.power not in (Power.RUNNING, Power.PAUSED):
+        return False
+    watch.connected = await _may_be_connected(step, see)
+    return not watch.connected
+
+
+async def _may_be_connected(step: Shutdown, see: See) -> bool:
+    """Whether the guest of a failed boot has got hold of a device; True also where nobody can tell."""
+    if step.unconnected_seconds is None:
+        return True
+    try:
+        look = await see(step.domain)
+    except ReconcilerError:
+        return True
+    between_two_lives = look.power in (Power.ABSENT, Power.REBOOTING)
+    return look.any_connected is not False and not between_two_lives
 
 
 async def _row(xl: Xl, step: Shutdown) -> Row | None:

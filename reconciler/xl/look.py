@@ -9,7 +9,7 @@ from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import Look, Power
 from reconciler.texts.listing import XlOutputError, parse_whole_list
-from reconciler.texts.xenstore import are_connected
+from reconciler.texts.xenstore import CONNECTED, are_connected
 from reconciler.xl.commands import COMES_BACK
 
 PROBE_SECONDS = 5
@@ -93,6 +93,7 @@ def read_look(host: str, domain: str, result: Result) -> Look:
         uuid=row.uuid,
         boot=str(row.domid),
         devices_connected=_connected(devices),
+        any_connected=_any_connected(devices),
         actual_kib=row.memory_kib,
         console=console,
     )
@@ -102,3 +103,10 @@ def _connected(devices: str) -> bool | None:
     """Whether all disks and interfaces are connected on both ends; None: there are none that have to be."""
     words = [line.split() for line in devices.splitlines() if line]
     return are_connected((word[1] for word in words if word[0] == "state"), is_hvm=["type", "hvm"] in words)
+
+
+def _any_connected(devices: str) -> bool | None:
+    """Whether the guest got hold of one of them at least; None: there are none, or it may do without."""
+    if _connected(devices) is None:
+        return None
+    return any(line.split() == ["state", CONNECTED] for line in devices.splitlines())

@@ -187,6 +187,35 @@ def test_its_plug_is_pulled_when_that_was_asked_for(fleet: Fleet) -> None:
     assert "alpha/web was down for 3" in done.out  # the half minute that it was waited for, and the boot
 
 
+SIGNLESS = f'{WEB}ready = {{ console = "never said", timeout = "9s" }}\nshutdown_timeout = "10m"\n'
+
+
+def test_a_guest_that_serves_and_only_misses_a_sign_is_shut_down_as_its_spec_says(running: Fleet) -> None:
+    """Its plug is not pulled: it may be writing to its disks."""
+    running.kernel("web", f'{BETTER}\nshutdown = "ignore"')
+    running.write("alpha/web.toml", SIGNLESS)
+    plan = running.run("plan", "--steps").out
+    assert "shut down (at most 10 min, then fail; 20 s, then destroy if no device connected)" in plan
+    failed = running.apply()
+    assert failed.code == 1
+    assert "its console has not shown" in failed.out
+    assert "The way back failed too: web is still running 600 s after it was asked to shut down" in failed.out
+    still = running.boot()
+    assert still is not None
+    assert len(running.guest().quarantine) == 1
+    assert running.apply().code == 1, "it is asked again, as its spec says"
+    assert running.boot() == still
+
+
+def test_a_guest_that_misses_a_sign_has_its_own_time_before_its_plug_is_pulled(running: Fleet) -> None:
+    running.kernel("web", f'{BETTER}\nshutdown = "ignore"')
+    running.write("alpha/web.toml", f'{SIGNLESS}on_shutdown_timeout = "destroy"\n')
+    failed = running.apply()
+    assert failed.code == 1
+    assert "fell back: alpha/web runs its last proven definition again, down for 10 min" in failed.out
+    assert running.runs() == GOOD
+
+
 def test_a_way_back_that_fails_tells_both_reasons(running: Fleet) -> None:
     running.kernel("web", BETTER)
     running.run("sim", "alpha", "fault", "create-fails", "--times", "2")

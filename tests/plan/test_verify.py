@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from reconciler.plan.steps import (
     Fallback,
     PlannedStep,
     SetMemory,
+    Shutdown,
     Start,
     Step,
 )
@@ -294,3 +296,27 @@ class TestEnd:
         assert "still to destroy" in refused(made, world, wanted)
         kept = replace(wanted, prune=False)  # the decision alone would leave it in peace
         assert "ends with it still there" in refused(made, world, kept)
+
+
+class TestThePlug:
+    """A guest gets its time, and its plug is pulled only if that was asked for: also on the way back."""
+
+    world = host(guest(domain("web")))
+    wanted = desired(domain("web", kernel=kernel("web", NEW)))
+
+    @pytest.mark.parametrize("change", [{"timeout_seconds": 20.0}, {"on_timeout": "destroy"}])
+    def test_a_shutdown_is_as_patient_as_the_spec(self, change: dict[str, Any]) -> None:
+        made = plan(self.world, self.wanted)
+        hasty = with_step(made, "shutdown", lambda one: replace(one, step=replace(one.step, **change)))
+        assert ("less time" if "timeout_seconds" in change else "pull its plug") in refused(
+            hasty, self.world, self.wanted
+        )
+        (back,) = made.fallbacks
+        steps = tuple(
+            replace(one, step=replace(one.step, **change)) if isinstance(one.step, Shutdown) else one
+            for one in back.steps
+        )
+        on_the_way_back = replace(made, fallbacks=(replace(back, steps=steps),))
+        assert ("less time" if "timeout_seconds" in change else "pull its plug") in refused(
+            on_the_way_back, self.world, self.wanted
+        )

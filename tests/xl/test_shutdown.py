@@ -53,6 +53,45 @@ async def test_pulling_the_plug_has_to_be_asked_for(executor: XlExecutor, guests
     assert guests.calls == ["shutdown -F 5", "destroy 5"]
 
 
+def devices(tools: Path, *states: str) -> None:
+    """What xenstore says of the states of its devices, each on both ends."""
+    paths = "".join(f'/libxl/5/device/vbd/{at}/frontend = "/front/{at}"\n' for at in range(len(states)))
+    write_tool(tools, "xenstore-ls", f"cat <<'E'\n/libxl/5/type = \"pv\"\n{paths}E")
+    cases = " ".join(f"/front/{at}/state) echo {state} ;;" for at, state in enumerate(states))
+    write_tool(tools, "xenstore-read", f"case $1 in {cases} *) exit 1 ;; esac")
+
+
+@pytest.mark.parametrize("states", [("2",), ("2", "1"), ()])
+async def test_a_failed_boot_that_got_hold_of_nothing_is_not_waited_for_long(
+    executor: XlExecutor, guests: Guests, tools: Path, step: Shutdown, states: tuple[str, ...]
+) -> None:
+    """A guest without any device may do something else of worth: it is as patient as its spec."""
+    guests.show(table_row("web", 5))
+    devices(tools, *states)
+    guests.on("shutdown", "exit 0")
+    guests.on("destroy", guests.later("gone"))
+    failed_boot = replace(step, unconnected_seconds=20)
+    if states:
+        await executor.execute(failed_boot, ignore)
+        assert guests.calls == ["shutdown -F 5", "destroy 5"]
+    else:
+        with pytest.raises(ReconcilerError, match="still runs after 60 s"):
+            await executor.execute(failed_boot, ignore)
+        assert guests.calls == ["shutdown -F 5"]
+
+
+@pytest.mark.parametrize("states", [("4",), ("4", "2")])
+async def test_one_that_got_hold_of_a_disk_may_be_writing_and_goes_down_as_its_spec_says(
+    executor: XlExecutor, guests: Guests, tools: Path, step: Shutdown, states: tuple[str, ...]
+) -> None:
+    guests.show(table_row("web", 5))
+    devices(tools, *states)
+    guests.on("shutdown", "exit 0")
+    with pytest.raises(ReconcilerError, match="still runs after 60 s"):
+        await executor.execute(replace(step, unconnected_seconds=20), ignore)
+    assert guests.calls == ["shutdown -F 5"], "its plug was not pulled"
+
+
 @pytest.mark.parametrize("state", ["---sc-", "---s--"])
 async def test_what_nobody_clears_away_is_destroyed(
     executor: XlExecutor, guests: Guests, step: Shutdown, state: str
