@@ -16,7 +16,7 @@ from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Consent
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
 from reconciler.model.host import Host, Owner
@@ -28,10 +28,11 @@ from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
 from reconciler.specs.resolve.images import complete_images
-from reconciler.state_dir import sightings
+from reconciler.state_dir import error_log, sightings
 from reconciler.toolstack import Executor, Observer, Question
 
 _HOSTS_AT_ONCE = 64
+_LISTEN_AGAIN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,19 @@ class Reconciler:
         """Have `heard` called when something happens on any host, see `Observer.events`; again after each `renew`."""
         for name, part in self._desired.hosts.items():
             if name not in self._listeners:
-                listening = self._observer(part.settings).events(heard, tell)
+                listening = self._hear(self._observer(part.settings), heard, tell)
                 # it outlives what it is begun in, and is no sign that this goes on
                 self._listeners[name] = asyncio.create_task(listening, context=Context())
+
+    async def _hear(self, observer: Observer, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
+        """Pass on a host's events, until it has none. An error nobody foresaw is told, and later it is tried again."""
+        while True:
+            try:
+                return await observer.events(heard, tell)
+            except Exception as error:  # noqa: BLE001 -- one listener must not end, nor end anything else
+                problem = self._unforeseen(f"listening to {observer.name}", error, observer.name)
+                tell(f"{problem.detail} {problem.hint}")
+                await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
@@ -97,7 +108,7 @@ class Reconciler:
             targets=selection.targets | selection.hosts,
             unseen=self._unseen(hosts),
             downtime=downtime,
-            diagnostics=(*self._reading.diagnostics, *problems, *missing, *self._forgotten_hosts(), *forgotten),
+            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten),
         )
         verify(plan, hosts, desired)
         return replace(
@@ -156,6 +167,8 @@ class Reconciler:
                 await locks.enter_async_context(executors[name].lock())
             except ReconcilerError as error:
                 held[name] = error.diagnostics[0]
+            except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
+                held[name] = self._unforeseen(f"{name} was locked", error, name)
         return executors, held
 
     async def _moved(self, plan: Plan, names: frozenset[str]) -> dict[str, Diagnostic]:
@@ -181,7 +194,7 @@ class Reconciler:
         with ExitStack() as noting:
             recording, unrecorded = self._recording(plan, noting, history_is_needed)
             followed = progress if recording is None else _Recorded(progress, recording)
-            result = await apply_plan(plan, executors, parallel, followed, held, stop)
+            result = self._kept(await apply_plan(plan, executors, parallel, followed, held, stop))
             if recording is not None:
                 recording.end(result)
                 unrecorded = recording.problem
@@ -211,6 +224,8 @@ class Reconciler:
                     return await self._observer(part.settings).observe(question_for(part))
                 except ReconcilerError as error:
                     return replace(error.diagnostics[0], address=name)
+                except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
+                    return self._unforeseen(f"{name} was looked at", error, name)
 
         answers = await asyncio.gather(*(look_at(name) for name in sorted(names)))
         hosts = {answer.name: answer for answer in answers if isinstance(answer, Host)}
@@ -229,11 +244,26 @@ class Reconciler:
             await asyncio.gather(listener, return_exceptions=True)
         await self._opened.pop(name).observer.close()
 
+    def _unforeseen(self, doing: str, error: Exception, host: str) -> Diagnostic:
+        return error_log.keep(self._state_dir, unforeseen(doing, error, host))
+
+    def _kept(self, result: ApplyResult) -> ApplyResult:
+        """The same result, with the tracebacks of errors that nobody foresaw in the log."""
+        failed = tuple(
+            replace(one, problem=error_log.keep(self._state_dir, one.problem)) if one.problem is not None else one
+            for one in result.failed
+        )
+        told = tuple(error_log.keep(self._state_dir, problem) for problem in result.diagnostics)
+        return replace(result, failed=failed, diagnostics=told)
+
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
         """Whether a domain to be created could exist on a host that was not looked at."""
         return selected != frozenset(self._desired.hosts) and any(
             domain not in host.guests for name, host in hosts.items() for domain in self._desired.hosts[name].domains
         )
+
+    def _of_specs(self) -> list[Diagnostic]:
+        return [error_log.keep(self._state_dir, problem) for problem in self._reading.diagnostics]
 
     def _unseen(self, hosts: Mapping[str, Host]) -> dict[str, str]:
         """Our domains on hosts that were not observed, as last seen."""

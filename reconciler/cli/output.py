@@ -7,9 +7,13 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+import click
+
+from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.show import diagnostics as render_diagnostics
 from reconciler.show.paint import Paint, ansi, no_paint
+from reconciler.state_dir import error_log
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -34,7 +38,16 @@ def print_message(text: str) -> None:
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
-    print_message(render_diagnostics.text(diagnostics, paint_for(sys.stderr)))
+    print_message(render_diagnostics.text(kept(diagnostics), paint_for(sys.stderr)))
+
+
+def kept(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """The same, with the tracebacks of errors nobody foresaw in the log, where nobody has put them there yet."""
+    context = click.get_current_context(silent=True)
+    settings = context.find_object(Settings) if context is not None else None
+    if settings is None:
+        return tuple(problems)
+    return tuple(error_log.keep(settings.state_dir, problem) for problem in problems)
 
 
 def _write(stream: TextIO | None, text: str) -> None:

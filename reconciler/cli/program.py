@@ -21,11 +21,12 @@ from click.exceptions import NoArgsIsHelpError
 
 from reconciler.cli.settings import Settings
 from reconciler.leaving import end_all, leave
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 
 INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
 _FAILED = 1
+_state_dirs: list[Path] = []  # that of the command under way is the last one
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
 COMMANDS = {
@@ -93,6 +94,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context, state_dir: Path | None) -> None:
     """Keep Xen domains as TOML files say: read specs, observe hosts, show a plan, follow it."""
     ctx.obj = Settings(state_dir or _default_state_dir())
+    _state_dirs.append(ctx.obj.state_dir)
 
 
 def _default_state_dir() -> Path:
@@ -197,7 +199,19 @@ def _report_bug(kind: type[BaseException], error: BaseException, trace: Tracebac
         traceback.print_exception(kind, error, trace)
     about = " ".join(str(error).split())[:200]
     click.echo(f"error: reconciler has a bug: {kind.__name__}: {about!r}", err=True)
-    click.echo("  hint: please report this, with the output of the same command under RECONCILER_DEBUG=1", err=True)
+    click.echo(f"  hint: please report this, with {_traceback_of(error)}", err=True)
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Where its traceback is: in the log of the state directory, as soon as a command knows that."""
+    from reconciler.state_dir import error_log
+
+    if _state_dirs and isinstance(error, Exception):
+        problem = unforeseen("a command was run", error)
+        kept = error_log.keep(_state_dirs[-1], problem)
+        if kept.hint is not None and kept.hint.startswith(error_log.KEPT):
+            return kept.hint.removeprefix(error_log.KEPT)
+    return "the output of the same command under RECONCILER_DEBUG=1"
 
 
 _SPELL_OUT = "reconciler.spell_out"

@@ -88,7 +88,7 @@ class Connection:
         """
         async with self._one_opens_the_connection():
             async with self.process(text, takes_input=input is not None) as process:
-                feed = [_as_main(text, "</dev/null").encode()] if input is None else input
+                feed = [_bytes(_as_main(text, "</dev/null"))] if input is None else input
                 result = await self._converse(process, feed, timeout_seconds)
             if result.exit_code == _SSH_FAILED and not self.is_local:
                 raise ReconcilerError(self._explain(result.errors))
@@ -295,8 +295,13 @@ def _for_any_login_shell(script: str) -> str:
 
     (csh expands `!` even between single quotes, fish takes backslashes there.)
     """
-    octal = "".join(f"\\0{byte:03o}" for byte in script.encode())
+    octal = "".join(f"\\0{byte:03o}" for byte in _bytes(script))
     return f"""/bin/sh -c 'eval "$(printf %b "$1")"' sh '{octal}'"""
+
+
+def _bytes(script: str) -> bytes:
+    """A script as it is sent. Names of files are bytes, and those that are no UTF-8 come as surrogates."""
+    return script.encode(errors="surrogateescape")
 
 
 def _chunks_of(path: Path) -> Iterable[bytes]:

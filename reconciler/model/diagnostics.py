@@ -16,6 +16,7 @@ class Kind(StrEnum):
 
 
 _EXIT_CODES = {Kind.SPEC: 4, Kind.WORLD: 1, Kind.REFUSED: 3, Kind.NOTE: 0}
+IN_THE_LOG = "please report it with its traceback, which is in the log"
 _ABOUT_MAX = 200  # characters of what an error says of itself
 _SEVERITY = (1, 4, 3, 0)  # several at once: 1 before 4 before 3 before 0
 
@@ -101,7 +102,7 @@ def unforeseen(doing: str, error: Exception, address: str | None = None) -> Diag
         summary="an error nobody foresaw",
         detail=f"An error that nobody foresaw came up while {doing}: {type(error).__name__}"
         + (f" ({about})." if about else "."),
-        hint="please report it with its traceback, which is in the log",
+        hint=IN_THE_LOG,
         address=address,
         transient=True,
         trace="".join(traceback.format_exception(error)),

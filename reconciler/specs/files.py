@@ -28,6 +28,7 @@ class Unreadable:
     line: int = 1
     column: int = 1
     text: str = ""
+    trace: str | None = None  # of an error nobody foresaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

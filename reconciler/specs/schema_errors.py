@@ -33,6 +33,7 @@ class Complaint:
     detail: str
     hint: str | None = None
     at_key: bool = False
+    trace: str | None = None  # of an error nobody foresaw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.diagnostics import Diagnostic, Kind, Source, unforeseen
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.units import printable
@@ -239,6 +239,13 @@ class _Reader:
         return SpecFile(path=relative, data=None)
 
     def _load(self, relative: str, *, is_link: bool) -> _Loaded:
+        try:
+            return self._parsed(relative, is_link=is_link)
+        except Exception as error:  # noqa: BLE001 -- what goes wrong with one file must not cost the others
+            odd = unforeseen(f"{relative} was read", error)
+            return _Loaded(problem=Unreadable(summary=odd.summary, detail=odd.detail, hint=odd.hint, trace=odd.trace))
+
+    def _parsed(self, relative: str, *, is_link: bool) -> _Loaded:
         content = self._tree.read_spec(relative, is_link=is_link)
         if isinstance(content, Unreadable):
             return _Loaded(problem=content)
@@ -255,9 +262,15 @@ class _Reader:
             relative,
             self._path(relative),
             self._contents.get(relative),
-            lambda: self._tree.digest(relative),
+            lambda: self._digest_now(relative),
             lambda file: file.problem is None,
         )
+
+    def _digest_now(self, relative: str) -> TreeFile:
+        try:
+            return self._tree.digest(relative)
+        except Exception as error:  # noqa: BLE001 -- what goes wrong with one file must not cost the others
+            return TreeFile(problem=unforeseen(f"{relative} was read", error).detail)
 
     def _is_name(self, name: str, relative: str, kind: str, address: str | None = None) -> bool:
         if _NAME.match(name) and not (kind == "domain" and name in TAKEN_NAMES):
@@ -313,6 +326,7 @@ class _Reader:
                 hint=problem.hint,
                 address=_printable(address) if address is not None else None,
                 source=Source(path=path, line=problem.line, column=problem.column, text=line_shown(text)),
+                trace=problem.trace,
             )
         )
 
@@ -332,6 +346,7 @@ class _Reader:
                 hint=_printable(complaint.hint) if complaint.hint is not None else None,
                 address=problem.address,
                 source=indexes[problem.file].source(complaint.loc, at_key=complaint.at_key),
+                trace=complaint.trace,
             )
 
     def _path(self, relative: str) -> str:

@@ -55,6 +55,7 @@ class Log:
             place=place,
             detail=problem.detail or None,
             hint=problem.hint,
+            traceback=problem.trace,
         )
 
 
@@ -78,7 +79,8 @@ class LoggedSteps:
         address, step = result.step.address, in_words(result.step.step)
         if result.problem is not None:
             why = result.problem.detail or result.problem.summary
-            self._log.say("step failed", "error", address=address, step=step, problem=why, hint=result.problem.hint)
+            hint, trace = result.problem.hint, result.problem.trace
+            self._log.say("step failed", "error", address=address, step=step, problem=why, hint=hint, traceback=trace)
         elif result.reason is not None:
             self._log.say("step left out", "warning", address=address, step=step, reason=result.reason)
         else:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from reconciler.apply.history import History
 from reconciler.inspect.status import Condition, judge
-from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code
+from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
 from reconciler.waiting import signs_of_life
@@ -35,6 +36,7 @@ from reconciler.watch.view import Metrics
 _FAILED = 1
 _STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies gives one every few seconds
 _SIGNS_A_WATCHDOG_PERIOD = 3
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that failed is begun again
 
 
 class Watcher:
@@ -113,7 +115,11 @@ class Watcher:
     async def _turn(self) -> None:
         reasons = frozenset({"start"})
         while not self._stopping:
-            outcome = await self.make_pass(reasons)
+            try:
+                outcome = await self.make_pass(reasons)
+            except Exception as error:  # noqa: BLE001 -- what goes wrong in telling of one pass must not end the others
+                self._log.problem(unforeseen("a pass was told of", error))
+                outcome = Outcome()
             if self._stopping:
                 return
             seconds = self._interval_seconds
@@ -138,11 +144,10 @@ class Watcher:
         self._passes.listen(
             lambda: self._triggers.ask(EVENT), lambda text: of_no_pass.run(self._log.say, text, "warning")
         )
-        tasks = [asyncio.create_task(self._source.watch(lambda: self._triggers.ask(SPECS)))]
+        work = [partial(self._source.watch, lambda: self._triggers.ask(SPECS))]
         if self._notifier.watchdog_seconds is not None:
-            tasks.append(asyncio.create_task(self._give_signs(self._notifier.watchdog_seconds)))
-        for task in tasks:
-            task.add_done_callback(self._tell_of_death)
+            work.append(partial(self._give_signs, self._notifier.watchdog_seconds))
+        tasks = [asyncio.create_task(self._keep_alive(one)) for one in work]
         try:
             yield
         finally:
@@ -150,10 +155,16 @@ class Watcher:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _tell_of_death(self, task: asyncio.Task[None]) -> None:
-        """Nothing awaits these tasks before the end, so nobody would hear of an error that ended one."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._log.say("a task of watch died, which is a bug in reconciler", "error", detail=repr(error))
+    async def _keep_alive(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do what goes on beside the passes. After an error that nobody foresaw it is begun again, ever later."""
+        wait_seconds = _FIRST_WAIT_SECONDS
+        while True:
+            try:
+                return await work()
+            except Exception as error:  # noqa: BLE001 -- one task of watch must neither end nor end the others
+                self._log.problem(unforeseen("watch looked out for changes and gave signs of life", error))
+            await asyncio.sleep(wait_seconds)
+            wait_seconds = min(2 * wait_seconds, _LONGEST_WAIT_SECONDS)
 
     async def _give_signs(self, period_seconds: float) -> None:
         while True:

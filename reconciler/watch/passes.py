@@ -13,10 +13,11 @@ from pathlib import Path
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
 from reconciler.inspect.status import Condition
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
+from reconciler.state_dir import error_log
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unseen
 from reconciler.watch.rollout import restarts_to_postpone
@@ -69,7 +70,7 @@ class Passes:
         known: Collection[str] = (),
         work_begins: Callable[[Outcome], None] = lambda _: None,
     ) -> Outcome:
-        """Never raises for what hosts, specs or disks do: that is in the outcome.
+        """Never raises: what hosts, specs or disks do, or an error that nobody foresaw, is in the outcome.
 
         `known` are the addresses that earlier passes judged. None of them stays as it was called when it is not seen.
         `work_begins` is given what was found before anything is done about it.
@@ -81,6 +82,8 @@ class Passes:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
             problems = (_os_problem(error),)
+        except Exception as error:  # noqa: BLE001 -- the next pass begins anew, and must be made
+            problems = (error_log.keep(self._state_dir, unforeseen("a pass was made", error)),)
         return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
     def try_all_now(self) -> None:

@@ -141,7 +141,7 @@ class XlObserver:
             images=staged,
             present=digests,
             autostart=_autostart(answer, texts, dom0),
-            started=_started(names, answer.lines("system")[3], texts, dom0),
+            started=_started(names, answer.boot_id, texts, dom0),
             saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
         )
         return Host(
@@ -151,7 +151,7 @@ class XlObserver:
             cpus=info.cpus,
             flavour=dom0.flavour,
             xen_version=info.xen_version,
-            boot_id=answer.lines("system")[3],
+            boot_id=answer.boot_id,
             autoballoon=_autoballoon(texts, info.dom0_mem),
             bridges=frozenset(answer.lines("bridges")),
             guests={name: _with_past(guest, texts, digests, dom0) for name, guest in guests.items()},
@@ -182,6 +182,7 @@ class _Answer:
     """The sections that `observe.sh` printed, by name."""
 
     def __init__(self, host: str, result: Result, boundary: str) -> None:
+        self._host = host
         self.errors = result.errors
         self._sections: dict[str, tuple[bytes, int]] = {}
         *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
@@ -204,18 +205,28 @@ class _Answer:
     def lines(self, name: str) -> list[str]:
         return [line for line in self.text(name).split("\n") if line]
 
+    @property
+    def boot_id(self) -> str:
+        """What tells one boot of the dom0 from the next; "" where neither Linux nor NetBSD says it."""
+        return (self.lines("system")[3:] or [""])[0]
+
     def files(self, name: str) -> dict[str, str]:
         """The texts in a tar, by absolute path; what could not be read is not among them."""
         content = self._sections[name][0]
         if not content:
             return {}
         texts: dict[str, str] = {}
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:", ignore_zeros=True) as archive:
-            for member in archive:
-                file = archive.extractfile(member)
-                if file is not None:
-                    path = "/" + member.name.lstrip("/")
-                    texts[path] = file.read().decode(errors="surrogateescape")
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content), mode="r:", ignore_zeros=True) as archive:
+                for member in archive:
+                    file = archive.extractfile(member)
+                    if file is not None:
+                        path = "/" + member.name.lstrip("/")
+                        texts[path] = file.read().decode(errors="surrogateescape")
+        except (tarfile.TarError, EOFError) as error:
+            raise world_error(
+                "observing was cut short", f"The files of {self._host} did not arrive whole: {error}.", None, self._host
+            ) from None
         return texts
 
 

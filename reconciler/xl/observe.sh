@@ -23,7 +23,7 @@ NetBSD)
 *)
     stat_format() { stat -c '%F|%s|%d:%i|%t:%T|%y|%z|%n' "$@"; }
     digests() { sha256sum "$@"; }
-    boot_id() { read -r boot </proc/sys/kernel/random/boot_id && printf '%s\n' "$boot"; }
+    boot_id() { cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime 2>/dev/null; }
     xen_dir=$root/etc/xen suffix=.cfg ;;
 esac
 config_dir=${config_dir:-$xen_dir}

@@ -435,3 +435,33 @@ async def test_a_candidate_that_xl_cannot_tell_from_the_config_is_known_by_what_
     (Path(settings.kernel_dir) / "web" / "started").write_text(f"{boot_id}\n{candidate}")
     after = (await observer.observe(Question())).guests["web"]
     assert (after.running, after.unproven) == ((pinned, True) if boot == "this" else (web, False))
+
+
+async def test_files_that_arrive_cut_short_are_a_host_that_was_not_observed(
+    observer: XlObserver, settings: HostSettings, tools: Path, make_domain: Callable[..., Domain]
+) -> None:
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(make_domain(), "default", None))
+    write_tool(tools, "tar", '/bin/tar "$@" | head -c 700')
+    with pytest.raises(ReconcilerError, match="did not arrive whole") as caught:
+        await observer.observe(Question())
+    assert caught.value.diagnostics[0].trace is None
+
+
+async def test_a_name_that_is_no_utf_8_among_the_kernels_harms_no_pass(
+    observer: XlObserver, settings: HostSettings, tmp_path: Path
+) -> None:
+    """The digest cache keeps it, so it is sent back with the next question."""
+    folder = Path(settings.kernel_dir) / "web"
+    folder.mkdir(parents=True, exist_ok=True)
+    odd = os.fsencode(folder) + b"/vmlinuz-\xe9\xff"
+    with open(odd, "wb") as file:  # noqa: PTH123 -- a Path is text
+        file.write(b"a kernel")
+    for _ in range(3):
+        await observer.observe(Question())
+    await XlObserver(settings, "default", tmp_path / "state").observe(Question())
+
+
+async def test_a_dom0_without_a_boot_id_is_read_all_the_same(observer: XlObserver, tools: Path) -> None:
+    write_tool(tools, "cat", 'case $1 in */boot_id) exit 1;; *) exec /bin/cat "$@";; esac')
+    write_tool(tools, "sysctl", "exit 1")
+    assert (await observer.observe(Question())).boot_id == ""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from reconciler.cli.output import paint_for, print_data
+from reconciler.cli.output import kept, paint_for, print_data
 from reconciler.cli.session import specs_argument
 from reconciler.model.diagnostics import exit_code
 from reconciler.show import diagnostics
@@ -35,7 +35,7 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github"]) -> int
     if as_json and form != "text":
         raise click.UsageError(f"--json and --format {form} exclude each other.")
     reading = read_tree(specs)
-    problems = reading.diagnostics
+    problems = kept(reading.diagnostics)
     if as_json:
         print_data(as_text(validate_document(reading.desired, problems)))
     elif form == "github":

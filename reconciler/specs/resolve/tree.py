@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from reconciler.model.diagnostics import unforeseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.specs.resolve.domain import build_domain, check_images
@@ -74,8 +75,16 @@ class _Resolver:
         if settings is None:
             self._findings.frozen.add(folder.name)
         for name, file in sorted(folder.domains.items()):
-            self._domain(folder.name, settings, name, file)
+            try:
+                self._domain(folder.name, settings, name, file)
+            except Exception as error:  # noqa: BLE001 -- what goes wrong with one file must not cost the others
+                self._report_unforeseen(file.path, address_of(folder.name, name), error)
         return settings
+
+    def _report_unforeseen(self, file: str, address: str, error: Exception) -> None:
+        odd = unforeseen(f"{file} was judged", error)
+        complaint = Complaint(summary=odd.summary, detail=odd.detail, hint=odd.hint, trace=odd.trace)
+        self._findings.report(file, complaint, address, address=address)
 
     def _settings(self, folder: HostFolder) -> HostSettings | None:
         if folder.settings is None or folder.settings.data is None:
