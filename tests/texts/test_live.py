@@ -49,7 +49,7 @@ def test_without_a_file_the_json_is_taken_as_it_is() -> None:
         cpu_weight=256,
         cap=0,
         disks=(Disk(vdev="xvda", devid=51712, kind="file", target="/srv/g2.img"),),
-        vifs=(Vif(devid=0, mac="00:16:3e:00:00:02", bridge="xenbr0", type="vif"),),
+        vifs=(Vif(devid=0, mac="00:16:3e:00:00:02", bridge="xenbr0"),),  # of the usual type, which says nothing
         on_crash="preserve",
     )
 
