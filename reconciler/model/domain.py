@@ -111,6 +111,7 @@ class Domain:
     cpus: str | None = None
     cpu_weight: int | None = None
     cap: int | None = None
+    pool: str | None = None
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
     pci: tuple[str, ...] = ()

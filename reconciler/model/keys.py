@@ -75,6 +75,8 @@ DOMAIN_KEYS: tuple[Key[Domain], ...] = (
     Key("cap", Whole(0, 100 * VCPUS_MAX), "The most cpu time it gets, in percent of one cpu; 0 is no limit.",
         of=lambda d: d.cap, unset=0, takes=LIVE, listed=("b_info", "sched_params", "cap"), share_option="-c",
         example="cap = 50"),
+    Key("pool", WORD, "The cpupool of the host that it runs in; it has to be there.",
+        of=lambda d: d.pool, unset="Pool-0", listed=("c_info", "pool_name"), example='pool = "batch"', since="0.2"),
     Key("disk", TABLES, "Its disks, in the order that xl is given. A new one is attached live, except to hvm domains.",
         field="disks", listed=("disks",), boot="disks", worked_out=True,
         example='[[disk]]\nvdev = "xvda"\nlv = "vg0/web"\nsize = "10GiB"'),
