@@ -1,8 +1,8 @@
-"""What failed, and when it is tried again: each domain (or silent host) has a count and a clock of its own. Pure.
+"""Remembers what failed and decides when it is tried again: each domain or silent host has a count of its own. Pure.
 
-The wait doubles with each failure in a row, up to a cap, and is shaken a little, so that what failed together is
-not tried again together. A failure belongs to what was asked for: as soon as the specs ask for something else, it is
-over.
+The wait is 10 s after the first failure and doubles with each failure in a row, up to 15 minutes. It is varied by a
+fifth at random, so that domains which failed together are not tried again together. A failure is forgotten as soon as
+the specs ask for something else.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DOUBLINGS_MAX = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """The last of `count` failures in a row at an address, while `asked_for` was what the specs asked for."""
+    """The last of `count` failures in a row at one address, with a digest of what the specs asked for then."""
 
     asked_for: str
     count: int
@@ -30,7 +30,18 @@ class Failure:
 
 
 class Backoff:
-    """`random` gives numbers from 0 to 1."""
+    """Keeps the failures by address. `random` must give numbers from 0 to 1.
+
+    >>> from reconciler.model.diagnostics import Kind
+    >>> lost = Diagnostic(kind=Kind.WORLD, summary="no answer", detail="")
+    >>> backoff = Backoff(random=lambda: 0.5)  # the middle: no wait is varied
+    >>> for now in (0, 10, 30):
+    ...     backoff.failed("alpha/web", "digest of its spec", lost, now)
+    ...     print(backoff.next_try(now))
+    10.0
+    30.0
+    70.0
+    """
 
     def __init__(self, random: Callable[[], float]) -> None:
         self._random = random
@@ -56,19 +67,19 @@ class Backoff:
         self._failures.pop(address, None)
 
     def keep(self, asked_for: Callable[[str], str]) -> None:
-        """Drop the failures of whatever the specs now ask for something else."""
+        """Forget the failures of every address for which the specs ask for something else by now."""
         self._failures = {
             address: failure for address, failure in self._failures.items() if asked_for(address) == failure.asked_for
         }
 
     def try_all_now(self) -> None:
-        """Somebody asks: perhaps it was mended."""
+        """Forget all failures, since a person asks for a pass and may have mended the cause."""
         self._failures = {}
 
     def waiting(self, now: float) -> dict[str, Failure]:
-        """What is not to be tried yet."""
+        """Return the failures that must not be tried again yet, by address."""
         return {address: failure for address, failure in self._failures.items() if failure.retry_at > now}
 
     def next_try(self, now: float) -> float | None:
-        """When the next one is due (Unix seconds); None when none waits."""
+        """Return when the next try is due, in Unix seconds; None when nothing waits for one."""
         return min((failure.retry_at for failure in self.waiting(now).values()), default=None)

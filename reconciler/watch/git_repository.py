@@ -1,7 +1,7 @@
-"""The `git` commands that a source needs: fetch one branch, judge a commit, lay out its files. Called by `git_source`.
+"""Runs the `git` commands of a source: fetch one branch, judge a commit, lay out its files. Called by `git_source`.
 
-Git is told to trust nothing that the repository says about itself: no hooks, no submodules, no questions at a terminal,
-and of signatures only ssh's, by the keys that it is given.
+Git is told to trust nothing that the repository says about itself: it runs no hooks, follows no submodules, asks no
+questions at a terminal, and accepts only ssh signatures by the keys that it is given.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_
 
 
 class GitError(Exception):
-    """Why there is no newer commit: git failed, or the commit is refused."""
+    """The reason why there is no newer commit: git failed, or the commit is refused."""
 
     def __init__(self, diagnostic: Diagnostic) -> None:
         super().__init__(diagnostic.detail)
@@ -59,7 +59,7 @@ class Repository:
         self._stopped = False
 
     def fetch(self) -> str:
-        """The commit at the head of the branch, with its history brought here."""
+        """Fetch the branch with its history, and return the commit at its head."""
         with self._perhaps_alone():
             return self._fetch()
 
@@ -74,9 +74,10 @@ class Repository:
 
     @contextmanager
     def _perhaps_alone(self) -> Iterator[None]:
-        """With a repository to fetch into. Another process may fetch as well; git's own locks keep the two apart.
+        """Make sure that there is a repository to fetch into, and clear it of old locks if no other process fetches.
 
-        Who is alone knows that a lock is what a git that was killed left behind. Git would heed it for ever.
+        When no other process fetches, any lock of git was left by a git that was killed, and git would wait for it for
+        ever. When another process does fetch, git's own locks keep the two apart.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         with self._folder.with_name("fetch.lock").open("a") as lock:
@@ -88,7 +89,7 @@ class Repository:
             yield
 
     def _clear_remains(self) -> None:
-        """Remove what a git that was killed, or a power cut, left: locks, and a repository that was being made."""
+        """Remove the locks and the half-made repository that a killed git or a power cut left."""
         if not self._is_whole():
             shutil.rmtree(self._folder)
             self._folder.mkdir()
@@ -104,26 +105,29 @@ class Repository:
         return self._folder / f"{ref}.lock"
 
     def keep(self, commit: str) -> None:
-        """Never drop this commit, also when the branch moves away from it. For one at a time."""
+        """Keep git from ever dropping this commit, also when the branch moves away from it.
+
+        Callers must not run this twice at the same time.
+        """
         self._lock_of(_IN_FORCE).unlink(missing_ok=True)
         self._run("update-ref", _IN_FORCE, commit)
 
     def kept(self) -> str | None:
-        """The commit that was last kept; None when there is none, or nothing that could be one."""
+        """Return the commit that was last kept; None when there is none, or the record is no commit."""
         found = self._try("rev-parse", "--verify", "--quiet", f"{_IN_FORCE}^{{commit}}")
         return found.stdout.decode(errors="replace").strip() or None if found.returncode == 0 else None
 
     def commits(self, since: str, head: str) -> list[str]:
-        """All that a head has and an older one has not, oldest first, with what merges brought in."""
+        """List the commits that `head` has and `since` lacks, oldest first, those of merged branches included."""
         return self._run("rev-list", "--reverse", "--topo-order", head, f"^{since}").split()
 
     def is_ancestor(self, older: str, newer: str) -> bool:
-        """Whether `newer` goes on from `older`."""
+        """Return whether the history of `newer` contains `older`."""
         result = self._try("merge-base", "--is-ancestor", older, newer)
         return result.returncode == 0
 
     def signer(self, commit: str, signers: Path) -> str | None:
-        """Who signed a commit with a key that the allowed signers file has; None: nobody did."""
+        """Return who signed a commit with a key of the allowed signers file; None when nobody did."""
         allowed = ("-c", f"gpg.ssh.allowedSignersFile={signers}")
         if self._try(*allowed, "verify-commit", commit).returncode != 0:
             return None
@@ -147,10 +151,10 @@ class Repository:
         return True
 
     def contents(self, commit: str, path: str) -> dict[str, str]:
-        """What names the content of each file that `lay_out` writes: the same name, the same bytes.
+        """Return for each file that `lay_out` writes a name of its content: where names are equal, so are the bytes.
 
-        Of a symlink git knows only where it leads. Attributes may have git write other bytes than it holds, so the
-        files that set them are part of each name.
+        Symlinks are left out, since git only knows where they lead. Attributes can have git write other bytes than it
+        holds, so the entries of all .gitattributes files are part of each name.
         """
         listed = self._run("ls-tree", "-r", "-z", "--full-tree", commit if path == "." else f"{commit}:{path}")
         entries = [line.partition("\t") for line in listed.split("\0") if line]
@@ -195,13 +199,13 @@ class Repository:
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def stop(self) -> None:
-        """End a fetch that goes on, in whatever thread, and begin none any more."""
+        """End a fetch that is under way in any thread, and begin no other one."""
         self._stopped = True
         for process in list(self._fetches):
             _kill(process)
 
     def problem(self, said: str) -> Diagnostic:
-        """That git could not do what was asked, with what it said."""
+        """Make the diagnostic of a git command that failed, with the first error that git printed."""
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         why = next(
             (line for line in lines if line.startswith(("fatal:", "error:"))), lines[0] if lines else "it failed"
@@ -223,18 +227,18 @@ def _has_content(file: Path) -> bool:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """With all that it began: ssh, or a helper for https."""
+    """Kill a git with all processes that it began, such as ssh or the helper for https."""
     kill_group(process.pid)
 
 
 def one_spelling(url: str) -> str:
-    """A URL, or the path of a repository on this machine, as it is known whatever folder we run in."""
+    """Spell a URL or a local path in one way, so that it is the same source from whatever folder we run."""
     is_path = ":" not in url.partition("/")[0]  # neither a URL nor host:path
     return os.path.normpath(Path(url).absolute()) if is_path else url.rstrip("/")
 
 
 def without_password(text: str) -> str:
-    """A text in which URLs have no secret: a password, or a token where the name of a user stands."""
+    """Blank out passwords in URLs, and user names too, since a token may stand there."""
     return _USER.sub(lambda found: found[0] if _is_ssh_user(found) else f"{found['scheme']}***@", text)
 
 
@@ -243,7 +247,7 @@ def _is_ssh_user(found: re.Match[str]) -> bool:
 
 
 def is_branch_name(name: str) -> bool:
-    """Whether git could have a branch of this name."""
+    """Return whether git allows a branch of this name."""
     try:
         return subprocess.run(["git", "check-ref-format", f"refs/heads/{name}"], check=False).returncode == 0
     except (OSError, ValueError) as error:  # no git, which is told when it is needed; a NUL
@@ -251,7 +255,7 @@ def is_branch_name(name: str) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would lead git to another repository."""
+    """Return our environment without the variables that would lead git to another repository."""
     kept = {
         key: value for key, value in os.environ.items() if not key.startswith("GIT_") or key.startswith(_KEPT_SETTINGS)
     }

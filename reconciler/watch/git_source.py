@@ -1,9 +1,9 @@
-"""Specs from a branch of a git repository: fetched at every pass, judged, and checked out apart from any work tree.
+"""Reads specs from a branch of a git repository: each pass fetches it, judges its head, and lays the files out.
 
-Kept under `<state dir>/git/<source>/`: `repository.git` holds the history, `trees/<commit>` the files of the commit in
-force, `accepted.json` which commit that is and by which rules the next one is judged. Those are the rules of the last
-accepted commit, so nobody gets a commit accepted by changing the rules in it. A commit that is refused, and a remote
-that is down, leave the last good commit in force.
+All is kept under `<state dir>/git/<source>/`: `repository.git` holds the history, `trees/<commit>` the files of the
+commit in force, and `accepted.json` names that commit and the rules by which the next one is judged. These are the
+rules of the last accepted commit, so nobody gets a commit accepted by changing the rules in it. When a commit is
+refused or the remote is down, the last good commit stays in force.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from reconciler.watch.trust import Judge, Rules, UnreadableRulesError, rules_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """`rules` None: the commit sets none for the next one, so those of the command line hold, as it is by then."""
+    """The commit in force. With `rules` None it sets none, so the rules of the command line judge the next one."""
 
     commit: str
     signer: str | None
@@ -46,7 +46,7 @@ _ACCEPTED = TypeAdapter(Accepted)
 
 
 class GitSource:
-    """One branch. `path` is the folder of the specs in the repository; `first` are the rules of the command line."""
+    """Follows one branch. `path` is the folder of specs in the repository, `first` the rules of the command line."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class GitSource:
         self._contents: Mapping[str, str] = {}  # what names the content of each of them
 
     async def read(self) -> Specs:
-        """Waits only a moment for a remote that is slow, unless there is nothing else to go by.
+        """Return the newest accepted specs. A slow remote is waited for only 15 s if older specs can be had.
 
-        Its fetch goes on meanwhile, and what it brings is judged at the next reading.
+        The fetch goes on after that, and what it brings is judged at the next reading.
         """
         problem = None
         try:
@@ -91,7 +91,7 @@ class GitSource:
         return await asyncio.to_thread(self._read, problem)
 
     async def watch(self, ask: Callable[[], None]) -> None:
-        """Looks for a newer commit also while a pass takes long. At rest the passes themselves fetch often enough."""
+        """Fetch now and then during a long pass, and ask for a new pass when a commit would be accepted."""
         asked = None
         while True:
             wait_seconds = self._fetch_began + _SLACK * self._interval_seconds - time.monotonic()
@@ -110,7 +110,7 @@ class GitSource:
         self._repository.stop()
 
     async def _fetched(self, seconds: float | None) -> str:
-        """The head of the branch; waited for at most so long. Who asks meanwhile waits for the same fetch."""
+        """Fetch the head of the branch within `seconds`. Callers at the same time share one fetch."""
         if self._fetching is None or self._fetching.done():
             self._fetch_began = time.monotonic()
             self._fetching = asyncio.create_task(asyncio.to_thread(self._repository.fetch))
@@ -131,7 +131,7 @@ class GitSource:
             raise ReconcilerError(_not_stored(self._folder, error)) from None
 
     def _judged(self, problem: Diagnostic | None) -> Specs:
-        """The specs of the newest commit that was fetched and is accepted. `problem` is why no newer one was."""
+        """Return the specs of the newest accepted commit. `problem` says why fetching failed, if it did."""
         accepted = self._last_accepted()
         problems = [problem] if problem is not None else []
         if self._head is not None:
@@ -154,14 +154,17 @@ class GitSource:
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=told)
 
     def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
-        """A problem with its place as git names it, since nobody knows our folders: COMMIT:PATH, as for `git show`."""
+        """Give the place of a problem as COMMIT:PATH, which `git show` understands.
+
+        The path of the laid out file would tell a person nothing.
+        """
         if problem.source is None:
             return problem
         path = Path(self._path, os.path.relpath(problem.source.path, root))
         return replace(problem, source=replace(problem.source, path=f"{commit[:12]}:{path}"))
 
     def _newer(self, head: str, accepted: Accepted | None) -> Accepted:
-        """A head of the branch, accepted; raises GitError when it is refused."""
+        """Accept the head of the branch if the rules allow it; raises GitError when they refuse it."""
         if accepted is not None and head == accepted.commit:
             return accepted
         if accepted is None:
@@ -171,14 +174,14 @@ class GitSource:
         return self._accept(Accepted(commit=head, signer=signer, rules=rules))
 
     def _accept(self, accepted: Accepted) -> Accepted:
-        """Have a commit in force from now on, also after a power cut."""
+        """Record that a commit is in force from now on, so that a power cut does not undo it."""
         self._repository.keep(accepted.commit)
         replace_file(self._accepted_file, _ACCEPTED.dump_json(accepted), durable=True)
         self._drop_trees_but(accepted.commit)
         return accepted
 
     def _first_one(self, head: str) -> Accepted:
-        """The first commit that is accepted here. Both the command line and its own table have to let it pass."""
+        """Judge the first commit of all by the rules of the command line and by its own `[git]` table."""
         signer = self._judge.judge(head, None, self._first)
         root = self._lay_out(head)
         self._drop_trees_but(head)
@@ -191,7 +194,7 @@ class GitSource:
         return Accepted(commit=head, signer=signer, rules=rules)
 
     def _is_acceptable(self, head: str) -> bool:
-        """Whether it is news, and would be accepted."""
+        """Return whether a head is newer than the accepted commit; raises GitError when it is refused."""
         with self._alone():
             accepted = self._last_accepted()
             if accepted is not None and head != accepted.commit:
@@ -200,13 +203,13 @@ class GitSource:
         return False
 
     def _check(self, head: str, accepted: Accepted) -> str | None:
-        """Who signed it, if that was asked; raises GitError when it is refused."""
+        """Return who signed a head, if signatures are required; raises GitError when it is refused."""
         if not self._repository.is_ancestor(accepted.commit, head):
             raise GitError(_rewound(head, accepted.commit, self._folder))
         return self._judge.judge(head, accepted.commit, accepted.rules or self._first)
 
     def _rules_after(self, root: Path, before: Rules | None) -> Rules | None:
-        """The rules that an accepted commit sets. A table that cannot be read changes nothing."""
+        """Read the rules that an accepted commit sets. A table that cannot be read changes nothing."""
         try:
             return rules_in(root, (before or self._first).signers or self._first.signers)
         except UnreadableRulesError:
@@ -224,7 +227,7 @@ class GitSource:
             return accepted
 
     def _remembered(self) -> Accepted | None:
-        """The last accepted commit as the repository knows it, with the rules that it sets; None: there is none."""
+        """Restore the last accepted commit and its rules from the repository; None when there is none."""
         commit = self._repository.kept()
         if commit is None:
             return None
@@ -236,9 +239,9 @@ class GitSource:
         return self._accept(Accepted(commit=commit, signer=signer, rules=rules))
 
     def _lay_out(self, commit: str) -> Path:
-        """The folder with the files of a commit, appearing whole or not at all.
+        """Write the files of a commit into a folder that appears whole or not at all, and return that folder.
 
-        One that another process left is written again: after a power cut it may hold files without their content.
+        A folder that another process left is written again: after a power cut its files may have lost their content.
         """
         folder = self._folder / "trees" / commit
         if self._laid_out == commit and folder.is_dir():
@@ -261,7 +264,7 @@ class GitSource:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Two watches that share a state directory take turns."""
+        """Hold the lock of the source's folder, so that two watches with one state directory take turns."""
         make_folder(self._folder)
         with (self._folder / "lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -269,7 +272,7 @@ class GitSource:
 
 
 def _heed(fetching: asyncio.Task[str]) -> None:
-    """Nobody may wait any more for how it ends; asyncio would complain of an error that nobody saw."""
+    """Take note of how a fetch ended, lest asyncio complain of an error that nobody asked about."""
     if not fetching.cancelled():
         fetching.exception()
 

@@ -1,4 +1,4 @@
-"""What watch says while it runs: one line an event, as key=value or as JSON, on stderr. Written by the loop."""
+"""Writes the log of watch to stderr: one line for each event, as key=value or as JSON. Called by the loop."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ _LEVELS: dict[Kind, Level] = {Kind.NOTE: "info", Kind.REFUSED: "warning", Kind.S
 
 
 class Log:
-    """A stream of events. That nobody can read it any more, or that its disk is full, stops nothing."""
+    """Writes events to a stream. A stream that is closed, or a full disk, stops nothing else."""
 
     def __init__(self, stream: TextIO | None, *, as_json: bool, now: Callable[[], float]) -> None:
         self._logger = _logger(stream, as_json, now) if stream is not None else None
 
     def say(self, event: str, level: Level = "info", **fields: Value) -> None:
-        """One event. Fields that are None are left out."""
+        """Write one event. Fields that are None are left out."""
         if self._logger is not None:
             with suppress(OSError):
                 getattr(self._logger, level)(event, **fields)
 
     @contextmanager
     def in_pass(self) -> Iterator[None]:
-        """Give every event that is told meanwhile, by whatever task was begun meanwhile, the id of one pass."""
+        """Give every event inside the block, also those of tasks begun there, the id of one pass."""
         from structlog.contextvars import bound_contextvars
 
         with bound_contextvars(**{_PASS: secrets.token_hex(4)}):
             yield
 
     def problem(self, problem: Diagnostic) -> None:
-        """A diagnostic, in one line."""
+        """Write a diagnostic as one event."""
         place = str(problem.source) if problem.source is not None else None
         self.say(
             problem.summary,
@@ -60,7 +60,7 @@ class Log:
 
 
 class LoggedSteps:
-    """The progress of an apply as events; `turned` is called with each, as a sign that the work goes on."""
+    """Logs the progress of an apply. `turned` is called with each event, as a sign that the work goes on."""
 
     def __init__(self, log: Log, turned: Callable[[], None]) -> None:
         self._log = log
@@ -88,7 +88,7 @@ class LoggedSteps:
 
 
 def _logger(stream: TextIO, as_json: bool, now: Callable[[], float]) -> FilteringBoundLogger:
-    """A logger of structlog that writes to this stream and knows of no other; loaded here, since only watch has one."""
+    """Make a structlog logger for this stream alone. structlog is imported here, as only watch needs it."""
     import structlog
 
     def in_order(logger: WrappedLogger, method: str, fields: EventDict) -> EventDict:
@@ -110,12 +110,12 @@ def _as_text(logger: WrappedLogger, method: str, fields: EventDict) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A Unix time as people and programs read it: UTC, whole seconds, ISO 8601."""
+    """Write a Unix time in UTC and ISO 8601, to the second."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _shown(value: Value) -> str:
-    """Bare where that is unambiguous, else in double quotes, with escapes: always one line of plain characters."""
+    """Write a value bare where that is unambiguous, else quoted and escaped; the result never spans two lines."""
     if isinstance(value, bool):
         return "true" if value else "false"
     text = str(value)

@@ -1,7 +1,7 @@
-"""The loop: wait for a reason to look, make a pass, tell what came of it. `commands.watch` builds and runs it.
+"""Runs the loop: wait for a reason to look, make a pass, tell what came of it. `cli.act.watch` builds and runs it.
 
-Level-triggered: whatever woke it only says "look now". One signal to stop lets the steps in flight end; the rest is
-left for the next start, which looks at the hosts and goes on from there.
+A reason only says "look now"; what is to be done follows from specs and hosts alone. After one signal to stop, the
+steps in flight end; the rest is left for the next start, which looks at the hosts and goes on from there.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that fai
 
 
 class Watcher:
-    """A `WatchView` that turns. `run` it once."""
+    """The running loop, which also answers as a `WatchView`. Call `run` once."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Watcher:
         self._news = News(log)
 
     async def run(self, *, once: bool = False) -> int:
-        """Until `stop`, or for one pass. Gives the exit code: that of the pass for one, else 0."""
+        """Run until `stop` is called, or for one pass. Returns the exit code: that of the one pass, else 0."""
         self._log.say("watch begins", source=self._source.name, interval_seconds=self._interval_seconds)
         try:
             if once:
@@ -86,7 +86,7 @@ class Watcher:
             self._log.say("watch ended")
 
     def stop(self) -> None:
-        """Begin nothing more."""
+        """Begin nothing more; `run` returns when the steps in flight have ended."""
         self._stopping = True
         self._notifier.tell("STOPPING=1")
         self._log.say("asked to stop", note="what is under way is finished; a second signal leaves at once")
@@ -94,7 +94,7 @@ class Watcher:
         self._source.stop()
 
     async def make_pass(self, reasons: frozenset[str]) -> Outcome:
-        """One pass, for these reasons."""
+        """Make one pass. `reasons` say why it is made; they are logged."""
         with self._log.in_pass():
             return await self._make_pass(reasons)
 
@@ -130,7 +130,7 @@ class Watcher:
             self._waiting = False
 
     def _stop_reason(self) -> str | None:
-        """Why an apply should leave the rest: newer specs supersede what is under way."""
+        """Return the reason why a running apply should begin no more steps; None when it may go on."""
         if self._stopping:
             return "left for the next start, since watch was asked to stop"
         if self._triggers.is_asked(SPECS):
@@ -139,7 +139,7 @@ class Watcher:
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
-        """With the tasks beside the loop: one that looks out for changes, one that gives signs of life."""
+        """Run the tasks beside the loop: listen to hosts and specs, and give signs of life."""
         of_no_pass = copy_context()  # whoever listens is sent to by a pass, and tells of what happens after it
         self._passes.listen(
             lambda: self._triggers.ask(EVENT), lambda text: of_no_pass.run(self._log.say, text, "warning")
@@ -176,7 +176,7 @@ class Watcher:
         self._last_turn = self._clock.now()
 
     def _work_begins(self, found: Outcome) -> None:
-        """Show what a pass found before it works on that, since the work may take long."""
+        """Publish what a pass found before it acts on that, since acting may take long."""
         self._plan = found.plan
         domains = conditions.with_since(found.domains, self._record.domains, self._clock.now())
         self._record = replace(self._record, domains=domains)
@@ -185,7 +185,10 @@ class Watcher:
         self._store(self._record)
 
     def _remember(self, outcome: Outcome, before: Mapping[str, DomainCondition], began: float) -> None:
-        """`before` are the conditions that the last pass ended with: what failed once more is Stalled since then."""
+        """Publish what a pass found and did. `before` are the conditions that the last pass ended with.
+
+        A domain that failed again keeps the "since" that it had there, although it was Reconciling during the pass.
+        """
         now = self._clock.now()
         if outcome.plan is not None:
             self._plan = outcome.plan
@@ -219,7 +222,7 @@ class Watcher:
             self._log.say("the conditions could not be stored", "error", detail=str(error))
 
     def _tell(self, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
-        """Each problem and domain once, when it comes, changes or goes; and the pass in one line, if it was news."""
+        """Log problems and domains that are new, changed or gone; and the pass in one line, if it brought news."""
         told = self._news.of_problems(outcome.problems)
         told |= self._news.of_domains(outcome.domains, outcome.plan)
         news = told or outcome.result.done or not reasons <= {INTERVAL, EVENT}
@@ -271,7 +274,7 @@ class Watcher:
 
 
 def _kept(state_dir: Path) -> dict[str, DomainCondition]:
-    """The conditions that an earlier watch left, so that "since" survives a restart."""
+    """Load the conditions that an earlier watch left, so that "since" survives a restart."""
     record = conditions.load(state_dir)
     return dict(record.domains) if record is not None else {}
 

@@ -1,4 +1,4 @@
-"""What the loop says of problems and domains: each once, when it comes, changes or goes."""
+"""Logs problems and conditions of domains once each: when they come, change or go. Called by the loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Told = tuple[Condition, str, str | None]  # condition, reason, what differs
 
 
 class News:
-    """What was told so far, and the log that it was told to."""
+    """Remembers what was logged so far."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
@@ -23,7 +23,7 @@ class News:
         self._domains: dict[str, _Told] = {}
 
     def of_problems(self, problems: Sequence[Diagnostic]) -> bool:
-        """Whether there was anything to tell."""
+        """Log problems that are new or gone. Returns whether there were any."""
         now, before = frozenset(problems), self._problems
         for problem in problems:
             if problem not in before:
@@ -34,7 +34,10 @@ class News:
         return now != before
 
     def of_domains(self, domains: Mapping[str, tuple[Condition, str]], plan: Plan | None) -> bool:
-        """Whether there was anything to tell. That one is Ready is news only after it was not."""
+        """Log the conditions that are new or changed. Returns whether there were any.
+
+        Ready is logged only for a domain that was something else before.
+        """
         changes = {change.address: change for change in plan.changes} if plan is not None else {}
         before, self._domains = self._domains, {}
         told = False
@@ -55,7 +58,7 @@ class News:
 
 
 def _differences(change: Change) -> str | None:
-    """Field by field; None where the domain is not there yet, and so all of it differs."""
+    """Spell the differing fields; None for a domain that does not exist yet, since all of it differs."""
     if change.action is Action.CREATE or not change.fields:
         return None
     return ", ".join(f"{field.path}: {' -> '.join(before_and_after(field))}" for field in change.fields)

@@ -1,4 +1,4 @@
-"""Tell a service manager how we are: one datagram to $NOTIFY_SOCKET. Source of the protocol: sd_notify(3).
+"""Tells a service manager how watch fares, with datagrams to $NOTIFY_SOCKET. The protocol is that of sd_notify(3).
 
 Called by the loop. Without a service manager, and when it does not listen, nothing happens.
 """
@@ -12,7 +12,10 @@ from contextlib import suppress
 
 
 class Notifier:
-    """`watchdog_seconds`: how often the manager wants a sign of life at least; None: it does not ask for one."""
+    """Sends states to the service manager, if there is one.
+
+    `watchdog_seconds` says how often the manager wants a sign of life at least; None when it wants none.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._address = environment.get("NOTIFY_SOCKET", "")
@@ -21,7 +24,7 @@ class Notifier:
         self.watchdog_seconds = int(wanted) / 1_000_000 if wanted.isdecimal() and int(wanted) and meant_for_us else None
 
     def tell(self, state: str) -> None:
-        """Such as READY=1, WATCHDOG=1, STOPPING=1 or STATUS=…"""
+        """Send a state such as READY=1, WATCHDOG=1, STOPPING=1 or STATUS=…"""
         if not self._address.startswith(("/", "@")):
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address

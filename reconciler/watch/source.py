@@ -1,4 +1,4 @@
-"""Where the loop gets its specs from, pass by pass; here: a folder of this machine. `git_source` has the other one."""
+"""Gives the loop its specs, pass by pass. This one reads a local folder; `git_source` follows a git branch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _POLL_SECONDS = 10.0  # between two looks whether the folder itself was replaced
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Specs:
-    """The specs in force. `problems` say why newer ones are not: refused, or out of reach."""
+    """The specs in force. `problems` say why there are no newer ones: they were refused, or are out of reach."""
 
     reading: TreeReading
     root: Path
@@ -33,19 +33,22 @@ class Source(Protocol):
     name: str  # as the user gave it, and printable
 
     async def read(self) -> Specs:
-        """The specs as they are now. Raises ReconcilerError when there are none yet."""
+        """Return the specs as they are now. Raises ReconcilerError when there are none yet."""
 
     async def watch(self, ask: Callable[[], None]) -> None:
-        """Call `ask` whenever there may be something new, until cancelled. Only a hint: each pass reads anyway."""
+        """Call `ask` whenever the specs may have changed, until cancelled.
+
+        It is only a hint, since each pass reads the specs anyway.
+        """
 
     def stop(self) -> None:
-        """End what goes on, so that nobody waits for it; nothing more is read after that. Again does no harm."""
+        """End any reading that is under way, and begin no other. Calling it again does no harm."""
 
 
 class LocalSource:
-    """A folder, watched where the operating system can. `tell` takes a sentence for the log.
+    """Reads a folder, and watches it where the operating system can. `tell` takes a sentence for the log.
 
-    The state directory may be in it; what watch itself writes there is no change of specs.
+    The state directory may lie in the folder; what watch itself writes there counts as no change of the specs.
     """
 
     def __init__(self, root: Path, clock: Clock, tell: Callable[[str], None], state_dir: Path | None = None) -> None:
@@ -58,9 +61,9 @@ class LocalSource:
         self._last_found: str | None = None  # by the reading before, after it had stopped changing
 
     async def read(self) -> Specs:
-        """Specs that are not what was last in force are read again after a moment, until they stay the same.
+        """Read the specs. New ones are read again after a moment, until two readings are the same (for at most 10 s).
 
-        In the midst of a checkout files are missing, and a missing file would be a domain to destroy.
+        In the midst of a checkout some files are missing, and a missing file would be a domain to destroy.
         """
         reading = await self._read()
         waited_seconds = 0.0
@@ -77,7 +80,7 @@ class LocalSource:
         return await asyncio.to_thread(read_tree, self._root, self._cache)
 
     async def watch(self, ask: Callable[[], None]) -> None:
-        """Asks once for each burst of changes, when it is over. A folder that is replaced as a whole is one, too."""
+        """Call `ask` once at the end of each burst of changes, and when the folder is replaced by another."""
         try:
             import watchfiles  # noqa: F401  # asked for here, so that its absence is told once
         except ImportError:  # no wheel for this platform
@@ -101,7 +104,7 @@ class LocalSource:
                 ask()
 
     async def _watch_folder(self, folder: tuple[int, int] | None, ask: Callable[[], None]) -> None:
-        """Until it is another folder."""
+        """Watch the folder until another one takes its place."""
         import watchfiles
 
         root, ours = self._root.absolute(), self._ours()
@@ -122,18 +125,18 @@ class LocalSource:
         pass  # reading a folder takes no time
 
     def _ours(self) -> tuple[str, ...]:
-        """Where the state directory is below the folder, as the parts of a path; (): it is elsewhere."""
+        """Return the path of the state directory within the folder, in parts; () when it lies elsewhere."""
         root, state_dir = self._root.resolve(), (self._state_dir or Path("/")).resolve()
         return state_dir.relative_to(root).parts if state_dir.is_relative_to(root) else ()
 
 
 def _state(reading: TreeReading) -> str:
-    """What tells one reading from another: the files, and what is wrong with them."""
+    """Return what two readings have in common only if nothing changed: the digest of the files, and the problems."""
     return f"{reading.desired.tree_digest} {[problem.detail for problem in reading.diagnostics]}"
 
 
 def _matters(path: str, root: Path, ours: tuple[str, ...]) -> bool:
-    """Whether a change of this path can be one of specs: not that of an editor's temporary file, nor inside .git."""
+    """Return whether a path can be a spec, rather than an editor's temporary file or a part of .git."""
     inside = Path(os.path.relpath(path, root)).parts
     if ours and inside[: len(ours)] == ours:
         return False
@@ -141,7 +144,7 @@ def _matters(path: str, root: Path, ours: tuple[str, ...]) -> bool:
 
 
 def _identity(root: Path) -> tuple[int, int] | None:
-    """Which folder it is, whatever links lead there; None when there is none."""
+    """Return the device and inode of the folder, links followed; None when there is none."""
     try:
         found = root.stat()
     except OSError:

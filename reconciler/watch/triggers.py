@@ -1,6 +1,6 @@
-"""When to look: everything that asks for a pass goes through here, and says no more than that. Used by the loop.
+"""Collects the reasons to make a pass. A reason only says "look now", never what to do. Used by the loop.
 
-However many ask before the loop comes round, it makes one pass.
+However many ask while a pass runs, one pass follows.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _CALM_SECONDS = 3.0
 
 
 class Clock(Protocol):
-    """Time, as the loop knows it; tests and benchmarks bring their own."""
+    """Time as the loop sees it. Tests and benchmarks bring clocks of their own."""
 
     def now(self) -> float:
-        """Unix seconds."""
+        """Return the time in Unix seconds."""
 
     async def wait(self, event: asyncio.Event, seconds: float) -> None:
-        """Until the event is set, at most so long."""
+        """Wait until the event is set, at most `seconds`."""
 
 
 class SystemClock:
-    """The machine's."""
+    """The clock of this machine."""
 
     def now(self) -> float:
         return time.time()
@@ -41,7 +41,7 @@ class SystemClock:
 
 
 class Triggers:
-    """What was asked for since the last pass began."""
+    """The reasons that were given since the last pass began."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -58,10 +58,10 @@ class Triggers:
         return reason in self._reasons
 
     async def wait(self, seconds: float) -> frozenset[str]:
-        """Until somebody asks, at most so long; who asked.
+        """Wait until somebody asks for a pass, at most `seconds`. Returns the reasons.
 
-        Events alone are heeded after a moment: they come in bursts, a guest that reboots is back by then, and one that
-        does nothing else must not keep us busy.
+        When the only reason is an event of a host, 3 s more are waited: events come in bursts, and a guest that reboots
+        is back by then. So a guest that reboots for ever cannot keep watch busy.
         """
         await self._clock.wait(self._asked, seconds)
         if self._reasons == {EVENT}:

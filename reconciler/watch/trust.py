@@ -1,8 +1,8 @@
-"""Which commits of a branch are trusted: the rules, where they come from, and the judgement. Called by `git_source`.
+"""Decides which commits of a branch are trusted: reads the rules and judges by them. Called by `git_source`.
 
 A commit is judged by the rules of the last accepted one, so nobody gets a commit accepted by changing the rules in it.
-Those are its `[git]` table, or what the command line says now where it has none. The first commit of all has to pass by
-the command line *and* by its own table.
+These rules are that commit's `[git]` table, or the command line where it has none. The first commit of all has to pass
+by the command line *and* by its own table.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Signed = Literal["none", "head", "all"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How the next commit is judged. `signers` is the text of an allowed signers file; see ssh-keygen(1).
+    """The rules by which the next commit is judged. `signers` is the text of an allowed signers file (ssh-keygen(1)).
 
-    `head`: the head of the branch has to be signed, which vouches for what it stands on. `all`: so has every commit
-    since the last accepted one, those that a merge brings in included.
+    With "head" the head of the branch has to be signed, and vouches for the commits below it. With "all" every commit
+    since the last accepted one has to be signed, those of merged branches included.
     """
 
     require_signed: Signed = "none"
@@ -37,14 +37,14 @@ class Rules:
 
 
 class UnreadableRulesError(Exception):
-    """Why nobody can tell which rules a commit sets."""
+    """The reason why nobody can tell which rules a commit sets."""
 
 
 def rules_in(root: Path, known_signers: str | None) -> Rules | None:
-    """The rules that a commit sets for the next one: the `[git]` table of the tree at `root`; None without one.
+    """Read the rules that a commit sets for the next one from the tree at `root`; None when it has no `[git]` table.
 
-    A table that asks for signatures and names no signers means those that are known. Raises UnreadableRulesError:
-    what is wrong with a table must not make it a laxer one.
+    A table that requires signatures but names no signers keeps `known_signers`. Raises UnreadableRulesError for a wrong
+    table, which must not count as a laxer one.
     """
     if not os.path.lexists(root / TREE_FILE):
         return None
@@ -69,7 +69,10 @@ def rules_in(root: Path, known_signers: str | None) -> Rules | None:
 
 
 def _signers_of(tree: TreeRoot, named: str) -> str | None:
-    """The text of the file that a `[git]` table names: of the tree, or of this machine when its path is absolute."""
+    """Read the file of signers that a `[git]` table names; None when it cannot be read.
+
+    An absolute path is a file of this machine, any other one a file of the tree.
+    """
     if not named.startswith("/"):
         content = tree.read_spec(named, is_link=True)
         return content.text if isinstance(content, Content) else None
@@ -80,12 +83,12 @@ def _signers_of(tree: TreeRoot, named: str) -> str | None:
 
 
 def read_signers(path: Path) -> str:
-    """The text of an allowed signers file; raises OSError or UnicodeDecodeError."""
+    """Read an allowed signers file. Raises OSError or UnicodeDecodeError."""
     return path.read_text(encoding="utf-8")
 
 
 class Judge:
-    """Judges commits of one repository. `folder` is for the file of signers that git is shown."""
+    """Judges commits of one repository. It writes the signers into `folder`, for git to read."""
 
     def __init__(self, repository: Repository, folder: Path) -> None:
         self._repository = repository
@@ -94,10 +97,10 @@ class Judge:
         self._signed_by: dict[str, str] = {}  # commits that one of `_signers` signed, so that none is asked for twice
 
     def judge(self, head: str, since: str | None, rules: Rules) -> str | None:
-        """Who signed a head, if that was asked; raises GitError when the rules refuse it.
+        """Return who signed a head, if a signature is required; raises GitError when the rules refuse it.
 
-        `since` is the last accepted commit, from which the head goes on. The first one of all has none: it is where
-        trust begins, so what lies before it is not asked for.
+        `since` is the last accepted commit. It is None for the first commit of all: trust begins there, so the commits
+        below it are not checked.
         """
         if rules.require_signed == "none":
             return None
@@ -109,7 +112,7 @@ class Judge:
         return self.signer(head, rules.signers)
 
     def signer(self, commit: str, signers: str) -> str | None:
-        """Which of the allowed signers signed a commit; None: nobody did."""
+        """Return which of the allowed signers signed a commit; None when nobody did."""
         if signers != self._signers:
             self._signers, self._signed_by = signers, {}
         if commit not in self._signed_by:

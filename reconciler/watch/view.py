@@ -1,4 +1,4 @@
-"""What the loop shows of itself while it runs. The HTTP side is handed a `WatchView` and nothing else of the loop.
+"""Declares what the loop shows of itself while it runs. The web server gets a `WatchView` and nothing else of the loop.
 
 All of it is read on the loop's own thread, between two of its steps, and costs no look at a host.
 """
@@ -30,18 +30,18 @@ class Metrics:
 
 class WatchView(Protocol):
     def status_document(self) -> dict[str, Any]:
-        """As `status --json` prints it; each domain also has "condition" and "since" (UTC, ISO 8601)."""
+        """Make the document of `status --json`; each domain in it also has "condition" and "since" (UTC, ISO 8601)."""
 
     def plan(self) -> Plan | None:
-        """The current plan, as last made; None before the first."""
+        """Return the plan that was made last; None before the first one."""
 
     def metrics(self) -> Metrics: ...
 
     def is_healthy(self) -> bool:
-        """Whether the loop turns: a pass ended, or waits, or began not too long ago."""
+        """Return whether the loop turns: it waits, or gave a sign of life within the last half hour."""
 
     def is_ready(self) -> bool:
-        """Whether a first pass has been made."""
+        """Return whether a first pass has been made."""
 
     def reconcile_now(self) -> None:
-        """Ask for a pass as soon as the running one has ended. Several askings before it make one pass."""
+        """Ask for a pass as soon as the running one has ended. Several askings make one pass."""
