@@ -99,6 +99,12 @@ class Reconciler:
             others, silent = await self.observe(frozenset(self._desired.hosts) - selected)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
+        return await asyncio.to_thread(self._planned, selection, consent, hosts, problems)
+
+    def _planned(
+        self, selection: Selection, consent: Consent, hosts: Mapping[str, Host], problems: tuple[Diagnostic, ...]
+    ) -> Plan:
+        """The plan for these hosts. It is computed beside the loop, which has locks to beat meanwhile."""
         desired, missing = complete(replace(self._desired, postponed=selection.postponed), hosts)
         downtime, forgotten = self._expected_downtime()
         plan = build_plan(
@@ -111,6 +117,7 @@ class Reconciler:
             diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten),
         )
         verify(plan, hosts, desired)
+        selected = selection.host_names(self._desired.hosts)
         return replace(
             plan,
             hosts={name: summary for name, summary in plan.hosts.items() if name in selected},
@@ -131,7 +138,7 @@ class Reconciler:
         error before anything is done, or, where it is not needed, told beside the result.
         """
         if history_is_needed:
-            self._history.check_writable()
+            await asyncio.to_thread(self._history.check_writable)
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks)
             held |= await self._moved(plan, frozenset(executors) - set(held))
@@ -145,7 +152,7 @@ class Reconciler:
         `use` is called before the first step; it raises ReconcilerError for a plan that was used before. `stop` gives
         a reason once the rest is to be left; a plan whose first step was not begun then is not used up.
         """
-        self._history.check_writable()
+        await asyncio.to_thread(self._history.check_writable)
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks)
             held |= await self._moved(plan, frozenset(plan.base) - set(held))
@@ -176,7 +183,7 @@ class Reconciler:
         hosts, problems = await self.observe(names)
         held = {problem.address: problem for problem in problems if problem.address is not None}
         for name, host in hosts.items():
-            if differences := moved(plan.base.get(name, {}), base_of(host, plan.changes)):
+            if differences := await asyncio.to_thread(_moved_since, plan, host):
                 held[name] = _stale(name, differences)
         return held
 
@@ -192,13 +199,13 @@ class Reconciler:
     ) -> ApplyResult:
         parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
         with ExitStack() as noting:
-            recording, unrecorded = self._recording(plan, noting, history_is_needed)
+            recording, unrecorded = await asyncio.to_thread(self._recording, plan, noting, history_is_needed)
             followed = progress if recording is None else _Recorded(progress, recording)
             result = self._kept(await apply_plan(plan, executors, parallel, followed, held, stop))
             if recording is not None:
-                recording.end(result)
+                await asyncio.to_thread(recording.end, result)
                 unrecorded = recording.problem
-        sightings.remember_steps(self._state_dir, [done.step for done in result.done])
+        await asyncio.to_thread(sightings.remember_steps, self._state_dir, [done.step for done in result.done])
         if unrecorded is None:
             return result
         return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
@@ -229,7 +236,7 @@ class Reconciler:
 
         answers = await asyncio.gather(*(look_at(name) for name in sorted(names)))
         hosts = {answer.name: answer for answer in answers if isinstance(answer, Host)}
-        sightings.remember(self._state_dir, hosts)
+        await asyncio.to_thread(sightings.remember, self._state_dir, hosts)
         return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
 
     async def close(self) -> None:
@@ -373,6 +380,10 @@ def _with_staged(domain: Domain, host: Host) -> Domain:
         return current if image is not None and not image.sha256 and current is not None else image
 
     return replace(domain, kernel=staged(domain.kernel, known.kernel), ramdisk=staged(domain.ramdisk, known.ramdisk))
+
+
+def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:
+    return moved(plan.base.get(host.name, {}), base_of(host, plan.changes))
 
 
 def _stale(host: str, differences: tuple[str, ...]) -> Diagnostic:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -94,7 +95,8 @@ class History:
                     (_now(), plan.commit, signer, plan.digest, len(plan.steps)),
                 )
             assert cursor.lastrowid is not None
-            yield Recording(database, cursor.lastrowid, plan)
+            with ThreadPoolExecutor(1, thread_name_prefix="history") as writer:
+                yield Recording(database, writer, cursor.lastrowid, plan)
 
     def records(self) -> tuple[ApplyRecord, ...]:
         """All applies, newest first; () when there is no history yet."""
@@ -132,7 +134,7 @@ class History:
         with self._explained():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # each statement is a transaction of its own
-            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
+            database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last steps, of history only
                 if _version(database) == 0:
@@ -183,10 +185,14 @@ def _create(database: sqlite3.Connection) -> None:
 
 
 class Recording:
-    """One apply on its way into the history. What cannot be written later on never stops the apply."""
+    """One apply on its way into the history. What cannot be written later on never stops the apply.
 
-    def __init__(self, database: sqlite3.Connection, apply_id: int, plan: Plan) -> None:
+    It is written by `writer`, in the order in which it was noted: a disk that is slow must not hold up the steps.
+    """
+
+    def __init__(self, database: sqlite3.Connection, writer: Executor, apply_id: int, plan: Plan) -> None:
         self._database = database
+        self._writer = writer
         self._apply_id = apply_id
         self._plan = plan
         self._position = 0
@@ -202,14 +208,17 @@ class Recording:
         self._write("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._apply_id, self._position, *row))
 
     def end(self, result: ApplyResult) -> None:
-        """Note that the apply came to its end, and how long each restarted domain was down."""
+        """Note that the apply came to its end, and how long each restarted domain was down; waits for all notes."""
         for outage in outages_of(self._plan, result):
             if outage.outcome is Outcome.RESTARTED:  # a way back that was taken is no measure
                 row = (self._apply_id, outage.address, outage.down_seconds)
                 self._write("INSERT INTO downtime VALUES (?, ?, ?)", row)
-        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
+        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id)).result()
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+    def _write(self, statement: str, values: tuple[object, ...]) -> Future[None]:
+        return self._writer.submit(self._execute, statement, values)
+
+    def _execute(self, statement: str, values: tuple[object, ...]) -> None:
         try:
             self._database.execute(statement, values)
         except sqlite3.Error as error:

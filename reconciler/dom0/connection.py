@@ -312,8 +312,10 @@ def _chunks_of(path: Path) -> Iterable[bytes]:
 
 async def _write(stream: asyncio.StreamWriter, chunks: Iterable[bytes]) -> None:
     # A command may end before it has read everything; its exit code then says why.
+    rest = iter(chunks)
     with suppress(BrokenPipeError, ConnectionResetError):
-        for chunk in chunks:
+        # chunks may come from a file on a slow disk, or on none that answers
+        while chunk := next(rest, b"") if isinstance(chunks, list) else await asyncio.to_thread(next, rest, b""):
             stream.write(chunk)
             await stream.drain()
     stream.close()

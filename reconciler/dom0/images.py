@@ -5,6 +5,7 @@ Called by `execute` for StageImage and SweepImages.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import posixpath
 from collections.abc import Iterator
@@ -111,7 +112,7 @@ async def stage(shell: Dom0Shell, step: StageImage, spec_root: Path, token: str)
     }
     answer = await shell.act(step.domain, "staging failed", _STAGE_THERE, given, timeout_seconds=_STAGE_SECONDS)
     if answer.strip() == "send":
-        file = _tree_file(shell.host, step.domain, image, spec_root)
+        file = await asyncio.to_thread(_tree_file, shell.host, step.domain, image, spec_root)
         await shell.act(
             step.domain, "staging failed", _STAGE_SENT, given, input=_chunks(file), timeout_seconds=_STAGE_SECONDS
         )

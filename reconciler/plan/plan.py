@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -70,17 +70,21 @@ class Plan:
     @property
     def digest(self) -> str:
         """sha256 over what was observed, what is asked for and what will be done."""
-        body = {
-            "base": {host: dict(base) for host, base in self.base.items()},
-            "tree": self.tree_digest,
-            "commit": self.commit,
-            "steps": [
-                [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs]
-                for step in (*self.steps, *(step for fallback in self.fallbacks for step in fallback.steps))
-            ],
-        }
-        # file names on a host are bytes, and those that are no UTF-8 are surrogates here
-        return hashlib.sha256(canonical_json(body).encode(errors="surrogatepass")).hexdigest()
+        digest = hashlib.sha256()
+        for part in self._canonical():
+            # file names on a host are bytes, and those that are no UTF-8 are surrogates here
+            digest.update(part.encode(errors="surrogatepass"))
+        return digest.hexdigest()
+
+    def _canonical(self) -> Iterator[str]:
+        """All of it as one JSON text, step by step: written at once, a large plan would let no other thread run."""
+        base = {host: dict(base) for host, base in self.base.items()}
+        yield f'{{"base":{canonical_json(base)},"commit":{canonical_json(self.commit)},"steps":['
+        steps = (*self.steps, *(step for fallback in self.fallbacks for step in fallback.steps))
+        for place, step in enumerate(steps):
+            said = [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs]
+            yield ("," if place else "") + canonical_json(said)
+        yield f'],"tree":{canonical_json(self.tree_digest)}}}'
 
 
 def build_plan(

@@ -21,6 +21,9 @@ _ROW = re.compile(
 )
 
 
+_BLANKS = re.compile(r"[ \t\r\n]*")
+
+
 class XlOutputError(ValueError):
     """xl printed something that is not understood; the message is a sentence."""
 
@@ -144,10 +147,9 @@ def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
     if text.lstrip().startswith("("):
         raise XlOutputError('`xl list -l` printed SXP: set output_format = "json" in the host\'s xl.conf.')
     try:
-        found, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text.lstrip()))
+        entries = _json_entries(text)
     except (ValueError, RecursionError) as error:
         raise XlOutputError(f"`xl list -l` printed no JSON: {str(error)[:200]}.") from error
-    entries = found if isinstance(found, list) else [found]
     domains: list[tuple[int, dict[str, Any]]] = []
     for entry in entries:
         domid = entry.get("domid") if isinstance(entry, dict) else None
@@ -155,3 +157,32 @@ def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
             raise XlOutputError("`xl list -l` printed an entry without domid or config.")
         domains.append((domid, entry["config"]))
     return tuple(domains)
+
+
+def _json_entries(text: str) -> list[Any]:
+    """What a JSON list holds, or the one thing that is no list; what follows it is ignored.
+
+    One by one, since Python's decoder lets no other thread run before it has read all that it was given.
+    """
+    decoder = json.JSONDecoder()
+    at = _after_blanks(text, 0)
+    if text[at] != "[":
+        return [decoder.raw_decode(text, at)[0]]
+    entries: list[Any] = []
+    at = _after_blanks(text, at + 1)
+    while not (text.startswith("]", at) and not entries):
+        entry, at = decoder.raw_decode(text, at)
+        entries.append(entry)
+        at = _after_blanks(text, at)
+        if text.startswith("]", at):
+            break
+        if not text.startswith(",", at):
+            raise ValueError(f"Expecting ',' or ']': char {at}")
+        at = _after_blanks(text, at + 1)
+    return entries
+
+
+def _after_blanks(text: str, at: int) -> int:
+    blanks = _BLANKS.match(text, at)
+    assert blanks is not None
+    return blanks.end()

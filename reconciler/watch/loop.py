@@ -65,6 +65,7 @@ class Watcher:
         self._waiting = False
         self._last_turn = clock.now()
         self._plan: Plan | None = None
+        self._storing: asyncio.Task[None] | None = None
         self._metrics = Metrics()
         self._record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
         self._news = News(log)
@@ -83,6 +84,7 @@ class Watcher:
             self._source.stop()
             await self._passes.close()
             self._store(replace(self._record, stopped=moment(self._clock.now())))
+            await self._stored_all()
             self._log.say("watch ended")
 
     def stop(self) -> None:
@@ -110,6 +112,7 @@ class Watcher:
         self._turned()
         self._remember(outcome, before, began)
         self._tell(outcome, reasons, began)
+        await self._stored_all()
         return outcome
 
     async def _turn(self) -> None:
@@ -216,8 +219,18 @@ class Watcher:
         self._store(self._record)
 
     def _store(self, record: WatchRecord) -> None:
+        """Write the conditions down beside the loop, each time after the time before."""
+        self._storing = asyncio.create_task(self._stored(self._storing, record))
+
+    async def _stored_all(self) -> None:
+        if self._storing is not None:
+            await self._storing
+
+    async def _stored(self, before: asyncio.Task[None] | None, record: WatchRecord) -> None:
+        if before is not None:
+            await before
         try:
-            conditions.store(self._state_dir, record)
+            await asyncio.to_thread(conditions.store, self._state_dir, record)
         except OSError as error:
             self._log.say("the conditions could not be stored", "error", detail=str(error))
 

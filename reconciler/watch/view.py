@@ -1,6 +1,6 @@
 """Declares what the loop shows of itself while it runs. The web server gets a `WatchView` and nothing else of the loop.
 
-All of it is read on the loop's own thread, between two of its steps, and costs no look at a host.
+None of it costs a look at a host. What is long is made on another thread, from values that do not change.
 """
 
 from __future__ import annotations

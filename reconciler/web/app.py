@@ -1,13 +1,17 @@
-"""The routes. All of them answer on the loop's own thread, from what the loop already knows: none looks at a host.
+"""The routes. They answer from what the loop already knows: none looks at a host.
+
+What grows with the fleet is written on another thread, since the loop has locks to beat; the plan once for all askers.
 
 Built by `server`.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.watch.view import WatchView
 from reconciler.web.guard import Guard
@@ -24,6 +29,7 @@ from reconciler.web.metrics import MEDIA_TYPE, metrics_text
 from reconciler.web.page import POLICY, page
 from reconciler.web.token import Token
 
+_Made = TypeVar("_Made")
 _RETRY_AFTER_SECONDS = 5  # what we tell those who come before the first pass
 
 _NO_PLAN = Diagnostic(
@@ -37,7 +43,8 @@ _NO_PLAN = Diagnostic(
 
 def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> ASGIApp:
     """The whole site. `token` None: nobody may ask for a pass."""
-    site = _Site(view, token, metrics_text(view.metrics))
+    aside = _Aside()
+    site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside))
     app = Starlette(
         routes=[
             Route("/", site.page),
@@ -54,16 +61,43 @@ def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool
     return Guard(app, policy=POLICY, loopback_names_only=loopback_names_only)
 
 
+class _Aside:
+    """A thread of the site's own, for what takes long: one thing at a time, and those of the steps stay free."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
+
+    async def make(self, what: Callable[[], _Made]) -> _Made:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, what)
+
+
+class _PlanText:
+    """The JSON of the current plan, which is made once however many ask for it."""
+
+    def __init__(self, aside: _Aside) -> None:
+        self._aside = aside
+        self._plan: Plan | None = None
+        self._text: asyncio.Task[str] | None = None
+
+    async def of(self, plan: Plan) -> str:
+        if self._text is None or plan is not self._plan:
+            self._plan = plan
+            self._text = asyncio.create_task(self._aside.make(lambda: as_text(plan_document(plan))))
+        return await asyncio.shield(self._text)  # who goes away takes it from nobody
+
+
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """The endpoints; `async` although nothing is awaited, since Starlette runs others on threads of their own."""
+    """The endpoints; all `async`, so that they are asked on the loop's thread, and leave what is long to another."""
 
     view: WatchView
     token: Token | None
     metrics_text: Callable[[], bytes]
+    aside: _Aside
+    plan_text: _PlanText
 
     async def page(self, request: Request) -> Response:
-        return HTMLResponse(page(self.view))
+        return HTMLResponse(await self.aside.make(lambda: page(self.view)))
 
     async def healthz(self, request: Request) -> Response:
         if self.view.is_healthy():
@@ -76,16 +110,16 @@ class _Site:
         return _sentence("No pass has been made yet.", 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self.metrics_text(), media_type=MEDIA_TYPE)
+        return Response(await self.aside.make(self.metrics_text), media_type=MEDIA_TYPE)
 
     async def status(self, request: Request) -> Response:
-        return _json(self.view.status_document())
+        return _json(await self.aside.make(lambda: as_text(self.view.status_document())))
 
     async def plan(self, request: Request) -> Response:
         plan = self.view.plan()
         if plan is None:
-            return _json(error_document([_NO_PLAN]), 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
-        return _json(plan_document(plan))
+            return _json(as_text(error_document([_NO_PLAN])), 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+        return _json(await self.plan_text.of(plan))
 
     async def reconcile(self, request: Request) -> Response:
         if self.token is None:
@@ -113,5 +147,5 @@ def _sentence(text: str, status: int = 200, headers: dict[str, str] | None = Non
     return PlainTextResponse(f"{text}\n", status, headers)
 
 
-def _json(document: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(as_text(document), status, headers, "application/json")
+def _json(text: str, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(text, status, headers, "application/json")

@@ -6,6 +6,7 @@ nothing that could.
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import secrets
@@ -100,6 +101,10 @@ class XlObserver:
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
         result = await self.connection.script(self._script(question, boundary), timeout_seconds=timeout_seconds)
+        return await asyncio.to_thread(self._understood, question, result, boundary)
+
+    def _understood(self, question: Question, result: Result, boundary: str) -> Host:
+        """What the host printed, as a Host. It may be much, so it is read beside the loop."""
         answer = _Answer(self.name, result, boundary)
         _check_xl(self.name, answer)
         _check_tools(self.name, answer)
