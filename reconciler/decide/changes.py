@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 
 from reconciler.decide.diff import FieldChange
 from reconciler.decide.safety_rules import Block
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host, Quarantined
+from reconciler.model.keys import DOMAIN_KEYS
 
 
 class Action(StrEnum):
@@ -145,11 +147,20 @@ def make_acting(
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
         return make_change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)
+    if action is Action.UPDATE and not fields and written is not None and not (guest.edited or guest.unproven):
+        reason = f"its config file has another {', '.join(_differing(written, target))}" if writes else reason
     if action is Action.UPDATE and unstaged and not fields:
         reason = "a staged kernel or ramdisk is missing on the host"
     return make_change(
         host, guest.name, action, reason, fields=fields, guest=guest, target=target, writes_config=writes
     )
+
+
+def _differing(one: Domain, other: Domain) -> list[str]:
+    """The keys of which a config file carries another value, by name."""
+    names = {key.attribute: key.name for key in DOMAIN_KEYS if key.of is not None}
+    differing = (part.name for part in dataclass_fields(Domain) if part.compare and part.name != "autostart")
+    return sorted(names.get(name, name) for name in differing if getattr(one, name) != getattr(other, name))
 
 
 def same_config(one: Domain, other: Domain) -> bool:

@@ -133,6 +133,9 @@ def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChang
         for path, before, after in _inside(there, wanted):
             name = f"disk[{vdevs[int(path[0])]}]"
             yield _change(name, path[1:], before, after, _disk_effect(path, before, desired, host))
+    before, after = _order(current, desired)
+    if before != after:
+        yield FieldChange(path="disk", before=", ".join(before), after=", ".join(after), effect=Effect.RESTART)
     if current.vifs != desired.vifs:
         for path, before, after in _inside(_vifs(current, desired), _vifs(desired, desired)):
             whole_live = len(path) == 1 and desired.type != "hvm"
@@ -140,6 +143,17 @@ def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChang
     if current.xl != desired.xl:
         for path, before, after in _inside(_written(current), _written(desired)):
             yield _change(f"xl.{path[0]}", (), before, after, Effect.RESTART)
+
+
+def _order(current: Domain, desired: Domain) -> tuple[list[str], list[str]]:
+    """The order of the disks as it would be if none had to move, new ones last, and as it is to be.
+
+    A boot loader reads the first one, and guests number them by their order: so it is given only by a start.
+    """
+    wanted = {disk.devid: disk.vdev for disk in desired.disks}
+    there = {disk.devid for disk in current.disks}
+    kept = [wanted[disk.devid] for disk in current.disks if disk.devid in wanted]
+    return [*kept, *(disk.vdev for disk in desired.disks if disk.devid not in there)], list(wanted.values())
 
 
 def _change(name: str, below: Sequence[object], before: object, after: object, effect: Effect) -> FieldChange:

@@ -40,6 +40,7 @@ from reconciler.simulated.guest import (
     set_target,
 )
 from reconciler.specs.resolve.domain import derived_mac
+from reconciler.specs.resolve.images import digest_told, why_no_image
 from reconciler.waiting import Clock, NotYet, wait_until
 
 MEMORY_WAIT_SECONDS = 60.0  # how long a start or a balloon waits for memory
@@ -235,6 +236,10 @@ def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
         if image.path.startswith(f"{draft.paths.kernel_dir}/") and image.path not in draft.stored.files:
             problem = f"{image.path} is not staged on {draft.settings.name}."
             raise draft.failed(definition.name, "no such file", problem, passing=True)
+        told = digest_told(draft.store.digest(draft.stored, image.path), draft.store.content(draft.stored, image.path))
+        if (why := why_no_image(told)) is not None:
+            problem = f"{image.source or image.path} {why[0]}: xc_dom_find_loader: no loader found: Invalid kernel."
+            raise draft.failed(definition.name, "no kernel", problem, why[1], boot_failed=True)
     if definition.kernel is None:
         return Behaviour()
     try:

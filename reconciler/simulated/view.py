@@ -15,6 +15,7 @@ from reconciler.model.memory import needed_kib
 from reconciler.model.paths import disk_identity
 from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, will_connect
 from reconciler.simulated.store import Store, StoredFile, StoredHost
+from reconciler.specs.resolve.images import digest_told
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 from reconciler.toolstack import Question
 
@@ -86,7 +87,7 @@ class View:
             boot_id=f"boot {self._stored.boots}",
             guests=guests,
             images=self._paths.images(self._stored),
-            digests={path: self._store.digest(self._stored, path) for path in question.images},
+            digests={path: self._digest_told(path) for path in question.images},
             unstaged={
                 path: self._store.digest(self._stored, path) for path in self._unstaged(question, guests.values())
             },
@@ -165,6 +166,9 @@ class View:
             name: with_past(guest, previous=previous.get(name), quarantine=failed.get(name), images=images)
             for name, guest in guests.items()
         }
+
+    def _digest_told(self, path: str) -> str:
+        return digest_told(self._store.digest(self._stored, path), self._store.content(self._stored, path))
 
     def _unstaged(self, question: Question, guests: Iterable[Guest]) -> frozenset[str]:
         """The kernels and ramdisks outside kernel_dir that specs ask for or running domains name."""

@@ -12,6 +12,7 @@ import stat
 from dataclasses import dataclass
 
 from reconciler.specs.resolve import TreeFile
+from reconciler.specs.resolve.images import digest_told, why_no_image
 
 SPEC_BYTES_MAX = 1 << 20
 _CHUNK_BYTES = 1 << 20
@@ -76,9 +77,12 @@ class TreeRoot:
         if "\0" in relative or not self.holds(path):
             return TreeFile(problem=f"{relative} lies outside the spec tree, or is a link that leads out of it.")
         try:
-            return TreeFile(sha256=_sha256_of(path))
+            told = _digest_told(path)
         except OSError as error:
             return TreeFile(problem=_unreadable(relative, error).detail)
+        if (why := why_no_image(told)) is not None:
+            return TreeFile(problem=f"{relative} {why[0]}.", hint=why[1])
+        return TreeFile(sha256=told)
 
 
 def line_shown(line: str) -> str:
@@ -109,15 +113,17 @@ def _read_at_most(path: str, size: int) -> bytes:
         os.close(fd)
 
 
-def _sha256_of(path: str) -> str:
+def _digest_told(path: str) -> str:
     digest = hashlib.sha256()
     fd = _open(path)
     try:
-        while chunk := os.read(fd, _CHUNK_BYTES):
+        head = chunk = os.read(fd, _CHUNK_BYTES)
+        while chunk:
             digest.update(chunk)
+            chunk = os.read(fd, _CHUNK_BYTES)
     finally:
         os.close(fd)
-    return digest.hexdigest()
+    return digest_told(digest.hexdigest(), head)
 
 
 def _unreadable(relative: str, error: OSError) -> Unreadable:

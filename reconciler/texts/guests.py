@@ -321,7 +321,16 @@ def _running(
     # xl does not list all that a file says: of equally good ones it is the one that it was seen to be started from,
     # else the config, which has proven itself
     ordered = reversed(choices) if found.started_candidate else choices
-    return min(ordered, key=lambda choice: _differences(choice[1], _origin(choice[0])))
+    file, running = min(ordered, key=lambda choice: _differences(choice[1], _origin(choice[0])))
+    return file, _in_order_of(running, _origin(file))
+
+
+def _in_order_of(running: Domain | None, origin: Domain | None) -> Domain | None:
+    """What runs with its disks in the order that it was started with: one that was attached anew is listed last."""
+    if running is None or origin is None:
+        return running
+    order = {disk.devid: at for at, disk in enumerate(origin.disks)}
+    return replace(running, disks=tuple(sorted(running.disks, key=lambda disk: order.get(disk.devid, len(order)))))
 
 
 def _origin(file: ConfigFile) -> Domain | None:
@@ -381,7 +390,7 @@ def _differences(running: Domain | None, base: Domain | None) -> int:
 def _evidence(key: Key[Domain], domain: Domain) -> object:
     """What a start settled of a key, in a form in which what means the same is equal."""
     if key.name == "disk":
-        return {(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks}
+        return [(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks]
     if key.name == "vif":
         return {vif.devid: vif for vif in domain.vifs}
     if key.of is None:

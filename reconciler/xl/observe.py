@@ -23,6 +23,7 @@ from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
+from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
 from reconciler.texts.daemons import read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
@@ -125,6 +126,8 @@ class XlObserver:
             "files": "\n".join(question.files),
             "known": "\n".join(self._cache.known()),
             "root": _ROOT,
+            "pointer": POINTER,
+            "pointer_begins": POINTER_BEGINS.decode(),
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
@@ -163,7 +166,11 @@ class XlObserver:
             nameless_kib=nameless_kib,
             images=staged,
             digests={path: digests[path] for path in question.images if path in digests},
-            unstaged={path: digest for path, digest in digests.items() if not path.startswith(f"{dom0.kernel_dir}/")},
+            unstaged={
+                path: digest
+                for path, digest in digests.items()
+                if digest != POINTER and not path.startswith(f"{dom0.kernel_dir}/")
+            },
             files=_file_facts(answer),
             vg_free_bytes=_vg_free_bytes(answer),
         )

@@ -3,7 +3,8 @@
 # `observe.py` sends this text after assignments of: boundary (unguessable, closes each section), config_dir (empty:
 # as usual on this system), kernel_dir, images and files (paths to ask for, one a line), known (lines of the section
 # `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use), root (empty; where
-# the tests have the folders of the system).
+# the tests have the folders of the system), pointer and pointer_begins (what is told of a Git LFS pointer, and how one
+# begins).
 
 nl='
 '
@@ -168,6 +169,10 @@ unset IFS
 set +f
 status=0
 [ $# -eq 0 ] || digests "$@" || status=$?
+for file do # of what no domain has staged, a Git LFS pointer is told as such in place of its digest
+    case $file in "$kernel_dir"/*) continue ;; esac
+    head -c 64 "$file" 2>/dev/null | grep -q "^$pointer_begins" && printf '%s  %s\n' "$pointer" "$file"
+done
 close digests "$status"
 
 # Images of domains that xendomains saved when the dom0 went down, and will restore: one a line.

@@ -49,8 +49,7 @@ def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Co
             continue
         file = files[path]
         if file.problem is not None:
-            hint = "Relative paths start at the root of the spec tree."
-            yield Complaint(loc=(key,), summary=f"Unusable {key}", detail=file.problem, hint=hint)
+            yield Complaint(loc=(key,), summary=f"Unusable {key}", detail=file.problem, hint=file.hint)
         elif pin is not None and pin.lower() != file.sha256:
             yield Complaint(
                 loc=(f"{key}_sha256",),

@@ -1,4 +1,7 @@
-"""Kernels and ramdisks: where they are staged, and what is known of them once their bytes are."""
+"""Kernels and ramdisks: where they are staged, what is known of them once their bytes are, and which are refused.
+
+By its content only what certainly is no kernel is refused, whoever made it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,27 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import file_name
+
+EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+POINTER = "git-lfs-pointer".ljust(64, "-")
+"""Stands where a host tells the sha256 of a file: it is a Git LFS pointer. As long as one, and no sha256 itself."""
+
+POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
+HEAD_BYTES = len(POINTER_BEGINS)
+
+
+def digest_told(sha256: str, head: bytes) -> str:
+    """What a host tells of a file that begins with `head`: its sha256, or that it is a pointer."""
+    return POINTER if head.startswith(POINTER_BEGINS) else sha256
+
+
+def why_no_image(sha256: str) -> tuple[str, str] | None:
+    """What such a file is, as the end of a sentence, and a hint; None: it may boot."""
+    if sha256 == EMPTY_SHA256:
+        return "is empty", "Put the whole file there; one that is kept in Git LFS comes with: git lfs pull"
+    if sha256 == POINTER:
+        return "is a Git LFS pointer, and not the file that it stands for", "Fetch the file itself with: git lfs pull"
+    return None
 
 
 def staged_path(kernel_dir: str, domain: str, source: str, sha256: str) -> str:
@@ -45,6 +69,10 @@ def _problem(key: str, image: Image, sha256: str | None, domain: str, host: str)
         summary = f"{key.capitalize()} file not found on the host"
         detail = f"{image.source} does not exist on {host}, or cannot be read there."
         hint = "Copy it there, or put it in the spec tree and name it by its path in the tree."
+    elif (why := why_no_image(sha256)) is not None:
+        summary = f"Unusable {key}"
+        detail = f"{image.source} on {host} {why[0]}."
+        hint = why[1]
     elif image.pin and image.pin != sha256:
         summary = f"{key.capitalize()} has other bytes than its pin"
         detail = f"{image.source} on {host} has the sha256 {sha256}, but {key}_sha256 says {image.pin}."

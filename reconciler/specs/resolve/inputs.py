@@ -34,6 +34,7 @@ class TreeFile:
 
     sha256: str = ""
     problem: str | None = None
+    hint: str = "Relative paths start at the root of the spec tree."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
