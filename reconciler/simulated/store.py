@@ -1,9 +1,9 @@
 """Where a simulated host lives: `<state dir>/hosts/<name>/`. Used by the simulated host and by `reconciler sim`.
 
-`state.json` says which domains run and which files there are; `blobs/` holds the bytes of files by their sha256.
-Every change reads, changes and replaces the whole of `state.json` under a lock, so that two processes lose nothing
-and a kill or a power cut at any instant leaves the old state or the new one. The clock and the pending faults are files
-of their own: they are the simulation's, not the host's, and reading a host never touches `state.json`.
+`journal` keeps which domains run and which files there are; `blobs/` holds the bytes of files by their sha256. Every
+change is made under a lock, so that two processes lose nothing and a kill or a power cut at any instant leaves an old
+state or the new one. The clock and the pending faults are files of their own: they are the simulation's, not the
+host's, and reading a host never writes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -23,36 +22,15 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
-from reconciler.simulated.guest import Instance
+from reconciler.simulated.journal import NOT_THERE, BrokenStateError, Journal, StoredFile, StoredHost
 from reconciler.state_dir.files import make_folder, replace_file
+
+__all__ = ["FAULTS", "Fault", "Store", "StoredFile", "StoredHost"]
 
 Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"]
 FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """A file or volume. `sha256` None: it holds nothing but zeros (a new disk)."""
-
-    sha256: str | None
-    size_bytes: int
-    kind: Literal["file", "block"] = "file"
-
-
-@dataclass(slots=True, kw_only=True)
-class StoredHost:
-    """All that a simulated host has. Mutable: a draft inside `Store.change`, thrown away elsewhere."""
-
-    format: Literal[1] = 1
-    boots: int = 1
-    next_domid: int = 1
-    instances: dict[str, Instance] = field(default_factory=dict)
-    autostart: dict[str, int] = field(default_factory=dict)
-    files: dict[str, StoredFile] = field(default_factory=dict)
-
-
-_NOT_THERE = (FileNotFoundError, NotADirectoryError)
-_STORED_HOST = TypeAdapter(StoredHost)
 _FAULT_COUNTS = TypeAdapter(dict[Fault, int])
 
 
@@ -62,40 +40,26 @@ class Store:
     def __init__(self, state_dir: Path, host: str) -> None:
         self.host = host
         self.folder = state_dir / "hosts" / host
-        self._state_file = self.folder / "state.json"
         self._clock_file = self.folder / "clock"
         self._faults_file = self.folder / "faults.json"
         self._blobs = self.folder / "blobs"
-        self._parsed = StoredHost()
-        self._parsed_text: bytes | None = None
+        self._journal = Journal(self.folder)
 
     def read(self) -> StoredHost:
         """The host as last stored, to do with as one likes; one that was never changed is empty."""
         try:
-            text = self._state_file.read_bytes()
-        except _NOT_THERE:
-            self._parsed_text = None
-            return StoredHost()
+            return self._journal.catch_up()
+        except BrokenStateError as error:
+            raise self._broken(error.file, str(error)) from None
         except OSError as error:
-            raise self._broken(self._state_file, str(error)) from None
-        if text != self._parsed_text:  # most reads find what was written a moment ago
-            self._parsed, self._parsed_text = self._parse(text), text
-        return _copy(self._parsed)
-
-    def _parse(self, text: bytes) -> StoredHost:
-        try:
-            return _STORED_HOST.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise self._broken(self._state_file, f"{where}: {first['msg']}" if where else first["msg"]) from None
+            raise self._broken(self.folder / "state.json", str(error)) from None
 
     @contextmanager
     def held_still(self) -> Iterator[None]:
         """Nobody changes the host meanwhile, so that a state and the bytes it names are read together."""
         try:
             lock = (self.folder / "state.lock").open()
-        except _NOT_THERE:
+        except NOT_THERE:
             yield  # never changed yet
             return
         except OSError as error:
@@ -109,14 +73,9 @@ class Store:
         """A draft of the host that is stored when the block ends, and forgotten when it raises."""
         with self._locked("state"):
             draft = self.read()
-            before = _blobs_of(draft)
             yield draft
-            text = _STORED_HOST.dump_json(draft)
-            if text != self._parsed_text:
-                replace_file(self._state_file, text, durable=True)
-                self._parsed, self._parsed_text = _copy(draft), text
-                for unused in before - _blobs_of(draft):
-                    (self._blobs / unused).unlink(missing_ok=True)
+            for unused in self._journal.write(draft):
+                (self._blobs / unused).unlink(missing_ok=True)
 
     def put(self, draft: StoredHost, path: str, content: bytes) -> None:
         """Make `path` a file with this content, in a draft of `change`."""
@@ -150,7 +109,7 @@ class Store:
         """Seconds on the host's clock when it was last written."""
         try:
             return float(self._clock_file.read_text())
-        except _NOT_THERE:
+        except NOT_THERE:
             return 0.0
         except (OSError, ValueError) as error:
             raise self._broken(self._clock_file, str(error)) from None
@@ -164,7 +123,7 @@ class Store:
         """The faults that are still to come, each with how many times."""
         try:
             return _FAULT_COUNTS.validate_json(self._faults_file.read_bytes())
-        except _NOT_THERE:
+        except NOT_THERE:
             return {}
         except (OSError, ValidationError) as error:
             raise self._broken(self._faults_file, str(error).splitlines()[0]) from None
@@ -245,12 +204,3 @@ class Store:
             hint=f"To begin again with an empty host, remove its folder: rm -r {shlex.quote(str(self.folder))}",
             address=self.host,
         )
-
-
-def _copy(host: StoredHost) -> StoredHost:
-    """A host that can be changed without changing this one; what the mappings hold is frozen."""
-    return replace(host, instances=dict(host.instances), autostart=dict(host.autostart), files=dict(host.files))
-
-
-def _blobs_of(host: StoredHost) -> set[str]:
-    return {stored.sha256 for stored in host.files.values() if stored.sha256 is not None}

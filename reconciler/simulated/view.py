@@ -6,7 +6,8 @@ Config files are real text under the paths of a Debian dom0, so they are read by
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from reconciler.model.domain import Disk
 from reconciler.model.fleet import HostSettings
@@ -56,11 +57,30 @@ class HostPaths:
 
     def images(self, stored: StoredHost) -> dict[str, str]:
         """Every staged kernel and ramdisk, with its sha256."""
-        return {
-            path: file.sha256 or ""
-            for path, file in stored.files.items()
-            if path.startswith(f"{self.kernel_dir}/") and _STAGED_NAME.search(path)
-        }
+        return {path: file.sha256 or "" for path, file in stored.files.items() if self.is_image(path)}
+
+    def is_image(self, path: str) -> bool:
+        """Whether a file of this path is a staged kernel or ramdisk."""
+        return path.startswith(f"{self.kernel_dir}/") and _STAGED_NAME.search(path) is not None
+
+
+class _Staged(Mapping[str, str]):
+    """The sha256 of every staged file by its path, looked up when it is asked for."""
+
+    def __init__(self, paths: HostPaths, stored: StoredHost) -> None:
+        self._paths = paths
+        self._files = stored.files
+
+    def __getitem__(self, path: str) -> str:
+        if not self._paths.is_image(path):
+            raise KeyError(path)
+        return self._files[path].sha256 or ""
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for path in self._files if self._paths.is_image(path))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class View:
@@ -71,7 +91,6 @@ class View:
         self._fleet = fleet
         self._store = store
         self._stored = stored
-        self._instances = {name: brought_up_to(instance, now) for name, instance in stored.instances.items()}
         self._now = now
         self._paths = HostPaths(settings)
 
@@ -94,6 +113,14 @@ class View:
             files=self._files(question, guests.values()),
             vg_free_bytes=self.vg_free_bytes(),
         )
+
+    def _instance(self, name: str) -> Instance:
+        return brought_up_to(self._stored.instances[name], self._now)
+
+    @cached_property
+    def _instances(self) -> dict[str, Instance]:
+        """Every domain as it is by now. A step that is about one domain does not ask for it."""
+        return {name: self._instance(name) for name in self._stored.instances}
 
     def guest(self, name: str) -> Guest | None:
         """One guest; None: the host holds nothing of that name."""
@@ -135,8 +162,8 @@ class View:
                 if path in self._stored.files
             }
 
-        live = {name: self._instances[name] for name in names if name in self._instances}
-        images = self._paths.images(self._stored)
+        live = {name: self._instance(name) for name in names if name in self._stored.instances}
+        images = _Staged(self._paths, self._stored)
         guests, _ = assemble_guests(
             fleet=self._fleet,
             configs=texts({name: self._paths.config(name) for name in names}),
@@ -157,7 +184,7 @@ class View:
                 if instance.exists
             ],
             images=images,
-            autostart={name: order for name, order in self._stored.autostart.items() if name in names},
+            autostart={name: self._stored.autostart[name] for name in names if name in self._stored.autostart},
             saved={name: f"{SAVE_DIR}/{name}" for name, instance in live.items() if instance.power is Power.SAVED},
         )
         previous = texts({name: self._paths.previous(name) for name in guests})

@@ -107,7 +107,7 @@ def assemble_guests(
     stands under "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config files may
     name: what would be booted, but nothing about what was.
     """
-    now = {**(present or {}), **images}
+    now = {**present, **images} if present else images
     read_configs = {name: read_file(text, now) for name, text in configs.items()}
     read_candidates = {name: read_file(text, now) for name, text in candidates.items()}
     live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))

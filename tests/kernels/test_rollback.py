@@ -7,6 +7,7 @@ import json
 import pytest
 
 from reconciler.model.boot import ROLLED_BACK
+from reconciler.simulated.store import Store
 
 from .fleet import BETTER, GOOD, WEB, Fleet, watched_by
 from .test_cut_short import Killed, Saboteur
@@ -153,13 +154,11 @@ def test_the_kernel_of_before_is_judged_by_the_signs_of_its_time(running: Fleet)
 
 
 def test_the_staged_file_is_gone(updated: Fleet) -> None:
-    state = updated.folder / ".state/hosts/alpha/state.json"
-    stored = json.loads(state.read_text())
     previous = updated.guest().previous
     assert previous is not None
     assert previous.kernel is not None
-    del stored["files"][previous.kernel.path]
-    state.write_text(json.dumps(stored))
+    with Store(updated.folder / ".state", "alpha").change() as stored:
+        del stored.files[previous.kernel.path]
     refused(updated, f"{previous.kernel.path}, which it booted before, is gone from the host")
 
 

@@ -9,6 +9,7 @@ import pytest
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.model.host import Power
 from reconciler.plan.steps import CreateDisk, GrowDisk, StageImage, Start, Step, WriteConfig
+from reconciler.simulated.store import Store
 from tests.simulated.test_store import files_under
 from tests.simulated.world import World, domain, image, make_world, ready, shutdown
 
@@ -68,9 +69,9 @@ def test_a_lost_reply_is_an_error_of_a_step_that_took_effect(world: World) -> No
 def test_a_full_disk_fails_what_writes_and_leaves_it_undone(world: World, step: Step) -> None:
     world.start(domain())
     world.hand.fault("disk-full", 1)
-    before = (world.host_folder / "state.json").read_bytes()
+    before = Store(world.folder, "alpha").read()
     assert world.fail(step).summary == "no space left"
-    assert (world.host_folder / "state.json").read_bytes() == before
+    assert Store(world.folder, "alpha").read() == before
     world.do(step)
 
 

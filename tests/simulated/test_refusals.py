@@ -27,7 +27,7 @@ from reconciler.plan.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.simulated.store import Store
+from reconciler.simulated.store import Store, StoredHost
 from reconciler.toolstack import Question
 from tests.simulated.world import GIB_KIB, UUID, World, domain, image, shutdown
 
@@ -35,8 +35,8 @@ DISK = domain().disks[0]
 OTHER_UUID = "22222222-2222-4222-8222-222222222222"
 
 
-def stored_text(world: World) -> bytes:
-    return (world.host_folder / "state.json").read_bytes()
+def stored_text(world: World) -> StoredHost:
+    return Store(world.folder, "alpha").read()
 
 
 def refused(world: World, step: Step) -> str:

@@ -14,7 +14,8 @@ import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.plan.steps import StageImage
-from reconciler.simulated.store import Store
+from reconciler.simulated import journal
+from reconciler.simulated.store import Store, StoredFile
 from tests.simulated.world import World, domain, image, ready
 
 
@@ -94,11 +95,12 @@ def test_a_cut_short_state_is_never_seen_however_often_the_writer_is_killed(worl
         assert stored.files
 
 
-def test_a_kill_between_writing_and_renaming_leaves_the_old_state(
+def test_a_kill_between_writing_and_renaming_leaves_the_change_where_it_was(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The journal gives way to a new state, and the process dies before that has its name."""
     world.start(domain())
-    before = world.guest()
+    monkeypatch.setattr(journal, "_WHOLE_AGAIN_BYTES", 0)
 
     def killed(path: Path, target: Path) -> None:
         raise KeyboardInterrupt
@@ -106,11 +108,85 @@ def test_a_kill_between_writing_and_renaming_leaves_the_old_state(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
-            world.hand.destroy("web")
+            for number in range(1000):
+                with Store(world.folder, "alpha").change() as draft:
+                    draft.files[f"/{number}"] = StoredFile(sha256=None, size_bytes=number)
+    stored = Store(world.folder, "alpha").read()
     assert list(world.host_folder.glob(".state.json.*"))
-    assert world.guest() == before
+    assert sorted(stored.files) != []
     world.hand.destroy("web")
     assert not world.guest().exists
+
+
+def journal_of(world: World) -> Path:
+    (found,) = world.host_folder.glob("journal.*.jsonl")
+    return found
+
+
+def test_a_line_that_was_cut_short_is_no_change_and_is_cut_off_by_the_next_writer(world: World) -> None:
+    world.start(domain())
+    before = Store(world.folder, "alpha").read()
+    with journal_of(world).open("ab") as file:
+        file.write(b'{"boots": 9, "next_dom')
+    assert Store(world.folder, "alpha").read() == before
+    world.hand.destroy("web")
+    assert not world.guest().exists
+    assert Store(world.folder, "alpha").read().boots == before.boots
+
+
+@pytest.mark.parametrize("broken", [b"\n", b"{\n", b"\xff\n", b'{"boots": 1}\n'])
+def test_a_broken_line_is_said(world: World, broken: bytes) -> None:
+    world.start(domain())
+    with journal_of(world).open("ab") as file:
+        file.write(broken)
+    with pytest.raises(ReconcilerError, match="journal"):
+        world.observe()
+
+
+def test_a_change_costs_what_it_changes_however_large_the_host_is(world: World) -> None:
+    """Bytes are counted, not seconds: also with the new states that the journal gives way to now and then."""
+
+    def written(files: int) -> int:
+        store = Store(world.folder, f"with{files}")
+        with store.change() as draft:
+            for number in range(files):
+                draft.files[f"/{number}"] = StoredFile(sha256=None, size_bytes=number)
+        before = files_under(store.folder)
+        for number in range(20):
+            with store.change() as draft:
+                draft.files["/0"] = StoredFile(sha256=None, size_bytes=1000 + number)
+        after = files_under(store.folder)
+        assert after["state.json"] == before["state.json"]
+        return sum(map(len, after.values())) - sum(map(len, before.values()))
+
+    assert written(20_000) == written(20) < 20 * 200
+
+
+def test_what_a_journal_says_outlives_the_states_that_it_gives_way_to(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_WHOLE_AGAIN_BYTES", 500)
+    writer, reader = Store(world.folder, "alpha"), Store(world.folder, "alpha")
+    journals = set()
+    for number in range(200):
+        with writer.change() as draft:
+            writer.put(draft, f"/{number % 5}", b"%d" % number)
+        assert reader.content(reader.read(), f"/{number % 5}") == b"%d" % number
+        journals |= {path.name for path in world.folder.glob("hosts/alpha/journal.*")}
+    assert len(journals) > 5
+    assert len(list(world.folder.glob("hosts/alpha/journal.*"))) <= 1
+    assert len(list(world.folder.glob("hosts/alpha/blobs/*"))) == 5
+
+
+def test_a_state_that_was_written_before_there_were_journals_is_read(world: World) -> None:
+    store = Store(world.folder, "alpha")
+    store.folder.mkdir(parents=True)
+    old = '{"format":1,"boots":3,"next_domid":7,"instances":{},"autostart":{"web":1},"files":{}}'
+    (store.folder / "state.json").write_text(old)
+    assert (store.read().boots, dict(store.read().autostart)) == (3, {"web": 1})
+    with store.change() as draft:
+        draft.boots = 4
+    assert Store(world.folder, "alpha").read().boots == 4
 
 
 def put_many(folder: Path, who: int, count: int) -> None:

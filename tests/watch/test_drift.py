@@ -9,6 +9,7 @@ import pytest
 
 from reconciler.model.diagnostics import Kind
 from reconciler.simulated.host import SimulatedExecutor
+from reconciler.simulated.store import Store
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, World, look
 
@@ -92,13 +93,12 @@ def test_a_replaced_kernel_is_what_runs_afterwards(world: World) -> None:
 def test_detect_only_tells_and_changes_nothing(world: World, drift: Callable[[World], None]) -> None:
     look(world.watcher())
     drift(world)
-    state = world.state_dir / "hosts/alpha/state.json"
-    before = state.read_bytes()
+    before = Store(world.state_dir, "alpha").read()
     watcher = world.watcher(detect_only=True)
     outcome = look(watcher)
     assert outcome.drifted
     assert not outcome.result.done
-    assert state.read_bytes() == before
+    assert Store(world.state_dir, "alpha").read() == before
     assert world.condition("alpha/web") == "Held"
     assert watcher.metrics().drifted == outcome.drifted
     assert watcher.plan() is not None
