@@ -1,1 +1,1 @@
-"""Simulated hosts: what a real one would show and do, kept in a folder under the state directory."""
+"""Simulated hosts: each shows and does what a real one would, and is kept in a folder of the state directory."""

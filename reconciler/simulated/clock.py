@@ -1,4 +1,4 @@
-"""The clock of a simulated host: waiting advances it, at no cost of real time."""
+"""The clock of a simulated host. To wait on it moves it forward, and takes no real time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _QUIET_TURNS = 8  # of the event loop before time passes: what can begin now, be
 
 
 class VirtualClock:
-    """Seconds since the host was first used, kept beside it.
+    """Counts seconds since the host was first used, and keeps them in the store.
 
     Steps that run at once sleep side by side: the clock moves to the earliest wake-up, and only when no other task
     has begun or ended a sleep for some turns. So two sleeps of 5 s together take 5 s.
@@ -37,7 +37,7 @@ class VirtualClock:
             self._events += 1
 
     async def _until_first(self, wake_up: float) -> None:
-        """Let all others go on until they sleep too, and those wake up that are to wake up earlier."""
+        """Let the other tasks run until all of them sleep and none wakes up before `wake_up`."""
         quiet_turns = 0
         while quiet_turns < _QUIET_TURNS or min(self._wake_ups) < wake_up:
             events = self._events

@@ -1,7 +1,7 @@
-"""Steps on the running domains of a simulated host. Called by its executor, which lends them its clock.
+"""Carries out steps on the running domains of a simulated host. Called by its executor, which lends them its clock.
 
-Those that take time look again and again, as a real executor does, so that what another process does meanwhile
-(`reconciler sim HOST crash web`) is seen.
+A step that takes time looks again and again, as on a real host, so that it sees what another process does meanwhile
+(`reconciler sim HOST crash web`).
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ LiveStep = SetVcpus | SetScheduler | AttachVif | DetachVif | AttachDisk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DomainSteps:
-    """The steps, with what they need: a draft to change the host in, and its clock to wait by."""
+    """Carries out steps. `change` opens a draft of the host, and `clock` is what they wait by."""
 
     change: Callable[[], AbstractContextManager[Draft]]
     clock: Clock
 
     async def start(self, step: Start, report: Callable[[str], None]) -> None:
-        """`xl create`: waits for the memory; a domain that is there already with this uuid is success."""
+        """Do as `xl create`, but wait for memory first. If the domain runs already with this uuid, that is success."""
 
         async def look() -> NotYet | None:
             with self.change() as draft:
@@ -76,7 +76,7 @@ class DomainSteps:
         await wait_until(look, clock=self.clock, seconds=MEMORY_WAIT_SECONDS, report=report)
 
     async def shut_down(self, step: Shutdown, report: Callable[[str], None]) -> None:
-        """`xl shutdown`, then wait until the domain is gone; after the timeout fail or destroy, as the step says."""
+        """Do as `xl shutdown`, and wait until the domain is gone. After the timeout, fail or destroy it."""
         asked_at = self.clock.now()
 
         async def look() -> NotYet | None:
@@ -101,7 +101,7 @@ class DomainSteps:
         await wait_until(look, clock=self.clock, seconds=step.timeout_seconds, report=report)
 
     async def set_memory(self, step: SetMemory, report: Callable[[str], None]) -> None:
-        """`xl mem-set`: waits for the memory to grow into, sets the target, waits until the balloon is there."""
+        """Do as `xl mem-set`: wait for free memory, set the target, wait until the balloon gets there."""
 
         async def room() -> NotYet | None:
             return self._set_target(step)
@@ -146,14 +146,14 @@ class DomainSteps:
             return None
 
     def unpause(self, step: Unpause) -> None:
-        """`xl unpause`; that it runs already is success."""
+        """Do as `xl unpause`. If the domain runs already, that is success."""
         with self.change() as draft:
             instance = _running(draft, step.domain, step.uuid)
             if instance.power is Power.PAUSED:
                 draft.stored.instances[step.domain] = replace(instance, power=Power.RUNNING)
 
     def change_live(self, step: LiveStep) -> None:
-        """A change that takes no time: the running definition becomes what the step means."""
+        """Make a change that takes no time: the running definition becomes what the step means."""
         with self.change() as draft:
             instance = _running(draft, step.domain, step.uuid)
             _check_live(draft, instance.definition, step)
@@ -163,7 +163,10 @@ class DomainSteps:
 
 
 def _runs_already(draft: Draft, step: Start) -> bool:
-    """Whether somebody (the dom0 at boot) was quicker; a remnant that holds the name is an error."""
+    """Return whether the domain runs already, as when the dom0 started it at boot.
+
+    Raises for another definition in place of a candidate, and for a remnant that holds the name.
+    """
     definition = step.definition
     instance = draft.our_instance(definition.name, definition.uuid)
     if instance is None:
@@ -178,7 +181,7 @@ def _runs_already(draft: Draft, step: Start) -> bool:
 
 
 def _definition_to_start(draft: Draft, step: Start) -> Domain:
-    """What the file says that the domain is started from; a person may have edited it since the plan."""
+    """Read the file that the domain is started from, which a person may have edited since the plan."""
     name = step.definition.name
     guest = draft.guest(name)
     draft.refuse_foreign(name, guest)
@@ -211,7 +214,7 @@ def _create(draft: Draft, step: Start, definition: Domain) -> None:
 
 
 def start_instance(draft: Draft, definition: Domain) -> None:
-    """Have the host hold this domain, booting from the bytes that its kernel's path holds now."""
+    """Have the host hold this domain, booted from the bytes that the path of its kernel holds now."""
     domid = draft.stored.next_domid
     draft.stored.next_domid += 1
     behaviour = _behaviour(draft, definition)
@@ -220,7 +223,7 @@ def start_instance(draft: Draft, definition: Domain) -> None:
 
 
 def _without_gaps(draft: Draft, definition: Domain) -> Domain:
-    """With what a person's config file leaves open and a running domain has: the bytes it booted, and macs."""
+    """Add what a config file may leave open and a running domain has: digests of what it booted, and macs."""
 
     def booted(image: Image | None) -> Image | None:
         if image is None or image.sha256:
@@ -251,13 +254,13 @@ def _behaviour(draft: Draft, definition: Domain) -> Behaviour:
 
 
 def _is_hopeless(instance: Instance, step: Shutdown, waited_seconds: float, now: float) -> bool:
-    """Whether it is a failed boot whose guest has got hold of nothing in all its time."""
+    """Return whether the plug may be pulled early: the boot failed, and the guest never connected a device."""
     short = step.unconnected_seconds
     return short is not None and waited_seconds >= short and devices_connected(instance, now) is False
 
 
 def _goes_down(instance: Instance, step: Shutdown, waited_seconds: float) -> bool:
-    """Whether a domain that was asked to shut down so long ago is gone, or only a remnant to be cleared away."""
+    """Return whether a domain in this state is gone `waited_seconds` after it was asked to shut down."""
     match instance.power:
         case Power.CRASHED | Power.SHUTDOWN:
             return True
@@ -277,7 +280,7 @@ def _running(draft: Draft, name: str, uuid: str) -> Instance:
 
 
 def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
-    """What xl would refuse."""
+    """Raise for what xl would refuse."""
     name = domain_of(step)
     match step:
         case SetVcpus() if step.vcpus > limit_of("vcpus", definition)[1]:

@@ -1,4 +1,4 @@
-"""One change of a simulated host in the making: what is stored, seen at one moment. Shared by all its steps."""
+"""One change of a simulated host in the making: its stored state, seen at one moment. Shared by all its steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reconciler.simulated.view import HostPaths, View, new_disk
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """What is stored of a host, to be changed, with all that a change needs to know."""
+    """The stored state of a host, open to changes, with all that a step needs to know."""
 
     settings: HostSettings
     fleet: str
@@ -38,13 +38,13 @@ class Draft:
         return self.view().guest(name)
 
     def instance(self, name: str) -> Instance | None:
-        """The domain that the host holds under this name now; None: it holds none."""
+        """Return the domain that the host holds under this name now; None when it holds none."""
         stored = self.stored.instances.get(name)
         now_there = brought_up_to(stored, self.now) if stored is not None else None
         return now_there if now_there is not None and now_there.exists else None
 
     def our_instance(self, name: str, uuid: str) -> Instance | None:
-        """The domain of this name; an error when it is another one than was meant."""
+        """Return the domain of this name, if any. Raises when its uuid is not the one that is meant."""
         instance = self.instance(name)
         if instance is not None and instance.definition.uuid != uuid:
             raise self.failed(
@@ -55,7 +55,7 @@ class Draft:
         return instance
 
     def after(self, step: Step) -> Guest | None:
-        """What the step makes of its guest, by the one definition of what steps mean."""
+        """Return what the step makes of its guest, by the definition of steps in `plan.simulate`."""
         name = domain_of(step)
         try:
             return guest_after(self.guest(name), step)
@@ -63,7 +63,7 @@ class Draft:
             raise self.failed(name, "step makes no sense here", f"{error}.") from None
 
     def refuse_foreign(self, name: str, guest: Guest | None) -> None:
-        """Nothing of a domain that is not ours is changed."""
+        """Raise for a domain or a config file that is not ours."""
         if guest is not None and guest.owner is not Owner.OURS:
             raise self.failed(
                 name,
@@ -73,7 +73,7 @@ class Draft:
             )
 
     def check_disk(self, name: str, disk: Disk) -> None:
-        """As the hotplug scripts do: the disk is there, and nobody else writes to it."""
+        """Raise when the disk does not exist or another domain writes to it, as hotplug scripts would."""
         if disk.target not in self.stored.files:
             raise self.failed(
                 name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.", passing=True
@@ -83,7 +83,7 @@ class Draft:
                 raise self.failed(name, "disk in use", f"{disk.target} is in use by the domain {user}.", passing=True)
 
     def bring_disks(self, definition: Domain) -> None:
-        """A domain that a person made brings the disks it names."""
+        """Create the disks that the definition of a person names, where the host has none of that name."""
         for disk in definition.disks:
             self.stored.files.setdefault(disk.target, new_disk(disk))
 
@@ -98,7 +98,11 @@ class Draft:
         passing: bool = False,
         boot_failed: bool = False,
     ) -> ReconcilerError:
-        """`passing`: the host's fault, which may be over by the next run; `transient`: at once."""
+        """Make the error of a step.
+
+        It is `transient` when a second try may work at once, and `passing` when it is the host's fault and may be over
+        by the next run. `boot_failed` means that what was to boot is to blame.
+        """
         return world_error(
             summary,
             detail,
@@ -112,6 +116,6 @@ class Draft:
 
 @contextmanager
 def changing(settings: HostSettings, fleet: str, store: Store) -> Iterator[Draft]:
-    """A draft that is stored when the block ends, and forgotten when it raises."""
+    """Open a draft that is stored when the block ends, and dropped when it raises."""
     with store.change() as stored:
         yield Draft(settings=settings, fleet=fleet, store=store, stored=stored, now=store.read_clock())

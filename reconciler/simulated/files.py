@@ -1,4 +1,4 @@
-"""Steps on the files of a simulated host: staged images, disks, config files. Called by its executor."""
+"""Carries out steps on the files of a simulated host: staged images, disks, config files. Called by its executor."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""How the guests of a simulated host behave over time: values in, values out.
+"""Says how the guests of a simulated host behave over time. Values in, values out.
 
-The simulated host stores an `Instance` a domain and asks here what has become of it by now. Nothing runs in between:
-boot, crash, reboot and balloon are functions of the kernel's bytes and of the host's virtual clock (seconds).
+The simulated host stores an `Instance` for each domain, and asks here what has become of it by now. Nothing runs in
+between: boot, crash, reboot and balloon are functions of the kernel's bytes and of the host's clock (in seconds).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """What the bytes of a kernel make its guest do; a file without the mark boots and obeys."""
+    """How a guest behaves, as the bytes of its kernel say. A kernel without the mark boots and obeys."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -46,7 +46,13 @@ _BEHAVIOUR = TypeAdapter(Behaviour)
 
 
 def read_behaviour(kernel: bytes) -> Behaviour:
-    """The behaviour that a kernel's bytes ask for. Raises ValueError with a sentence when they cannot be understood."""
+    r"""Read the behaviour that the bytes of a kernel ask for. Raises ValueError with a sentence for a wrong one.
+
+    >>> read_behaviour(b"any other file").boot
+    'ok'
+    >>> read_behaviour(b"#!simulated-kernel\nboot = 'panic'\nboot_seconds = 3.0").boot
+    'panic'
+    """
     first_line, _, rest = kernel.partition(b"\n")
     if first_line.strip() != KERNEL_MARK:
         return Behaviour()
@@ -57,7 +63,7 @@ def read_behaviour(kernel: bytes) -> Behaviour:
 
 
 def behaviour_of(values: dict[str, object]) -> Behaviour:
-    """A checked Behaviour. Raises ValueError naming each key that is unknown or has a wrong value."""
+    """Check the keys of a behaviour. Raises ValueError that names each unknown key and each wrong value."""
     try:
         return _BEHAVIOUR.validate_python(values)
     except ValidationError as error:
@@ -67,7 +73,7 @@ def behaviour_of(values: dict[str, object]) -> Behaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
-    """One domain that was started. Gone ones stay with power ABSENT, as a host keeps the log of their console."""
+    """A domain that was started. One that is gone stays, with power ABSENT, since a host keeps its console's log."""
 
     definition: Domain  # what it runs with; memory_kib is the balloon's target
     behaviour: Behaviour
@@ -93,7 +99,7 @@ class Instance:
 
 
 def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) -> Instance:
-    """A domain just created."""
+    """Return a domain that was created just now."""
     return Instance(
         definition=definition,
         behaviour=behaviour,
@@ -105,7 +111,7 @@ def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) ->
 
 
 def brought_up_to(instance: Instance, now: float) -> Instance:
-    """What has become of a domain by `now`."""
+    """Return what has become of a domain by `now`."""
     if instance.power is Power.REBOOTING and instance.back_at is not None and now >= instance.back_at:
         instance = _after(instance, "restart", _RESTARTS, Power.SHUTDOWN, 1, instance.back_at)
     if instance.power is not Power.RUNNING or instance.behaviour.boot in ("ok", "hang"):
@@ -120,7 +126,7 @@ def brought_up_to(instance: Instance, now: float) -> Instance:
 
 
 def reboot(instance: Instance, now: float) -> Instance:
-    """The domain after its guest rebooted just now: between two lives, unless on_reboot says otherwise."""
+    """Return the domain after its guest rebooted just now: on its way back, unless on_reboot says otherwise."""
     action = instance.definition.on_reboot
     if action.endswith("restart") or action == "soft-reset":
         return replace(instance, power=Power.REBOOTING, back_at=now + REBOOT_SECONDS)
@@ -128,7 +134,7 @@ def reboot(instance: Instance, now: float) -> Instance:
 
 
 def power_off(instance: Instance, now: float) -> Instance:
-    """The domain after its guest powered off just now, which its on_poweroff decides about as xl does."""
+    """Return the domain after its guest powered off just now, by the rule of its on_poweroff."""
     words = "reboot: Power down"
     if not instance.served:
         return replace(instance, last_words=words, power=Power.SHUTDOWN)
@@ -136,7 +142,7 @@ def power_off(instance: Instance, now: float) -> Instance:
 
 
 def crash(instance: Instance, now: float) -> Instance:
-    """The domain after its kernel crashed just now; its on_crash decides whether it stays, goes or starts anew."""
+    """Return the domain after its kernel crashed just now: it stays, goes or reboots, as on_crash says."""
     words = "Kernel panic - not syncing: crashed by hand"
     if not instance.served:
         return replace(instance, last_words=words, power=Power.CRASHED)
@@ -144,12 +150,15 @@ def crash(instance: Instance, now: float) -> Instance:
 
 
 def _doomed_boot_seconds(behaviour: Behaviour) -> float:
-    """How long each boot of a kernel lasts that panics or reboots."""
+    """Return how long each boot of a kernel lasts that panics or reboots."""
     return max(behaviour.boot_seconds, _SHORTEST_DOOMED_BOOT_SECONDS)
 
 
 def _after(instance: Instance, action: str, words: str, kept: Power, ended_boots: int, now: float) -> Instance:
-    """Act on what on_crash or on_reboot says, as xl does; `kept` is the state of a domain that is preserved."""
+    """Act on what on_crash, on_reboot or on_poweroff says, as xl does.
+
+    `kept` is the state of a domain that is preserved, `words` the last line on its console.
+    """
     ended = replace(instance, last_words=words)
     if not (action.endswith("restart") or action == "soft-reset"):
         return replace(ended, power=kept if action == "preserve" else Power.ABSENT)
@@ -169,12 +178,12 @@ def _after(instance: Instance, action: str, words: str, kept: Power, ended_boots
 
 
 def is_booted(instance: Instance, now: float) -> bool:
-    """Whether its kernel has come as far as it ever will."""
+    """Return whether the kernel has come as far as it ever will."""
     return now - instance.booted_at >= instance.behaviour.boot_seconds
 
 
 def actual_kib(instance: Instance, now: float) -> int:
-    """The memory that a domain holds: its target, unless its balloon refuses or is still on the way."""
+    """Return the KiB that a domain holds: its target, unless its balloon refuses or is still on the way."""
     target = instance.definition.memory_kib
     if not instance.exists:
         return 0
@@ -192,13 +201,13 @@ def actual_kib(instance: Instance, now: float) -> int:
 
 
 def _short_of(target: int, start: int) -> int:
-    """One MiB before the target, as far as a balloon goes whose guest can spare or take no more."""
+    """Return the size 1 MiB before the target, where a balloon stops whose guest can spare or take no more."""
     step = min(_ALMOST_KIB, abs(target - start))
     return target - step if target > start else target + step
 
 
 def set_target(instance: Instance, memory_kib: int, now: float) -> Instance:
-    """The domain with a new balloon target; it moves there from what it holds now."""
+    """Return the domain with a new balloon target, to which it moves from what it holds now."""
     return replace(
         instance,
         definition=replace(instance.definition, memory_kib=memory_kib),
@@ -208,9 +217,9 @@ def set_target(instance: Instance, memory_kib: int, now: float) -> Instance:
 
 
 def devices_connected(instance: Instance, now: float) -> bool | None:
-    """Whether its front ends are connected; None: it has no devices and its kernel is up.
+    """Return whether the guest has connected its devices; None when it has none and its kernel is up.
 
-    A kernel that is not up says False even without devices, so that a hang is seen for what it is.
+    A kernel that is not up gives False even without devices, so that a kernel that hangs is noticed.
     """
     if not is_up(instance, now):
         return False
@@ -218,18 +227,18 @@ def devices_connected(instance: Instance, now: float) -> bool | None:
 
 
 def will_connect(instance: Instance, now: float) -> bool | None:
-    """As `devices_connected` to somebody who looks without waiting: a boot that will do well counts as done."""
+    """Return the same for somebody who does not wait: a boot that will succeed counts as done."""
     boots = instance.power is Power.RUNNING and instance.behaviour.boot == "ok"
     return None if boots and not is_booted(instance, now) else devices_connected(instance, now)
 
 
 def is_up(instance: Instance, now: float) -> bool:
-    """Whether its kernel booted and serves."""
+    """Return whether the guest runs and its kernel has booted well."""
     return instance.power is Power.RUNNING and instance.behaviour.boot == "ok" and is_booted(instance, now)
 
 
 def console(instance: Instance, now: float) -> str:
-    """What its console shows: the boot before, and this one as far as it has come."""
+    """Return what the console shows: the boot before, and this one as far as it has come."""
     kernel = instance.definition.kernel
     lines = [instance.earlier_console, f"Booting {kernel.path or kernel.source if kernel else 'from disk'}"]
     if is_booted(instance, now):

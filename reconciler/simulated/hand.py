@@ -1,6 +1,6 @@
-"""What a person would do by hand on a simulated host: xl commands, copied files, and faults. Behind `reconciler sim`.
+"""Does to a simulated host what a person would do by hand: xl commands, copied files, faults. Behind `reconciler sim`.
 
-Nothing here asks whose a domain is: a person on a real dom0 is not asked either.
+Nothing here asks whose a domain is, as nothing asks a person on a real dom0.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _DEFAULT_MEMORY_KIB = 512 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hand:
-    """A person's reach into one simulated host. Every method raises ReconcilerError for what cannot be done."""
+    """Lets a person change one simulated host. Every method raises ReconcilerError for what cannot be done."""
 
     settings: HostSettings
     fleet: str
     state_dir: Path
 
     def look(self) -> dict[str, Any]:
-        """The host and the domains it holds, as `sim HOST list --json` prints them."""
+        """Make the document of `sim HOST list --json`: the host and the domains that it holds."""
         store = Store(self.state_dir, self.settings.name)
         with store.held_still():
             stored, now = store.read(), store.read_clock()
@@ -80,7 +80,7 @@ class Hand:
             store.put(stored, path, content)
 
     def create(self, name: str, memory_kib: int | None = None) -> None:
-        """`xl create`: from the config file of that name, else a domain that nobody wrote down."""
+        """Do as `xl create`: from the config file of that name, else from a definition that no file holds."""
         if re.fullmatch(NAME, name) is None or name == "Domain-0":
             problem = f"{name!r} is no name for a domain: a letter, then up to 39 letters, digits, '.', '_' or '-'."
             raise self._refuse(None, "no name for a domain", problem)
@@ -97,13 +97,13 @@ class Hand:
             start_instance(draft, definition)
 
     def destroy(self, name: str) -> None:
-        """`xl destroy`: gone at once; its config file, if any, stays."""
+        """Do as `xl destroy`: the domain is gone at once, and its config file stays."""
         with self._change() as draft:
             instance = self._existing(draft, name)
             draft.stored.instances[name] = replace(instance, power=Power.ABSENT, last_words="destroyed by hand")
 
     def reboot(self) -> None:
-        """The power fails and comes back: what ran is gone, and what the dom0 starts by itself runs again."""
+        """Cut the power and bring it back: all that ran is gone, and what the dom0 starts at boot runs again."""
         with self._change() as draft:
             draft.stored.boots += 1
             for name, instance in draft.stored.instances.items():
@@ -114,17 +114,17 @@ class Hand:
                     start_instance(draft, guest.config)
 
     def reboot_guest(self, name: str) -> None:
-        """Reboot its guest from inside; on_reboot says what becomes of the domain."""
+        """Reboot the guest from inside; on_reboot says what becomes of the domain."""
         with self._change() as draft:
             draft.stored.instances[name] = reboot(self._running(draft, name, "reboot"), draft.now)
 
     def crash(self, name: str) -> None:
-        """Crash its kernel; on_crash says what becomes of the domain."""
+        """Crash the kernel of the domain; on_crash says what becomes of it."""
         with self._change() as draft:
             draft.stored.instances[name] = crash(self._running(draft, name, "crash"), draft.now)
 
     def set(self, name: str, values: Mapping[str, str]) -> None:
-        """Change a running domain as a person with xl could, or the behaviour of its guest; all keys or none."""
+        """Change a running domain as a person with xl could, or how its guest behaves. Sets all keys or none."""
         with self._change() as draft:
             for key, text in values.items():
                 setter = _SETTERS.get(key)
@@ -153,7 +153,7 @@ class Hand:
         )
 
     def _written(self, draft: Draft, name: str) -> Domain | None:
-        """What the config file of that name says; None: there is no such file."""
+        """Read the config file of that name; None when there is no such file."""
         guest = draft.guest(name)
         if guest is None or not guest.config_exists:
             return None
@@ -173,7 +173,7 @@ class Hand:
         )
 
     def _new_uuid(self, draft: Draft, name: str) -> str:
-        """A new one each time, as xl makes them, and yet the same in each run of the same seed."""
+        """Make a uuid that is new each time, as xl makes them, and yet the same in each run of one seed."""
         seeded = f"{self.settings.simulated.seed}/{self.settings.name}/{name}/{draft.stored.next_domid}"
         return str(uuid.uuid5(uuid.NAMESPACE_OID, seeded))
 
@@ -267,7 +267,7 @@ def _set_kernel(draft: Draft, instance: Instance, key: str, text: str) -> Instan
 
 
 def _detach(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
-    """As by `xl block-detach` with a vdev, or `xl network-detach` with a mac."""
+    """Detach a disk by its vdev, as `xl block-detach`, or an interface by its mac, as `xl network-detach`."""
     before = instance.definition
     if ":" in text:
         after = replace(before, vifs=tuple(vif for vif in before.vifs if vif.mac != text.lower()))

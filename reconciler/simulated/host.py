@@ -1,7 +1,7 @@
-"""The simulated host: what a real one would show and do, kept in a folder. Chosen by `toolstack = "simulated"`.
+"""A simulated host shows and does what a real one would, and is kept in a folder. `toolstack = "simulated"` chooses it.
 
-An observer is handed to `plan`, an executor to `apply`, as for a real host. What a step means for a guest is said by
-`simulate`; here it is made durable, takes time, and fails as a real host would.
+As for a real host, `plan` gets an observer and `apply` an executor. `plan.simulate` says what a step means for a guest;
+here that is stored, takes time, and fails as on a real host.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _SLOW_FAULT_SECONDS = 30.0
 
 
 class SimulatedObserver:
-    """Reads a simulated host; cannot change it. (An `unreachable` fault is used up by the attempt to read.)"""
+    """Reads a simulated host and cannot change it. (Each attempt to read uses up an `unreachable` fault.)"""
 
     def __init__(self, settings: HostSettings, fleet: str, state_dir: Path) -> None:
         self.name = settings.name
@@ -69,10 +69,10 @@ class SimulatedObserver:
             return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        """It has none: what is done to it by hand is seen at the interval."""
+        """Return at once: a simulated host tells nothing by itself and is looked at in each interval."""
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing, since nothing is held open."""
 
 
 class SimulatedExecutor:
@@ -131,7 +131,7 @@ class SimulatedExecutor:
         )
 
     async def probe_tcp(self, address: str) -> bool:
-        """An address that a guest's `ip` names answers while that guest is up; any other one always answers."""
+        """Return whether an address answers: the `ip` of a guest while it is up, any other one always."""
         await self._reach()
         ip, now = address.rpartition(":")[0], self.now()
         instances = [brought_up_to(instance, now) for instance in self._store.read().instances.values()]
@@ -139,7 +139,7 @@ class SimulatedExecutor:
         return not named or any(is_up(instance, now) for instance in named)
 
     async def _reach(self) -> None:
-        """What every command goes through: the way to the host, and whether the host is there at all."""
+        """Reach the host, as every command has to: this takes its latency, and may fail."""
         latency_seconds = self._settings.simulated.latency_seconds
         if latency_seconds:
             await asyncio.sleep(latency_seconds)

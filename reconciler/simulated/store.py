@@ -35,7 +35,7 @@ _FAULT_COUNTS = TypeAdapter(dict[Fault, int])
 
 
 class Store:
-    """The durable side of one simulated host. Nothing is created on disk before the first change."""
+    """Reads and writes one simulated host on disk. Nothing is created there before the first change."""
 
     def __init__(self, state_dir: Path, host: str) -> None:
         self.host = host
@@ -46,7 +46,7 @@ class Store:
         self._journal = Journal(self.folder)
 
     def read(self) -> StoredHost:
-        """The host as last stored, to do with as one likes; one that was never changed is empty."""
+        """Return a copy of the host as it was last stored. A host that was never changed is empty."""
         try:
             return self._journal.catch_up()
         except BrokenStateError as error:
@@ -56,7 +56,7 @@ class Store:
 
     @contextmanager
     def held_still(self) -> Iterator[None]:
-        """Nobody changes the host meanwhile, so that a state and the bytes it names are read together."""
+        """Keep others from changing the host in the block, so that a state and the bytes it names fit together."""
         try:
             lock = (self.folder / "state.lock").open()
         except NOT_THERE:
@@ -70,7 +70,7 @@ class Store:
 
     @contextmanager
     def change(self) -> Iterator[StoredHost]:
-        """A draft of the host that is stored when the block ends, and forgotten when it raises."""
+        """Open a draft of the host that is stored when the block ends, and dropped when it raises."""
         with self._locked("state"):
             draft = self.read()
             yield draft
@@ -87,7 +87,10 @@ class Store:
         draft.files[path] = StoredFile(sha256=sha256, size_bytes=len(content))
 
     def content(self, host: StoredHost, path: str) -> bytes:
-        """What a path holds; one that nobody put there holds its own name. A disk's zeros are left out."""
+        """Return the bytes of a file. A path that nobody put there holds its own name.
+
+        A disk gives no bytes, since its zeros are left out.
+        """
         stored = host.files.get(path)
         if stored is None:
             return path.encode()
@@ -99,14 +102,14 @@ class Store:
             raise self._broken(self._blobs / stored.sha256, str(error)) from None
 
     def digest(self, host: StoredHost, path: str) -> str:
-        """The sha256 of what a path holds."""
+        """Return the sha256 of what a path holds."""
         stored = host.files.get(path)
         if stored is not None and stored.sha256 is not None:
             return stored.sha256
         return hashlib.sha256(self.content(host, path)).hexdigest()
 
     def read_clock(self) -> float:
-        """Seconds on the host's clock when it was last written."""
+        """Return the seconds on the host's clock when it was last written."""
         try:
             return float(self._clock_file.read_text())
         except NOT_THERE:
@@ -115,12 +118,12 @@ class Store:
             raise self._broken(self._clock_file, str(error)) from None
 
     def write_clock(self, seconds: float) -> None:
-        """Remember the clock."""
+        """Store the seconds on the host's clock."""
         with self._writing():
             replace_file(self._clock_file, repr(seconds).encode(), durable=True)
 
     def read_faults(self) -> dict[Fault, int]:
-        """The faults that are still to come, each with how many times."""
+        """Return the faults that are still to come, with how many times each."""
         try:
             return _FAULT_COUNTS.validate_json(self._faults_file.read_bytes())
         except NOT_THERE:
@@ -136,7 +139,7 @@ class Store:
             replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending), durable=True)
 
     def take_fault(self, fault: Fault) -> bool:
-        """Whether the command at hand meets this fault; if so, one is used up."""
+        """Return whether the command at hand meets this fault. If it does, one is used up."""
         if fault not in self.read_faults():
             return False
         with self._locked("faults"):
@@ -149,7 +152,7 @@ class Store:
 
     @contextmanager
     def apply_lock(self) -> Iterator[None]:
-        """The lock of one apply at a time. The kernel releases it when its holder dies."""
+        """Hold the lock of an apply. When its holder dies, the kernel releases it. Raises when another has it."""
         with self._writing():
             file = (self.folder / "apply.lock").open("a")
         with file:
@@ -178,14 +181,14 @@ class Store:
 
     @contextmanager
     def _locked(self, what: Literal["state", "faults"]) -> Iterator[None]:
-        """One lock a file, since a command that changes the state may use up a fault on the way."""
+        """Hold the lock of one file. There are two, as a command that changes the state may use up a fault."""
         with self._writing(), (self.folder / f"{what}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """The host's folder is there; what hinders writing in it becomes a clear error."""
+        """Make the host's folder, and turn what hinders writing into it into a clear error."""
         try:
             make_folder(self.folder)
             yield

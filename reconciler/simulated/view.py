@@ -1,6 +1,6 @@
-"""What an observer sees of a stored simulated host: `StoredHost` in, `Host` out. Changes nothing.
+"""Makes of a stored simulated host what an observer sees: `StoredHost` in, `Host` out. Changes nothing.
 
-Config files are real text under the paths of a Debian dom0, so they are read by the code that reads a real host's.
+Config files are real text under the paths of a Debian dom0, so the code that reads a real host's files reads them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
 
 
 class HostPaths:
-    """Where a host keeps what is ours."""
+    """The paths at which a host keeps our files."""
 
     def __init__(self, settings: HostSettings) -> None:
         self.config_dir = (settings.config_dir or "/etc/xen").rstrip("/")
@@ -46,7 +46,7 @@ class HostPaths:
         return f"{self.kernel_dir}/{domain}/quarantine.json"
 
     def config_names(self, stored: StoredHost) -> list[str]:
-        """The domains that have a config file."""
+        """List the domains that have a config file."""
         folder, suffix = f"{self.config_dir}/", ".cfg"
         names = (
             path[len(folder) : -len(suffix)]
@@ -56,7 +56,7 @@ class HostPaths:
         return [name for name in names if name and "/" not in name]
 
     def images(self, stored: StoredHost) -> dict[str, str]:
-        """Every staged kernel and ramdisk, with its sha256."""
+        """Return every staged kernel and ramdisk, with its sha256."""
         return {path: file.sha256 or "" for path, file in stored.files.items() if self.is_image(path)}
 
     def is_image(self, path: str) -> bool:
@@ -84,7 +84,7 @@ class _Staged(Mapping[str, str]):
 
 
 class View:
-    """A stored host as seen at one moment of its clock."""
+    """A stored host as it is at one moment of its clock."""
 
     def __init__(self, settings: HostSettings, fleet: str, store: Store, stored: StoredHost, now: float) -> None:
         self._settings = settings
@@ -95,7 +95,7 @@ class View:
         self._paths = HostPaths(settings)
 
     def host(self, question: Question) -> Host:
-        """The whole host."""
+        """Return the whole host."""
         guests = self._guests(self._names())
         return Host(
             name=self._settings.name,
@@ -123,11 +123,11 @@ class View:
         return {name: self._instance(name) for name in self._stored.instances}
 
     def guest(self, name: str) -> Guest | None:
-        """One guest; None: the host holds nothing of that name."""
+        """Return one guest; None when the host holds nothing of that name."""
         return self._guests([name]).get(name)
 
     def free_kib(self) -> int:
-        """What could be given to domains now: all but Xen's and dom0's share and what domains hold."""
+        """Return the KiB that can be given to domains: all but the share of Xen and dom0, and what domains hold."""
         held = sum(
             needed_kib(instance.definition, actual_kib(instance, self._now))
             for instance in self._instances.values()
@@ -136,7 +136,7 @@ class View:
         return self._settings.simulated.memory_kib - XEN_AND_DOM0_KIB - held
 
     def disk_users(self, target: str) -> dict[str, Disk]:
-        """The domains that hold this disk now, each with how."""
+        """Return the domains that hold this disk now, each with the disk as it defines it."""
         return {
             name: disk
             for name, instance in self._instances.items()
@@ -198,14 +198,14 @@ class View:
         return digest_told(self._store.digest(self._stored, path), self._store.content(self._stored, path))
 
     def _unstaged(self, question: Question, guests: Iterable[Guest]) -> frozenset[str]:
-        """The kernels and ramdisks outside kernel_dir that specs ask for or running domains name."""
+        """Return the kernels and ramdisks outside kernel_dir that specs ask for or running domains name."""
         running = (guest.running for guest in guests if guest.running is not None)
         named = {image.path for definition in running for image in definition.images if image.path}
         staged = f"{self._paths.kernel_dir}/"
         return frozenset(path for path in {*question.images, *named} if not path.startswith(staged))
 
     def _files(self, question: Question, guests: Iterable[Guest]) -> dict[str, FileFact]:
-        """Disk targets and sources that are there. What a person's config names is there too, of unknown size."""
+        """Describe disk targets and sources that exist. Those in a person's config exist too, of unknown size."""
         there = {path: StoredFile(sha256=None, size_bytes=len(path.encode())) for path in question.sources}
         asked = [*question.files, *question.sources]
         for guest in guests:
@@ -221,7 +221,7 @@ class View:
         }
 
     def vg_free_bytes(self) -> dict[str, int]:
-        """Each volume group among the disk roots; a simulated one is 1 TiB."""
+        """Return the free bytes of each volume group among the disk roots; each has 1 TiB in all."""
         roots = (root.removeprefix("/dev/") for root in self._settings.disk_roots)
         return {vg: _VOLUME_GROUP_BYTES - self._used_bytes(f"/dev/{vg}/") for vg in roots if vg and "/" not in vg}
 
@@ -236,5 +236,5 @@ def _listed_name(name: str, instance: Instance) -> str | None:
 
 
 def new_disk(disk: Disk) -> StoredFile:
-    """A disk full of zeros."""
+    """Return a disk full of zeros."""
     return StoredFile(sha256=None, size_bytes=disk.size_bytes or 0, kind="file" if disk.kind == "file" else "block")
