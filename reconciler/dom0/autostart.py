@@ -1,8 +1,8 @@
-"""What a dom0 starts by itself at boot, and how that is written. Pure.
+"""Reads and writes the list of domains that a dom0 starts by itself at boot. Pure.
 
-Debian's xendomains takes the links in /etc/xen/auto in the order of their names: ours are NNN-NAME. NetBSD's takes the
-list `xendomains="foo bar"` of rc.conf in the order written; a comment behind it keeps the numbers, which the list
-itself has no place for. Only our own links and names are ever touched.
+Debian's xendomains starts the links in /etc/xen/auto in the order of their names: ours are NNN-NAME. NetBSD's starts
+the list `xendomains="foo bar"` of rc.conf in the order written. Its numbers are kept in a comment behind it, since the
+list itself has no place for them. Only our own links and names are ever touched.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ _MARK = "reconciler:"
 
 
 def read_links(lines: Iterable[str], dom0: Dom0) -> dict[str, int]:
-    """Domain -> order, from lines "link<TAB>where it points"; links to other files are somebody else's."""
+    """Map each domain to its order, from lines "link<TAB>where it points".
+
+    Links to other files than config files belong to somebody else and are left out.
+    """
     orders: dict[str, int] = {}
     for line in lines:
         link, tab, target = line.partition("\t")
@@ -43,9 +46,9 @@ def order_of_link(link: str) -> int:
 
 
 def read_list(text: str) -> dict[str, int] | None:
-    """Domain -> order, from an rc.conf; None when the list is not there, or in a form that is not understood.
+    """Map each domain to its order, from an rc.conf; None when the list is missing or in a form that is not understood.
 
-    The last line that sets it counts, as for sh.
+    The last line that sets the list counts, as for sh.
     """
     lines = [line for line in text.splitlines() if _MENTION.match(line)]
     found = _LIST.fullmatch(lines[-1]) if lines else None
@@ -53,9 +56,15 @@ def read_list(text: str) -> dict[str, int] | None:
 
 
 def write_list(text: str, domain: str, order: int | None) -> str:
-    """The rc.conf with `domain` in the list in its place, or taken out of it. Other names keep their order.
+    r"""Return the rc.conf with `domain` in the list at its place, or taken out of it. Other names keep their order.
 
     Raises ValueError (a sentence) for a list in a form that is not understood, which is then left alone.
+
+    >>> before = 'xendomains="theirs web" # reconciler: web=20\n'
+    >>> write_list(before, "db", 10)
+    'xendomains="db theirs web" # reconciler: db=10 web=20\n'
+    >>> write_list(before, "web", None)
+    'xendomains="theirs"\n'
     """
     lines = text.splitlines()
     place_of_list = max((number for number, line in enumerate(lines) if _MENTION.match(line)), default=None)

@@ -1,4 +1,4 @@
-"""Config files, candidates and autostart on a dom0: only files, links and names that are ours are ever touched.
+"""Writes config files, candidates and autostart on a dom0. Files, links and names that are not ours are never touched.
 
 Called by `execute` for WriteConfig, PromoteConfig, RemoveConfig, SetQuarantine and SetAutostart.
 """
@@ -135,7 +135,7 @@ async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | N
 
 
 async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str) -> None:
-    """Make the candidate the config file, keeping the old one as the previous one if that had proven itself."""
+    """Make the candidate the config file. The old one is kept as the previous one if it was proven."""
     dom0 = shell.dom0
     config = dom0.config_path(step.domain)
     before = await _read_ours(shell, step.domain, config, fleet, anyone=False)
@@ -155,7 +155,7 @@ async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str)
 
 
 async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, token: str) -> None:
-    """After a first boot that got ready: the same file, with a mark that says so."""
+    """Mark the config file as proven, after a first boot that got ready."""
     config = shell.dom0.config_path(step.domain)
     content = as_proven(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
     given = _replacing(config, before, content, token)
@@ -163,7 +163,7 @@ async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, tok
 
 
 async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
-    """Remove candidate, previous file and at last the config file, which says that the domain is ours."""
+    """Remove the candidate, the previous file and, last, the config file, whose mark makes the domain ours."""
     dom0 = shell.dom0
     config = dom0.config_path(step.domain)
     given = {
@@ -180,7 +180,7 @@ async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:
 
 
 async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> None:
-    """Keep the failed boots on the host and drop the candidate that was the last of them; (): forget them all."""
+    """Store the boots that failed, and drop the candidate, which was the last of them; () forgets them all."""
     dom0 = shell.dom0
     path = dom0.quarantine_path(step.domain)
     if not step.entries:
@@ -199,7 +199,7 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
 
 
 async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
-    """Have the dom0 start the domain at boot, in its place among the others, or no longer."""
+    """Have the dom0 start the domain at boot, at its place among the others, or no longer."""
     dom0 = shell.dom0
     if dom0.flavour == "netbsd":
         await _set_in_list(shell, step, token)
@@ -213,7 +213,10 @@ async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> Non
 
 
 async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
-    """NetBSD: the file that sets the list is the one to edit; rc.conf.d is read last, so it goes first here."""
+    """Edit the list of a NetBSD host in the file that sets it.
+
+    rc.conf.d is read after rc.conf, so its list wins, and is looked for first.
+    """
     for path in _NETBSD_LISTS:
         before = await _read(shell, step.domain, path)
         if before is not None and "xendomains" in before.decode(errors="replace"):
@@ -233,7 +236,7 @@ async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None
 
 
 async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> bytes | None:
-    """The file at `path`, None for none. One without our mark is refused unless `anyone` may own it."""
+    """Read the file at `path`; None when there is none. Refuses a file without our mark, unless `anyone` may own it."""
     content = await _read(shell, domain, path)
     if content is None:
         return None
@@ -251,7 +254,10 @@ async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, an
 
 
 def _replacing(path: str, before: bytes | None, content: bytes, token: str, obsolete: str = "") -> dict[str, str]:
-    """What _WRITE is given to put `content` in place of what was read before; `obsolete` is removed after that."""
+    """Make the values for _WRITE, which puts `content` in place of what was read before.
+
+    `obsolete` is a file that is removed after that.
+    """
     return {
         "target": path,
         "expected": _digest(before),
@@ -262,7 +268,7 @@ def _replacing(path: str, before: bytes | None, content: bytes, token: str, obso
 
 
 def _digest(content: bytes | None) -> str:
-    """sha256 of a file's content, "" for no file."""
+    """Return the sha256 of a file's content; "" for no file."""
     return "" if content is None else hashlib.sha256(content).hexdigest()
 
 
@@ -274,6 +280,6 @@ async def _read(shell: Dom0Shell, domain: str, path: str, *, timeout_seconds: fl
 
 
 def _beside(path: str, token: str) -> str:
-    """A name in the same folder that no glob for config files matches."""
+    """Return a name in the same folder that no glob for config files matches."""
     folder, _, name = path.rpartition("/")
     return f"{folder}/.{name}.reconciler-{token}"

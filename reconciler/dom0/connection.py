@@ -1,8 +1,8 @@
-"""The one door to a host: run sh scripts there and move bytes, on this machine or through the system's ssh.
+"""Runs sh scripts on a host and moves bytes to it, on this machine or through the system's ssh: the one door to a host.
 
-Used by everything that touches a real host. ssh is the system's own, so ssh_config, known_hosts,
-agents and jump hosts count as they do by hand; nothing here weakens its checks. One master connection carries all
-commands (ControlMaster), which makes a command cost a round trip instead of a handshake.
+All that touches a real host comes through here. ssh is the system's own, so ssh_config, known_hosts, agents and jump
+hosts count as they do by hand; nothing here weakens its checks. One master connection carries all commands
+(ControlMaster), so a command costs a round trip instead of a handshake.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CONNECT = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What a command left behind: its exit code (128 + n when signal n ended it) and its output."""
+    """The exit code of a command (128 + n when signal n ended it) and its output."""
 
     exit_code: int
     stdout: bytes
@@ -75,7 +75,7 @@ class Connection:
         return not self._ssh_target
 
     async def run(self, argv: Sequence[str], *, input: bytes | None = None, timeout_seconds: float = 60) -> Result:
-        """Run one command; its arguments arrive as they are, whatever the login shell over there is."""
+        """Run one command. Its arguments arrive unchanged, whatever the login shell on the host is."""
         return await self.script(
             shlex.join(argv), input=None if input is None else [input], timeout_seconds=timeout_seconds
         )
@@ -83,8 +83,8 @@ class Connection:
     async def script(self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60) -> Result:
         """Run a POSIX sh script. `input` is streamed to its stdin; without it stdin is /dev/null.
 
-        Raises ReconcilerError when the host cannot be reached or the time is over; an exit code is the caller's to
-        judge (255 is passed on as 254, since ssh uses it for its own failures).
+        Raises ReconcilerError when the host cannot be reached or the time is over. The exit code is left for the caller
+        to judge. (255 is passed on as 254, since ssh uses it for its own failures.)
         """
         async with self._one_opens_the_connection():
             async with self.process(text, takes_input=input is not None) as process:
@@ -96,7 +96,7 @@ class Connection:
             return result
 
     async def upload(self, content: bytes | Path, remote_path: str, *, timeout_seconds: float = 600) -> None:
-        """Write a remote file in place. Meant for temporary names: the caller verifies and renames."""
+        """Write a remote file in place. Use it for temporary names: the caller verifies and renames."""
         chunks = [content] if isinstance(content, bytes) else _chunks_of(content)
         result = await self.script(f"cat > {shlex.quote(remote_path)}", input=chunks, timeout_seconds=timeout_seconds)
         if result.exit_code != 0:
@@ -106,7 +106,7 @@ class Connection:
 
     @asynccontextmanager
     async def process(self, text: str, *, takes_input: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A running sh, for what outlives a single answer; killed when the block is left.
+        """Start an sh that stays, for callers that need more than one answer. It is killed when the block is left.
 
         With `takes_input` the script is an argument and stdin is the caller's, else the caller writes it to stdin.
         """
@@ -136,7 +136,7 @@ class Connection:
             await _end(process)
 
     async def close(self) -> None:
-        """End the master connection; harmless when there is none."""
+        """End the master connection. Without one, this does nothing."""
         self._opened = self.is_local
         if self._control_dir is not None:
             control_dir, self._control_dir = self._control_dir, None
@@ -144,7 +144,7 @@ class Connection:
             self._forget_master()
 
     def _end_master(self, control_dir: Path) -> None:
-        """Have the master go, and remove the folder that its socket is in."""
+        """Ask the master to exit, and remove the folder of its socket."""
         if any(control_dir.iterdir()):
             with suppress(OSError, subprocess.TimeoutExpired):  # there is no ssh, so no master either; or it hangs
                 subprocess.run(
@@ -181,7 +181,7 @@ class Connection:
 
     @asynccontextmanager
     async def _one_opens_the_connection(self) -> AsyncIterator[None]:
-        """The first command goes alone, so that it becomes the master which all others share."""
+        """Let the first command go alone, so that it becomes the master for all others."""
         if self._opened:
             yield
             return
@@ -233,8 +233,8 @@ class Connection:
 async def _begin(argv: Sequence[str]) -> asyncio.subprocess.Process:
     """Begin a process in a session of its own, so that Ctrl-C reaches us alone and a step can be finished properly.
 
-    Who is cancelled meanwhile has it begun and then ended: asyncio would kill the leader alone, and then wait until its
-    children let go of its output.
+    When we are cancelled meanwhile, the process is begun and then ended. Left to itself, asyncio would kill the leader
+    alone, and then wait until its children let go of its output.
     """
     beginning = asyncio.create_task(
         asyncio.create_subprocess_exec(
@@ -254,7 +254,7 @@ async def _begin(argv: Sequence[str]) -> asyncio.subprocess.Process:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Kill a process, with all that it began, unless it has ended."""
+    """Kill a process with all that it began, unless it has ended."""
     if process.returncode is None:
         kill_group(process.pid)
     while process.returncode is None:  # unlike `wait`, this does not ask for the end of its output as well
@@ -280,9 +280,9 @@ def _ssh_target(host: str, connect: str) -> list[str]:
 
 
 def _as_main(text: str, stdin: str) -> str:
-    """The script as one compound command, which sh reads to its end before it runs it.
+    """Wrap a script into one compound command, which sh reads to its end before it runs it.
 
-    So no command in it can eat the rest of the script from stdin, and a script that was cut short does nothing.
+    So no command can eat the rest of the script from stdin, and a script that was cut short does nothing.
     """
     return (
         f"{_PROLOGUE}\nmain() (\n{text}\n)\nmain {stdin}\n"
@@ -291,16 +291,16 @@ def _as_main(text: str, stdin: str) -> str:
 
 
 def _for_any_login_shell(script: str) -> str:
-    """A command line that means the same to sh, csh and fish: the script goes as octal digits.
+    """Make a command line that means the same to sh, csh and fish: it carries the script as octal digits.
 
-    (csh expands `!` even between single quotes, fish takes backslashes there.)
+    (csh expands `!` even between single quotes, fish reads backslashes there.)
     """
     octal = "".join(f"\\0{byte:03o}" for byte in _bytes(script))
     return f"""/bin/sh -c 'eval "$(printf %b "$1")"' sh '{octal}'"""
 
 
 def _bytes(script: str) -> bytes:
-    """A script as it is sent. Names of files are bytes, and those that are no UTF-8 come as surrogates."""
+    """Encode a script to send it. Names of files that are no UTF-8 stand in it as surrogates, and become bytes again."""
     return script.encode(errors="surrogateescape")
 
 

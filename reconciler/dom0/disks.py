@@ -1,7 +1,7 @@
-"""Disks on a dom0: files and logical volumes, made, grown and deleted.
+"""Makes, grows and deletes disks on a dom0, as files or logical volumes.
 
 Called by `execute` for CreateDisk, GrowDisk and DeleteDisk. A disk is made under another name and gets its own only
-when it is whole, in a way that cannot replace one that is there; nothing is ever made smaller.
+when it is whole, in a way that cannot replace an existing one. Nothing is ever made smaller.
 """
 
 from __future__ import annotations
@@ -204,7 +204,7 @@ if lvs "$group/$name" >/dev/null 2>&1; then fail "$target is still there after i
 
 
 async def create(shell: Dom0Shell, step: CreateDisk, token: str) -> None:
-    """Make a disk that does not exist; raises when it does, or when its folder or source does not."""
+    """Make a disk. Raises when it exists already, or when its folder or its source does not exist."""
     disk = step.disk
     given = _given(shell, step.domain, disk)
     if disk.kind == "lv":
@@ -217,7 +217,7 @@ async def create(shell: Dom0Shell, step: CreateDisk, token: str) -> None:
 
 
 async def grow(shell: Dom0Shell, step: GrowDisk) -> str:
-    """Grow a disk to its size, in place; returns what there is to say about it."""
+    """Grow a disk to its size, in place. Returns a note for the user, or ""."""
     given = _given(shell, step.domain, step.disk) | {"attached": "1" if step.attached else ""}
     script = _GROW_VOLUME if step.disk.kind == "lv" else _GROW_FILE
     said = await shell.act(step.domain, "growing a disk failed", script, given, timeout_seconds=_QUICK_SECONDS)
@@ -225,7 +225,7 @@ async def grow(shell: Dom0Shell, step: GrowDisk) -> str:
 
 
 async def delete(shell: Dom0Shell, step: DeleteDisk) -> None:
-    """Delete a disk that nobody uses; gone already is success."""
+    """Delete a disk that nobody uses. If it is gone already, that is success."""
     dom0 = shell.dom0
     given = _given(shell, step.domain, step.disk) | {
         "config_dir": dom0.config_dir,
@@ -238,7 +238,10 @@ async def delete(shell: Dom0Shell, step: DeleteDisk) -> None:
 
 
 def _given(shell: Dom0Shell, domain: str, disk: Disk) -> dict[str, str]:
-    """What the scripts are told of a disk. Specs cannot name one outside disk_roots; here it would end at last."""
+    """Make the values for the scripts.
+
+    Specs cannot name a disk outside disk_roots; if a plan does all the same, it is refused here.
+    """
     if disk.kind == "device":
         raise AssertionError(f"{disk.target} of {domain} is a device, which is neither made nor deleted")
     group, name = posixpath.split(disk.target)
@@ -262,6 +265,6 @@ def _given(shell: Dom0Shell, domain: str, disk: Disk) -> dict[str, str]:
 
 
 def _is_inside(target: str, root: str) -> bool:
-    """A root is a folder or a volume group, written `vg` or `/dev/vg`."""
+    """Return whether a disk lies in a root: a folder, or a volume group written `vg` or `/dev/vg`."""
     folder = root.rstrip("/") if root.startswith("/") else f"/dev/{root}"
     return posixpath.normpath(target).startswith(f"{folder}/")

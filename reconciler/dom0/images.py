@@ -1,4 +1,4 @@
-"""Staging kernels and ramdisks: domains run only from files that were copied, verified and named by their content.
+"""Stages kernels and ramdisks: domains boot only from files that were copied, verified and named by their content.
 
 Called by `execute` for StageImage and SweepImages.
 """
@@ -96,7 +96,7 @@ rmdir -- "$folder" 2>/dev/null || :
 
 
 async def stage(shell: Dom0Shell, step: StageImage, spec_root: Path, token: str) -> None:
-    """Bring an image to `Image.path`: from the host itself where it can be had there, else from the spec tree."""
+    """Bring an image to `Image.path`, from a file on the host where it has one, else from the spec tree."""
     image = step.image
     folder, name = posixpath.split(image.path)
     if folder != f"{shell.dom0.kernel_dir}/{step.domain}" or not name.endswith(f".{image.short}"):
@@ -119,7 +119,7 @@ async def stage(shell: Dom0Shell, step: StageImage, spec_root: Path, token: str)
 
 
 async def sweep(shell: Dom0Shell, step: SweepImages) -> None:
-    """Remove staged images that nothing names any more."""
+    """Remove the staged images of a domain that no definition names any more."""
     dom0 = shell.dom0
     given = {
         "folder": f"{dom0.kernel_dir}/{step.domain}",
@@ -132,7 +132,7 @@ async def sweep(shell: Dom0Shell, step: SweepImages) -> None:
 
 
 def _tree_file(host: str, domain: str, image: Image, spec_root: Path) -> Path:
-    """The image's file in the spec tree, if it is one and still holds the bytes that were planned."""
+    """Return the image's file in the spec tree. Raises unless it still holds the bytes that were planned."""
     address = address_of(host, domain)
     try:
         file = (spec_root / image.source).resolve(strict=True)

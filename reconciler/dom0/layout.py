@@ -1,4 +1,4 @@
-"""Where things are on a dom0, by its flavour. Pure; shared by the observer and the executor of xl hosts."""
+"""Knows the paths of a dom0, Debian's or NetBSD's. Pure; the observer and the executor of xl hosts share it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONFIG_DIRS = {"debian": "/etc/xen", "netbsd": "/usr/pkg/etc/xen"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dom0:
-    """Paths on one host. A config file is named NAME.cfg on Debian, NAME on NetBSD."""
+    """The paths on one host. A config file is named NAME.cfg on Debian, NAME on NetBSD."""
 
     flavour: Literal["debian", "netbsd"]
     config_dir: str
@@ -21,7 +21,7 @@ class Dom0:
 
     @property
     def auto_dir(self) -> str:
-        """Debian's xendomains starts what is linked here; elsewhere it is not used."""
+        """Return the folder whose links Debian's xendomains starts. Elsewhere it is not used."""
         return f"{_CONFIG_DIRS['debian']}/auto"
 
     @property
@@ -41,15 +41,18 @@ class Dom0:
         return f"{self.kernel_dir}/{domain}/quarantine.json"
 
     def console_mark_path(self, domain: str) -> str:
-        """Holds how long the log of the domain's console was when it was last started."""
+        """Return the file that notes how long the console's log was when the domain was last started."""
         return f"{self.kernel_dir}/{domain}/console.begins"
 
     def started_path(self, domain: str) -> str:
-        """Holds the boot of the dom0 in which we last started the domain, and the text of the file we did it from."""
+        """Return the file that notes our last start of the domain.
+
+        It holds the boot of the dom0 in which that was, and the text of the config file that was used.
+        """
         return f"{self.kernel_dir}/{domain}/started"
 
     def domain_of_config(self, path: str) -> str | None:
-        """The domain that a path in config_dir is the config file of."""
+        """Return the domain whose config file this is; None for any other path."""
         folder, name = posixpath.split(posixpath.normpath(path))
         if folder != posixpath.normpath(self.config_dir) or not name.endswith(self._suffix):
             return None
@@ -65,7 +68,7 @@ class Dom0:
 
 
 def dom0_of(system: str, settings: HostSettings) -> Dom0:
-    """The layout of a host whose `uname -s` says `system`: NetBSD, or anything else laid out as on Debian."""
+    """Return the layout of a host by its `uname -s`: NetBSD's, else Debian's."""
     flavour: Literal["debian", "netbsd"] = "netbsd" if system == "NetBSD" else "debian"
     config_dir = (settings.config_dir or _CONFIG_DIRS[flavour]).rstrip("/")
     return Dom0(flavour=flavour, config_dir=config_dir, kernel_dir=settings.kernel_dir.rstrip("/"))

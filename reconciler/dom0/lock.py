@@ -1,4 +1,4 @@
-"""One apply a host: a lock on the dom0 itself, so that it counts for whoever runs this, from whichever machine.
+"""Locks a host so that one apply at a time changes it. The lock is on the dom0, so it counts for every controller.
 
 Used by `execute`. A shell on the host holds the lock as long as it hears from us. It lets go when its stdin closes
 (we ended or were killed) and when nothing was heard for a while (the network vanished). No other process inherits it:
@@ -53,7 +53,7 @@ kill "$watcher" 2>/dev/null
 
 
 class HostLock:
-    """Held or not. When the connection that holds it breaks off, the next step takes it again before it begins."""
+    """The lock of one host. When its connection breaks off, the next step takes it again before it begins."""
 
     def __init__(self) -> None:
         self._holders: AsyncExitStack | None = None  # while it is meant to be held
@@ -64,7 +64,7 @@ class HostLock:
 
     @asynccontextmanager
     async def hold(self, shell: Dom0Shell) -> AsyncIterator[None]:
-        """Take the lock for the length of the block; raises ReconcilerError (refused) when someone else has it."""
+        """Hold the lock during the block. Raises ReconcilerError (refused) when someone else holds it."""
         async with AsyncExitStack() as holders:
             await self._take(shell, holders)
             self._holders = holders
@@ -74,7 +74,7 @@ class HostLock:
                 self._holders = None
 
     async def ensure(self, shell: Dom0Shell, report: Callable[[str], None]) -> None:
-        """See before a step that we still have the lock; take it again when it was lost, unless somebody else had it.
+        """Make sure before a step that we hold the lock. A lost lock is taken again, unless somebody else had it since.
 
         Raises ReconcilerError when it cannot be had: someone else may be at work, so nothing more is begun.
         """
@@ -91,7 +91,7 @@ class HostLock:
             self._lost_since = None
 
     async def _try_again(self, shell: Dom0Shell, holders: AsyncExitStack) -> Diagnostic | None:
-        """Take the lock again, or say why not; what may go away is transient, our own old holder included."""
+        """Take the lock again, or return the problem. It is transient if it may go away, like our own old holder."""
         try:
             await self._take(shell, holders)
         except ReconcilerError as error:
@@ -120,7 +120,10 @@ async def _let_go(holder: asyncio.subprocess.Process, heart: asyncio.Task[None])
 
 
 async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine: str) -> str:
-    """Give what the lock's file says of us once we have it; `mine` is what it said when we had it before."""
+    """Wait for the holder's answer, and return the line about us that the lock's file has from now on.
+
+    `mine` is the line it had when we held the lock before.
+    """
     assert holder.stdout
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):

@@ -1,7 +1,7 @@
-"""Small sh scripts that change something on a dom0 and say in a sentence why they could not.
+"""Runs small sh scripts that change something on a dom0, and that say in a sentence why they could not.
 
-Used by everything that carries out steps (`images`, `storage`, `config_files`, …). Values from specs reach a script
-only as quoted assignments at its head.
+Used by everything that carries out steps (`images`, `disks`, `config_files`, …). Values from specs reach a script only
+as quoted assignments at its head.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ identity_of() {{
 
 @dataclass(frozen=True, slots=True)
 class Dom0Shell:
-    """Runs the scripts of one executor. Errors are raised with the address of the domain they were for."""
+    """Runs the scripts of one executor. An error bears the address of the domain that the script was for."""
 
     connection: Connection
     settings: HostSettings
@@ -70,9 +70,9 @@ class Dom0Shell:
         input: Iterable[bytes] | None = None,
         timeout_seconds: float = 120,
     ) -> str:
-        """What the script printed, byte for byte (surrogateescape).
+        """Run a script, and return what it printed, byte for byte (surrogateescape).
 
-        Raises ReconcilerError with `summary` when it did not end well.
+        Raises ReconcilerError with `summary` when it fails.
         """
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         result = await self.connection.script(
@@ -84,7 +84,7 @@ class Dom0Shell:
 
 
 def failure(address: str, summary: str, exit_code: int, errors: str) -> ReconcilerError:
-    """What a script or an xl command that failed has to say, as a diagnostic."""
+    """Make the error of a script or an xl command that failed, in its own words if it gave any."""
     said = dict(line.partition(": ")[::2] for line in errors.splitlines() if line.startswith(("problem: ", "hint: ")))
     if exit_code == _REFUSED and "problem" in said:
         return refused(summary, said["problem"], said.get("hint") or None, address)
@@ -95,6 +95,6 @@ def failure(address: str, summary: str, exit_code: int, errors: str) -> Reconcil
 
 
 async def open_shell(connection: Connection, settings: HostSettings) -> Dom0Shell:
-    """A shell that knows the flavour of its dom0."""
+    """Ask the host which system its dom0 is, and return a shell that knows."""
     result = await connection.run(["uname", "-s"])
     return Dom0Shell(connection, settings, dom0_of(result.text.strip(), settings))

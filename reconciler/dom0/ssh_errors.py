@@ -1,4 +1,4 @@
-"""What ssh's complaints mean to a person. Pure: `connection` asks it when ssh itself has failed (exit 255)."""
+"""Explains the complaints of ssh to a person. Pure. `connection` asks when ssh itself has failed (exit 255)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 
 @dataclass(frozen=True, slots=True)
 class _Complaint:
-    """If one of `phrases` is in ssh's words: how to put it. `{try_it}` is the ssh command to run by hand."""
+    """What to tell when one of `phrases` is in ssh's output. `{try_it}` is the ssh command to run by hand."""
 
     phrases: tuple[str, ...]
     summary: str
@@ -97,7 +97,7 @@ _COMPLAINTS = (
 
 
 def explain(host: str, target: str, try_it: str, stderr: str) -> Diagnostic:
-    """The diagnostic for an ssh that failed by itself; its own last words are kept in the detail."""
+    """Make the diagnostic of an ssh that failed by itself. Its detail keeps ssh's last line."""
     words = [line.strip() for line in stderr.splitlines() if line.strip(" @\r\n")]
     for complaint in _COMPLAINTS:
         if any(phrase in stderr for phrase in complaint.phrases):
