@@ -1,1 +1,1 @@
-"""What xl reads and prints, as values. Pure: text in, values out, and back. Reaches nothing."""
+"""The texts that xl reads and prints, as values: text in, values out, and back. Pure: reaches nothing."""

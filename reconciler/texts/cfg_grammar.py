@@ -1,4 +1,4 @@
-"""The grammar of xl.cfg files: text in, values out. Called by `config_file`, which knows what the keys mean.
+"""Parses xl.cfg files by their grammar: text in, values out. Called by `config_file`, which knows what the keys mean.
 
 It follows xl's own scanner (tools/libs/util/libxlu_cfg_l.l and _y.y), down to its surprises: a file whose last line is
 a comment needs a newline at its end, Windows line ends are refused, a key given twice has its last value.
@@ -17,7 +17,7 @@ _DEPTH_MAX = 20  # lists in lists; xl's own keys need two
 
 
 class Number(str):
-    """A bare number: xl keeps its text too, so `name = 007` is the name "007"."""
+    """A bare number. xl keeps its text too, so `name = 007` is the name "007"."""
 
     __slots__ = ()
 
@@ -27,7 +27,7 @@ Value = str | tuple["Value", ...]
 
 
 class XlCfgError(ValueError):
-    """A text that xl would not read either; line and column count from 1."""
+    """Reports a text that xl cannot read. Line and column count from 1."""
 
     def __init__(self, line: int, column: int, message: str) -> None:
         super().__init__(f"line {line}, column {column}: {message}")
@@ -61,14 +61,18 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def parse_cfg(text: str) -> dict[str, Value]:
-    """The values of a config file by key; raises XlCfgError and nothing else, whatever the text."""
+    r"""Parse a config file into its values by key. Raises XlCfgError and nothing else, whatever the text.
+
+    >>> parse_cfg("name = 'web'\nmemory = 512\nvif = ['bridge=br0',]\n")
+    {'name': 'web', 'memory': '512', 'vif': ('bridge=br0',)}
+    """
     if len(text) > TEXT_MAX:
         raise XlCfgError(1, 1, f"This is longer than {TEXT_MAX} characters, so it is taken for no config file.")
     return _Parser(text).parse()
 
 
 def quote(text: str) -> str:
-    """A string as xl.cfg writes it. Raises ValueError for characters that no domain definition has a use for."""
+    """Write a string as xl.cfg has it. Raises ValueError for characters that no domain definition has a use for."""
     if found := _UNPRINTABLE.search(text):
         raise ValueError(
             f"{text[:40]!r} has the character {found[0]!r}, which a config file of xl cannot carry safely."
@@ -77,7 +81,11 @@ def quote(text: str) -> str:
 
 
 def number_of(text: str) -> int | None:
-    """What C's strtol(text, base 0), as xl uses it, makes of a whole string; None where xl takes it for no number."""
+    """Read a string as C's strtol(text, base 0) does, which xl uses; None where xl takes it for no number.
+
+    >>> number_of("0x10"), number_of("010"), number_of("10 MiB")
+    (16, 8, None)
+    """
     match = re.fullmatch(r"[ \t\n\v\f\r]*([+-]?)(?:(0[xX][0-9a-fA-F]+)|(0[0-7]*)|([1-9][0-9]*))", text)
     if match is None or len(text) > 40:
         return None
@@ -88,7 +96,7 @@ def number_of(text: str) -> int | None:
 
 
 class _Parser:
-    """Recursive descent with one token of look-ahead; recursion is bounded by `_DEPTH_MAX`."""
+    """Parses by recursive descent with one token of look-ahead. `_DEPTH_MAX` bounds the recursion."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,7 +1,7 @@
-"""The values of a config file as a `Domain`, by xl's own rules and defaults (tools/xl/xl_parse.c).
+"""Makes a `Domain` of the values of a config file, by xl's own rules and defaults (tools/xl/xl_parse.c).
 
-Called by `config_file` for files of ours and of anybody else. What xl refuses is a problem. What it leaves out itself,
-and what a domain spec has no word for, is noted and left out here, too.
+Called by `config_file` for files of ours and of anybody else. What xl refuses is a problem. What xl ignores, and what a
+domain spec has no word for, is left out and noted in a sentence.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the values say. `domain` is None when xl would refuse them, and `problem` says why."""
+    """The result of reading. `domain` is None when xl would refuse the values, and `problem` says why."""
 
     domain: Domain | None
     problem: str | None
@@ -44,7 +44,7 @@ class Reading:
 
 
 def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Reading:
-    """The domain that these values define. `images` has the sha256 of staged files by path."""
+    """Read the domain that these values define. `images` has the sha256 of staged files by path."""
     reader = _Reader(values, images)
     domain = reader.domain()
     return Reading(
@@ -58,7 +58,7 @@ def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Re
 
 
 class _Reader:
-    """One pass over the values, collecting the first problem and all that was left out."""
+    """Goes over the values once, and collects the first problem and all that was left out."""
 
     def __init__(self, values: Mapping[str, CfgValue], images: Mapping[str, str]) -> None:
         self._values = values
@@ -90,7 +90,7 @@ class _Reader:
         )
 
     def _value(self, key: Key[Domain]) -> Value:
-        """A key that is passed on as it stands, as xl reads values of its kind."""
+        """Read a key that has no meaning of its own here, as xl reads values of its kind."""
         match key.kind:
             case Choice():
                 return self._choice(key.name, key.kind, key.default)
@@ -142,7 +142,7 @@ class _Reader:
         return None if mib is None else mib * 1024
 
     def _most(self, key: str, least: int) -> dict[str, Any]:
-        """The ceiling of a key that has this value."""
+        """Read the ceiling of a key (maxvcpus for vcpus), which is at least the value of that key."""
         ceiling = CEILING_OF[key]
         most = self._number(ceiling.name) or least
         if most < least:
@@ -162,7 +162,7 @@ class _Reader:
         return uuid
 
     def _type(self) -> Literal["pv", "pvh", "hvm"]:
-        """xl takes any beginning of a type's name, even the empty one."""
+        """Read the type. xl takes any beginning of its name, even the empty one."""
         asked, builder = self._string("type"), self._string("builder")
         kind = None if asked is None else next((k for k in ("hvm", "pv", "pvh") if k.startswith(asked)), "")
         older = None
@@ -242,7 +242,7 @@ class _Reader:
         return devices
 
     def _other_keys(self) -> tuple[tuple[str, XlValue], ...]:
-        """Everything else, as it stands, for the `[xl]` table."""
+        """Return all other keys unchanged, for the `[xl]` table of a spec."""
         found: list[tuple[str, XlValue]] = []
         for key, value in sorted(self._values.items()):
             if key in OWN_KEYS:

@@ -1,6 +1,6 @@
-"""Config files of our domains: rendered with our mark at the head, and read back, whoever wrote them.
+"""Writes config files of our domains with our mark at the head, and reads config files, whoever wrote them.
 
-The file is a plain xl.cfg that works without us (`xl create FILE`). The mark is one comment line of JSON; it says whose
+The file is a plain xl.cfg that works without us (`xl create FILE`). The mark is one comment line of JSON: it says whose
 the file is, and carries what xl has no key for. Called by the hosts to write, and by `guests` and import to read.
 """
 
@@ -37,7 +37,7 @@ Pairs = tuple[tuple[int, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """What a file of ours says about itself, besides the domain's definition."""
+    """The mark of a file: whose it is, and what the file itself cannot say of the domain."""
 
     fleet: str
     name: str
@@ -62,7 +62,7 @@ _MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfigFile:
-    """What was read. `domain` is None when xl would refuse the file, and `problem` says why."""
+    """The result of reading a file. `domain` is None when xl would refuse the file, and `problem` says why."""
 
     domain: Domain | None = None
     mark: Mark | None = None
@@ -78,7 +78,7 @@ class ConfigFile:
 def render_file(
     domain: Domain, fleet: str, commit: str | None, *, proven: bool = True, booted: tuple[tuple[str, str], ...] = ()
 ) -> str:
-    """The config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
+    """Write the config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
     body = render_body(domain)
     text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven, booted=booted), body)
     if len(text) > TEXT_MAX:
@@ -87,7 +87,7 @@ def render_file(
 
 
 def as_proven(text: str) -> str:
-    """A config file of ours, with a mark that says that a domain has got ready from it."""
+    """Return a config file of ours with the mark set to proven: the domain has been ready with it."""
     mark, body = split_mark(text)
     return text if mark is None else _with_head(replace(mark, proven=True), body)
 
@@ -99,7 +99,7 @@ def _with_head(mark: Mark, body: str) -> str:
 
 
 def render_body(domain: Domain) -> str:
-    """The plain xl.cfg. Raises ValueError with a sentence for what xl.cfg cannot express."""
+    """Write the xl.cfg below the mark. Raises ValueError with a sentence for what xl.cfg cannot express."""
     lines = [f"name = {quote(domain.name)}", f"uuid = {quote(domain.uuid)}"]
     for row in _WRITTEN:
         spelled = _spelled(row, domain)
@@ -113,7 +113,7 @@ def render_body(domain: Domain) -> str:
 
 
 def _spelled(key: Key[Domain], domain: Domain) -> XlValue | None:
-    """The value of a key in xl.cfg; None: it is left out."""
+    """Return the value of a key in xl.cfg; None when the key is left out."""
     match key.name, key.kind:
         case "disk", _:
             return tuple(disk_spec(disk) for disk in domain.disks)
@@ -183,16 +183,16 @@ def _digest(body: str) -> str:
 
 
 def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
-    """A config file, ours or not. `images` has the sha256 of staged files by path.
+    """Read a config file, ours or not. `images` has the sha256 of staged files by path.
 
-    A loop that looks every minute finds the same texts each time, and reading them would be most of its work.
+    Readings are remembered: `watch` finds the same texts at each pass, and would spend most of its time here.
     """
     return _read(text, tuple((path, images[path]) for path in _images_named(text) if path in images))
 
 
 @lru_cache(maxsize=_REMEMBERED_FILES)
 def _images_named(text: str) -> tuple[str, ...]:
-    """The paths whose digests matter to a reading: of the file as it is, and as we wrote it."""
+    """List the paths whose digests a reading needs: of the file as it is, and as we wrote it."""
     mark, _ = split_mark(text)
     named = set()
     for part in (text, mark.text if mark is not None else ""):
@@ -237,7 +237,7 @@ def _values_of(text: str) -> Mapping[str, CfgValue]:
 
 
 def split_mark(text: str) -> tuple[Mark | None, str]:
-    """The mark in the comments at the head of a file, and the body behind it; without a mark all is body."""
+    """Split a file into the mark at its head and the body behind it. Without a mark, all of it is body."""
     at = 0
     while text.startswith("#", at):
         end = text.find("\n", at)
@@ -251,7 +251,7 @@ def split_mark(text: str) -> tuple[Mark | None, str]:
 
 
 def _read_mark(text: str) -> Mark | None:
-    """None for what is no whole mark of ours: people can edit it, and then the file is theirs."""
+    """Read a mark; None when it is damaged. People can edit it, and then the file counts as theirs."""
     if len(text) > TEXT_MAX:
         return None
     try:
@@ -270,7 +270,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _is_sound(mark: Mark) -> bool:
-    """Whether the types are as declared, since JSON can hold anything."""
+    """Return whether all fields of a mark have their types, since JSON can hold anything."""
     texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.text, mark.kernel, mark.ramdisk)
     return (
         all(isinstance(text, str) for text in texts)
@@ -285,7 +285,7 @@ def _is_sound(mark: Mark) -> bool:
 
 
 def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
-    """Whether a value that must outlive the spec is of the kind of its key."""
+    """Return whether a value that outlives the spec is of the kind of its key."""
     match kind:
         case Choice():
             return value in kind.words
@@ -302,7 +302,7 @@ def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
 
 
 def _are_texts(value: object) -> bool:
-    """Whether it is a tuple of pairs of texts."""
+    """Return whether a value is a tuple of pairs of strings."""
     return isinstance(value, tuple) and all(
         isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
     )
@@ -330,7 +330,10 @@ def _ready(mark: Mark) -> Ready:
 
 
 def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
-    """The domain with what only the mark knows. What depends on the body is believed only of an unedited one."""
+    """Add to a domain what only its mark knows.
+
+    Digests and kinds of disks belong to the body that we wrote, so they are added only if it was not edited since.
+    """
     values: dict[str, Any] = dict(mark.kept)
     domain = replace(domain, policy=Policy(ready=_ready(mark)), **values)
     if not intact:

@@ -1,8 +1,13 @@
-"""Why `xl create` failed, judged by what xl, libxl and the hotplug scripts said: is it the kernel, or the host?
+"""Judges why `xl create` failed, by what xl, libxl and the hotplug scripts printed: is it the kernel, or the host?
 
-Called by `xl.lifecycle` after a create without a domain. Only what the toolstack says is no kernel is held against what
-was to boot; what the host lacked is tried again; of a text that is in no row nobody knows, so it is neither.
+Called by `xl.lifecycle` after a create without a domain. A boot is held to have failed only when the toolstack says
+that the kernel is none. What the host lacked is tried again. A text that is in no row counts for neither.
 The texts were read in Xen 4.11 to 4.22; the second column says where.
+
+>>> str(cause_of("xc: error: panic: xg_dom_core.c: zero length file"))
+'boot'
+>>> str(cause_of("libxl: error: script: Failed to find an unused loop device"))
+'host'
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """What a create that failed says."""
+    """The cause of a create that failed."""
 
     BOOT = "boot"  # what was to boot is nothing that boots
     HOST = "host"  # the host could not, this time; nothing is known of what was to boot
@@ -57,7 +62,7 @@ _ROWS: tuple[tuple[str, str, Cause], ...] = (
 
 
 def cause_of(said: str) -> Cause:
-    """The cause that all of stderr of a failed `xl create` speaks for."""
+    """Find the cause in the whole stderr of a failed `xl create`. The first row that matches decides."""
     for pattern, _where, cause in _ROWS:
         if re.search(pattern, said, re.MULTILINE):
             return cause

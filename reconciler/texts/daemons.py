@@ -1,7 +1,7 @@
-"""The processes that xl leaves behind, one for each domain, which act on its on_poweroff, on_reboot and on_crash.
+"""Finds the processes that xl leaves behind, one for each domain, which act on its on_poweroff, on_reboot and on_crash.
 
 Called by the observer of xl hosts. After `xl create` such a process is called `xl create FILE`, after a restore or a
-migration `xl restore FILE` or `xl migrate-receive`; the log that it writes to bears the domain's name in each case.
+migration `xl restore FILE` or `xl migrate-receive`. The log that it writes to bears the domain's name in each case.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ _FILE = re.compile(r"(?:[0-9]{1,3}-)?(?P<name>.+?)(?:\.cfg)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemons:
-    """Names of the domains that a process serves, and of those for which there was one."""
+    """The names of domains that have such a process now, and of those that had one by their logs."""
 
     serving: frozenset[str]
     logged: frozenset[str]
 
     def serve(self, name: str | None, *, is_at_rest: bool) -> bool | None:
-        """Whether a process serves the domain of this name; None: nobody can tell.
+        """Return whether the domain of this name has its process; None when nobody can tell.
 
-        `is_at_rest`: it ended and waits for its process, which is there or is not; else only a log tells of one.
+        A domain that is `is_at_rest` has shut down and waits for its process, so without one it has none. For any other
+        domain without one, only its log tells that there was one.
         """
         if name is None:
             return None
@@ -35,7 +36,12 @@ class Daemons:
 
 
 def read_daemons(lines: Iterable[str]) -> Daemons:
-    """From lines `process ARGUMENTS`, `writes LOG` of the processes that are there, and `log LOG` of the logs."""
+    """Read lines `process ARGUMENTS` and `writes LOG` of running processes, and `log LOG` of the logs.
+
+    >>> found = read_daemons(["process /usr/sbin/xl create /etc/xen/web.cfg", "log /var/log/xen/xl-db.log"])
+    >>> [found.serve(name, is_at_rest=False) for name in ("web", "db", "mail")]
+    [True, False, None]
+    """
     serving: set[str] = set()
     logged: set[str] = set()
     for line in lines:
@@ -48,7 +54,7 @@ def read_daemons(lines: Iterable[str]) -> Daemons:
 
 
 def _named(arguments: list[str]) -> set[str]:
-    """The domain in whose name a process was started, by the file that it was given."""
+    """Return the names that the domain of a process can have, by the file that the process was given."""
     if not {"create", "restore"} & set(arguments[1:3]):
         return set()
     folder, base = posixpath.split(arguments[-1])

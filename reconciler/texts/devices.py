@@ -1,4 +1,4 @@
-"""Device specs inside xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`, read and written.
+"""Reads and writes the device specs in xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`.
 
 Called by `config_file` for files, by `listing` to compare rates and addresses, by the xl host for hotplug arguments.
 Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to 4.21).
@@ -35,7 +35,7 @@ _BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2}
 
 
 class PciAddress(NamedTuple):
-    """A physical function of a PCI device in dom0; printed in full, as `xl pci-assignable-list` does."""
+    """The address of a PCI function in dom0, written in full as `xl pci-assignable-list` does."""
 
     domain: int
     bus: int
@@ -48,7 +48,7 @@ class PciAddress(NamedTuple):
 
 @dataclass(slots=True)
 class _DiskParts:
-    """What has been read of one disk spec; None is "not said yet", as xl's scanner keeps it."""
+    """The parts of a disk spec that were read so far. None means "not said yet", as in xl's scanner."""
 
     target: str | None = None
     vdev: str | None = None
@@ -63,12 +63,17 @@ class _DiskParts:
 
 
 def parse_disk(spec: str) -> Disk:
-    """One disk spec, old or new form; raises ValueError with a sentence for what xl refuses."""
+    """Read a disk spec in its old or new form. Raises ValueError with a sentence for what xl refuses."""
     return read_disk(spec)[0]
 
 
 def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
-    """The disk, and those parts of its spec that a `Disk` has no field for (`script=…`, `cdrom`)."""
+    """Read a disk spec. Returns with the disk those parts that a `Disk` has no field for (`script=…`, `cdrom`).
+
+    >>> disk, others = read_disk("phy:vg0/web,xvda,w")  # after phy: comes no format, and /dev is put in front
+    >>> disk.target, disk.vdev, disk.format, disk.access, others
+    ('/dev/vg0/web', 'xvda', 'raw', 'rw', ())
+    """
     parts = _DiskParts()
     rest = spec
     while rest := rest.lstrip(" \t\n"):
@@ -159,7 +164,7 @@ def _take_key(parts: _DiskParts, key: str, value: str, spec: str) -> None:
 
 
 def _option(key: Key[Disk] | Key[Vif], text: str) -> Value:
-    """A value that is passed on as it stands; None: it is not of the kind of its key."""
+    """Read a value that has no meaning of its own here; None when it is not of the kind of its key."""
     match key.kind:
         case Choice():
             return text if text in key.kind.words else None
@@ -191,7 +196,7 @@ def _take_position(parts: _DiskParts, value: str, spec: str) -> None:
 
 
 def _set_vdev(parts: _DiskParts, value: str, spec: str) -> None:
-    """`hdc:cdrom` is a vdev with a device type behind it."""
+    """Take a vdev, which may have a device type behind it: `hdc:cdrom`."""
     vdev, colon, devtype = value.rpartition(":")
     if not colon:
         parts.vdev = value
@@ -219,12 +224,12 @@ def _refuse(wrong: bool, spec: str, what: str) -> None:
 
 
 def device_path(target: str) -> str:
-    """The path that xl's block script opens: a relative one is looked for under /dev (`phy:vg0/web`)."""
+    """Return the path that xl's block script opens: a relative one lies under /dev (`phy:vg0/web`)."""
     return f"/dev/{target}" if target and not target.startswith("/") else target
 
 
 def kind_of(target: str) -> Literal["file", "lv", "device"]:
-    """What a target most likely is, by its path alone: /dev/<volume group>/<volume> is a logical volume."""
+    """Guess the kind of a target by its path alone: /dev/<volume group>/<volume> is a logical volume."""
     if not target.startswith("/dev/"):
         return "file"
     folder, slash, name = target.removeprefix("/dev/").partition("/")
@@ -232,7 +237,7 @@ def kind_of(target: str) -> Literal["file", "lv", "device"]:
 
 
 def disk_spec(disk: Disk) -> str:
-    """A disk as xl is told of it; the target comes last, since `target=` swallows the rest, commas and all."""
+    """Write a disk for xl. The target comes last, since `target=` swallows the rest, commas and all."""
     if disk.target.endswith(",") or disk.target != disk.target.strip("\n"):
         raise ValueError(f'The disk target "{disk.target}" ends with a comma or a line break, which xl drops.')
     options = [("format", disk.format), ("vdev", disk.vdev), ("access", disk.access), *given_later(DISK_KEYS, disk)]
@@ -244,9 +249,9 @@ def disk_spec(disk: Disk) -> str:
 
 
 def parse_vif(spec: str, index: int) -> Vif:
-    """One vif spec at its place in the list; raises ValueError for what `xl network-attach` refuses.
+    """Read a vif spec at its place in the list. Raises ValueError for what `xl network-attach` refuses.
 
-    A mac that is not given is "".
+    Without a mac in the spec, the mac is "".
     """
     vif, others = read_vif(spec, index)
     for part in others:
@@ -256,7 +261,10 @@ def parse_vif(spec: str, index: int) -> Vif:
 
 
 def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
-    """The vif, and those parts of its spec that a `Vif` has no field for; `xl create` only warns of unknown ones."""
+    """Read a vif spec. Returns with the vif those parts that a `Vif` has no field for.
+
+    `xl create` only warns of parts that it does not know.
+    """
     found: dict[str, Any] = {"mac": ""}
     others: list[str] = []
     devid = index
@@ -289,13 +297,13 @@ def _devid(spec: str, text: str) -> int:
 
 
 def _mac(text: str) -> str | None:
-    """xl reads six hexadecimal numbers with any one character between them."""
+    """Read a mac as xl does: six hexadecimal numbers with any one character between them."""
     match = re.match(r"([0-9a-fA-F]{1,2})" + r".([0-9a-fA-F]{1,2})" * 5, text)
     return ":".join(f"{int(octet, 16):02x}" for octet in match.groups()) if match else None
 
 
 def vif_spec(vif: Vif) -> str:
-    """A vif as xl is told of it: mac and devid always, so that neither is left to chance or to the order."""
+    """Write a vif for xl. It always names mac and devid, so that neither is left to chance or to the order."""
     parts = [f"mac={vif.mac}", f"devid={vif.devid}"]
     for key in VIF_KEYS:
         spelled = in_cfg(key.value(vif))
@@ -308,7 +316,7 @@ def vif_spec(vif: Vif) -> str:
 
 
 def pci_address(spec: str) -> PciAddress | None:
-    """Where a pci spec points; None where it names no device that way."""
+    """Read the address in a pci spec; None where it names no device that way."""
     match = _BDF.match(spec)
     if match is None:
         return None

@@ -1,7 +1,7 @@
-"""What a host holds, domain by domain: config files, candidates and live domains, put together under their names.
+"""Puts together what a host holds, domain by domain: config files, candidates and live domains under one name each.
 
-Called by every observer, of a real host and of the simulated one, so that "whose is this?" has one answer. A domain is
-ours when a file with our fleet's mark, written for this very name and UUID, says so; everything else is never touched.
+Called by every observer, of real and simulated hosts, so that "whose is this?" has one answer. A domain is ours when a
+file with our fleet's mark, written for this very name and UUID, says so. Everything else is never touched.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveDomain:
-    """A domain that the hypervisor holds now. `name` None: one that has no name, or none any more.
+    """A domain that the hypervisor holds now. `name` is None when it has no name (any more).
 
-    What it runs with is either `config` (of `xl list -l`) or, on a simulated host, `definition`; with neither, the
-    host could not tell.
+    What it runs with is either in `config` (of `xl list -l`) or, on a simulated host, in `definition`. With neither,
+    the host could not tell.
     """
 
     name: str | None
@@ -48,7 +48,7 @@ class LiveDomain:
 
 
 def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) -> tuple[LiveDomain, ...]:
-    """The rows of `xl list -v` with their entries of `xl list -l`, matched by domid and UUID; Domain-0 left out.
+    """Match the rows of `xl list -v` with the entries of `xl list -l` by domid and UUID; Domain-0 is left out.
 
     Between the two commands a domain can reboot and another can get its domid: then the entry is not the row's.
     """
@@ -75,7 +75,10 @@ def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) 
 
 
 def _power(row: Row, *, is_told: bool) -> Power:
-    """The state of a row, with what its name and `xl list -l` say of it: libxl records a domain when it is whole."""
+    """Refine the state of a row by its name and by `xl list -l`.
+
+    libxl lists a configuration only once a domain is complete, so a paused one without it is still being built.
+    """
     if row.power is Power.DYING:
         return Power.DYING
     if row.name is not None and row.name.endswith(MIGRATION_SUFFIXES):
@@ -97,15 +100,15 @@ def assemble_guests(
     present: Mapping[str, str] | None = None,
     started: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, Guest], int]:
-    """All guests of a host by name, and the memory in KiB of rows beside them that are of the same domains.
+    """Return all guests of a host by name, and the KiB of further rows that belong to the same domains.
 
     `configs` and `candidates` are file texts by domain name, `images` the sha256 of staged files by path, `autostart`
     the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name,
     and `started` the texts that domains were last started from, where that was noted.
 
-    A row is the domain of ours that has its UUID, whatever its name is now; a row without a name that is nobody's
-    stands under "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config files may
-    name: what would be booted, but nothing about what was.
+    A row that has the UUID of a domain of ours is that domain, whatever its name is now. A row without a name that is
+    nobody's gets the name "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config
+    files may name: it tells what would be booted, but not what was.
     """
     now = {**present, **images} if present else images
     read_configs = {name: read_file(text, now) for name, text in configs.items()}
@@ -131,7 +134,7 @@ def assemble_guests(
 
 
 def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
-    """With what is kept beside a config file of ours, as texts: the definition before this one, and failed boots."""
+    """Add to a guest of ours what is kept beside its config file: its previous definition and the failed boots."""
     if guest.owner is not Owner.OURS:
         return guest
     return replace(
@@ -144,7 +147,7 @@ def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, ima
 def _ours_by_uuid(
     fleet: str, configs: Mapping[str, ConfigFile], candidates: Mapping[str, ConfigFile]
 ) -> dict[str, str]:
-    """UUID -> name of each domain that a file of ours defines under its own name."""
+    """Map the UUID of each domain that a file of ours defines under its own name to that name."""
     return {
         file.mark.uuid: name
         for files in (candidates, configs)
@@ -154,7 +157,10 @@ def _ours_by_uuid(
 
 
 def _by_name(instances: Sequence[LiveDomain], ours: Mapping[str, str]) -> tuple[dict[str, LiveDomain], int]:
-    """Live domains by the name of the domain that they are, and the memory of what is beside another row of one."""
+    """Give each live domain the name of the domain that it is. Returns them by name, and the KiB of leftover rows.
+
+    A leftover is a second row of the same domain, or what dies under a name that another row has.
+    """
     live: dict[str, LiveDomain] = {}
     remains_kib = 0
     for instance in sorted(instances, key=lambda instance: _standing(instance, ours)):
@@ -170,7 +176,7 @@ def _by_name(instances: Sequence[LiveDomain], ours: Mapping[str, str]) -> tuple[
 
 
 def _standing(instance: LiveDomain, ours: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
-    """Sorts the row first that a domain is known by: a migration under way before all, what is dying last."""
+    """Return a sort key: of the rows of one domain a migration comes first, and what is dying last."""
     name = ours.get(instance.uuid)
     return (
         name is None,
@@ -196,7 +202,7 @@ class _Evidence:
 
 
 def _guest(found: _Evidence) -> Guest | None:
-    """The guest of this evidence; None when all there is is a leftover candidate that cannot be ours."""
+    """Make the guest of this evidence; None when there is only a leftover candidate that cannot be ours."""
     owner, problems = _owner(found)
     candidate = found.candidate if owner is Owner.OURS and _is_ours(found, found.candidate) else None
     if found.config is None and candidate is None and found.instance is None:
@@ -227,7 +233,7 @@ def _guest(found: _Evidence) -> Guest | None:
 
 
 def _life(found: _Evidence) -> dict[str, Any]:
-    """What is seen of a guest that the host holds, as arguments for Guest."""
+    """Return what is seen of a guest that the host holds, as arguments for Guest."""
     instance = found.instance
     if instance is None:
         return {}
@@ -244,7 +250,10 @@ def _life(found: _Evidence) -> dict[str, Any]:
 
 
 def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...]:
-    """What the definition lacks: what the file had no words for and, where no file can be the origin, the listing."""
+    """List what a spec could not say of this domain: what its file has no words for.
+
+    When no file can be its origin, what only `xl list -l` shows is added.
+    """
     of_file = found.config.unsaid if found.config is not None else ()
     if found.instance is None or found.instance.config is None or started_from is not None:
         return of_file
@@ -252,7 +261,7 @@ def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...
 
 
 def _definition(owner: Owner, file: ConfigFile | None) -> Domain | None:
-    """What a file says now; one of ours that was edited to nonsense still counts as what we wrote."""
+    """Return what a file says now. A file of ours that was edited to nonsense counts as we wrote it."""
     if file is None:
         return None
     return file.domain or (file.original if owner is Owner.OURS else None)
@@ -269,13 +278,13 @@ def _placed(domain: Domain | None, found: _Evidence) -> Domain | None:
 
 
 def _is_ours(found: _Evidence, file: ConfigFile | None) -> bool:
-    """Whether the file was written by our fleet for this name; a copy under another name was not."""
+    """Return whether our fleet wrote a file for this name. A copy under another name is not ours."""
     mark = file.mark if file is not None else None
     return mark is not None and mark.fleet == found.fleet and mark.name == found.name
 
 
 def _owner(found: _Evidence) -> tuple[Owner, list[str]]:
-    """Whose the name is on this host, and sentences about what is wrong with it."""
+    """Return whose the name is on this host, with sentences about what is wrong with it."""
     problems = []
     if found.name.isdecimal():
         problems.append("Its name is a number, which xl takes for a domid.")
@@ -303,7 +312,7 @@ def _owner(found: _Evidence) -> tuple[Owner, list[str]]:
 def _running(
     found: _Evidence, candidate: ConfigFile | None, problems: list[str]
 ) -> tuple[ConfigFile | None, Domain | None]:
-    """The file that the live domain was started from, as far as can be told, and what the domain runs with."""
+    """Return the file that the live domain was started from, as far as can be told, and what the domain runs with."""
     instance = found.instance
     if instance is None:
         return None, None
@@ -334,15 +343,15 @@ def _in_order_of(running: Domain | None, origin: Domain | None) -> Domain | None
 
 
 def _origin(file: ConfigFile) -> Domain | None:
-    """What a domain was started with from this file: an edit by hand came later, as far as anybody can tell.
+    """Return what a domain was started with from this file. An edit by hand counts as made after the start.
 
-    Otherwise a line added to the file would look like a difference of the running domain, worth a restart.
+    Otherwise a line added to the file would look like a difference of the running domain, and cause a restart.
     """
     return file.original or file.domain
 
 
 def _defines(file: ConfigFile, instance: LiveDomain) -> bool:
-    """Whether the domain can have been started from this file; one without a UUID can be the origin of any."""
+    """Return whether the domain can have been started from this file. A file without a UUID can start any."""
     origin = _origin(file)
     if origin is None:
         return False
@@ -356,7 +365,7 @@ def _recorded(file: ConfigFile | None) -> Recorded:
 
 
 def _without_digests(domain: Domain) -> Domain:
-    """What a file without a mark says of kernels is what would be booted now, and not what was."""
+    """Drop the digests of a file without a mark: they tell what would be booted now, not what was."""
 
     def unknown(image: Image | None) -> Image | None:
         return None if image is None else replace(image, sha256="")
@@ -381,14 +390,14 @@ def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapp
 
 
 def _differences(running: Domain | None, base: Domain | None) -> int:
-    """In how many of the things that a start settles the two differ; what xl changes live is no evidence."""
+    """Count the keys fixed at the start in which the two differ. What xl changes live proves nothing."""
     if running is None or base is None:
         return 0
     return sum(_evidence(key, running) != _evidence(key, base) for key in DOMAIN_KEYS if key.boot_entry)
 
 
 def _evidence(key: Key[Domain], domain: Domain) -> object:
-    """What a start settled of a key, in a form in which what means the same is equal."""
+    """Return the value of a key that was fixed at the start, in a form in which equal means the same."""
     if key.name == "disk":
         return [(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks]
     if key.name == "vif":

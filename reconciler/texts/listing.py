@@ -1,7 +1,7 @@
-"""What `xl info`, `xl list -v` and `xl list -l` print, as values. Called by the observer of xl hosts and by `guests`.
+"""Parses what `xl info`, `xl list -v` and `xl list -l` print. Called by the observer of xl hosts and by `guests`.
 
-Facts come from Xen 4.17's sources and from recorded output; where xl's text leaves doubt an error is raised rather than
-a domain lost: whatever is missing here would be taken for absent.
+The facts come from Xen 4.17's sources and from recorded output. Where the text leaves a doubt, an error is raised: a
+domain that is missing here would be taken for absent.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 class XlOutputError(ValueError):
-    """xl printed something that is not understood; the message is a sentence."""
+    """Reports output of xl that is not understood. The message is a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Info:
-    """The parts of `xl info` that matter here. Free memory has the outstanding claims subtracted already."""
+    """The parts of `xl info` that matter here. Outstanding claims are subtracted from the free memory already."""
 
     total_kib: int
     free_kib: int
@@ -43,7 +43,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line of `xl list`. `name` is None for what is left of a domain that has no name any more."""
+    """One line of `xl list`. `name` is None for a domain that has no name any more."""
 
     name: str | None
     domid: int
@@ -55,7 +55,7 @@ class Row:
 
 
 def parse_info(text: str) -> Info:
-    """What `xl info` says of the host; raises XlOutputError when a needed line is missing."""
+    """Parse `xl info`. Raises XlOutputError when a needed line is missing."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
@@ -82,7 +82,7 @@ def _info_number(found: Mapping[str, str], key: str, default: int | None = None)
 
 
 def parse_list(text: str) -> tuple[Row, ...]:
-    """The domains in `xl list -v` or plain `xl list`; raises XlOutputError for a line that is not understood."""
+    """Parse `xl list -v` or a plain `xl list`. Raises XlOutputError for a line that is not understood."""
     lines = [line for line in text.split("\n") if line.strip()]
     if not lines or not lines[0].startswith("Name"):
         raise XlOutputError("`xl list` printed no table of domains.")
@@ -90,9 +90,9 @@ def parse_list(text: str) -> tuple[Row, ...]:
 
 
 def parse_whole_list(text: str) -> tuple[Row, ...]:
-    """All domains in `xl list -v`; raises XlOutputError where some may be missing, as after a text that was cut short.
+    """Parse `xl list -v`. Raises XlOutputError where domains may be missing, as in a text that was cut short.
 
-    Every list has Domain-0 in it, and every line of it a UUID.
+    A whole list has Domain-0 in it, and a UUID on each line.
     """
     rows = parse_list(text)
     if not text.endswith("\n") or not all(row.uuid for row in rows):
@@ -119,7 +119,11 @@ def _row(line: str) -> Row:
 
 
 def power_of(state: str) -> Power:
-    """The six letters of `xl list`: r b p s, the reason of a shutdown, d. No letter at all is a live domain, too."""
+    """Read the six letters of `xl list`: r b p s, the reason of a shutdown, d. A live domain may have no letter at all.
+
+    >>> [str(power_of(letters)) for letters in ("-b----", "------", "--p---", "---s--", "---sc-", "-----d")]
+    ['running', 'running', 'paused', 'shutdown', 'crashed', 'dying']
+    """
     if state[5] == "d":
         return Power.DYING
     if state[3] == "s" or state[4] == "c":
@@ -138,7 +142,7 @@ def power_of(state: str) -> Power:
 
 
 def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
-    """Domid and configuration of each domain in `xl list -l`; raises XlOutputError for what is no such JSON.
+    """Parse `xl list -l` into domid and configuration of each domain. Raises XlOutputError for what is no such JSON.
 
     A domain that is missing here may exist all the same: xl leaves out what it cannot read.
     """
@@ -160,9 +164,9 @@ def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
 
 
 def _json_entries(text: str) -> list[Any]:
-    """What a JSON list holds, or the one thing that is no list; what follows it is ignored.
+    """Yield the entries of a JSON list, or the one value that is no list. What follows it is ignored.
 
-    One by one, since Python's decoder lets no other thread run before it has read all that it was given.
+    They are read one by one: Python's decoder lets no other thread run until it has read all that it was given.
     """
     decoder = json.JSONDecoder()
     at = _after_blanks(text, 0)

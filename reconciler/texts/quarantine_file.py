@@ -1,6 +1,6 @@
-"""The failed boots of a domain as a file on its host (`<kernel_dir>/<domain>/quarantine.json`). Pure.
+"""Keeps the failed boots of a domain as a file on its host (`<kernel_dir>/<domain>/quarantine.json`). Pure.
 
-Written by `config_files`, read by `observe`. It is on the host, so that no controller tries them again.
+Written by `config_files`, read by `observe`. It lies on the host, so that no controller tries them again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def render_quarantine(entries: Iterable[Quarantined]) -> str:
 
 
 def parse_quarantine(text: str) -> tuple[Quarantined, ...]:
-    """The entries of a file; one that is damaged says nothing, so at worst a failed boot is tried once more."""
+    """Read the entries of a file. A damaged file gives none, so at worst a failed boot is tried once more."""
     try:
         found = json.loads(text)
         return tuple(Quarantined(**entry) for entry in found if isinstance(entry.get("boot"), str))

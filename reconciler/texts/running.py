@@ -1,7 +1,7 @@
-"""The definition of a running domain: what `xl list -l` knows of it, laid over the file that it was started from.
+"""Finds the definition of a running domain: what `xl list -l` tells, laid over the file that it was started from.
 
-Called by `guests` for every running domain. The JSON knows what the domain really has now; it knows nothing of our
-policies, and it spells out defaults that a file leaves open, which therefore stay open here.
+Called by `guests` for every running domain. The JSON tells what the domain really has now. It knows nothing of our
+policies, and it lists defaults of keys that the file does not set; these keys stay unset here.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
-    """What the mark of the file that a domain was started from knows of the files that it booted.
+    """The digests of files that a domain booted, from the mark of the config file that it was started from.
 
-    xl tells only paths. A staged file never changes; any other may have since, so what it holds now says nothing.
+    xl tells only paths. A staged file never changes. Any other file may have since, so its bytes now prove nothing.
     """
 
     digests: Mapping[str, str] = field(default_factory=dict)  # path -> sha256
     by_name: bool = False  # a mark of 0.1 has no paths: a file of the same name as the staged one is what was adopted
 
     def sha256(self, path: str, staged: Image | None) -> str:
-        """The sha256 of what was booted from this path; "": nobody knows."""
+        """Return the sha256 of what was booted from this path; "" when nobody knows."""
         same_name = staged is not None and file_name(staged.path).rpartition(".")[0] == file_name(path)
         return self.digests.get(path, staged.sha256 if staged is not None and self.by_name and same_name else "")
 
 
 def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recorded: Recorded | None = None) -> Domain:
-    """The running definition. `config` is one of `xl list -l`, `images` has the sha256 of staged files by path.
+    """Return the running definition. `config` is one of `xl list -l`, `images` has the sha256 of staged files by path.
 
-    `base` is the definition in the file that the domain was started from, `recorded` what the mark of that file says of
-    what was booted. Without a base the JSON is taken as it is.
+    `base` is the definition in the file that the domain was started from, `recorded` what that file's mark says of what
+    was booted. Without a base the JSON is taken as it is.
     """
     recorded = recorded or Recorded()
     created, built = _part(config, "c_info"), _part(config, "b_info")
@@ -77,7 +77,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
 
 
 def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
-    """A key that is passed on as it stands. What its file leaves open stays open where xl fills in its own."""
+    """Read a key from the JSON. A key that its file leaves unset stays unset where xl fills in a value."""
     *parts, name = key.listed
     for part in parts:
         listed = _part(listed, part)
@@ -101,13 +101,13 @@ def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
 
 
 def untold(config: _Json) -> tuple[str, ...]:
-    """Sentences: the devices of a running domain that its definition leaves out unless a config file names them."""
+    """List in sentences the devices of a running domain that only a config file could name."""
     kinds = sorted(key for key, value in config.items() if isinstance(value, list) and value and key not in _TOLD_LISTS)
     return tuple(f"`xl list -l` shows {kind}, and no config file says how they were asked for." for kind in kinds)
 
 
 def _with_sizes(domain: Domain, built: _Json) -> Domain:
-    """Memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
+    """Set memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
     memory, maxmem = _number(built, "target_memkb"), _number(built, "max_memkb")
     available = built.get("avail_vcpus")
     return replace(
@@ -137,7 +137,7 @@ def _image(built: _Json, key: str, base: Image | None, images: Mapping[str, str]
 
 
 def _in_words_of(path: str | None, there: object) -> str | None:
-    """libxl may know a program by its full path, where the file has its name only."""
+    """Use the file's name of a program where libxl tells its full path."""
     return there if path is not None and isinstance(there, str) and path.endswith(f"/{there}") else path
 
 
@@ -185,7 +185,7 @@ def _vif(part: _Json, devid: int) -> Vif:
 
 
 def _as_open_as(there: Vif, vif: Vif) -> Vif:
-    """The vif with nothing said of what its file leaves to xl, and in the file's words where they mean the same."""
+    """Unset in a vif what its file leaves to xl, and use the file's words where they mean the same."""
     open_now: dict[str, Any] = {key.attribute: None for key in VIF_KEYS if key.value(there) is None}
     same = replace(
         vif,

@@ -1,7 +1,7 @@
-"""What `xenstore-ls -f` prints, as values: since when domains run, and the devices that the host serves them.
+"""Parses `xenstore-ls -f`: since when domains run, and the devices that the host serves them.
 
 Called by the observer of xl hosts. Which devices there are is read from libxl's own record, which a guest cannot write
-to; their states are those of both ends, as the ready gate sees them.
+to. Their states are those of both ends, as the ready gate sees them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ INITIALISING = "1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Store:
-    """What xenstore tells of the domains of a host."""
+    """The parts of xenstore that matter here."""
 
     booted: Mapping[str, int] = field(default_factory=dict)  # uuid -> seconds since 1970
     devices: Mapping[int, Devices] = field(default_factory=dict)  # by domid, of the domains that libxl knows
 
 
 def read_store(lines: Iterable[str]) -> Store:
-    """The lines of `xenstore-ls -f`, in any order; those of other things are passed over."""
+    """Read the lines of `xenstore-ls -f`, in any order. Lines about other things are passed over."""
     values = {match["path"]: match["value"] for line in lines if (match := _LINE.fullmatch(line)) is not None}
     booted: dict[str, int] = {}
     kinds: dict[int, str] = {}
@@ -72,7 +72,7 @@ def _devices(
 
 
 def are_connected(states: Iterable[str], *, is_hvm: bool) -> bool | None:
-    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be.
+    """Return whether all disks and interfaces are connected on both ends; None when none of them has to be.
 
     The guest of an HVM domain may never touch them, since it has emulated ones: then they stay where they began.
     """
