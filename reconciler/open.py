@@ -1,6 +1,6 @@
-"""Which toolstack a host has: the one place that decides. Called by `reconcile` and by commands that use one host.
+"""Opening a host with the toolstack that it has; nothing else decides this. Called by `reconcile` and by commands.
 
-The toolstacks are imported here and only when a host has them: the other one costs nothing to start.
+A toolstack is imported only when a host has it, so that the other one costs nothing at start-up.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from reconciler.toolstack import Executor, Observer
 
 @dataclass(frozen=True, slots=True)
 class OpenHost:
-    """A host that was opened: its reading side, and what opens its changing side over the same connection.
+    """A host that was opened: its observer, and a function that makes an executor over the same connection.
 
-    `executor` takes the commit that is recorded in what is written there, and the folder that relative kernels are in.
+    `executor` takes the commit to record in files that are written there, and the folder that relative kernels are in.
     """
 
     observer: Observer
@@ -26,7 +26,7 @@ class OpenHost:
 
 
 def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
-    """Nothing is asked of the host yet; close the observer when done."""
+    """Make the observer of a host without asking anything of the host yet. Close the observer when done."""
     match settings.toolstack:
         case "simulated":
             from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver

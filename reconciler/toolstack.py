@@ -1,4 +1,4 @@
-"""The two faces of a host. `plan` is handed only the first, which cannot change anything."""
+"""The two faces of a host: an observer can only look, an executor can act. `plan` is handed only the first."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Executor", "Look", "Observer", "Question"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What to look at besides what every pass reads.
+    """Says what to look at besides what every pass reads.
 
-    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are only sources;
-    `images` absolute kernel and ramdisk sources.
+    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are only sources, and
+    `images` are kernels and ramdisks (absolute paths, too).
     """
 
     files: tuple[str, ...] = ()
@@ -46,18 +46,18 @@ class Executor(Protocol):
     """Changes a host. Every method raises ReconcilerError when the effect is not confirmed by looking."""
 
     async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
-        """Carry out one step. (AwaitReady is none of these: `apply.ready` answers it for all hosts, through `look`.)"""
+        """Carry out one step. (AwaitReady is no such step: `apply.ready` does it for all hosts, through `look`.)"""
 
     async def look(self, domain: str) -> Look: ...
 
     async def probe_tcp(self, address: str) -> bool:
-        """Whether "address:port" accepts a connection, tried from the dom0."""
+        """Return whether "address:port" accepts a connection, tried from the dom0."""
 
     async def sleep(self, seconds: float) -> None:
-        """Wait, by the host's own clock (a simulated one costs no real time)."""
+        """Wait by the host's own clock. On a simulated host that takes no real time."""
 
     def now(self) -> float:
-        """Seconds on the host's clock, from any origin."""
+        """Return the seconds on the host's clock, from any origin."""
 
     def lock(self) -> AbstractAsyncContextManager[None]:
-        """One apply a host: raises ReconcilerError (refused) when someone else holds it."""
+        """Hold the host's lock, so that one apply works on it. Raises ReconcilerError (refused) when it is held."""

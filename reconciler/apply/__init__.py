@@ -1,1 +1,1 @@
-"""Following a plan: each step confirmed, the ready gate, the way back; and the record of what was done."""
+"""Following a plan: do each step and confirm it, wait for ready, go the way back; and record what was done."""

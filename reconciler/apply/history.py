@@ -1,7 +1,7 @@
-"""What was done, when, for which commit: one sqlite file in the state directory.
+"""Records what was done, when and for which commit, in one sqlite file in the state directory.
 
-Losing it loses history and nothing else: what is ours is known from the hosts. Times are UTC; seconds by the host's
-clock. Written by apply, read by `reconciler history` and for the down time that a plan expects.
+When the file is lost, only history is lost: which domains are ours is known from the hosts. Times are UTC, durations
+are seconds on the host's clock. Written by apply, read by `reconciler history` and for the down time of a plan.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyRecord:
-    """A past apply. `ended` None: it was cut short, or still runs."""
+    """A past apply. With `ended` None it was cut short, or still runs."""
 
     id: int
     began: str
@@ -70,7 +70,7 @@ class ApplyRecord:
 
     @property
     def way_back_problem(self) -> str | None:
-        """Why a domain that did not get ready did not come back as it was either, in one line."""
+        """Say in one line why a way back failed; None when none did."""
         failed = (step for step in self.steps if step.outcome == "failed" and is_of_way_back(step.step))
         return next((step.problem.splitlines()[0] for step in failed if step.problem), None)
 
@@ -82,12 +82,12 @@ class History:
         self._path = state_dir / _FILE
 
     def check_writable(self) -> None:
-        """Raise what stands in the way of a recording, so that apply can say it before it does anything."""
+        """Raise if nothing can be recorded, so that apply can say so before it does anything."""
         self._open_to_write().close()
 
     @contextmanager
     def recording(self, plan: Plan, signer: str | None) -> Iterator[Recording]:
-        """Note an apply from before its first step: what was done is known even if the rest never returns."""
+        """Record an apply from before its first step, so that what was done is known even after a kill."""
         with closing(self._open_to_write()) as database:
             with self._explained():
                 cursor = database.execute(
@@ -99,7 +99,7 @@ class History:
                 yield Recording(database, writer, cursor.lastrowid, plan)
 
     def records(self) -> tuple[ApplyRecord, ...]:
-        """All applies, newest first; () when there is no history yet."""
+        """Return all applies, newest first; () when there is no history yet."""
         with self._reading() as database:
             if database is None:
                 return ()
@@ -110,7 +110,7 @@ class History:
             return tuple(_record(row, steps.get(row[0], ())) for row in rows)
 
     def last_of(self, address: str) -> ApplyRecord | None:
-        """The last apply that had steps for an address, with those steps only."""
+        """Return the last apply that had steps for an address, with these steps only."""
         with self._reading() as database:
             found = database and database.execute("SELECT MAX(apply_id) FROM step WHERE address = ?", (address,))
             (apply_id,) = found.fetchone() if found else (None,)
@@ -122,7 +122,7 @@ class History:
             return _record(row, steps)
 
     def expected_downtime(self) -> dict[str, float]:
-        """Address -> seconds it was down for a restart: the median of its last ones."""
+        """Map each address to the median of the seconds that its last five restarts kept it down."""
         recent: dict[str, list[float]] = {}
         with self._reading() as database:
             rows = database.execute("SELECT address, seconds FROM downtime ORDER BY rowid DESC") if database else ()
@@ -147,7 +147,7 @@ class History:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """Without the right to write, and without making a file; None when nothing was recorded yet."""
+        """Open the file to read, without making one; None when nothing was recorded yet."""
         with self._explained():
             if not self._path.exists():
                 yield None
@@ -171,7 +171,7 @@ class History:
 
 
 def _version(database: sqlite3.Connection) -> int:
-    """The format of the file; 0 for an empty one."""
+    """Return the format of the file; 0 for an empty one."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if version not in (0, _VERSION):
         raise sqlite3.DatabaseError(f"it has format {version}, and this version of reconciler knows {_VERSION}")
@@ -179,15 +179,15 @@ def _version(database: sqlite3.Connection) -> int:
 
 
 def _create(database: sqlite3.Connection) -> None:
-    """The tables, all at once; another process may do the same at the same time."""
+    """Create the tables, all at once. Another process may do so at the same time."""
     database.execute("PRAGMA journal_mode = WAL")  # kept in the file: readers and a writer do not wait for each other
     database.executescript(f"BEGIN IMMEDIATE; {_SCHEMA} PRAGMA user_version = {_VERSION}; COMMIT;")
 
 
 class Recording:
-    """One apply on its way into the history. What cannot be written later on never stops the apply.
+    """Records one running apply. An error in writing never stops the apply.
 
-    It is written by `writer`, in the order in which it was noted: a disk that is slow must not hold up the steps.
+    The thread `writer` writes all in the order in which it was noted, so that a slow disk does not hold up the steps.
     """
 
     def __init__(self, database: sqlite3.Connection, writer: Executor, apply_id: int, plan: Plan) -> None:
@@ -226,7 +226,7 @@ class Recording:
 
 
 def _storable(text: str) -> str:
-    """What a host said may hold bytes that are no UTF-8, which sqlite does not take."""
+    """Replace the bytes that are no UTF-8, as a host may print them, since sqlite takes none."""
     return text.encode(errors="surrogateescape").decode(errors="replace")
 
 

@@ -1,8 +1,8 @@
-"""The ready gate: whether a domain that was started has come up.
+"""The ready gate decides whether a domain that was started has come up.
 
-Called by `follow` for the step AwaitReady, and by nobody else; it sees a host only through `Watched`, so real and
-simulated ones are judged by the same rules. A guest is ready when it runs, its devices are connected on both ends for
-`min_seconds`, and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
+Only `follow` calls it, for the step AwaitReady. It sees a host only through `Watched`, so real and simulated hosts are
+judged by the same rules. A guest is ready when it runs, its devices have been connected on both ends for `min_seconds`,
+and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]
 
 
 class Watched(Protocol):
-    """What the gate needs of a host; every Executor has it."""
+    """The part of an Executor that the gate needs."""
 
     async def look(self, domain: str) -> Look: ...
 
@@ -37,7 +37,7 @@ class Watched(Protocol):
 
 @dataclass(slots=True)
 class _Signs:
-    """What has been seen of one start so far. Times are on the host's clock; None: not yet."""
+    """The signs seen of one start so far. Times are seconds on the host's clock; None means not seen yet."""
 
     boot: str | None = None
     host_boot: str | None = None
@@ -47,7 +47,7 @@ class _Signs:
 
 
 async def await_ready(host: Watched, step: AwaitReady) -> None:
-    """Return when the domain is ready. Raises ReconcilerError (world) naming the sign that failed or is missing."""
+    """Return when the domain is ready. Raises ReconcilerError (world) naming the sign which failed or is missing."""
     ready = step.ready
     _refuse_an_unusable_pattern(step)
     signs = _Signs(tcp_answered=ready.tcp is None, console_matched=ready.console is None)
@@ -71,7 +71,7 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
 
 
 def _refuse_an_unusable_pattern(step: AwaitReady) -> None:
-    """A plan or a mark that was written by somebody else may hold one, which says nothing about the guest."""
+    """Raise for a pattern that cannot be used. Plans and marks by others may hold one; it is no fault of the guest."""
     try:
         check_pattern(step.ready.console or "")
     except UnusablePatternError as error:
@@ -84,7 +84,7 @@ def _refuse_an_unusable_pattern(step: AwaitReady) -> None:
 
 
 def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) -> None:
-    """What runs after it is not what was started, and says nothing about that."""
+    """Raise when the host was rebooted: what runs then is not the start that is waited for."""
     if signs.host_boot is not None and look.host_boot != signs.host_boot:
         raise world_error(
             "the host was rebooted",
@@ -96,7 +96,7 @@ def _refuse_a_reboot_of_the_host(step: AwaitReady, look: Look, signs: _Signs) ->
 
 
 def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -> None:
-    """Raise for signs that no waiting will mend."""
+    """Raise for signs that no waiting will mend, such as a crash."""
     match look.power:
         case Power.ABSENT | Power.SAVED:
             raise _not_ready(step, look, f"it is gone{_after_panic(look)}")
@@ -123,7 +123,7 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
 
 
 def _after_panic(look: Look) -> str:
-    """What its console says of a panic, Linux's or NetBSD's, as the end of a sentence; "" when it says nothing."""
+    """Quote a panic of Linux or NetBSD from the console, as the end of a sentence; "" when there is none."""
     lines = _printable(look.console or "").splitlines()
     panic = next((line.strip() for line in reversed(lines) if is_in(_PANIC, line)), None)
     return "" if panic is None else f" after a panic: {panic[:_PANIC_MAX].rstrip('.')}"
@@ -143,7 +143,7 @@ async def _note(host: Watched, step: AwaitReady, look: Look, signs: _Signs) -> N
 
 
 def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:
-    """The first sign that is still missing, as the end of a sentence; None: ready."""
+    """Name the first sign that is still missing, as the end of a sentence; None when the domain is ready."""
     if signs.connected_since is None:
         return "its disks and interfaces are not connected"
     if not signs.tcp_answered:
@@ -162,18 +162,21 @@ def _too_late(step: AwaitReady, look: Look, missing: str) -> ReconcilerError:
 
 
 def _unseen(error: ReconcilerError) -> ReconcilerError:
-    """Nobody could look at the guest, so nobody knows what became of it: the next run looks again."""
+    """Mark an error of looking as transient: nobody knows what became of the guest, so the next run looks again."""
     return ReconcilerError(*(replace(diagnostic, transient=True) for diagnostic in error.diagnostics))
 
 
 def _kept_from_booting(step: AwaitReady, sentence: str) -> ReconcilerError:
-    """Somebody's doing, which says nothing about what it boots; it is left as it is."""
+    """Make the error for a domain that somebody paused, suspended or replaced.
+
+    It says nothing about what the domain boots, so the domain is left as it is.
+    """
     hint = f"Look at `xl list -v` on its host, and see who did that to {step.domain}; then run the command again."
     return world_error("not ready", f"{step.domain} did not get ready: {sentence}.", hint, transient=True)
 
 
 def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
-    """It was given its time and failed: that is held against what it boots."""
+    """Make the error for a guest that had its time and failed, which is held against what it boots."""
     if look.console is None:
         ending = "\nThe host keeps no log of its console."
         hint = "To see guests' consoles, let xenconsoled log them: XENCONSOLED_ARGS=--log=guest in its defaults file."
@@ -186,5 +189,5 @@ def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
 
 
 def _printable(text: str) -> str:
-    """A guest writes what it likes to its console; escape sequences of its must not reach a terminal."""
+    """Drop escape sequences and control characters, which a guest could write to its console to trick a terminal."""
     return "\n".join(_NOT_PRINTABLE.sub("", line) for line in text.replace("\r", "\n").split("\n"))

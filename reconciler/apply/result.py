@@ -1,4 +1,4 @@
-"""What became of the steps of a plan, and who is told of it. Made by `follow`; shown by `show`, kept by `history`."""
+"""Holds how the steps of a plan ended. Made by `follow`; shown by `show`, kept by `history`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from reconciler.plan.steps import PlannedStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """How one step ended, and when, by the host's clock; `problem` for failed ones, `reason` for skipped ones."""
+    """How one step ended. `began` is a time on the host's clock, in seconds.
+
+    A failed step has a `problem`, a skipped one a `reason`, and a done one neither.
+    """
 
     step: PlannedStep
     seconds: float = 0
@@ -30,7 +33,7 @@ class ApplyResult:
 
 
 def result_of(results: Iterable[StepResult], diagnostics: tuple[Diagnostic, ...] = ()) -> ApplyResult:
-    """The results of single steps, sorted by how they ended."""
+    """Sort the results of single steps by how they ended."""
     known = tuple(results)
     return ApplyResult(
         done=tuple(result for result in known if result.problem is None and result.reason is None),
@@ -41,7 +44,7 @@ def result_of(results: Iterable[StepResult], diagnostics: tuple[Diagnostic, ...]
 
 
 class Progress(Protocol):
-    """Told of every step as it happens."""
+    """Is told of every step as it happens."""
 
     def started(self, step: PlannedStep) -> None: ...
 
@@ -51,7 +54,7 @@ class Progress(Protocol):
 
 
 class GuardedProgress:
-    """Progress whose errors stop nothing: the first one is kept, to be told at the end."""
+    """Passes progress on, and stops nothing when that fails. It keeps the first error, to be told at the end."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress

@@ -300,7 +300,7 @@ def _for_any_login_shell(script: str) -> str:
 
 
 def _bytes(script: str) -> bytes:
-    """Encode a script to send it. Names of files that are no UTF-8 stand in it as surrogates, and become bytes again."""
+    """Encode a script to send it. File names that are no UTF-8 stand in it as surrogates, and become bytes again."""
     return script.encode(errors="surrogateescape")
 
 

@@ -9,7 +9,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 
 @dataclass(frozen=True, slots=True)
 class _Complaint:
-    """What to tell when one of `phrases` is in ssh's output. `{try_it}` is the ssh command to run by hand."""
+    """A complaint of ssh, known by one of `phrases`, in our words. `{try_it}` is the ssh command to run by hand."""
 
     phrases: tuple[str, ...]
     summary: str

@@ -26,7 +26,7 @@ _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How a guest behaves, as the bytes of its kernel say. A kernel without the mark boots and obeys."""
+    """The behaviour of a guest, as the bytes of its kernel say. A kernel without the mark boots and obeys."""
 
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
