@@ -1,7 +1,7 @@
-"""What must not outlive this process: processes that it began, ssh's master connections, folders in /tmp.
+"""Ending what must not outlive this process: processes that it began, ssh's master connections, folders in /tmp.
 
-Whoever makes such a thing says here how it is ended, and takes that back once it has ended it. Normally nothing is
-left when a command is over. Who leaves at once, on a second signal, ends all that is left first.
+Code that makes such a thing registers here how to end it, and takes that back once it has ended it. Normally nothing is
+left when a command is over. When a second signal makes the process leave at once, all that is left is ended first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _endings: list[Callable[[], None]] = []
 
 
 def must_end(end: Callable[[], None]) -> Callable[[], None]:
-    """Have `end` called if the process leaves before; call what is given back when that is no longer needed."""
+    """Have `end` called if the process leaves early. Call the returned function when that is no longer needed."""
     _endings.append(end)
 
     def forget() -> None:

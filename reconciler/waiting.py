@@ -1,4 +1,4 @@
-"""Waiting until something is seen, in the one way that all steps wait; and the signs of life that whatever waits gives.
+"""Waiting until something is seen, in one way for all steps; and the signs of life that every wait gives.
 
 Used by everything that looks again and again: the executors, the ready gate, the door to a host. A wait says what it
 waits for, ends with an error when its time is over, and tells whoever supervises the program that it is alive.
@@ -23,10 +23,10 @@ Seen = TypeVar("Seen")
 
 
 class Clock(Protocol):
-    """What a wait goes by: the machine's clock, or that of a simulated host."""
+    """The clock that a wait goes by: the machine's, or that of a simulated host."""
 
     def now(self) -> float:
-        """Seconds, from any origin."""
+        """Return seconds, from any origin."""
 
     async def sleep(self, seconds: float) -> None: ...
 
@@ -43,7 +43,7 @@ class MachineClock:
 
 @dataclass(frozen=True, slots=True)
 class NotYet:
-    """A look found nothing yet: the news about it, and what is wrong should no time be left for another look."""
+    """Says that a look found nothing yet, with the news of it, and the error if no time is left for another look."""
 
     news: str | None = None
     too_late: Callable[[], ReconcilerError] | None = None  # None: the look itself knows when it is too late
@@ -57,9 +57,9 @@ async def wait_until(
     report: Callable[[str], None] = lambda _: None,
     poll_seconds: float = POLL_SECONDS,
 ) -> Seen:
-    """Look, at least once, until there is something to see, and return that.
+    """Look again and again, at least once, until `look` returns something else than NotYet, and return that.
 
-    When `seconds` are over and the last look still found nothing, its error is raised; a look may raise by itself when
+    When `seconds` are over and the last look still found nothing, its error is raised. `look` may raise by itself when
     it sees that no waiting will help.
     """
     began = clock.now()
@@ -89,7 +89,7 @@ def give_sign_of_life() -> None:
 
 @contextmanager
 def signs_of_life(told: Callable[[], None]) -> Iterator[None]:
-    """Have `told` called with each sign that is given inside the block, also by the tasks that are begun there."""
+    """Have `told` called with each sign given inside the block, also in tasks that are begun there."""
     token = _listener.set(told)
     try:
         yield

@@ -1,1 +1,1 @@
-"""What a controller remembers in its state directory. Losing it loses history, never whose a domain is."""
+"""The memory of a controller in its state directory. When it is lost, history is lost, but never whose a domain is."""

@@ -1,7 +1,7 @@
-"""Writing files so that nobody ever meets half of one: not a reader, not the next start after a kill or a power cut.
+"""Writes files so that nobody ever meets half of one: no reader, and no next start after a kill or a power cut.
 
-The one place that does. Called by whoever keeps something on the controller's disk; files on a dom0 are written there,
-by the scripts in `dom0`.
+Nothing else writes files here. Called by whoever keeps something on the controller's disk; files on a dom0 are written
+there, by the scripts in `dom0`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def make_folder(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know which files a folder holds, by which names."""
+    """Have the disk keep the names of the files in a folder."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -74,7 +74,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _give_name(draft: Path, path: Path, content: bytes) -> None:
-    """Have a file under a name that nobody has. Where there are no hard links, a kill may leave part of it."""
+    """Give a file a name that nothing has. Where there are no hard links, a kill may leave part of it."""
     try:
         path.hardlink_to(draft)
     except OSError as error:

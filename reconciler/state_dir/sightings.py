@@ -1,6 +1,6 @@
-"""Which domains were ours on which host when it was last observed: so that a host that is silent now is not forgotten.
+"""Remembers which domains of a host were ours when it was last observed, for when it does not answer.
 
-A hint, never an authority: losing it loses only the warning that a domain may still run on a silent host.
+It is a hint, never an authority: when it is lost, only the warning is lost that a domain may still run there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FILE = "sightings.json"
 
 
 def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
-    """Host name -> names of our domains at its last observation. Empty when nothing, or nothing readable, is there."""
+    """Map each host to the names of our domains at its last observation. Empty when nothing readable is there."""
     try:
         stored = json.loads((state_dir / _FILE).read_text(encoding="utf-8"))
         return {str(host): tuple(str(name) for name in names) for host, names in stored.items()}
@@ -27,7 +27,7 @@ def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
 
 
 def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
-    """Note what was seen now; hosts that were not observed keep what was noted before."""
+    """Note our domains on the hosts observed now. Hosts that were not observed keep what was noted before."""
     before = recall(state_dir)
     now = before | {
         name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
@@ -37,7 +37,7 @@ def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
 
 
 def remember_steps(state_dir: Path, done: Iterable[PlannedStep]) -> None:
-    """Note what an apply made ours or gave up, since nobody may look at the host again before it falls silent."""
+    """Note the domains that an apply made ours or gave up, in case the host falls silent before the next look."""
     before = recall(state_dir)
     now = {host: set(names) for host, names in before.items()}
     for planned in done:

@@ -335,7 +335,10 @@ def _running(
 
 
 def _in_order_of(running: Domain | None, origin: Domain | None) -> Domain | None:
-    """What runs with its disks in the order that it was started with: one that was attached anew is listed last."""
+    """Return what runs with its disks in the order that it was started with.
+
+    xl lists a disk that was attached anew last.
+    """
     if running is None or origin is None:
         return running
     order = {disk.devid: at for at, disk in enumerate(origin.disks)}

@@ -1,7 +1,7 @@
-"""xl's commands, as the executor needs them: what there is, and doing something to one domain.
+"""Runs xl's commands for the executor: list what there is, and act on one domain.
 
-Domains are acted on by domid, looked up by name *and* UUID just before: a name made of digits would be taken for a
-domid, and a name may have changed hands. Exit codes are not believed; callers look again.
+A domain is acted on by its domid, which is looked up by name *and* UUID just before: xl takes a name made of digits for
+a domid, and a name may have changed hands. Exit codes are not believed; callers look again.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ comes_back() {
 
 
 class _FailedError(Exception):
-    """xl gave up on a command that changes nothing."""
+    """Reports that an xl command which changes nothing has failed."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(result.exit_code)
@@ -61,7 +61,7 @@ class _FailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Xl:
-    """xl on one host, and the clock by which it is waited for there."""
+    """Runs xl on one host. `clock` is what is waited by there."""
 
     connection: Connection
     clock: Clock = field(default_factory=MachineClock)
@@ -74,7 +74,7 @@ class Xl:
         return await self.connection.run(["xl", *arguments], timeout_seconds=timeout_seconds)
 
     async def rows(self) -> tuple[Row, ...]:
-        """All domains there are, dom0 included."""
+        """List all domains of the host, dom0 included."""
         result = await self._read("list", "-v")
         return self._understood(lambda: parse_whole_list(result.text))
 
@@ -83,12 +83,12 @@ class Xl:
         return self._understood(lambda: parse_info(result.text))
 
     async def configs(self, domid: int | None = None) -> dict[int, dict[str, Any]]:
-        """What domains run with, by domid; a domain that xl cannot read is not among them."""
+        """Return what domains run with, by domid. A domain that xl cannot read is missing from it."""
         result = await self._read("list", "-l", *([] if domid is None else [str(domid)]))
         return self._understood(lambda: dict(parse_list_long(result.text)))
 
     async def find(self, name: str, uuid: str) -> Row | None:
-        """The domain of this name and UUID. Raises when another one has the name."""
+        """Find the domain of this name and UUID. Raises when another one has the name."""
         rows = await self.rows()
         found = next((row for row in rows if row.uuid == uuid and row.name == name), None)
         if found is None and any(row.name == name for row in rows):
@@ -96,11 +96,11 @@ class Xl:
         return found
 
     async def comes_back(self, name: str) -> bool:
-        """Whether a domain that is not listed is about to be created again by the process that xl left for it."""
+        """Return whether a domain that is not listed will be created again by the process that xl left for it."""
         return (await self.connection.script(f"name={shlex.quote(name)}\n{COMES_BACK}comes_back")).exit_code == 0
 
     async def live(self, name: str, uuid: str) -> Row:
-        """The running domain of this name and UUID; raises when it does not run."""
+        """Find the running domain of this name and UUID. Raises when it does not run."""
         row = await self.find(name, uuid)
         if row is None or row.power not in (Power.RUNNING, Power.PAUSED):
             state = "is not there" if row is None else f"is {row.power}"
@@ -110,7 +110,7 @@ class Xl:
     def failed(
         self, domain: str, summary: str, detail: str, hint: str | None = None, *, passing: bool = False
     ) -> ReconcilerError:
-        """`passing`: the host may have mended it by the next try."""
+        """Make the error of a command. It is `passing` when the host may have mended the cause by the next try."""
         return world_error(summary, detail, hint, address_of(self.host, domain), transient=passing, later=passing)
 
     def name_taken(self, domain: str) -> ReconcilerError:
@@ -122,7 +122,7 @@ class Xl:
         )
 
     async def _read(self, *arguments: str) -> Result:
-        """A command that changes nothing; xl itself crashes now and then, so it has a second and a third try."""
+        """Run a command that changes nothing, up to three times, since xl itself crashes now and then."""
         from reconciler.xl.retry import CRASHED_COMMAND
 
         try:
@@ -145,7 +145,10 @@ class Xl:
 
 
 def reason_of(result: Result) -> str:
-    """Why a command failed: libxl names the cause first, then what followed from it; what was said last is kept too."""
+    """Return why a command failed, in at most four lines of what it printed.
+
+    libxl names the cause first and then its effects, so the first lines are kept, and the very last one.
+    """
     said: list[str] = []
     for line in (_PLACE.sub("", line).strip() for line in result.errors.splitlines()):
         if line and line not in said and not line.startswith("Parsing config"):
@@ -156,5 +159,5 @@ def reason_of(result: Result) -> str:
 
 
 def also_said(result: Result | None) -> str:
-    """What a command that failed had to say, as a further sentence; "" for one that did not fail, or was not run."""
+    """Return the reason of a failed command as a further sentence; "" when it did not fail, or was not run."""
     return "" if result is None or result.exit_code == 0 else f" xl says: {reason_of(result)}"

@@ -1,6 +1,6 @@
-"""What a file that was not touched since the last pass is known to hold: its sha256, so that it is not read again.
+"""Remembers the sha256 of files, so that a file which was not touched since the last pass is not read again.
 
-Used by `observe`. Kept as JSON under the state directory, or in memory. Losing it costs time, never knowledge.
+Used by `observe`. Kept as JSON under the state directory, or in memory. When it is lost, files are read again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from reconciler.state_dir.files import replace_file
 
 
 class DigestCache:
-    """File facts (a line of `stat`: path, size, inode, times) -> sha256, for one host."""
+    """Maps file facts (a line of `stat`: path, size, inode, times) to the sha256, for one host."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -26,7 +26,7 @@ class DigestCache:
         return self._digests
 
     def remember(self, digests: Mapping[str, str]) -> None:
-        """Keep exactly these, so that the cache holds no more than the host does."""
+        """Keep exactly these, so that the cache never holds more than the host does."""
         if digests == self._digests:
             return
         self._digests = dict(digests)

@@ -1,7 +1,7 @@
-"""What a Xen host tells by itself: that some domain crashed, shut down or is gone. Called by `observe`.
+"""Listens to a Xen host, which tells by itself when a domain crashed, shut down or is gone. Called by `observe`.
 
-xenstore tells it to whoever watches @releaseDomain, as a line without a word about which domain it was. So it is only a
-reason to look. The process over there ends when its stdin closes: with us, however we end, and with the connection.
+xenstore tells this to whoever watches @releaseDomain, as a line that does not name the domain. So an event is only a
+reason to look. The process on the host ends when its stdin closes: with us, however we end, and with the connection.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ kill "$reader" 2>/dev/null
 
 
 class _LostError(Exception):
-    """The connection, or the watch, ended soon after it began, or could not begin at all."""
+    """Reports that a connection or a watch ended soon after it began, or could not begin at all."""
 
 
 async def listen(connection: Connection, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-    """Call `heard` at each event, over all lost connections, until cancelled; returns where nothing can be heard.
+    """Call `heard` at each event until cancelled, and reconnect when a connection is lost.
 
-    Waits longer after each connection in a row that is lost soon.
+    After each connection in a row that is lost soon, the wait is longer. Returns where nothing can be heard.
     """
     from reconciler.xl.retry import LOST_CONNECTION
 
@@ -48,7 +48,10 @@ async def listen(connection: Connection, heard: Callable[[], None], tell: Callab
 
 
 class _Listener:
-    """Hears one host. What happened while it was deaf nobody heard, so each later beginning counts as an event."""
+    """Listens to one host.
+
+    Nobody heard what happened between two connections, so each later connection begins with an event.
+    """
 
     def __init__(self, connection: Connection, heard: Callable[[], None]) -> None:
         self._connection = connection
@@ -56,7 +59,10 @@ class _Listener:
         self._was_deaf = False
 
     async def listen(self) -> bool:
-        """Until the connection ends; True: it lasted long. False: here nothing can be heard. Else raises _LostError."""
+        """Listen until the connection ends. Returns False where nothing can be heard, True after a long connection.
+
+        Raises _LostError when it was lost soon.
+        """
         clock = asyncio.get_running_loop().time
         began = clock()
         with suppress(ReconcilerError, OSError):  # the passes tell that a host does not answer
@@ -69,11 +75,11 @@ class _Listener:
         return True
 
     async def _can_be_heard(self) -> bool:
-        """Asked by a command of its own, which waits its turn to open the connection that all share."""
+        """Return whether the host has xenstore-watch. This waits its turn to open the shared connection."""
         return (await self._connection.script("command -v xenstore-watch")).exit_code == 0
 
     async def _listen_once(self) -> None:
-        """Until the connection, or the watch, ends. The first line only says that the watch is set."""
+        """Call `heard` for each line until the connection ends. The first line only says that the watch is set."""
         async with self._connection.process(_WATCH) as process:
             assert process.stdout
             lines = 0

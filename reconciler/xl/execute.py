@@ -1,7 +1,8 @@
-"""Carrying out steps on a host whose toolstack is xl.
+"""Carries out steps on a host whose toolstack is xl.
 
-Called by `apply` through the Executor protocol. Which module does what: `images` and `storage` files, `config_files`
-what xl and xendomains read, `lifecycle` starting and shutting down, `live_changes` running domains.
+Called by `apply` through the Executor protocol. The work is in other modules: staged images in `images`, disks in
+`disks`, the files of xl and xendomains in `config_files`, starting and shutting down in `lifecycle`, changes of running
+domains in `live_changes`.
 """
 
 from __future__ import annotations
@@ -122,14 +123,17 @@ class XlExecutor:
                 assert_never(step)
 
     async def look(self, domain: str) -> Look:
-        """One round trip: the domain's row, its devices' states and the end of its console since we started it."""
+        """Look at a domain in one round trip.
+
+        This tells its row, the states of its devices, and the end of its console's log since its last start.
+        """
         mark = (await self._shell()).dom0.console_mark_path(domain)
         given = f"name={shlex.quote(domain)} mark={shlex.quote(mark)}\n"
         result = await self.connection.script(given + LOOK)
         return read_look(self.name, domain, result)
 
     async def probe_tcp(self, address: str) -> bool:
-        """Whether "address:port" accepts a connection, tried from the dom0 itself."""
+        """Return whether "address:port" accepts a connection, tried from the dom0 itself."""
         host, _, port = address.rpartition(":")
         given = f"host={shlex.quote(host.strip('[]'))} port={shlex.quote(port)}\n"
         result = await self.connection.script(given + PROBE_TCP, timeout_seconds=PROBE_SECONDS * 3)
@@ -162,7 +166,7 @@ class XlExecutor:
 
 
 def _news_only(report: Callable[[str], None]) -> Callable[[str], None]:
-    """Waiting says every second what it waits for; a person wants to hear it once."""
+    """Pass on each text once: a wait says every second what it waits for."""
     last = ""
 
     def tell(text: str) -> None:

@@ -1,4 +1,4 @@
-"""Starting and shutting down domains, each confirmed by looking.
+"""Starts and shuts down domains, and confirms each by looking.
 
 Called by `execute` for Start and Shutdown. xl's exit codes prove nothing: `xl create` can end with 0 and no domain,
 with 139 and one, and with 3 for any reason; `xl shutdown` ends with 0 for a guest that ignores it.
@@ -61,10 +61,10 @@ exit "$status"
 
 
 async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str], None]) -> None:
-    """Create the domain from its file; `mark` is where the length of its console's log is noted for who looks later.
+    """Create the domain from its file. The length of its console's log is noted in the file `mark`, for later looks.
 
-    That it runs already (xendomains was first) is success, but not that another definition runs in place of a
-    candidate, which is to prove itself.
+    If the domain runs already, since xendomains was first, that is success. A candidate has to prove itself, so another
+    definition that runs in its place is an error.
     """
     domain = step.definition
     if await _wait_for_name(xl, domain, report):
@@ -83,7 +83,10 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
 
 
 def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> ReconcilerError:
-    """Why, in xl's words, and whether that is held against what was to boot; `rest`: what could not be cleared away."""
+    """Make the error of a start that failed, in xl's words. It says whether what was to boot is to blame.
+
+    `rest` is a sentence about what could not be cleared away.
+    """
     at_once = result.exit_code == 0
     said = "it was created and was gone at once." if at_once and not result.errors else reason_of(result)
     cause = cause_of(result.errors)
@@ -107,7 +110,7 @@ def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> Re
 
 
 async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:
-    """Whether the domain runs already; returns False once nothing holds its name or its UUID."""
+    """Wait until nothing holds the name or the UUID, and return False; True if the domain runs already."""
 
     async def look() -> bool | NotYet:
         rows = await xl.rows()
@@ -135,7 +138,7 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
 
 
 async def _see_that_it_runs(xl: Xl, domain: Domain) -> None:
-    """Raise unless what runs boots what this definition does: somebody may have started the old one meanwhile."""
+    """Raise unless what runs boots the same as this definition: somebody may have started the old one."""
     row = await xl.find(domain.name, domain.uuid)
     config = (await xl.configs(row.domid)).get(row.domid) if row is not None else None
     if config is not None and not boots_the_same(
@@ -155,7 +158,10 @@ async def _wait_for_memory(xl: Xl, domain: Domain, report: Callable[[str], None]
 
 
 async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str], None]) -> None:
-    """Return once `needed` KiB are free. With autoballoon xl itself takes them from dom0, later than this."""
+    """Wait until `needed` KiB are free.
+
+    With autoballoon this returns at once, since xl itself takes the memory from dom0 later.
+    """
 
     async def look() -> NotYet | None:
         info = await xl.info()
@@ -177,9 +183,9 @@ async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str]
 
 
 async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
-    """`xl create` failed and yet the domain is there: whole (xl crashed after its work), or half made.
+    """Judge a domain that is there although `xl create` failed: it is whole (xl crashed after its work), or half made.
 
-    A domain is unpaused last of all, so one that is not paused is whole. What is half made is cleared away.
+    xl unpauses a domain last of all, so one that is not paused is whole. A half made one is cleared away.
     """
     await xl.clock.sleep(REMNANT_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
@@ -195,7 +201,7 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
 
 @dataclass(slots=True)
 class _Watch:
-    """What was seen of a domain that is being shut down, by this clock."""
+    """Remembers what was seen of a domain that is being shut down. Times are seconds by `clock`."""
 
     clock: Clock
     since: float
@@ -207,14 +213,14 @@ class _Watch:
     connected: bool = False  # whether its guest has, or may have, got hold of a device
 
     def is_to_be_asked(self, domid: int) -> bool:
-        """Whether this domain was not asked yet, or has refused to listen some time ago."""
+        """Return whether to ask this domain to shut down: it was not asked yet, or refused some time ago."""
         if self.request is None or self.requested != domid:
             return True
         return self.refusal is not None and self.clock.now() - self.asked_at >= ASK_AGAIN_SECONDS
 
     @property
     def refusal(self) -> Result | None:
-        """What `xl shutdown` had to say when it failed."""
+        """Return the result of an `xl shutdown` that failed; None if none did."""
         if self.request is None or not self.request.done() or self.request.result().exit_code == 0:
             return None
         return self.request.result()
@@ -229,7 +235,10 @@ class _Watch:
 
 
 async def shut_down(xl: Xl, step: Shutdown, see: See, report: Callable[[str], None]) -> None:
-    """Ask the guest to power off and wait until name, memory and devices are free; gone already is success."""
+    """Ask the guest to power off, and wait until its name, memory and devices are free.
+
+    If the domain is gone already, that is success.
+    """
     if not step.uuid:
         raise refused(
             "domain has no known UUID",
@@ -265,7 +274,10 @@ async def shut_down(xl: Xl, step: Shutdown, see: See, report: Callable[[str], No
 
 
 async def _is_hopeless(step: Shutdown, row: Row, watch: _Watch, seconds: float, see: See) -> bool:
-    """Whether it is a failed boot whose guest has got hold of nothing in all its time, so that nothing can be lost."""
+    """Return whether the plug may be pulled early: the boot failed, and the guest never connected a device.
+
+    Such a guest has written nothing to a disk, so nothing can be lost.
+    """
     short = step.unconnected_seconds
     if short is None or watch.connected or seconds <= short or row.power not in (Power.RUNNING, Power.PAUSED):
         return False
@@ -274,7 +286,7 @@ async def _is_hopeless(step: Shutdown, row: Row, watch: _Watch, seconds: float, 
 
 
 async def _may_be_connected(step: Shutdown, see: See) -> bool:
-    """Whether the guest of a failed boot has got hold of a device; True also where nobody can tell."""
+    """Return whether the guest of a failed boot may have connected a device. In doubt it has."""
     if step.unconnected_seconds is None:
         return True
     try:
@@ -286,14 +298,14 @@ async def _may_be_connected(step: Shutdown, see: See) -> bool:
 
 
 async def _row(xl: Xl, step: Shutdown) -> Row | None:
-    """The domain, also when it has lost its name already on its way out."""
+    """Find the domain, also if it has lost its name on its way out."""
     return next((row for row in await xl.rows() if row.uuid == step.uuid and row.name in (step.domain, None)), None)
 
 
 async def _press_on(
     xl: Xl, step: Shutdown, row: Row, watch: _Watch, deadline: float, report: Callable[[str], None]
 ) -> None:
-    """What a domain in this state needs so that it goes."""
+    """Do what a domain in this state needs so that it goes away: ask it, wait, or destroy it."""
     if step.remnant and await remnants.runs(xl, row):
         raise remnants.runs_meanwhile(xl, step.domain)
     if row.power is Power.DYING:
@@ -363,7 +375,7 @@ async def _after_timeout(
 async def destroy(xl: Xl, name: str, row: Row, *, failed_before: str = "") -> None:
     """Destroy a domain that was just looked up, and wait until it is gone.
 
-    `failed_before` is a sentence about why it has to go, told as well when it does not.
+    `failed_before` is a sentence about why it has to go, which is told too if it does not.
     """
     result = await xl.run("destroy", str(row.domid), timeout_seconds=DESTROY_SECONDS * 3)
 

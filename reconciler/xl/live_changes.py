@@ -1,6 +1,6 @@
-"""Changing a running domain: memory, vcpus, scheduling, interfaces and disks, each confirmed by looking.
+"""Changes running domains: memory, vcpus, scheduling, interfaces and disks. Each change is confirmed by looking.
 
-Called by `execute`. What a guest has to cooperate in (memory, devices) is waited for, within bounds.
+Called by `execute`. Where a guest has to cooperate (memory, devices), it is waited for, within bounds.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ done
 
 
 async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
-    """Balloon to the target and wait until the guest is there. What was reached stays when it gets stuck."""
+    """Balloon to the target, and wait until the guest gets there. When it is stuck, it keeps what it reached."""
     row = await xl.live(step.domain, step.uuid)
     grown_kib = step.memory_kib - row.memory_kib
     if grown_kib > 0:
@@ -85,7 +85,7 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
 
 
 async def _has_target(xl: Xl, domid: int, memory_kib: int, result: Result) -> bool:
-    """Whether the domain's balloon has this target now; where xl does not tell, its exit code has to do."""
+    """Return whether the balloon has this target now. Where xl does not tell, its exit code decides."""
     config = (await xl.configs(domid)).get(domid, {})
     target_kib = config.get("b_info", {}).get("target_memkb")
     if not isinstance(target_kib, int):
@@ -104,7 +104,7 @@ def _out_of_reach(xl: Xl, step: SetMemory, reached_kib: int, result: Result) -> 
 
 
 async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
-    """Ask for so many vcpus. The guest brings new ones up by itself, or (without udev) does not: that is reported."""
+    """Set the number of vcpus. A guest need not use new ones (without udev it does not); that is reported."""
     row = await xl.live(step.domain, step.uuid)
     # xl would refuse more than the host has; whether that is allowed was decided by the plan
     result = await xl.run("vcpu-set", "--ignore-host", str(row.domid), str(step.vcpus))
@@ -149,7 +149,7 @@ async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
 
 
 async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
-    """Add an interface. One that fails leaves a nic behind in the guest, which is taken away again."""
+    """Attach an interface. If that fails, what it left behind in the guest is detached again."""
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
     result = None
@@ -170,7 +170,7 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
 
 
 async def _take_back(xl: Xl, domid: int, vif: Vif) -> str:
-    """Detach what a failed attach left behind; a sentence about it when it stays."""
+    """Detach what a failed attach left behind. Returns a sentence if that fails, else ""."""
     result = await xl.run("network-detach", str(domid), str(vif.devid))
     if await _nic(xl, domid, vif.devid) is None:
         return ""
@@ -178,7 +178,10 @@ async def _take_back(xl: Xl, domid: int, vif: Vif) -> str:
 
 
 async def detach_vif(xl: Xl, step: DetachVif) -> None:
-    """Take an interface away by its number, after making sure that it is the one; gone already is success."""
+    """Detach an interface by its number, after a check that it is the right one.
+
+    If it is gone already, that is success.
+    """
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
     nic = await _nic(xl, row.domid, vif.devid)
@@ -201,7 +204,7 @@ async def detach_vif(xl: Xl, step: DetachVif) -> None:
 
 
 async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
-    """Add a disk that no other domain has."""
+    """Attach a disk that no other domain has."""
     row = await xl.live(step.domain, step.uuid)
     disk = step.disk
     there = await _disk_target(xl, row.domid, disk.vdev)
@@ -223,7 +226,10 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
 
 
 async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
-    """xl itself lets two domains write to one file, or one read what another writes."""
+    """Raise if another domain writes to the disk, or reads it while this one would write.
+
+    xl itself would allow both.
+    """
     configs = await xl.configs()
     untold = [row for row in await xl.rows() if row.domid not in (0, domid) and row.domid not in configs]
     if untold:
@@ -255,7 +261,10 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
 async def _await_connected(
     xl: Xl, shell: Dom0Shell, domain: str, domid: int, device: tuple[str, int], attached: Result | None
 ) -> None:
-    """Wait until guest and dom0 have both connected a device, which `attached` (None: an earlier run) has brought."""
+    """Wait until guest and dom0 have both connected a device.
+
+    `attached` is the result of attaching it; None when an earlier run did that.
+    """
     kind, devid = device
     given = {"domid": str(domid), "kind": kind, "devid": str(devid)}
 
@@ -278,13 +287,13 @@ async def _await_connected(
 
 
 async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:
-    """What xl says of the interface with this number; None when there is none."""
+    """Return what xl tells of the interface with this number; None when there is none."""
     config = (await xl.configs(domid)).get(domid, {})
     return next((nic for nic in config.get("nics", ()) if nic.get("devid") == devid), None)
 
 
 def _is(vif: Vif, nic: Mapping[str, Any] | None) -> bool:
-    """Whether an interface that is there is the one that is wanted."""
+    """Return whether an interface that exists is the one that is wanted."""
     return nic is not None and nic.get("mac") == vif.mac and vif.bridge in (None, nic.get("bridge"))
 
 

@@ -1,6 +1,6 @@
-"""One domain, seen just now: the scripts that look, and what they print made into a `Look`.
+"""Looks at one domain: the scripts that do so, and how their output becomes a `Look`.
 
-Used by `execute`, which the ready gate asks again and again, so it is one round trip and few processes.
+Used by `execute`. The ready gate asks again and again, so a look is one round trip and few processes.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ fi
 
 
 def read_look(host: str, domain: str, result: Result) -> Look:
-    """What LOOK printed, as a Look. Raises ReconcilerError (world) when xl failed."""
+    """Make a Look of what LOOK printed. Raises ReconcilerError (world) when xl failed."""
     parts = result.text.split(f"{_MARK}\n", 2)
     if len(parts) < 3:
         said = result.errors.rpartition("\n")[2] or f"exit {result.exit_code}"
@@ -100,13 +100,13 @@ def read_look(host: str, domain: str, result: Result) -> Look:
 
 
 def _connected(devices: str) -> bool | None:
-    """Whether all disks and interfaces are connected on both ends; None: there are none that have to be."""
+    """Return whether all disks and interfaces are connected on both ends; None when none of them has to be."""
     words = [line.split() for line in devices.splitlines() if line]
     return are_connected((word[1] for word in words if word[0] == "state"), is_hvm=["type", "hvm"] in words)
 
 
 def _any_connected(devices: str) -> bool | None:
-    """Whether the guest got hold of one of them at least; None: there are none, or it may do without."""
+    """Return whether at least one of them is connected; None when there is none, or none has to be."""
     if _connected(devices) is None:
         return None
     return any(line.split() == ["state", CONNECTED] for line in devices.splitlines())

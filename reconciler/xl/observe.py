@@ -1,6 +1,6 @@
-"""Observing a host whose toolstack is xl: one script there and back, and what it printed made into a `Host`.
+"""Observes a host whose toolstack is xl: one script there and back, and its output becomes a `Host`.
 
-Called by `reconcile` through the Observer protocol. The script (`observe.sh`) changes nothing; this object is given
+Called by `reconcile` through the Observer protocol. The script (`observe.sh`) changes nothing, and this object is given
 nothing that could.
 """
 
@@ -61,7 +61,7 @@ _KINDS = {
 
 
 class XlObserver:
-    """Reads one host. Knows file digests from one pass to the next, in `state_dir` or in memory."""
+    """Reads one host. It keeps file digests from one pass to the next, in `state_dir` or in memory."""
 
     def __init__(
         self,
@@ -81,9 +81,9 @@ class XlObserver:
         self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
 
     async def observe(self, question: Question) -> Host:
-        """The host as it is. A domain of ours that should run and is missing or rebooting is looked for again.
+        """Return the host as it is. If a domain of ours that should run is missing or rebooting, look again after 3 s.
 
-        One that was missing when this observer looked last is not: it stays down, or nobody has started it yet.
+        One that was missing at the last look already gets no second one: it stays down, or nobody has started it yet.
         """
         host = await self._look(question)
         if any(_deserves_a_second_look(guest, self._missing) for guest in host.guests.values()):
@@ -105,7 +105,7 @@ class XlObserver:
         return await asyncio.to_thread(self._understood, question, result, boundary)
 
     def _understood(self, question: Question, result: Result, boundary: str) -> Host:
-        """What the host printed, as a Host. It may be much, so it is read beside the loop."""
+        """Make a Host of the output. It may be much, so this runs in a thread beside the loop."""
         answer = _Answer(self.name, result, boundary)
         _check_xl(self.name, answer)
         _check_tools(self.name, answer)
@@ -176,7 +176,7 @@ class XlObserver:
         )
 
     def _digests(self, answer: _Answer) -> dict[str, str]:
-        """Path -> sha256 of every image on the host: read just now, or known since it has not changed."""
+        """Map every image on the host to its sha256: read just now, or known since it has not changed."""
         fresh = {line[64:].lstrip(): line[:64] for line in answer.lines("digests")}
         known = self._cache.known()
         kept: dict[str, str] = {}
@@ -191,7 +191,7 @@ class XlObserver:
 
 
 class _Answer:
-    """The sections that `observe.sh` printed, by name."""
+    """Holds the sections that `observe.sh` printed, by name."""
 
     def __init__(self, host: str, result: Result, boundary: str) -> None:
         self._host = host
@@ -219,11 +219,11 @@ class _Answer:
 
     @property
     def boot_id(self) -> str:
-        """What tells one boot of the dom0 from the next; "" where neither Linux nor NetBSD says it."""
+        """Return a name of this boot of the dom0; "" where neither Linux nor NetBSD has one."""
         return (self.lines("system")[3:] or [""])[0]
 
     def files(self, name: str) -> dict[str, str]:
-        """The texts in a tar, by absolute path; what could not be read is not among them."""
+        """Return the texts in a tar, by absolute path. A file that could not be read is missing from it."""
         content = self._sections[name][0]
         if not content:
             return {}
@@ -243,7 +243,7 @@ class _Answer:
 
 
 def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool:
-    """A guest that reboots is away for about two seconds, and then comes back by itself."""
+    """Return whether a guest may only be rebooting: that takes about two seconds, and then it is back."""
     if guest.owner is not Owner.OURS or guest.config is None:
         return False
     missing = guest.power is Power.ABSENT and guest.config.state == "running" and guest.name not in known_missing
@@ -251,7 +251,7 @@ def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool
 
 
 def _check_xl(host: str, answer: _Answer) -> None:
-    """Raise what stands between us and xl: that it is missing, that we may not use it, or that it fails."""
+    """Raise when xl is missing, when we may not use it, or when it fails."""
     for section in ("info", "list", "long"):
         status = answer.status(section)
         if status == 0:
@@ -277,7 +277,7 @@ def _check_xl(host: str, answer: _Answer) -> None:
 
 
 def _check_tools(host: str, answer: _Answer) -> None:
-    """Raise when a tool of the dom0 failed: what it left out would look as if it were not there."""
+    """Raise when a tool of the dom0 failed: what it left out would look as if it did not exist."""
     failed = next((section for section in _TOOLS if answer.status(section) != 0), None)
     unread = set(answer.lines("config_names")) - answer.files("texts").keys() if failed is None else set()
     if failed is None and not unread:
@@ -294,7 +294,7 @@ def _check_tools(host: str, answer: _Answer) -> None:
 
 
 def refused_to_run_xl(host: str) -> ReconcilerError:
-    """xl needs root: it talks to the hypervisor itself."""
+    """Make the error for a user who is not root. xl needs root, since it talks to the hypervisor itself."""
     return world_error(
         "no right to run xl",
         f"The user that reconciler runs as on {host} is not root, so it has no right to run xl.",
@@ -304,12 +304,12 @@ def refused_to_run_xl(host: str) -> ReconcilerError:
 
 
 def _fields(line: str) -> list[str]:
-    """kind, size, device:inode, device number, modified, changed, path."""
+    """Split a line of `stat`: kind, size, device:inode, device number, modified, changed, path."""
     return line.split("|", 6)
 
 
 def _is_staged(path: str, digest: str, kernel_dir: str) -> bool:
-    """A half-written or damaged file under kernel_dir is not taken for the image whose name it bears."""
+    """Return whether an image holds the bytes that its name says. One that is damaged or half written does not."""
     name = _STAGED.fullmatch(path)
     return path.startswith(f"{kernel_dir}/") and name is not None and digest.startswith(name["digest"])
 
@@ -317,7 +317,10 @@ def _is_staged(path: str, digest: str, kernel_dir: str) -> bool:
 def _configs_and_candidates(
     paths: Sequence[str], texts: Mapping[str, str], dom0: Dom0
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Texts by domain; empty for a file that cannot be read, since its name is taken all the same."""
+    """Return the texts of config files and candidates by domain.
+
+    A config file that cannot be read has the text "", since its name is taken all the same.
+    """
     configs: dict[str, str] = {}
     candidates: dict[str, str] = {}
     for path in paths:
@@ -330,7 +333,7 @@ def _configs_and_candidates(
 
 
 def _instances(answer: _Answer) -> list[LiveDomain]:
-    """What the hypervisor holds, since when, and its devices, where xenstore tells, and who serves it."""
+    """Make the list of live domains: what xl lists, with age, devices and processes where these are known."""
     instances = live_domains_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
     now, *lines = answer.lines("store") or ("",)
     store, daemons = read_store(lines), read_daemons(answer.lines("daemons"))
@@ -350,7 +353,7 @@ def _seconds_since(now: str, then: int | None) -> float | None:
 
 
 def _started(names: Sequence[str], boot_id: str, texts: Mapping[str, str], dom0: Dom0) -> dict[str, str]:
-    """The text that each domain was last started from, in this boot of the dom0."""
+    """Return the text that each domain was last started from, in this boot of the dom0."""
     domains = {dom0.domain_of_config(path) or dom0.domain_of_candidate(path) or "" for path in names}
     noted = {name: texts.get(dom0.started_path(name), "").partition("\n") for name in domains - {""}}
     return {name: text for name, (boot, _, text) in noted.items() if boot and boot == boot_id}
@@ -373,7 +376,7 @@ def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[st
 
 
 def _autoballoon(texts: Mapping[str, str], dom0_mem: bool) -> bool:
-    """xl.conf's `autoballoon`, whose default "auto" means off where dom0_mem is on Xen's command line."""
+    """Read `autoballoon` in xl.conf. Its default "auto" means off where Xen's command line has dom0_mem."""
     text = "\n".join(text for path, text in texts.items() if path.endswith("/xl.conf"))
     settings = re.findall(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", text, re.MULTILINE)
     match settings[-1] if settings else "auto":

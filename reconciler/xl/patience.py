@@ -1,4 +1,4 @@
-"""How long a step waits for what a host or a guest does in its own time, in seconds of the clock of `Xl`."""
+"""Says how long a step waits for what a host or a guest does in its own time, in seconds of the clock of `Xl`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Domains that do not run as they should: paused, left half made, or ended with nobody to clear them away.
+"""Deals with domains that do not run as they should: paused, half made, or ended with nobody to clear them away.
 
-Called by `execute` and `lifecycle`. Whether something of the dom0 still works on such a domain is asked of the dom0
-each time: what a person or xl itself has begun there is never cut off.
+Called by `execute` and `lifecycle`. Each time the dom0 is asked whether something still works on such a domain, so what
+a person or xl itself has begun there is never cut off.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ echo free
 
 
 async def unpause(xl: Xl, step: Unpause) -> None:
-    """Let a paused domain go on, unless a dump, a save or a migration of it is under way, which is waited for."""
+    """Let a paused domain go on. Raises while a dump, a save or a migration of it is under way."""
     row = await xl.live(step.domain, step.uuid)
     if row.power is not Power.PAUSED:
         return
@@ -62,7 +62,7 @@ async def unpause(xl: Xl, step: Unpause) -> None:
 
 
 async def runs(xl: Xl, row: Row) -> bool:
-    """Whether a domain that was seen as a remnant runs by now; a paused one that xl knows is a whole one."""
+    """Return whether a domain that looked like a remnant runs by now. A paused one counts if xl knows it."""
     match row.power:
         case Power.RUNNING:
             return True
@@ -73,7 +73,7 @@ async def runs(xl: Xl, row: Row) -> bool:
 
 
 async def is_abandoned(xl: Xl, row: Row) -> bool:
-    """Whether nobody is making this half-made domain: xl does not know it yet, and xl's own lock is free."""
+    """Return whether nobody is making this half-made domain: xl does not know it yet, and its own lock is free."""
     if row.has_run or row.domid in await xl.configs():
         return False
     given = f"locks={shlex.quote(' '.join(_XL_LOCKS))}\n"

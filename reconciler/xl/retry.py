@@ -1,6 +1,6 @@
-"""How often something is tried again that may work a moment later, and how long is waited before.
+"""Says how often to try again what may work a moment later, and how long to wait before.
 
-`commands` and `events` import this when they are about to try: what follows these policies is stamina, which takes time
+`commands` and `events` import this only when they are about to try: behind these policies is stamina, which takes time
 to load.
 """
 
