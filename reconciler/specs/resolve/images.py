@@ -18,7 +18,6 @@ POINTER = "git-lfs-pointer".ljust(64, "-")
 """Stands where a host tells the sha256 of a file: it is a Git LFS pointer. As long as one, and no sha256 itself."""
 
 POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
-HEAD_BYTES = len(POINTER_BEGINS)
 
 
 def digest_told(sha256: str, head: bytes) -> str:
