@@ -95,7 +95,7 @@ class Reconciler:
         """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
         selected = selection.host_names(self._desired.hosts)
         hosts, problems = await self.observe(selected)
-        if self._may_be_elsewhere(selected, hosts):
+        if self._may_be_elsewhere(selected, hosts) or self._waits_for_waves_elsewhere(selected):
             others, silent = await self.observe(frozenset(self._desired.hosts) - selected)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
@@ -271,6 +271,14 @@ class Reconciler:
 
     def _of_specs(self) -> list[Diagnostic]:
         return [error_log.keep(self._state_dir, problem) for problem in self._reading.diagnostics]
+
+    def _waits_for_waves_elsewhere(self, selected: frozenset[str]) -> bool:
+        """Whether a lower wave, which selecting hosts overrides no more than anything else does, may be elsewhere."""
+        waves = {
+            name: [domain.policy.wave for domain in part.domains.values()] for name, part in self._desired.hosts.items()
+        }
+        lowest = min((wave for each in waves.values() for wave in each), default=0)
+        return selected != frozenset(waves) and any(wave > lowest for name in selected for wave in waves[name])
 
     def _unseen(self, hosts: Mapping[str, Host]) -> dict[str, str]:
         """Our domains on hosts that were not observed, as last seen."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from reconciler.apply.ready import await_ready
 from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
+from reconciler.apply.waves import Waves
 from reconciler.apply.ways_back import Outages, puts_aside, starts_of, way_back
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.plan.order import expected_seconds
@@ -82,6 +83,7 @@ class _Run:
         self._fallen_back: list[StepResult] = []
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
+        self._waves = Waves(plan.steps)
 
     async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
         for step in self._steps.values():
@@ -120,6 +122,8 @@ class _Run:
     def _offer(self, step_id: str) -> None:
         """Put a step whose needs are done in line: what brings a domain back first, then the longest way to go."""
         step = self._steps[step_id]
+        if not self._waves.may_begin(step):
+            return
         brings_back = step.address in self._begun and step.address in self._restarting
         heapq.heappush(self._line[step.host], (not brings_back, -self._length[step_id], step_id))
 
@@ -164,13 +168,17 @@ class _Run:
         self._note(result)
         if result.problem is None:
             self._offer_followers(step)
+            for later in self._waves.done(step):
+                self._offer(later.id)
         else:
             self._heed_failed_restart(step)
             if step.id in self._fallbacks:
                 undo = step.address in self._put_aside
                 steps = way_back(self._fallbacks[step.id], step, result.problem, undo_quarantine=undo)
                 await self._follow_back(steps)
-            self._leave_out(self._followers[step.id], f"{step.address} failed before it")
+            why = f"{step.address} failed before it"
+            self._leave_out(self._followers[step.id], why)
+            self._leave_higher_waves(step, why)
         self._slots[step.host] += 1
 
     def _note(self, result: StepResult) -> None:
@@ -246,6 +254,12 @@ class _Run:
                 del self._waiting[step_id]
                 self._note(StepResult(step=self._steps[step_id], reason=reason))
                 todo += reversed(self._followers[step_id])
+                self._leave_higher_waves(self._steps[step_id], reason)
+
+    def _leave_higher_waves(self, step: PlannedStep, reason: str) -> None:
+        """No wave begins after one that a step is missing of."""
+        if self._waves.broken_by(step):
+            self._leave_out([step_id for step_id in self._waiting if self._steps[step_id].wave > step.wave], reason)
 
 
 async def carry_out(executor: Executor, step: Step, report: Callable[[str], None]) -> None:

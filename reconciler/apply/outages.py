@@ -57,12 +57,14 @@ def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
 
 def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult]) -> Outage | None:
     """None for a domain that never went down, or whose failure left it as it was."""
-    down = next((ended for ended in own if isinstance(ended.step.step, Shutdown) and ended.problem is None), None)
-    up = next((ended for ended in back or own if isinstance(ended.step.step, AwaitReady)), None)
-    is_up = up is not None and up.problem is None
+    downs = [ended for ended in own if isinstance(ended.step.step, Shutdown) and ended.problem is None]
+    ups = [ended for ended in own if isinstance(ended.step.step, AwaitReady)]
+    if back:  # then only how the last one ended is of interest
+        downs, ups = downs[-1:], [ended for ended in back if isinstance(ended.step.step, AwaitReady)]
+    down, is_up = bool(downs), bool(ups) and all(ended.problem is None for ended in ups)
     seconds = None
-    if down is not None and up is not None and is_up:
-        seconds = round(up.began + up.seconds - down.began, 1)
+    if down and is_up:
+        seconds = round(sum(up.began + up.seconds - gone.began for gone, up in zip(downs, ups, strict=False)), 1)
     problem, way_back_problem = _first_problem(own), _first_problem(back)
     if not back:
         return Outage(address=address, outcome=Outcome.RESTARTED, down_seconds=seconds) if is_up and down else None

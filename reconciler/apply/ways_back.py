@@ -67,14 +67,14 @@ class Outages:
         self._down: set[str] = set()  # shutdowns that were carried out, or may have been
         self._left_out: set[str] = set()  # shutdowns whose start is left out
         self._stranded: dict[str, list[str]] = defaultdict(list)  # host -> shutdowns
-        last: dict[str, str] = {}
+        last: dict[tuple[str, bool], str] = {}  # a domain may go down with another, and later for its own sake
         for step in plan.steps:
             if step.address in restarting and isinstance(step.step, Shutdown):
-                last[step.address] = step.id
-            elif step.address in last:
-                self._before[step.id] = last[step.address]
+                last[step.address, step.outing] = step.id
+            elif (shutdown := last.get((step.address, step.outing))) is not None:
+                self._before[step.id] = shutdown
                 if isinstance(step.step, Start):
-                    self._starts.setdefault(last[step.address], step)
+                    self._starts.setdefault(shutdown, step)
         self._needs = _addresses_needed(plan, self._starts.values())
 
     def shutdown_before(self, step_id: str) -> str | None:

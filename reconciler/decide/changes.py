@@ -65,10 +65,19 @@ class Change:
     parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
+    would: Action | None = None  # what it would be, or what the rest of it would be, but for what holds it back
+    wave: int = 0
+    outings: tuple[int, ...] = ()  # waves in which it goes down with what it depends on and comes back as it was
+    alone: Action | None = None  # what is done besides that, in its own wave; None: what `action` says
 
     @property
     def address(self) -> str:
         return address_of(self.host, self.domain)
+
+    @property
+    def own(self) -> Action:
+        """What is done with it for its own sake, and not because another domain goes down."""
+        return self.action if self.alone is None else self.alone
 
     @property
     def restarts(self) -> bool:
@@ -131,10 +140,29 @@ def make_change(
 
 
 def make_blocked(
-    host: Host, name: str, block: Block, guest: Guest | None, fields: tuple[FieldChange, ...] = ()
+    host: Host,
+    name: str,
+    block: Block,
+    guest: Guest | None,
+    fields: tuple[FieldChange, ...] = (),
+    would: Action | None = None,
 ) -> Change:
     change = make_change(host, name, Action.BLOCKED, block.reason, fields=fields, guest=guest)
-    return replace(change, blocked=block.reason, hint=block.hint)
+    return replace(change, blocked=block.reason, hint=block.hint, would=would)
+
+
+def block(change: Change, reason: str) -> Change:
+    """The change refused, for a reason that another domain or the whole run gives."""
+    return replace(
+        change,
+        action=Action.BLOCKED,
+        blocked=reason,
+        reason=reason,
+        downtime_seconds=0,
+        would=change.own if change.own not in (Action.BLOCKED, Action.NO_OP) else change.would,
+        outings=(),
+        alone=None,
+    )
 
 
 def make_acting(
@@ -179,4 +207,5 @@ def left_alone(change: Change, reason: str, waits_for: str) -> Change:
         hint=None,
         target=None,
         downtime_seconds=0,
+        would=change.action if change.acts else change.would,
     )

@@ -83,7 +83,7 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
         return held
     forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
-        return make_blocked(host, guest.name, forbidden, guest)
+        return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)
     return make_change(
         host, guest.name, Action.DESTROY, "no spec names it any more", guest=guest, downtime_seconds=None
     )
@@ -122,7 +122,7 @@ def _decide_wanted(
     if not change.acts:
         return change
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
-    return change if block is None else make_blocked(host, desired.name, block, guest, change.fields)
+    return change if block is None else make_blocked(host, desired.name, block, guest, change.fields, change.action)
 
 
 def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:
@@ -208,7 +208,8 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
     if guest.power is Power.PAUSED:
         return _unpaused(host, guest, target, live, pending)
     hint = f"reconciler apply --restart {address_of(host.name, guest.name)}" if costly else None
-    return replace(make_acting(host, guest, Action.UPDATE, reason, target, live), pending=pending, hint=hint)
+    change = make_acting(host, guest, Action.UPDATE, reason, target, live)
+    return replace(change, pending=pending, hint=hint, would=Action.RESTART if costly else None)
 
 
 def _unpaused(

@@ -1,176 +1,252 @@
-"""What depends_on asks of changes: who goes down with whom, and what may not stop or start at all. Called by `plan`."""
+"""What depends_on asks of changes: who goes down with whom, and what may not stop or start at all. Called by `plan`.
+
+A restart takes the running domains that depend on it down as well. Where one of them may not go down, the restart is
+blocked, and nobody goes down for it. A stop or destroy under a domain that runs, and a start on top of one that will
+not run, are blocked.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from graphlib import CycleError, TopologicalSorter
 
-from reconciler.decide.changes import Action, Change
-from reconciler.model.claims import claims_of, live_claims, without
-from reconciler.model.domain import address_of
+from reconciler.decide.changes import Action, Change, block
+from reconciler.model.boot import boot_digest
+from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
-from reconciler.model.host import Host, Owner, Power
+from reconciler.model.host import Guest, Owner, Power
+
+_GOES_UP = (Action.CREATE, Action.START, Action.RESTART)
+_GOES_DOWN = (Action.RESTART, Action.STOP, Action.DESTROY)
+_ENDS = (Action.STOP, Action.DESTROY)
+_ENDED = (Power.CRASHED, Power.SHUTDOWN)
 
 
-def close_dependencies(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
-    """Draw in or block what depends_on asks for, until nothing changes any more.
+def close_dependencies(
+    changes: Iterable[Change], desired: Desired, kept_up: Mapping[str, str] | None = None
+) -> list[Change]:
+    """The changes with all that depends_on blocks, and all that it takes down with others.
 
-    A restart of a domain takes the running ones that depend on it down as well; a stop or destroy under them, and a
-    start on top of one that cannot run, are blocked.
+    Who is blocked is found first, from what each domain would do by itself. So nobody goes down for a restart that
+    turns out to be blocked: say `app` and `zed` depend on `db`, whose kernel changes, and zed says reconcile = false.
+    Then db is blocked, naming zed, and app stays up. `kept_up` says of domains why they may not go down for others.
     """
-    by_address = {change.address: change for change in changes}
-    dependents = _dependents(by_address)
-    while True:
-        updates: dict[str, Change] = {}
-        for change in by_address.values():
-            updates |= _dependency_updates(change, by_address, dependents, desired)
-        if not updates:
-            break
-        by_address |= updates
-    by_host: dict[str, list[Change]] = defaultdict(list)
-    for change in by_address.values():
-        by_host[change.host].append(change)
-    groups = {name: restart_groups(members, hosts[name]) for name, members in by_host.items()}
-    return [_check_group(change, groups, desired) for change in by_address.values()]
+    graph = _Graph(changes, desired, kept_up or {})
+    graph.refuse_all()
+    return graph.with_outings()
 
 
-def _dependents(by_address: Mapping[str, Change]) -> dict[str, list[str]]:
-    """Address -> addresses that depend on it."""
-    found: dict[str, list[str]] = {}
-    for change in by_address.values():
-        for name in _depends_on(change):
-            found.setdefault(address_of(change.host, name), []).append(change.address)
-    return found
+def is_live(change: Change) -> bool:
+    """Whether a domain of ours runs, or is in a state that may become running by itself."""
+    guest = change.guest
+    return guest is not None and guest.owner is Owner.OURS and guest.power.holds and guest.power not in _ENDED
 
 
-def _depends_on(change: Change) -> tuple[str, ...]:
+def depends_on(change: Change) -> tuple[str, ...]:
+    """The names that a domain depends on: by what it will be, else by what is kept on the host."""
     definition = change.target or (change.guest.definition if change.guest is not None else None)
     return definition.depends_on if definition is not None else ()
 
 
-def _dependency_updates(
-    change: Change, by_address: Mapping[str, Change], dependents: Mapping[str, list[str]], desired: Desired
-) -> dict[str, Change]:
-    goes_up = change.action in (Action.CREATE, Action.START, Action.RESTART)
-    if goes_up and change.target is not None and change.target.state == "running":
-        for name in change.target.depends_on:
-            base = by_address.get(address_of(change.host, name))
-            if base is not None and not _will_run(base):
-                stopped = base.target is not None and base.target.state == "stopped"
-                why = 'its spec says state = "stopped"' if stopped else base.reason
-                return {change.address: block(change, f"it depends on {name}, which does not run: {why}")}
-    if change.action not in (Action.RESTART, Action.STOP, Action.DESTROY):
-        return {}
-    for address in dependents.get(change.address, ()):
-        other = by_address[address]
-        guest = other.guest
-        runs = guest is not None and guest.owner is Owner.OURS and guest.exists
-        stays_up = runs and not _goes_down(other)
-        if not stays_up:
-            continue
-        if change.action is not Action.RESTART:
-            return {change.address: block(change, f"{other.domain} depends on it and runs")}
-        bounced = _bounce(other, change)
-        if bounced is None:
-            return {
-                change.address: block(change, f"{other.domain} depends on it and may not restart: {_why_not(other)}")
-            }
-        return {address: bounced}
-    return {}
+class _Graph:
+    """Changes and who depends on whom. Each domain is looked at a bounded number of times, however long a chain is."""
+
+    def __init__(self, changes: Iterable[Change], desired: Desired, forbidden: Mapping[str, str]) -> None:
+        self._forbidden = forbidden
+        self._changes = {change.address: change for change in changes}
+        self._desired = desired
+        self._bases: dict[str, list[str]] = defaultdict(list)
+        self._dependents: dict[str, list[str]] = defaultdict(list)
+        for change in self._changes.values():
+            for base in dict.fromkeys(address_of(change.host, name) for name in depends_on(change)):
+                if base in self._changes:
+                    self._bases[change.address].append(base)
+                    self._dependents[base].append(change.address)
+        self._roots: dict[str, str] = {}  # who cannot start -> the domain at the bottom that does not run
+        self._kept_up = set[str]()  # addresses of what runs and may not go down
+        self._todo: list[tuple[Callable[[str], None], str]] = []  # what is to be heeded, and of whom
+
+    def refuse_all(self) -> None:
+        """Block what cannot be, and what that makes impossible in turn."""
+        for address, change in list(self._changes.items()):
+            if not _will_run(change):
+                self._todo += [(self._heed_down, address)]
+            if is_live(change) and change.action not in _GOES_DOWN:
+                self._todo += [(self._heed_stay, address)]
+        self._todo.reverse()
+        while self._todo:
+            heed, address = self._todo.pop()
+            heed(address)
+
+    def _heed_down(self, address: str) -> None:
+        """Who depends on a domain that will not run cannot start, nor come back."""
+        base = self._changes[address]
+        root = self._changes[self._roots.get(address, address)]
+        since = "" if root is base else f", since {root.domain} does not"
+        why = f"it depends on {base.domain}, which does not run{since}: {_why_down(root)}"
+        for dependent in self._dependents[address]:
+            change = self._changes[dependent]
+            if change.action in _GOES_UP and _is_to_run(change):
+                self._roots[dependent] = root.address
+                change = self._refuse(dependent, why)
+            if is_live(change) and change.action not in _GOES_DOWN and base.action not in _ENDS:
+                self._keep_up(dependent, why)
+
+    def _heed_stay(self, address: str) -> None:
+        """What a domain depends on is not stopped under it, and not restarted if it may not go down for that."""
+        change = self._changes[address]
+        for base in self._bases[address]:
+            if self._changes[base].action in _ENDS:
+                self._refuse(base, f"{change.domain} depends on it and runs")
+        why = self._forbidden.get(address) or _why_not_down(change, self._desired)
+        if why is not None:
+            self._keep_up(address, why)
+
+    def _keep_up(self, address: str, why: str) -> None:
+        """A running domain may not go down; so neither may what it depends on, nor what that depends on."""
+        name, todo = _name(address), [address]
+        while todo:
+            at = todo.pop()
+            if at in self._kept_up:
+                continue
+            self._kept_up.add(at)
+            through = "" if at == address else f" through {_name(at)}"
+            for base in filter(lambda one: is_live(self._changes[one]), self._bases[at]):
+                todo.append(base)
+                if self._changes[base].action in _GOES_DOWN:
+                    self._refuse(base, f"{name} depends on it{through} and may not restart: {why}")
+
+    def _refuse(self, address: str, why: str) -> Change:
+        before, change = self._changes[address], block(self._changes[address], why)
+        self._changes[address] = change
+        if _will_run(before) and not _will_run(change):
+            self._todo.append((self._heed_down, address))
+        if is_live(change):
+            self._todo.append((self._heed_stay, address))
+        return change
+
+    def with_outings(self) -> list[Change]:
+        """Each change with the waves in which its domain goes down for others, and comes back.
+
+        A domain of wave 1 that depends on one of wave 0 goes down twice when both get another kernel: in wave 0, to
+        come back as it was, and in wave 1 for its own change. Where both fall into one wave, it goes down once.
+        """
+        waves = {address: wave_of(change, self._desired) for address, change in self._changes.items()}
+        first: dict[int, list[str]] = defaultdict(list)
+        for address, change in self._changes.items():
+            if change.action in _GOES_DOWN:
+                first[waves[address]].append(address)
+        outings: dict[str, dict[int, str]] = defaultdict(dict)  # address -> wave -> name of who takes it down
+        for wave in sorted(first):
+            seen, todo = set(first[wave]), list(first[wave])
+            while todo:
+                cause = todo.pop()
+                for address in self._dependents[cause]:
+                    change = self._changes[address]
+                    comes_back = change.action not in _ENDS
+                    if address in seen or not is_live(change) or (comes_back and self._changes[cause].action in _ENDS):
+                        continue
+                    seen.add(address)
+                    todo.append(address)
+                    if not comes_back:
+                        waves[address] = min(waves[address], wave)  # it stops early rather than twice
+                    else:
+                        outings[address][wave] = _name(cause)
+        return [
+            _with_outings(replace(change, wave=waves[address]), outings.get(address, {}))
+            for address, change in self._changes.items()
+        ]
+
+
+def wave_of(change: Change, desired: Desired) -> int:
+    """The wave of a domain by its spec; one that no spec names is in wave 0."""
+    wanted = desired.hosts[change.host].domains.get(change.domain)
+    return wanted.policy.wave if wanted is not None else 0
+
+
+def _with_outings(change: Change, causes: Mapping[int, str]) -> Change:
+    """A change whose domain also goes down with others, in these waves."""
+    if not causes:
+        return change
+    guest = change.guest
+    assert guest is not None
+    reason = f"{', '.join(dict.fromkeys(causes.values()))}, which it depends on, restarts"
+    wave = min(change.wave, *causes) if change.acts and _is_half_done(guest, change) else change.wave
+    merged = change.acts and wave in causes
+    alone = Action.RESTART if merged else change.action
+    if not change.parked and (change.acts or change.blocked is not None or change.would is not None):
+        reason = f"{change.reason}; {reason}"
+    return replace(
+        change,
+        action=Action.RESTART,
+        reason=reason,
+        downtime_seconds=None,
+        wave=wave,
+        outings=tuple(sorted(set(causes) - ({wave} if merged else set()))),
+        alone=alone,
+        target=change.target if alone not in (Action.NO_OP, Action.BLOCKED) else as_it_is(change),
+    )
+
+
+def _is_half_done(guest: Guest, change: Change) -> bool:
+    """Whether what runs is not what the config file would bring back, though no restart is asked for.
+
+    Then its own change comes with the first restart, since a live change of what runs would find something else.
+    """
+    if change.action is not Action.UPDATE or guest.running is None or guest.config is None:
+        return False
+    return guest.unproven or boot_digest(guest.running) != boot_digest(as_it_is(change))
+
+
+def _why_not_down(change: Change, desired: Desired) -> str | None:
+    """Why a running domain of ours may not go down and come back with what it had; None: it may."""
+    guest, part = change.guest, desired.hosts[change.host]
+    wanted = part.domains.get(change.domain)
+    assert guest is not None
+    if wanted is None:  # its spec may forbid it, and cannot be asked
+        return change.reason
+    if not (wanted.policy.reconcile and part.settings.reconcile):
+        return f"{'host.toml' if wanted.policy.reconcile else 'its spec'} says reconcile = false"
+    if guest.power is not Power.RUNNING:
+        return f"it is {guest.power.value}"
+    if guest.running is None or guest.config is None:
+        return guest.problem or "nobody knows what it would come back with"
+    return None
+
+
+def as_it_is(change: Change) -> Domain:
+    """What a running domain comes back with when it only goes down with others: its proven config.
+
+    A config file that was edited by hand is no such thing; then it is what runs. It is ready by the signs of its spec
+    where that is what it runs, else by those of its own.
+    """
+    guest = change.guest
+    assert guest is not None
+    assert guest.running is not None
+    assert guest.config is not None
+    kept = guest.running if guest.edited else guest.config
+    as_specified = change.target is not None and not change.fields and change.blocked is None
+    return replace(kept, policy=change.target.policy) if as_specified and change.target is not None else kept
 
 
 def _will_run(change: Change) -> bool:
-    if change.action in (Action.CREATE, Action.START, Action.RESTART):
-        return change.target is None or change.target.state == "running"
+    if change.action in _GOES_UP:
+        return change.target is None or _is_to_run(change)
     guest = change.guest
-    if guest is None or not guest.exists or change.action in (Action.STOP, Action.DESTROY):
+    if guest is None or not guest.exists or change.action in _ENDS:
         return False
     return guest.power is Power.RUNNING or change.action is Action.UPDATE  # which lets a paused one run on
 
 
-def _goes_down(change: Change) -> bool:
-    return change.action in (Action.RESTART, Action.STOP, Action.DESTROY)
+def _is_to_run(change: Change) -> bool:
+    return change.target is not None and change.target.state == "running"
 
 
-def _bounce(change: Change, cause: Change) -> Change | None:
-    """The same domain going down and up because what it depends on restarts; None when it may not be touched."""
-    guest = change.guest
-    if guest is None or guest.owner is not Owner.OURS or change.target is None or change.action is Action.BLOCKED:
-        return None
-    if not change.target.policy.reconcile:
-        return None
-    reason = f"{cause.domain}, which it depends on, restarts"
-    if change.action is not Action.NO_OP:
-        reason = f"{change.reason}; {reason}"
-    return replace(change, action=Action.RESTART, reason=reason, downtime_seconds=None)
+def _why_down(change: Change) -> str:
+    stopped = change.target is not None and change.target.state == "stopped"
+    return 'its spec says state = "stopped"' if stopped else change.reason
 
 
-def _why_not(change: Change) -> str:
-    held = change.target is not None and not change.target.policy.reconcile
-    return "its spec says reconcile = false" if held else change.reason
-
-
-def _check_group(change: Change, groups: Mapping[str, list[list[str]]], desired: Desired) -> Change:
-    """Domains that go down together must all be within max_unavailable."""
-    if not change.restarts:
-        return change
-    group = next(group for group in groups[change.host] if change.domain in group)
-    limit = desired.hosts[change.host].settings.max_unavailable
-    if len(group) <= limit:
-        return change
-    names = ", ".join(group)
-    blocked = block(change, f"{names} go down together, {len(group)} domains, and max_unavailable is {limit}")
-    return replace(blocked, hint=f"set max_unavailable = {len(group)} in {change.host}/host.toml")
-
-
-def block(change: Change, reason: str) -> Change:
-    return replace(change, action=Action.BLOCKED, blocked=reason, reason=reason, downtime_seconds=0)
-
-
-def restart_groups(changes: Sequence[Change], host: Host) -> list[list[str]]:
-    """Names of one host's domains that restart, grouped by those that are down together.
-
-    One of them depends on the other, or they swap something that no two domains may have at once.
-    """
-    restarting = {change.domain: change for change in changes if change.restarts}
-    group_of = {name: [name] for name in restarting}
-    swaps = _swaps(restarting, host)
-    for name, change in restarting.items():
-        depends_on = change.target.depends_on if change.target else ()
-        for other in (*depends_on, *sorted(swaps.get(name, ()))):
-            if other in group_of and group_of[other] is not group_of[name]:
-                merged = sorted({*group_of[name], *group_of[other]})
-                for member in merged:
-                    group_of[member] = merged
-    return [group for name, group in sorted(group_of.items()) if group[0] == name]
-
-
-def _swaps(restarting: Mapping[str, Change], host: Host) -> dict[str, set[str]]:
-    """Who gets a disk or a mac from whom, of those who get and give them in a circle."""
-    has = {name: live_claims(host, change.guest) for name, change in restarting.items()}
-    wants = {name: claims_of(host, change.target) for name, change in restarting.items()}
-    giver = {key: name for name in restarting for key in without(has[name], wants[name])}
-    gets = {
-        name: {giver[key] for key in without(wants[name], has[name]) if key in giver} - {name} for name in restarting
-    }
-    takers: dict[str, set[str]] = {name: set() for name in _stuck(gets)}
-    for name in takers:
-        for other in gets[name] & takers.keys():
-            takers[other].add(name)
-    circling = _stuck(takers)
-    return {name: gets[name] & circling for name in circling}
-
-
-def _stuck(needs: Mapping[str, set[str]]) -> set[str]:
-    """Those that come at no turn when each has to wait for what it needs."""
-    order = TopologicalSorter(needs)
-    with suppress(CycleError):  # it can be followed up to the circle
-        order.prepare()
-    stuck = set(needs)
-    while ready := order.get_ready():
-        stuck.difference_update(ready)
-        order.done(*ready)
-    return stuck
+def _name(address: str) -> str:
+    return address.split("/", 1)[1]

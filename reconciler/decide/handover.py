@@ -1,4 +1,4 @@
-"""What other domains still hold or still owe when a change would begin: what they keep, waves that failed.
+"""What other domains still have when a change would begin: a disk, a mac or a uuid that they keep.
 
 Called by `plan` with all changes of the fleet. A disk, a mac or a uuid counts by what runs and what config files say,
 not only by specs: a domain that stays as it is keeps them whatever its spec asks for.
@@ -7,24 +7,15 @@ not only by specs: a domain that stays as it is keeps them whatever its spec ask
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from reconciler.decide.changes import Action, Change
-from reconciler.decide.dependencies import block
-from reconciler.decide.partial import without_boot
+from reconciler.decide.changes import Change
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.domain import address_of
-from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
 
 
-def held_back(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
-    """The changes that may not begin because of another domain, blocked, by address."""
-    return _held_claims(changes, hosts) | _failed_waves(changes, desired, hosts)
-
-
-def _held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, Change]:
-    """Changes that would give a domain what another keeps."""
+def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, str]:
+    """The changes that would give a domain what another keeps, by address, each with whose it is."""
     takers = [change for change in changes if change.acts and change.target is not None]
     if not takers:
         return {}
@@ -40,8 +31,8 @@ def _held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[s
             if holder is None and claim.key not in written:
                 holder = kept.written.in_the_way(change.address, claim)
             if holder is not None:
-                reason = f"{claim.value} is still {claim.what} of {_keeper(holder, keepers.get(holder), change)}"
-                found[change.address] = block(change, reason)
+                whose = _keeper(holder, keepers.get(holder), change)
+                found[change.address] = f"{claim.value} is still {claim.what} of {whose}"
                 break
     return found
 
@@ -77,33 +68,3 @@ def _keeper(address: str, keeper: Change | None, change: Change) -> str:
     if keeper is None or (keeper.guest is not None and keeper.guest.owner is not Owner.OURS):
         return f"{shown}, which is not ours"
     return f"{shown}, which keeps it: {keeper.reason}"
-
-
-def _failed_waves(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Change]:
-    """Restarts of higher waves, while what a domain of a lower one should run is quarantined: less what is live."""
-
-    def wave(change: Change) -> int:
-        domain = desired.hosts[change.host].domains.get(change.domain)
-        return domain.policy.wave if domain is not None else 0
-
-    failed = [change for change in changes if change.blocked is not None and change.quarantined is not None]
-    if not failed:
-        return {}
-    cause = min(failed, key=lambda change: (wave(change), change.address))
-    return {
-        change.address: _waiting(change, hosts[change.host], f"wave {wave(cause)}", cause.address)
-        for change in changes
-        if change.restarts and not change.parked and wave(change) > wave(cause)
-    }
-
-
-def _waiting(change: Change, host: Host, for_what: str, cause: str) -> Change:
-    """A restart that waits; what of it is live, or has to be kept on the host, does not."""
-    rest = without_boot(host, change)
-    live = rest.fields if rest is not None else ()
-    return replace(
-        rest or replace(change, action=Action.NO_OP, target=None, downtime_seconds=0),
-        reason=f"{for_what} is not through: {cause} is quarantined",
-        waits_for=(for_what,),
-        pending=tuple(f"{field.path} waits for {for_what}" for field in change.fields if field not in live),
-    )

@@ -35,13 +35,14 @@ def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) 
     waiting = tuple(f"{field.path} is quarantined" for field in change.fields)
     back = _last_proven(host, guest, target, why, failed=failed is not None)
     if back is not None:
-        return replace(back, pending=waiting, quarantined=entry)
+        return replace(back, pending=waiting, quarantined=entry, would=change.action)
     hint = f"change kernel, ramdisk or cmdline, or try again with: reconciler apply --retry {change.address}"
-    blocked = replace(make_blocked(host, change.domain, Block(why, hint), guest, change.fields), quarantined=entry)
+    blocked = make_blocked(host, change.domain, Block(why, hint), guest, change.fields, change.action)
+    blocked = replace(blocked, quarantined=entry)
     rest = without_boot(host, change) if failed is None else None
     if rest is None:
         return blocked
-    return replace(rest, reason=why, blocked=why, hint=hint, pending=waiting, quarantined=entry)
+    return replace(rest, reason=why, blocked=why, hint=hint, pending=waiting, quarantined=entry, would=change.action)
 
 
 def _tried_again(change: Change, *, runs: bool) -> Change:

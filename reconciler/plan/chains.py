@@ -8,6 +8,7 @@ from typing import assert_never
 
 from reconciler.decide.booted import booted_unstaged
 from reconciler.decide.changes import Action, Change
+from reconciler.decide.dependencies import as_it_is, depends_on
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
 from reconciler.model.disks import disk_key, missing_bytes
 from reconciler.model.domain import Domain
@@ -47,25 +48,29 @@ class Link:
     """A step of a chain with what it changes in promised memory (KiB, signed)."""
 
     step: Step
-    memory_kib: int = 0
+    delta_kib: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """All steps of one change, in order."""
+    """The steps of one change in one wave, in order. `change` is the part of it that they carry out.
+
+    A change is one chain, and one more for each wave in which its domain only goes down with others (`outing`).
+    """
 
     change: Change
     links: tuple[Link, ...]
+    depends_on: tuple[str, ...] = ()
+    outing: bool = False
 
     @property
-    def memory_kib(self) -> int:
+    def delta_kib(self) -> int:
         """What the whole chain changes in promised memory."""
-        return sum(link.memory_kib for link in self.links)
+        return sum(link.delta_kib for link in self.links)
 
     @property
     def wave(self) -> int:
-        target = self.change.target
-        return target.policy.wave if target is not None else 0
+        return self.change.wave
 
     def first(self, *kinds: type[Step]) -> int | None:
         """Index of the first step of these kinds."""
@@ -74,7 +79,7 @@ class Chain:
     @property
     def memory_gate(self) -> int | None:
         """Index of the first step that moves memory: where a chain that needs more has to wait."""
-        return next((index for index, link in enumerate(self.links) if link.memory_kib), None)
+        return next((index for index, link in enumerate(self.links) if link.delta_kib), None)
 
     @property
     def memory_done(self) -> int | None:
@@ -84,12 +89,35 @@ class Chain:
         """
         if self.change.restarts:
             return self.first(AwaitReady)
-        return next((index for index in reversed(range(len(self.links))) if self.links[index].memory_kib), None)
+        return next((index for index in reversed(range(len(self.links))) if self.links[index].delta_kib), None)
 
 
-def chain_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Chain:
-    """The steps of a change. `named_disks`: who names each disk; one that anybody else names is never deleted."""
-    return Chain(change=change, links=_links(_steps(change, host, named_disks), change.guest))
+def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> list[Chain]:
+    """The steps of a change, in the order of its waves: going down with others, and what it is for itself.
+
+    `named_disks`: who names each disk; one that anybody else names is never deleted.
+    """
+    guest, chains, needed = change.guest, [], depends_on(change)
+    for wave in change.outings:
+        assert guest is not None
+        part = replace(change, action=Action.RESTART, target=as_it_is(change), guest=guest, wave=wave, quarantine=None)
+        links, guest = _followed(_outing(part), guest)
+        chains.append(Chain(change=part, links=links, depends_on=needed, outing=True))
+    part = replace(change, action=change.own, guest=guest)
+    if part.acts:
+        links, _ = _followed(_steps(part, host, named_disks), guest)
+        chains.append(Chain(change=part, links=links, depends_on=needed))
+    return chains
+
+
+def _outing(change: Change) -> Iterator[Step]:
+    """Down and up again with what it had; of a config file that was edited by hand, what runs is written first."""
+    target, guest = _target(change), change.guest
+    assert guest is not None
+    if guest.edited:
+        yield WriteConfig(definition=target, proven=guest.config_proven)
+    yield _shutdown(change)
+    yield from _start_again(target)
 
 
 def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
@@ -100,8 +128,9 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     `may_return`, nothing is started.
     """
     guest, target = change.guest, change.target
-    if change.restarts and target is not None and guest is not None and not _boots_anew(change):
-        again = _start_again(guest.config or target) if may_return else []
+    if change.restarts and target is not None and guest is not None and not (_is_own(change) and _boots_anew(change)):
+        before = as_it_is(change) if change.outings else guest.config or target
+        again = _start_again(before) if may_return else []
         return _links(again, guest_after(guest, _shutdown(change)))
     unproven_update = change.action is Action.UPDATE and guest is not None and guest.unproven
     if target is None or target.state != "running" or (_adopts(change) and guest is not None and guest.exists):
@@ -134,6 +163,11 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     return _links(steps, started)
 
 
+def _is_own(change: Change) -> bool:
+    """Whether it starts its domain for its own sake, and not only because another one goes down."""
+    return change.own in (Action.CREATE, Action.START, Action.RESTART)
+
+
 def _boots_anew(change: Change) -> bool:
     """Whether it starts with boot inputs that have not proven themselves."""
     old = change.guest.config if change.guest is not None else None
@@ -153,13 +187,18 @@ def _start_again(definition: Domain) -> list[Step]:
 
 
 def _links(steps: Iterable[Step], guest: Guest | None) -> tuple[Link, ...]:
+    return _followed(steps, guest)[0]
+
+
+def _followed(steps: Iterable[Step], guest: Guest | None) -> tuple[tuple[Link, ...], Guest | None]:
+    """The links of these steps, and the guest after them."""
     links = []
     for step in steps:
         after = guest_after(guest, step) if _moves_guest(step) else guest
         delta = (promised_kib(after) if after else 0) - (promised_kib(guest) if guest else 0)
-        links.append(Link(step=step, memory_kib=delta))
+        links.append(Link(step=step, delta_kib=delta))
         guest = after
-    return tuple(links)
+    return tuple(links), guest
 
 
 def _moves_guest(step: Step) -> bool:
@@ -168,26 +207,24 @@ def _moves_guest(step: Step) -> bool:
 
 def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:
     match change.action:
-        case Action.BLOCKED | Action.NO_OP | Action.MIGRATE:
+        case Action.BLOCKED | Action.NO_OP | Action.MIGRATE:  # nothing, and what nobody decides yet
             return
         case Action.DESTROY:
             yield from _destroy(change, host, named_disks)
-        case Action.CREATE | Action.START:
-            yield from _bring_up(change, host)
-        case Action.RESTART:
+        case Action.CREATE | Action.START | Action.RESTART:
             yield from _bring_up(change, host)
         case Action.STOP:
             assert change.guest is not None
             yield from _unpause(change.guest)
             yield _shutdown(change)
-            yield from _settle(change, host)
+            yield from _keep_down(change, host)
         case Action.UPDATE | Action.ADOPT:
             if change.guest is not None and change.guest.exists:
                 yield from _update_live(change, host)
             elif change.action is Action.ADOPT and _target(change).state == "running":
                 yield from _bring_up(change, host)
             else:
-                yield from _settle(change, host)
+                yield from _keep_down(change, host)
         case _:
             assert_never(change.action)
 
@@ -235,7 +272,7 @@ def _adopts(change: Change) -> bool:
     return change.action is Action.ADOPT
 
 
-def _settle(change: Change, host: Host) -> Iterator[Step]:
+def _keep_down(change: Change, host: Host) -> Iterator[Step]:
     """Bring a domain that stays down to its definition."""
     target = _target(change)
     yield from _stage(target, host)
@@ -290,15 +327,16 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
 
 
 def _devices(running: Domain, target: Domain) -> Iterator[Step]:
+    """What is let go of first, so that nothing that others wait for waits for what they have."""
     there = {disk.devid for disk in running.disks}
-    for disk in target.disks:
-        if disk.devid not in there:
-            yield AttachDisk(domain=target.name, uuid=running.uuid, disk=disk)
     wanted_vifs = {vif.devid for vif in target.vifs}
     present_vifs = {vif.devid for vif in running.vifs}
     for vif in running.vifs:
         if vif.devid not in wanted_vifs:
             yield DetachVif(domain=target.name, uuid=running.uuid, vif=vif)
+    for disk in target.disks:
+        if disk.devid not in there:
+            yield AttachDisk(domain=target.name, uuid=running.uuid, disk=disk)
     for vif in target.vifs:
         if vif.devid not in present_vifs:
             yield AttachVif(domain=target.name, uuid=running.uuid, vif=vif)

@@ -1,26 +1,22 @@
 """The order of steps: what each chain has to wait for, so that every moment between start and end is allowed.
 
-On one host, all that lowers promised memory goes before what raises it, as far as the raise needs it; so if the start
-fits and the end fits, every moment between fits, in any interleaving that the edges allow. Called by `plan`.
+The steps are laid in one line, each unit as soon as what it needs is done and what is scarce is there: memory that
+others give back, one of `max_unavailable` places, all lower waves ready. A step is made to wait only for steps before
+it in that line, so there is never a circle. What no order brings about is a shortage, and is refused with its numbers.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 
-from reconciler.decide.dependencies import restart_groups
-from reconciler.model.claims import Key, claims_of, live_claims, without
 from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
-from reconciler.plan.step_claims import released_by, taken_by
-from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, Step
-
-Node = tuple[int, int]
-"""A step before it has a name: (index of its chain, index within the chain)."""
+from reconciler.plan.edges import Edges, Node, edges_between
+from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Step
+from reconciler.plan.units import Unit, units_of
 
 _EXPECTED_SECONDS: Mapping[str, float] = {
     "start": 10,
@@ -30,6 +26,7 @@ _EXPECTED_SECONDS: Mapping[str, float] = {
     "create_disk": 5,
 }
 _OTHER_SECONDS = 1.0
+_LISTED_NAMES = 10
 
 
 def expected_seconds(step: Step) -> float:
@@ -45,24 +42,20 @@ class Room:
     max_unavailable: int
 
 
-@dataclass(slots=True)
-class Edges:
-    """Which node needs which, and why a chain waits, in words."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """Why a change is refused together with others, and what the user can do."""
 
-    needs: dict[Node, set[Node]] = field(default_factory=lambda: defaultdict(set))
-    waits_for: dict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
-
-    def add(self, later: Node, earlier: Node, why: str) -> None:
-        self.needs[later].add(earlier)
-        self.waits_for[later[0]][why] = None
+    reason: str
+    hint: str | None = None
 
 
 class OrderError(Exception):
-    """No order satisfies all constraints; carries the addresses that wait for each other in a circle."""
+    """No order brings all of this about; says of each address that is in the way why it is refused."""
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
-        super().__init__(" → ".join(addresses))
-        self.addresses = addresses
+    def __init__(self, refused: Mapping[str, Refusal]) -> None:
+        super().__init__(", ".join(refused))
+        self.refused = dict(refused)
 
 
 def order_chains(
@@ -70,242 +63,352 @@ def order_chains(
 ) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]]]:
     """All steps of all chains in one order that is safe, and what each address waits for.
 
-    Raises OrderError when memory, depends_on, waves and what changes hands ask for a circle.
+    Raises OrderError for what is too scarce: memory on the way, or max_unavailable for domains that go down together.
     """
-    edges = Edges()
-    by_host: dict[str, list[int]] = defaultdict(list)
-    for index, chain in enumerate(chains):
-        by_host[chain.change.host].append(index)
-        for position in range(1, len(chain.links)):
-            edges.needs[index, position].add((index, position - 1))
-    _order_claims(chains, hosts, edges)
-    for host_name, members in sorted(by_host.items()):
-        _order_dependencies(chains, members, edges)
-        _order_memory(chains, members, rooms[host_name], edges)
-        _order_restarts(chains, members, hosts[host_name], rooms[host_name], edges)
-    _order_waves(chains, edges)
-    waits = {chains[index].change.address: tuple(why) for index, why in edges.waits_for.items()}
-    return _linearize(chains, edges), waits
+    edges = edges_between(chains, hosts)
+    units = units_of(chains, edges.needs)
+    _check_unavailable(units, chains, rooms)
+    line = _Line(chains, units, edges, rooms)
+    line.lay()
+    steps = _planned(chains, line.order, edges, line.waves)
+    waits: dict[str, dict[str, None]] = defaultdict(dict)
+    for index, reasons in edges.waits_for.items():
+        waits[chains[index].change.address] |= reasons
+    return steps, {address: tuple(reasons) for address, reasons in waits.items()}
 
 
-def _order_dependencies(chains: Sequence[Chain], members: Sequence[int], edges: Edges) -> None:
-    """A domain starts after those it depends on are ready, and stops before they do."""
-    by_name = {chains[index].change.domain: index for index in members}
-    for index in members:
-        chain = chains[index]
-        definition = chain.change.target or (chain.change.guest.definition if chain.change.guest else None)
-        for name in definition.depends_on if definition else ():
-            other = by_name.get(name)
-            if other is None:
-                continue
-            up, ready = chain.first(Start), chains[other].first(AwaitReady)
-            if up is not None and ready is not None:
-                edges.add((index, up), (other, ready), f"{chains[other].change.address} to be ready")
-            down, other_down = chain.first(Shutdown), chains[other].first(Shutdown)
-            if down is not None and other_down is not None:
-                edges.add((other, other_down), (index, down), f"{chain.change.address} to be down")
+def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Mapping[str, Room]) -> None:
+    """Domains that go down together must all be within max_unavailable; else those are refused that ask for it."""
+    refused: dict[str, Refusal] = {}
+    for unit in units:
+        indices = {node[0] for node in unit.nodes if len(unit.nodes) > 1 and chains[node[0]].change.restarts}
+        down: dict[str, list[int]] = defaultdict(list)
+        for index in sorted(indices):
+            down[chains[index].change.host].append(index)
+        for host, members in down.items():
+            limit = rooms[host].max_unavailable
+            if len(members) > limit:
+                refused |= _too_many(host, [chains[index] for index in members], limit)
+    if refused:
+        raise OrderError(refused)
 
 
-def _order_claims(chains: Sequence[Chain], hosts: Mapping[str, Host], edges: Edges) -> None:
-    """What one domain gives up (a disk, a mac, a uuid), another has only after that."""
-    given: dict[tuple[Key, bool], list[Node]] = defaultdict(list)
-    for index, chain in enumerate(chains):
-        host, guest, target = hosts[chain.change.host], chain.change.guest, chain.change.target
-        for position, link in enumerate(chain.links):
-            for claim in without(released_by(host, guest, link.step), claims_of(host, target)).values():
-                given[claim.key, claim.reads_only].append((index, position))
-    for index, chain in enumerate(chains if given else ()):
-        host, guest = hosts[chain.change.host], chain.change.guest
-        for position, link in enumerate(chain.links):
-            for claim in without(taken_by(host, link.step), live_claims(host, guest)).values():
-                for reads_only in (False,) if claim.reads_only else (False, True):
-                    for node in given.get((claim.key, reads_only), ()):
-                        if node[0] != index:
-                            why = f"{chains[node[0]].change.address} to let go of {claim.value}"
-                            edges.add((index, position), node, why)
-
-
-def _order_memory(chains: Sequence[Chain], members: Sequence[int], room: Room, edges: Edges) -> None:
-    """What raises promised memory waits for just as many fallers as it takes to fit.
-
-    The fallers a riser waits for include those of all risers before it, so whichever subset has begun, the sum fits.
-    """
-    fallers = [index for index in members if chains[index].memory_kib < 0]
-    risers = [index for index in members if chains[index].memory_kib > 0]
-    fallers.sort(key=lambda index: (chains[index].wave, chains[index].change.restarts, chains[index].memory_kib))
-    risers.sort(key=lambda index: (chains[index].wave, chains[index].memory_kib, chains[index].change.address))
-    free, waited = room.free_kib, 0
-    for index in risers:
-        gate = chains[index].memory_gate if not chains[index].change.restarts else chains[index].first(Shutdown)
-        assert gate is not None
-        free -= chains[index].memory_kib
-        while free < 0 and waited < len(fallers):
-            free -= chains[fallers[waited]].memory_kib
-            waited += 1
-        for faller in fallers[:waited]:
-            done = chains[faller].memory_done
-            assert done is not None
-            edges.add((index, gate), (faller, done), f"memory of {chains[faller].change.address}")
-
-
-def _order_restarts(chains: Sequence[Chain], members: Sequence[int], host: Host, room: Room, edges: Edges) -> None:
-    """At most `max_unavailable` domains are down for a restart: that many slots, each held by one domain at a time.
-
-    Domains that go down together (one depends on the other, or they swap something) take their slots together. First
-    those of an update that was cut short: they are down, or run what nobody has seen get ready.
-    """
-    groups = restart_groups([chains[index].change for index in members], host)
-    position = {chains[index].change.domain: index for index in members}
-    ordered = sorted(
-        ([position[name] for name in group] for group in groups),
-        key=lambda group: (
-            max(chains[index].wave for index in group),
-            sum(chains[index].memory_kib for index in group) > 0,
-            min(chains[index].change.address for index in group),
-        ),
+def _too_many(host: str, members: Sequence[Chain], limit: int) -> dict[str, Refusal]:
+    """Who is refused: of several restarts that take others down, all but the first, which may go alone meanwhile."""
+    names = sorted(chain.change.domain for chain in members)
+    listed = ", ".join(names[:_LISTED_NAMES]) + (
+        f" and {len(names) - _LISTED_NAMES} more" * (len(names) > _LISTED_NAMES)
     )
-    cut_short = [
-        index for index in members if chains[index].change.resumes and chains[index].first(AwaitReady) is not None
-    ]
-    slots: list[int | None] = [*[None] * (room.max_unavailable - len(cut_short)), *cut_short]
-    for group in _givers_first(ordered, edges):
-        surplus = len(slots) - room.max_unavailable
-        for holder in {holder for holder in slots[: surplus + len(group)] if holder is not None}:
-            if _waits_for(holder, group, chains, edges):
+    refusal = Refusal(
+        reason=f"{listed} go down together, {len(names)} domains, and max_unavailable is {limit}",
+        hint=f"set max_unavailable = {len(names)} in {host}/host.toml",
+    )
+    needed = {name for chain in members for name in chain.depends_on}
+    own = [chain.change for chain in members if not chain.outing]
+    bases = [change for change in own if change.domain in needed]
+    chosen = bases[1:] if len(bases) > 1 else bases or own
+    return {change.address: refusal for change in chosen}
+
+
+@dataclass(slots=True)
+class _Bank:
+    """The memory of one host that growth can have: what is free, then what steps give back, in their order.
+
+    Each KiB is given out once. So whatever has begun, and in whatever order, all of it fits.
+    """
+
+    free_kib: int
+    given: deque[tuple[Node, int]] = field(default_factory=deque)
+    debt: list[Node] = field(default_factory=list)  # what gives back what was promised beyond what there is
+    available_kib: int = 0
+
+    def __post_init__(self) -> None:
+        self.available_kib = self.free_kib
+
+    def pay_in(self, node: Node, kib: int) -> None:
+        self.available_kib += kib
+        if self.free_kib < 0:
+            self.debt.append(node)
+            used = min(kib, -self.free_kib)
+            self.free_kib, kib = self.free_kib + used, kib - used
+        if kib:
+            self.given.append((node, kib))
+
+    def draw(self, kib: int) -> list[Node]:
+        """Take this much; the steps that have to be done before it is there."""
+        self.available_kib -= kib
+        waits = list(self.debt)
+        used = min(kib, max(0, self.free_kib))
+        self.free_kib, kib = self.free_kib - used, kib - used
+        while kib:
+            node, amount = self.given.popleft()
+            waits.append(node)
+            if amount > kib:
+                self.given.appendleft((node, amount - kib))
+            kib -= min(kib, amount)
+        return waits
+
+
+@dataclass(slots=True)
+class _Places:
+    """The places of one host for domains that are down for a restart: who had each of them last."""
+
+    limit: int
+    had: deque[int | None] = field(default_factory=deque)  # chains
+    busy: set[int] = field(default_factory=set)  # chains of updates that were cut short, and are not ready again
+
+    def free(self) -> int:
+        return self.limit - len(self.busy)
+
+
+class _Line:
+    """Lays the steps in one line, unit by unit."""
+
+    def __init__(self, chains: Sequence[Chain], units: Sequence[Unit], edges: Edges, rooms: Mapping[str, Room]) -> None:
+        self.order: list[Node] = []
+        self.waves: dict[Node, int] = {}
+        self._chains, self._units, self._edges, self._rooms = chains, units, edges, rooms
+        self._unit_of = {node: at for at, unit in enumerate(units) for node in unit.nodes}
+        self._left = [len(unit.needs) for unit in units]
+        self._followers: list[list[int]] = [[] for _ in units]
+        for at, unit in enumerate(units):
+            for before in unit.needs:
+                self._followers[before].append(at)
+        self._banks = {host: _Bank(free_kib=room.free_kib) for host, room in rooms.items()}
+        self._places = {host: _Places(limit=room.max_unavailable) for host, room in rooms.items()}
+        self._gates: dict[int, list[int]] = defaultdict(list)  # unit -> chains that need memory from there on
+        self._gifts: dict[Node, int] = {}  # node -> chain that has given its memory back after it
+        self._resumed: dict[Node, int] = {}  # node -> chain that gets ready there, and frees its place
+        for index, chain in enumerate(chains):
+            self._note_scarce(index, chain)
+        self._ranks = self._ranked()
+
+    def _note_scarce(self, index: int, chain: Chain) -> None:
+        if chain.delta_kib > 0:
+            gate = chain.first(Shutdown) if chain.change.restarts else chain.memory_gate
+            assert gate is not None
+            self._gates[self._unit_of[index, gate]].append(index)
+        elif chain.delta_kib < 0:
+            done = chain.memory_done
+            assert done is not None
+            self._gifts[index, done] = index
+        ready = chain.first(AwaitReady)
+        if chain.change.resumes and ready is not None and not chain.outing:
+            self._places[chain.change.host].busy.add(index)
+            self._resumed[index, ready] = index
+
+    def _ranked(self) -> list[tuple[bool, int, float, str, int]]:
+        """What goes first where nothing else decides: updates that were cut short, what frees memory, the longest."""
+        ranks = []
+        for at, unit in enumerate(self._units):
+            index, position = unit.nodes[0]
+            chain = self._chains[index]
+            delta = sum(self._chains[one].delta_kib for one in {node[0] for node in unit.nodes})
+            length = sum(expected_seconds(link.step) for link in chain.links[position:])
+            sign = (delta > 0) - (delta < 0)
+            ranks.append((not chain.change.resumes, sign, -length, chain.change.address, at))
+        return ranks
+
+    def lay(self) -> None:
+        """Lay wave by wave. Raises OrderError when what is left of a wave waits for what is not there."""
+        waves: dict[int, list[int]] = defaultdict(list)
+        for at, unit in enumerate(self._units):
+            waves[unit.wave].append(at)
+        before: int | None = None
+        for wave in sorted(waves):
+            self._lay_wave(wave, waves[wave])
+            for index in (
+                {node[0] for at in waves[wave] for node in self._units[at].nodes} if before is not None else ()
+            ):
+                self._edges.waits_for[index][f"wave {before}"] = None
+            before = wave
+
+    def _lay_wave(self, wave: int, members: Sequence[int]) -> None:
+        ready = [self._ranks[at] for at in members if self._left[at] == 0]
+        heapq.heapify(ready)
+        short: list[int] = []  # units that wait for memory or a place
+        left = len(members)
+        while left:
+            if not ready:
+                self._relax(short, wave)
+            at: int | None = heapq.heappop(ready)[-1] if ready else short.pop(0)
+            while at is not None:
+                if self._is_short(at):
+                    short.append(at)
+                    break
+                freed = self._lay_unit(at)
+                left -= 1
+                at = self._release(at, wave, ready)
+                if freed:
+                    for one in short:
+                        heapq.heappush(ready, self._ranks[one])
+                    short.clear()
+
+    def _release(self, at: int, wave: int, ready: list[tuple[bool, int, float, str, int]]) -> int | None:
+        """Offer what can go now. What goes on with the same domain goes at once: it is not left half done."""
+        last = self._units[at].nodes[-1][0]
+        following: int | None = None
+        for follower in self._followers[at]:
+            self._left[follower] -= 1
+            if self._left[follower] or self._units[follower].wave != wave:
                 continue
-            ready = _last_ready(chains[holder])
-            for index in group:
-                down = chains[index].first(Shutdown)
-                assert down is not None
-                why = f"{chains[holder].change.address} to be ready (max_unavailable = {room.max_unavailable})"
-                edges.add((index, down), (holder, ready), why)
-        slots = [*slots[surplus + len(group) :], *group]
+            if following is None and self._units[follower].nodes[0][0] == last:
+                following = follower
+            else:
+                heapq.heappush(ready, self._ranks[follower])
+        return following
+
+    def _is_short(self, at: int) -> bool:
+        """Whether what is scarce is not there yet for a unit."""
+        wanted: Counter[str] = Counter()
+        for index in self._gates.get(at, ()):
+            wanted[self._chains[index].change.host] += self._chains[index].delta_kib
+        places = Counter(self._chains[index].change.host for index in self._goes_down(at))
+        return any(kib > self._banks[host].available_kib for host, kib in wanted.items()) or any(
+            count > self._places[host].free() for host, count in places.items()
+        )
+
+    def _goes_down(self, at: int) -> list[int]:
+        """The chains of a unit that take a running domain down for a restart."""
+        nodes = self._units[at].nodes
+        return [
+            index
+            for index, position in nodes
+            if self._chains[index].change.restarts and isinstance(self._chains[index].links[position].step, Shutdown)
+        ]
+
+    def _relax(self, short: Sequence[int], wave: int) -> None:
+        """Nothing can go. Who waits for the place of an update that was cut short goes before it, as it needs him."""
+        assert short, "the units that are left need each other"
+        starved = [at for at in short if self._lacks_memory(at)]
+        if len(starved) < len(short):
+            for places in self._places.values():
+                places.busy.clear()
+            return
+        raise OrderError(
+            {
+                self._chains[index].change.address: self._memory_refusal(index, wave)
+                for at in starved
+                for index in self._gates[at]
+            }
+        )
+
+    def _lacks_memory(self, at: int) -> bool:
+        wanted: Counter[str] = Counter()
+        for index in self._gates.get(at, ()):
+            wanted[self._chains[index].change.host] += self._chains[index].delta_kib
+        return any(kib > self._banks[host].available_kib for host, kib in wanted.items())
+
+    def _memory_refusal(self, index: int, wave: int) -> Refusal:
+        chain = self._chains[index]
+        free = max(0, self._banks[chain.change.host].available_kib) // 1024
+        return Refusal(
+            reason=f"it needs {chain.delta_kib // 1024} MiB more and {free} MiB are free when its turn comes "
+            f"(wave {wave}): what others give back is only there after it",
+            hint="give it more room: lower the memory of another domain first, or put it into a later wave",
+        )
+
+    def _lay_unit(self, at: int) -> bool:
+        """Lay the steps of a unit; whether that freed anything that is scarce."""
+        nodes = _inside(self._units[at], self._edges, self._chains)
+        downs = [node for node in nodes if self._takes_down(node)]
+        if downs:
+            self._bind(nodes, downs)
+        for index in self._gates.get(at, ()):
+            chain = self._chains[index]
+            gate = chain.first(Shutdown) if chain.change.restarts else chain.memory_gate
+            for node in self._banks[chain.change.host].draw(chain.delta_kib):
+                why = f"memory of {self._chains[node[0]].change.address}"
+                self._edges.add(downs[0] if downs else (index, gate or 0), node, why)
+        freed = False
+        for node in nodes:
+            self.order.append(node)
+            self.waves[node] = self._units[at].wave
+            if node in self._gifts:
+                chain = self._chains[self._gifts[node]]
+                self._banks[chain.change.host].pay_in(node, -chain.delta_kib)
+                freed = True
+            if node in self._resumed:
+                self._places[self._chains[node[0]].change.host].busy.discard(self._resumed[node])
+                self._places[self._chains[node[0]].change.host].had.append(self._resumed[node])
+                freed = True
+        return freed
+
+    def _takes_down(self, node: Node) -> bool:
+        chain = self._chains[node[0]]
+        return chain.change.restarts and isinstance(chain.links[node[1]].step, Shutdown)
+
+    def _bind(self, nodes: Sequence[Node], downs: Sequence[Node]) -> None:
+        """Have the first shutdown of a unit wait for all that the unit waits for, and for its places.
+
+        The others wait for the first. So nobody of them goes down before all of them can come back.
+        """
+        first, inside = downs[0], set(nodes)
+        for node in nodes:
+            for before in list(self._edges.needs.get(node, ())):
+                if before not in inside and node != first:
+                    self._edges.add(first, before)
+        for node in downs[1:]:
+            self._edges.add(node, first)
+        for host, count in Counter(self._chains[node[0]].change.host for node in downs).items():
+            places = self._places[host]
+            surplus = len(places.had) + count - places.limit
+            for _ in range(max(0, surplus)):
+                holder = places.had.popleft()
+                if holder is None:
+                    continue
+                ready = self._chains[holder].first(AwaitReady)
+                assert ready is not None
+                why = f"{self._chains[holder].change.address} to be ready (max_unavailable = {places.limit})"
+                self._edges.add(first, (holder, ready), why)
+            places.had.extend(node[0] for node in downs if self._chains[node[0]].change.host == host)
 
 
-def _waits_for(index: int, group: list[int], chains: Sequence[Chain], edges: Edges) -> bool:
-    """Whether a chain that is under way needs one of these, for memory or what it depends on: then they go first."""
-    nodes = ((index, position) for position in range(len(chains[index].links)))
-    return any(before[0] in group for node in nodes for before in edges.needs.get(node, ()))
-
-
-def _givers_first(groups: list[list[int]], edges: Edges) -> list[list[int]]:
-    """The groups in their order, but each after those that it waits for anyway: say, for a disk that they give up."""
-    group_of = {index: at for at, group in enumerate(groups) for index in group}
-    needs: dict[int, set[int]] = defaultdict(set)
-    for later, before in edges.needs.items():
-        if later[0] in group_of:
-            needs[group_of[later[0]]] |= {group_of[node[0]] for node in before if node[0] in group_of}
-    waits = TopologicalSorter({at: needs[at] - {at} for at in range(len(groups))})
-    try:
-        waits.prepare()
-    except CycleError:  # no order of them is right: `_linearize` says why
-        return groups
-    ordered, heap = [], list(waits.get_ready())
-    heapq.heapify(heap)
-    while heap:
-        at = heapq.heappop(heap)
-        ordered.append(groups[at])
-        waits.done(at)
-        for free in waits.get_ready():
-            heapq.heappush(heap, free)
+def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:
+    """The steps of a unit in an order. Raises OrderError where there is none."""
+    if len(unit.nodes) == 1 or len({node[0] for node in unit.nodes}) == 1:
+        return unit.nodes
+    members = set(unit.nodes)
+    waiting = {node: sum(before in members for before in edges.needs.get(node, ())) for node in unit.nodes}
+    followers: dict[Node, list[Node]] = defaultdict(list)
+    for node in unit.nodes:
+        for before in edges.needs.get(node, ()):
+            if before in members:
+                followers[before].append(node)
+    ready = [node for node in unit.nodes if waiting[node] == 0]
+    heapq.heapify(ready)
+    ordered = []
+    while ready:
+        node = heapq.heappop(ready)
+        ordered.append(node)
+        for follower in followers[node]:
+            waiting[follower] -= 1
+            if waiting[follower] == 0:
+                heapq.heappush(ready, follower)
+    if len(ordered) < len(unit.nodes):
+        raise OrderError(_no_order(sorted({chains[node[0]].change.address for node in members - set(ordered)})))
     return ordered
 
 
-def _last_ready(chain: Chain) -> int:
-    ready = chain.first(AwaitReady)
-    assert ready is not None
-    return ready
+def _no_order(addresses: Sequence[str]) -> dict[str, Refusal]:
+    names = ", ".join(addresses[:_LISTED_NAMES])
+    reason = f"what changes hands between {names} can be handed over in no order"
+    return dict.fromkeys(addresses, Refusal(reason=reason, hint="hand it over in two commits, one after the other"))
 
 
-def _ready_or_last(chain: Chain) -> int:
-    """Index of the step after which a domain counts as done: when it is ready, else when nothing is left to do."""
-    ready = chain.first(AwaitReady)
-    return len(chain.links) - 1 if ready is None else ready
-
-
-def _order_waves(chains: Sequence[Chain], edges: Edges) -> None:
-    """All domains of a wave are done before any change of the next wave begins."""
-    waves: dict[int, list[int]] = defaultdict(list)
-    for index, chain in enumerate(chains):
-        if chain.links:
-            waves[chain.wave].append(index)
-    implied = {  # done, since another domain of its wave waits for it already
-        earlier[0]
-        for later, before in edges.needs.items()
-        for earlier in before
-        if earlier[0] != later[0]
-        and chains[earlier[0]].wave == chains[later[0]].wave
-        and earlier[1] >= _ready_or_last(chains[earlier[0]])
-    }
-    for before, after in zip(sorted(waves), sorted(waves)[1:], strict=False):
-        last = [(index, len(chains[index].links) - 1) for index in waves[before] if index not in implied]
-        for index in waves[after]:
-            for node in last:
-                edges.add((index, 0), node, f"wave {before}")
-
-
-def _linearize(chains: Sequence[Chain], edges: Edges) -> tuple[PlannedStep, ...]:
-    """One deterministic order along the edges. A domain that went down is brought up before anything else begins."""
-    waiting = {node: len(edges.needs.get(node, ())) for node in _nodes(chains)}
-    followers: dict[Node, list[Node]] = defaultdict(list)
-    for node, earlier in edges.needs.items():
-        for before in earlier:
-            followers[before].append(node)
-    heap = [(_rank(chains, node), node) for node, count in waiting.items() if count == 0]
-    heapq.heapify(heap)
-    names: dict[Node, str] = {}
-    ordered: list[PlannedStep] = []
-    current: Node | None = None
-    while heap or current is not None:
-        node = current if current is not None else heapq.heappop(heap)[1]
-        current = None
-        names[node] = f"s{len(ordered) + 1}"
-        ordered.append(_planned(chains, node, edges, names))
-        for follower in sorted(followers[node]):
-            waiting[follower] -= 1
-            if waiting[follower]:
-                continue
-            if follower == (node[0], node[1] + 1):
-                current = follower
-            else:
-                heapq.heappush(heap, (_rank(chains, follower), follower))
-    if len(ordered) < len(waiting):
-        raise OrderError(_circle(chains, edges, set(waiting) - set(names)))
-    return tuple(ordered)
-
-
-def _nodes(chains: Sequence[Chain]) -> list[Node]:
-    return [(index, position) for index, chain in enumerate(chains) for position in range(len(chain.links))]
-
-
-def _rank(chains: Sequence[Chain], node: Node) -> tuple[int, int, float, str]:
-    """Lower waves, then what frees memory, then the longest work, then by name."""
-    chain = chains[node[0]]
-    length = sum(expected_seconds(link.step) for link in chain.links[node[1] :])
-    sign = (chain.memory_kib > 0) - (chain.memory_kib < 0)
-    return (chain.wave, sign, -length, chain.change.address)
-
-
-def _planned(chains: Sequence[Chain], node: Node, edges: Edges, names: Mapping[Node, str]) -> PlannedStep:
-    chain = chains[node[0]]
-    link = chain.links[node[1]]
-    needs = sorted((names[before] for before in edges.needs.get(node, ())), key=lambda name: int(name[1:]))
-    return PlannedStep(
-        id=names[node],
-        host=chain.change.host,
-        step=link.step,
-        needs=tuple(needs),
-        memory_kib=link.memory_kib,
-        wave=chain.wave,
+def _planned(
+    chains: Sequence[Chain], order: Sequence[Node], edges: Edges, waves: Mapping[Node, int]
+) -> tuple[PlannedStep, ...]:
+    number = {node: at for at, node in enumerate(order, start=1)}
+    return tuple(
+        PlannedStep(
+            id=f"s{at}",
+            host=chains[node[0]].change.host,
+            step=chains[node[0]].links[node[1]].step,
+            needs=tuple(f"s{before}" for before in sorted(number[one] for one in edges.needs.get(node, ()))),
+            delta_kib=chains[node[0]].links[node[1]].delta_kib,
+            wave=waves[node],
+            outing=chains[node[0]].outing,
+        )
+        for node, at in number.items()
     )
-
-
-def _circle(chains: Sequence[Chain], edges: Edges, left: set[Node]) -> tuple[str, ...]:
-    graph = {node: [before for before in edges.needs.get(node, ()) if before in left] for node in sorted(left)}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        nodes: list[Node] = error.args[1]
-        addresses = [chains[node[0]].change.address for node in nodes]
-        return tuple(address for at, address in enumerate(addresses) if at == 0 or address != addresses[at - 1])
-    raise AssertionError("steps are left without a circle")

@@ -1,21 +1,20 @@
 """The plan: changes, the ordered steps that carry them out, and the memory ledger.
 
-`build_plan` is the whole pipeline: decide, settle, brake, chain, order. It is pure, and the same input gives the same
-bytes. `verify` replays the result before anybody sees it.
+`build_plan` is the whole pipeline: decide each domain, decide them together, brake, chain, order. It is pure, and the
+same input gives the same bytes. `verify` replays the result before anybody sees it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from reconciler.decide.changes import Action, Change, Consent, Fleet
+from reconciler.decide.changes import Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
-from reconciler.decide.dependencies import block, close_dependencies
-from reconciler.decide.handover import held_back
+from reconciler.decide.together import decide_together, only_goes_along
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.disks import named_disks
@@ -23,9 +22,9 @@ from reconciler.model.domain import address_of, canonical_json
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
-from reconciler.plan.chains import Chain, chain_of, fallback_of
-from reconciler.plan.order import OrderError, Room, order_chains
-from reconciler.plan.refusals import brake, circle, misfits
+from reconciler.plan.chains import Chain, chains_of, fallback_of
+from reconciler.plan.order import OrderError, Refusal, Room, order_chains
+from reconciler.plan.refusals import brake, misfits
 from reconciler.plan.stale import base_of
 from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
 
@@ -110,7 +109,9 @@ def build_plan(
             change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
         ]
     rooms = _rooms(desired, hosts)
-    changes, steps, waits, refusals = _order(_with_rename_hints(changes), desired, hosts, rooms, consent)
+    elsewhere = {guest.name for host in hosts.values() for guest in host.guests.values() if guest.owner is Owner.OURS}
+    world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere | set(unseen or {}))
+    changes, steps, waits, refusals = _order(_with_rename_hints(changes), world)
     problems += refusals
     changes = [change for change in changes if change.acts or not change.parked]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
@@ -129,16 +130,6 @@ def build_plan(
         undecided=_undecided(desired, {change.address for change in changes}, hosts, targets),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
-
-
-def _settle(changes: list[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Change]:
-    """Changes after all that other domains do to them. What is blocked may block more, so it begins anew each time."""
-    while True:
-        settled = close_dependencies(changes, desired, hosts)
-        held = held_back(settled, desired, hosts)
-        if not held:
-            return settled
-        changes = [held.get(change.address, change) for change in changes]
 
 
 def _undecided(
@@ -193,6 +184,8 @@ def _parked(change: Change, desired: Desired) -> Change:
         guest=guest,
         target=kept if kept is None or wanted is None else replace(kept, policy=wanted.policy),
         parked=True,
+        quarantined=change.quarantined,
+        would=change.action if change.acts else change.would,
     )
 
 
@@ -223,13 +216,14 @@ def _fallbacks(
                     host=change.host,
                     step=link.step,
                     needs=(f"{after[0].id}.f{number - 1}",) if number > 1 else (),
-                    memory_kib=link.memory_kib,
+                    delta_kib=link.delta_kib,
                     wave=after[0].wave,
                 )
                 for number, link in enumerate(links, start=1)
             )
             gives_up = any(isinstance(link.step, SetQuarantine) for link in links)
-            failing = tuple(step.id for step in after) if gives_up else ()  # else it only goes down with another
+            own = [step.id for step in after if not step.outing]
+            failing = tuple(own) if gives_up else ()  # else it only goes down with another
             found.append(Fallback(address=change.address, after=failing, steps=planned))
     return tuple(found)
 
@@ -262,6 +256,8 @@ def _most_down_at_once(steps: Sequence[PlannedStep], changes: Sequence[Change], 
 def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:
     """A change with what it waits for and the down time to expect."""
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
+    if seconds is not None and change.outings:
+        seconds *= len(change.outings) + (change.own is Action.RESTART)
     return replace(change, waits_for=(*change.waits_for, *waits), downtime_seconds=seconds)
 
 
@@ -307,7 +303,12 @@ def _twice(hosts: Mapping[str, Host]) -> dict[str, str]:
 def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:
     destroying = {change.host for change in changes if change.action is Action.DESTROY}
     named = {name: named_disks(hosts[name], desired.hosts[name].domains.values()) for name in destroying}
-    return [chain_of(change, hosts[change.host], named.get(change.host, {})) for change in changes if change.acts]
+    return [
+        chain
+        for change in changes
+        if change.acts
+        for chain in chains_of(change, hosts[change.host], named.get(change.host, {}))
+    ]
 
 
 def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
@@ -319,33 +320,47 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
     return rooms
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _World:
+    """All that orders changes besides the changes themselves."""
+
+    desired: Desired
+    hosts: Mapping[str, Host]
+    rooms: Mapping[str, Room]
+    consent: Consent
+    elsewhere: Collection[str]  # names that some host holds, or held when it was last seen
+
+
 def _order(
-    decided: list[Change],
-    desired: Desired,
-    hosts: Mapping[str, Host],
-    rooms: Mapping[str, Room],
-    consent: Consent,
+    decided: list[Change], world: _World
 ) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
     """The steps of all changes that can be done. What cannot be done together is refused, and then the rest anew.
 
-    `decided` are the changes before they are settled: what is refused settles the others otherwise, and stays refused.
+    `decided` are the changes before other domains do anything to them: what is refused changes what they do.
     """
-    refused: dict[str, str] = {}
+    refused: dict[str, Refusal] = {}
+    kept_up: dict[str, str] = {}
     problems: list[Diagnostic] = []
     while True:
-        rest = [block(change, refused[change.address]) if change.address in refused else change for change in decided]
-        changes = _settle(rest, desired, hosts)
-        found, reasons = brake(changes, desired, hosts, consent)
+        rest = [_refused(change, refused.get(change.address)) for change in decided]
+        changes = decide_together(rest, world.desired, world.hosts, world.consent, world.elsewhere, kept_up)
+        found, reasons = brake(changes, world.desired, world.hosts, world.consent)
         if not found:
-            chains = _chains(changes, desired, hosts)
-            found, reasons = misfits(chains, rooms)
+            chains = _chains(changes, world.desired, world.hosts)
+            found, reasons = misfits(chains, world.rooms)
         if not found:
             try:
-                return changes, *order_chains(chains, hosts, rooms), problems
+                return changes, *order_chains(chains, world.hosts, world.rooms), problems
             except OrderError as error:
-                found, reasons = circle(error.addresses)
+                reasons = error.refused
         problems += found
-        refused |= reasons
+        along = {change.address for change in changes if only_goes_along(change)}
+        kept_up |= {address: refusal.reason for address, refusal in reasons.items() if address in along}
+        refused |= {address: refusal for address, refusal in reasons.items() if address not in along}
+
+
+def _refused(change: Change, refusal: Refusal | None) -> Change:
+    return change if refusal is None else replace(block(change, refusal.reason), hint=refusal.hint or change.hint)
 
 
 def _blocked_diagnostic(change: Change) -> Diagnostic:
@@ -377,7 +392,7 @@ def _ledger(steps: Sequence[PlannedStep], desired: Desired, hosts: Mapping[str, 
     capacity = {name: capacity_kib(host, desired.hosts[name].settings.keep_free_kib) for name, host in hosts.items()}
     entries = []
     for step in steps:
-        used[step.host] += step.memory_kib
+        used[step.host] += step.delta_kib
         entries.append(
             LedgerEntry(host=step.host, step=step.id, used_kib=used[step.host], capacity_kib=capacity[step.host])
         )

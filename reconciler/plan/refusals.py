@@ -1,6 +1,6 @@
-"""What refuses several changes together: the brake, memory that does not fit, steps that wait in a circle.
+"""What refuses several changes together: the brake, and memory that does not fit.
 
-Called by `plan`. What stands against one domain's change is in `safety_rules` and `handover`.
+Called by `plan`. What stands against one domain's change is in `decide`; what has no order is in `order`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
 from reconciler.plan.chains import Chain
-from reconciler.plan.order import Room
+from reconciler.plan.order import Refusal, Room
 
 
 def brake(
     changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
-) -> tuple[list[Diagnostic], dict[str, str]]:
+) -> tuple[list[Diagnostic], dict[str, Refusal]]:
     """All changes of the hosts that have a part in it, refused, when more is destroyed or restarted than allowed."""
     ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
     problems, braked = [], set[str]()
@@ -42,17 +42,21 @@ def brake(
             )
         )
     refused = [change.address for change in changes if change.acts and change.host in braked]
-    return problems, dict.fromkeys(refused, "the brake holds this run")
+    return problems, dict.fromkeys(refused, Refusal(reason="the brake holds this run"))
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:
-    """A count as it is; a share of our domains rounded down, but at least 1."""
+    """A count as it is; a share of our domains rounded down, but at least 1, unless it is none at all.
+
+    >>> _limit(0.2, 3), _limit(0.2, 50), _limit(0.0, 50), _limit(0, 50)
+    (1, 10, 0, 0)
+    """
     if isinstance(limit, float):
-        return max(1, int(limit * ours))
+        return max(1, int(limit * ours)) if limit > 0 else 0
     return limit
 
 
-def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Diagnostic], dict[str, str]]:
+def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Diagnostic], dict[str, Refusal]]:
     """Hosts whose end does not fit into their memory, and the addresses refused for it, each with the reason."""
     members: dict[str, list[Chain]] = defaultdict(list)
     for chain in chains:
@@ -61,25 +65,23 @@ def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Di
     refused = [chain.change for chain in chains if found[chain.change.host] is not None]
     reason = "the domains of its host do not fit into its memory"
     problems = [problem for problem in found.values() if problem is not None]
-    return problems, {change.address: reason for change in refused}
+    return problems, {change.address: Refusal(reason=reason) for change in refused}
 
 
 def _misfit(host: str, members: Sequence[Chain], room: Room) -> Diagnostic | None:
     """None when the end fits; else a refusal that names the smallest set of domains that do not fit together."""
-    free_at_end = room.free_kib - sum(chain.memory_kib for chain in members)
-    risers = sorted(
-        (chain for chain in members if chain.memory_kib > 0), key=lambda c: (-c.memory_kib, c.change.address)
-    )
+    free_at_end = room.free_kib - sum(chain.delta_kib for chain in members)
+    risers = sorted((chain for chain in members if chain.delta_kib > 0), key=lambda c: (-c.delta_kib, c.change.address))
     if free_at_end >= 0 or not risers:
         return None
-    room_for_risers = free_at_end + sum(chain.memory_kib for chain in risers)
+    room_for_risers = free_at_end + sum(chain.delta_kib for chain in risers)
     chosen, total = [], 0
     for chain in risers:
         chosen.append(chain)
-        total += chain.memory_kib
+        total += chain.delta_kib
         if total > room_for_risers:
             break
-    wanted = ", ".join(f"{chain.change.address} {chain.memory_kib // 1024} MiB more" for chain in chosen)
+    wanted = ", ".join(f"{chain.change.address} {chain.delta_kib // 1024} MiB more" for chain in chosen)
     return Diagnostic(
         kind=Kind.REFUSED,
         summary=f"{host} has not enough memory",
@@ -88,14 +90,3 @@ def _misfit(host: str, members: Sequence[Chain], room: Room) -> Diagnostic | Non
         hint="lower memory in one of these specs, or stop or move a domain",
         address=host,
     )
-
-
-def circle(addresses: tuple[str, ...]) -> tuple[list[Diagnostic], dict[str, str]]:
-    """Domains whose steps wait for each other in a circle, refused."""
-    problem = Diagnostic(
-        kind=Kind.REFUSED,
-        summary="the steps wait for each other in a circle",
-        detail="Memory, depends_on, wave or what changes hands ask for this order: " + " before ".join(addresses),
-        hint="stop one of these domains first, or raise max_unavailable",
-    )
-    return [problem], dict.fromkeys(addresses, problem.summary)

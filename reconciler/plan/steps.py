@@ -257,8 +257,9 @@ class PlannedStep:
     host: str
     step: Step
     needs: tuple[str, ...] = ()
-    memory_kib: int = 0
+    delta_kib: int = 0
     wave: int = 0
+    outing: bool = False  # its domain only goes down with another, and comes back as it was
 
     @property
     def address(self) -> str:

@@ -32,6 +32,9 @@ from reconciler.plan.steps import (
     domain_of,
 )
 
+_NOTHING = (Action.NO_OP, Action.BLOCKED)
+_NOT_UP = (Power.ABSENT, Power.SAVED, Power.CRASHED, Power.SHUTDOWN)
+
 
 class PlanError(ReconcilerError):
     """The plan broke a rule when it was replayed. Never the user's fault."""
@@ -90,6 +93,10 @@ class _HostReplay:
         self._max_unavailable = settings.max_unavailable
         self._down: set[str] = set()
         self._dependents = _dependents(host, changes)
+        self._bases: dict[str, list[str]] = {}
+        for base, names in self._dependents.items():
+            for name in names:
+                self._bases.setdefault(name, []).append(base)
 
     def host(self) -> Host:
         return self._replay.host()
@@ -165,9 +172,9 @@ class _HostReplay:
         self._live.add(planned.address, has)
 
     def _check_memory(self, planned: PlannedStep, delta_kib: int) -> None:
-        if delta_kib != planned.memory_kib:
+        if delta_kib != planned.delta_kib:
             raise PlanError(
-                f"step {planned.id} changes promised memory by {delta_kib} KiB, not {planned.memory_kib}",
+                f"step {planned.id} changes promised memory by {delta_kib} KiB, not {planned.delta_kib}",
                 planned.address,
             )
         self._used_kib += delta_kib
@@ -183,7 +190,7 @@ class _HostReplay:
                 up = [
                     other
                     for other in self._dependents.get(name, ())
-                    if (guest := self._replay.guests.get(other)) is not None and guest.exists
+                    if (guest := self._replay.guests.get(other)) is not None and guest.power not in _NOT_UP
                 ]
                 if up:
                     raise PlanError(
@@ -198,7 +205,7 @@ class _HostReplay:
             case AwaitReady():
                 self._down.discard(name)
             case Start():
-                for base in planned.step.definition.depends_on:
+                for base in self._bases.get(name, ()):
                     guest = self._replay.guests.get(base)
                     if guest is None or not guest.exists or base in self._down:
                         raise PlanError(f"step {planned.id} starts it before {base} is ready", planned.address)
@@ -223,7 +230,8 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
     """Deciding anew on the replayed host must find nothing to do for what the plan set out to change."""
     part = desired.hosts[name]
     acting = [change for change in plan.changes if change.host == name and change.acts]
-    wanted = {change.domain: change for change in acting if not change.parked}  # the others come back as they were
+    # the others come back as they were
+    wanted = {change.domain: change for change in acting if not change.parked and change.own not in _NOTHING}
     if not wanted:
         return
     fleet = Fleet(

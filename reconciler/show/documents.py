@@ -98,6 +98,7 @@ def _change(change: Change) -> dict[str, Any]:
         "blocked": change.blocked,
         "pending": list(change.pending),
         "hint": change.hint,
+        "would": change.would.value if change.would is not None else None,
     }
 
 
@@ -111,7 +112,7 @@ def _step(step: PlannedStep) -> dict[str, Any]:
         "kind": step.step.kind,
         "address": step.address,
         "needs": list(step.needs),
-        "memory_kib": step.memory_kib,
+        "memory_kib": step.delta_kib,
         "wave": step.wave,
     }
 

@@ -129,7 +129,7 @@ def _steps(plan: Plan) -> Iterator[str]:
 
 def _step_lines(steps: Sequence[PlannedStep]) -> Iterator[str]:
     rows = [
-        (step.id, plain(step.address), in_words(step.step), _signed(step.memory_kib), ", ".join(step.needs))
+        (step.id, plain(step.address), in_words(step.step), _signed(step.delta_kib), ", ".join(step.needs))
         for step in steps
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(4)]

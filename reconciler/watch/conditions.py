@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.decide.changes import Change
+from reconciler.decide.waves import waits_for_another
 from reconciler.inspect.status import Condition, Status, judge
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import address_of
@@ -118,15 +119,13 @@ def judge_domains(
     plan: Plan,
     desired: Desired,
     failures: Mapping[str, Failure],
-    waiting: Mapping[str, str],
     known: Iterable[str],
     *,
     detect_only: bool,
 ) -> dict[str, tuple[Condition, str]]:
     """Address -> condition and reason, of every domain that is declared or ours.
 
-    `failures` are those that are waited out; `waiting` says why restarts wait for others. `known` are the addresses
-    that may be left out by a tree with errors.
+    `failures` are those that are waited out. `known` are the addresses that may be left out by a tree with errors.
     """
     statuses = {status.address: status for status in judge(plan, {})}
     found: dict[str, tuple[Condition, str]] = {}
@@ -136,8 +135,8 @@ def judge_domains(
             found[change.address] = Condition.HELD, status.reason
         elif change.address in failures and not change.blocked:
             found[change.address] = _failed(failures[change.address])
-        elif change.address in waiting:
-            found[change.address] = Condition.HELD, waiting[change.address]
+        elif waits_for_another(change):
+            found[change.address] = Condition.HELD, change.reason
         elif change.acts:
             why = f"{change.action.value}: {change.reason}"
             found[change.address] = (Condition.HELD if detect_only else Condition.RECONCILING), why

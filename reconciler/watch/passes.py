@@ -20,7 +20,6 @@ from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unseen
-from reconciler.watch.rollout import restarts_to_postpone
 from reconciler.watch.source import Source, Specs
 
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
@@ -105,15 +104,15 @@ class Passes:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
         known = {*known, *specs.reading.files}
         self._backoff.keep(lambda address: _asked_for(desired, address))
-        plan, waiting = await self._plan(reconciler, desired)
+        plan = await self._plan(reconciler)
         drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
-            work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, waiting, known)))
+            work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, known)))
             result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
             self._learn(result, desired)
             if result.done or result.failed:
-                plan, waiting = await self._plan(reconciler, desired)
+                plan = await self._plan(reconciler)
         self._learn_of_hosts(plan, desired)
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
@@ -124,7 +123,7 @@ class Passes:
             drifted=drifted,
             result=result,
             problems=(*specs.problems, *told, *result.diagnostics),
-            domains=self._judged(plan, desired, waiting, known),
+            domains=self._judged(plan, desired, known),
             retry_seconds=self._retry_seconds(result),
         )
 
@@ -136,8 +135,8 @@ class Passes:
             self._reconciler.listen(self._heard, self._tell)
         return self._reconciler
 
-    async def _plan(self, reconciler: Reconciler, desired: Desired) -> tuple[Plan, dict[str, str]]:
-        """The plan for now, and which restarts are not in it since they wait for others."""
+    async def _plan(self, reconciler: Reconciler) -> Plan:
+        """The plan for now, without what failed and is not due yet."""
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
         plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
@@ -146,11 +145,7 @@ class Passes:
             host = plan.hosts.get(address.partition("/")[0])
             if "/" in address and address not in left and host is not None and host.observed:
                 self._backoff.succeeded(address)  # as specified, or gone, whoever brought that about
-        failed = [address for address, failure in self._backoff.failures.items() if not failure.transient]
-        waiting = restarts_to_postpone(plan, desired, failed)
-        if waiting:
-            plan = await reconciler.make_plan(Selection(postponed={**waiting, **postponed}), Consent())
-        return plan, waiting
+        return plan
 
     def _learn(self, result: ApplyResult, desired: Desired) -> None:
         """Count what failed."""
@@ -170,13 +165,11 @@ class Passes:
             else:
                 self._backoff.succeeded(host)
 
-    def _judged(
-        self, plan: Plan, desired: Desired, waiting: Mapping[str, str], known: Collection[str]
-    ) -> dict[str, tuple[Condition, str]]:
+    def _judged(self, plan: Plan, desired: Desired, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
         if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
             return judge_unseen(known, plan.diagnostics)  # no tree, or none that can be read
         failures = self._backoff.waiting(self._now())
-        return judge_domains(plan, desired, failures, waiting, known, detect_only=self._detect_only)
+        return judge_domains(plan, desired, failures, known, detect_only=self._detect_only)
 
     def _retry_seconds(self, result: ApplyResult) -> float | None:
         now = self._now()

@@ -67,7 +67,7 @@ def test_higher_waves_wait_while_the_canary_is_quarantined() -> None:
     wanted = desired(bad, domain("other", kernel=kernel("other", NEW)), settings=SETTINGS)
     made = plan(host(failed, guest(other)), wanted)
     waiting = change_of(made, "other")
-    assert (waiting.action, waiting.waits_for) == (Action.NO_OP, ("wave -1",))
+    assert (waiting.action, waiting.waits_for) == (Action.NO_OP, ("wave: alpha/canary",))
     assert waiting.reason == "wave -1 is not through: alpha/canary is quarantined"
     assert made.steps == ()
 

@@ -29,7 +29,7 @@ def test_memory_within_maxmem_changes_live() -> None:
     (field,) = change_of(made, "web").fields
     assert (field.path, field.before, field.after, field.effect) == ("memory", 256 * MIB, 512 * MIB, Effect.LIVE)
     assert kinds(made, "web") == ["set_memory", "write_config"]
-    assert made.steps[0].memory_kib == 256 * MIB
+    assert made.steps[0].delta_kib == 256 * MIB
 
 
 def test_a_raised_maxmem_needs_a_restart() -> None:

@@ -32,7 +32,9 @@ def interleaving(plan: Plan, seed: int) -> list[PlannedStep]:
     random, waiting = Random(seed), {step.id: set(step.needs) for step in plan.steps}
     by_id, order = {step.id: step for step in plan.steps}, []
     while waiting:
-        chosen = random.choice(sorted(step_id for step_id, needs in waiting.items() if not needs))
+        wave = min(by_id[step_id].wave for step_id in waiting)  # a wave begins when all lower ones are done
+        ready = sorted(step_id for step_id, needs in waiting.items() if not needs and by_id[step_id].wave == wave)
+        chosen = random.choice(ready)
         del waiting[chosen]
         for needs in waiting.values():
             needs.discard(chosen)

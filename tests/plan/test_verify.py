@@ -116,7 +116,7 @@ class TestMemory:
     def test_the_last_kib_counts(self) -> None:
         world, wanted = host(free_mib=270), desired(domain("a"))
         made = plan(world, wanted)
-        need = max(step.memory_kib for step in made.steps)
+        need = max(step.delta_kib for step in made.steps)
         fits = replace(world, free_kib=need)
         assert capacity_kib(fits, 0) - used_kib(fits) == need
         verify(made, {"alpha": fits}, wanted)
@@ -124,7 +124,7 @@ class TestMemory:
 
     def test_what_a_step_moves_is_what_the_plan_says_of_it(self) -> None:
         made = plan(self.world, self.wanted)
-        lied = with_step(made, "set_memory", lambda step: replace(step, memory_kib=0))
+        lied = with_step(made, "set_memory", lambda step: replace(step, delta_kib=0))
         assert "changes promised memory by -262144 KiB, not 0" in refused(lied, self.world, self.wanted)
 
 
@@ -288,7 +288,7 @@ class TestEnd:
         half_way = 384 * MIB
         before, after = (guest(domain("web", memory_kib=kib)) for kib in (256 * MIB, half_way))
         moved = promised_kib(after) - promised_kib(before)
-        return replace(step, step=replace(step.step, memory_kib=half_way), memory_kib=moved)
+        return replace(step, step=replace(step.step, memory_kib=half_way), delta_kib=moved)
 
     def test_what_was_to_go_is_gone(self) -> None:
         world, wanted = host(guest(domain("web"))), desired(domain("other"))

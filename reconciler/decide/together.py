@@ -1,0 +1,50 @@
+"""What the changes of all domains do to each other: depends_on, what changes hands, waves. Called by `plan`.
+
+What is held back may hold back more, so it begins anew until nothing more is. Nothing that is held is ever let go
+again, so that this comes to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from reconciler.decide.changes import Action, Change, Consent, block
+from reconciler.decide.dependencies import close_dependencies
+from reconciler.decide.handover import held_claims
+from reconciler.decide.waves import held_by_waves
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host
+
+
+def decide_together(
+    changes: Sequence[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    consent: Consent,
+    elsewhere: Collection[str] = (),
+    forbidden: Mapping[str, str] | None = None,
+) -> list[Change]:
+    """The changes of the whole fleet, each as what can be done of it beside all others.
+
+    `forbidden` says of domains why they may not go down for another's restart; `elsewhere` are names that hosts hold.
+    """
+    kept_up = dict(forbidden or {})
+    while True:
+        closed = close_dependencies(changes, desired, kept_up)
+        by_address = {change.address: change for change in closed}
+        taken = held_claims(closed, hosts)
+        kept_up |= {address: why for address, why in taken.items() if only_goes_along(by_address[address])}
+        waiting = held_by_waves(changes, closed, desired, hosts, consent, elsewhere)
+        if not taken and not waiting:
+            return closed
+        changes = [
+            block(change, taken[change.address])
+            if change.address in taken and change.address not in kept_up
+            else waiting.get(change.address, change)
+            for change in changes
+        ]
+
+
+def only_goes_along(change: Change) -> bool:
+    """Whether a domain only goes down with another. It has no change that could be blocked, but may be kept up."""
+    return change.own in (Action.NO_OP, Action.BLOCKED)

@@ -1,0 +1,201 @@
+"""Waves and kernels that failed: which restarts wait because another domain has not got through. Called by `plan`.
+
+Lower waves are ready before higher ones begin. What this run brings through in order is put in order by `plan`; here
+it is said what this run will not bring through, or nobody can tell about, and which restarts wait for that. One rule
+for `plan`, `apply` and `watch`, so that no run of any of them walks a bad kernel through a fleet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from reconciler.decide.changes import Action, Change, Consent
+from reconciler.decide.dependencies import wave_of
+from reconciler.decide.partial import without_boot
+from reconciler.model.boot import ROLLED_BACK
+from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Host, Owner, Power
+
+# states that end by themselves, or by somebody else's hand, and nobody can tell how
+_UNKNOWN = (Power.UNFINISHED, Power.REBOOTING, Power.SUSPENDED, Power.MIGRATING, Power.DYING, Power.SAVED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """A domain (or a host) that is to restart and does not, or about which nobody can tell."""
+
+    address: str
+    wave: int
+    why: str
+    way_out: str
+    kernel: str | None = None  # it holds only restarts that bring this kernel: the end of its staged path
+
+
+def held_by_waves(
+    changes: Sequence[Change],
+    closed: Iterable[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    consent: Consent,
+    elsewhere: Collection[str] = (),
+) -> dict[str, Change]:
+    """The restarts that wait, by address, each as what is left of it for now.
+
+    `closed` are the changes after all that depends_on does to them; `elsewhere` are names that other hosts hold.
+    """
+    closed = list(closed)
+    restarts = [change for change in changes if change.action is Action.RESTART and not _leads_back(change, consent)]
+    if not restarts:
+        return {}
+    behind = sorted(_all_behind(closed, desired, hosts, elsewhere), key=lambda one: (one.wave, one.address))
+    lowest = next((one for one in behind if one.kernel is None), None)
+    by_kernel: dict[str, Behind] = {}
+    for one in behind:
+        by_kernel.setdefault(one.kernel or "", one)
+    failed = _failed_kernels(closed)
+    found = {}
+    for change in restarts:
+        wave, kernel = wave_of(change, desired), _new_kernel(change)
+        for one in filter(None, (lowest, by_kernel.get(kernel) if kernel else None)):
+            if one.wave < wave and one.address != change.address:
+                found[change.address] = _waiting(change, hosts[change.host], _for_wave(one))
+                break
+        else:
+            culprit = failed.get(kernel) if kernel else None
+            if culprit not in (None, change.address) and change.address not in consent.retry:
+                found[change.address] = _waiting(change, hosts[change.host], _for_kernel(culprit or "", change))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wait:
+    reason: str
+    waits_for: str
+    hint: str
+
+
+def _for_wave(one: Behind) -> _Wait:
+    return _Wait(
+        reason=f"wave {one.wave} is not through: {one.address} {one.why}",
+        waits_for=f"wave: {one.address}",
+        hint=f"{one.way_out}, or give it another wave, or reconcile = false, in a commit",
+    )
+
+
+def _for_kernel(culprit: str, change: Change) -> _Wait:
+    return _Wait(
+        reason=f"its restart waits, since the kernel failed to boot in {culprit}",
+        waits_for=f"kernel: {culprit}",
+        hint=f"change the kernel, or try it in this domain all the same: reconciler apply --retry {change.address}",
+    )
+
+
+def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
+    """A restart that waits; what of it is live, or has to be kept on the host, does not."""
+    rest = without_boot(host, change)
+    live = rest.fields if rest is not None else ()
+    alone = replace(change, action=Action.NO_OP, target=None, downtime_seconds=0)
+    return replace(
+        rest or alone,
+        reason=wait.reason,
+        waits_for=(wait.waits_for,),
+        hint=wait.hint,
+        would=Action.RESTART,
+        pending=tuple(f"{field.path} waits for {wait.waits_for}" for field in change.fields if field not in live),
+    )
+
+
+def waits_for_another(change: Change) -> bool:
+    """Whether the restart of a domain waits here until another one has got through."""
+    return change.would is Action.RESTART and any(what.startswith(("wave: ", "kernel: ")) for what in change.waits_for)
+
+
+def _leads_back(change: Change, consent: Consent) -> bool:
+    """A rollback, or a restart into what last worked, is held by no wave."""
+    return change.parked or change.quarantined is not None or change.address in consent.rollback
+
+
+def _all_behind(
+    changes: Iterable[Change], desired: Desired, hosts: Mapping[str, Host], elsewhere: Collection[str]
+) -> Iterator[Behind]:
+    waves = [domain.policy.wave for part in desired.hosts.values() for domain in part.domains.values()]
+    lowest = min(waves, default=0)
+    for host in sorted(host for host in desired.frozen if "/" not in host):
+        yield Behind(address=host, wave=lowest, why="has errors in its host.toml", way_out="mend that file")
+    for address in sorted(address for address in desired.frozen if "/" in address):
+        host, name = address.split("/", 1)
+        guest = hosts[host].guests.get(name) if host in hosts else None
+        if host not in hosts or (guest is not None and guest.owner is Owner.OURS):
+            why = "is frozen, since its spec file has errors"
+            yield Behind(address=address, wave=lowest, why=why, way_out="mend that file")
+    for host in sorted(desired.hosts.keys() - hosts.keys()):
+        for name, domain in sorted(desired.hosts[host].domains.items()):
+            if domain.policy.reconcile and desired.hosts[host].settings.reconcile:
+                why = f"cannot be seen, since {host} could not be observed"
+                way_out = f"wait until {host} answers"
+                yield Behind(address=address_of(host, name), wave=domain.policy.wave, why=why, way_out=way_out)
+    for change in changes:
+        part = desired.hosts[change.host]
+        wanted = part.domains.get(change.domain)
+        if wanted is not None and wanted.policy.reconcile and part.settings.reconcile:
+            yield from _behind(change, wanted.policy.wave, elsewhere)
+
+
+def _behind(change: Change, wave: int, elsewhere: Collection[str]) -> Iterator[Behind]:
+    """What is there of ours, and is to restart or to start but does not in this run, or nobody knows."""
+    guest = change.guest
+    made = (guest is not None and guest.owner is Owner.OURS and guest.definition is not None) or (
+        guest is None and change.domain in elsewhere
+    )
+    told = _why_behind(change) if made else None
+    if told is not None:
+        why, way_out = told
+        entry = change.quarantined
+        kernel = _file_digest(entry.kernel) if entry is not None and entry.reason == ROLLED_BACK else None
+        yield Behind(address=change.address, wave=wave, why=why, way_out=way_out, kernel=kernel)
+
+
+def _why_behind(change: Change) -> tuple[str, str] | None:
+    guest = change.guest
+    if guest is not None and guest.power in _UNKNOWN and not change.acts:
+        return f"is {guest.power.value}, so nobody can tell", "wait until that has ended"
+    if change.quarantined is not None:
+        rolled_back = change.quarantined.reason == ROLLED_BACK
+        why = "was rolled back by hand" if rolled_back else "is quarantined"
+        return why, f"reconciler apply --retry {change.address}"
+    if change.parked and change.would in (Action.RESTART, Action.START):
+        return "is not selected in this run", f"reconciler apply --target {change.address}"
+    if change.blocked is not None and change.would in (Action.RESTART, Action.START, None):
+        return f"is blocked: {change.blocked}", change.hint or "do what its refusal says"
+    if change.would in (Action.RESTART, Action.START):
+        return _why_held(change)
+    return None
+
+
+def _why_held(change: Change) -> tuple[str, str]:
+    if change.target is not None and change.target.policy.restart == "defer":
+        return "is deferred", f"reconciler apply --restart {change.address}"
+    return f"is left alone: {change.reason}", f"see why: reconciler why {change.address}"
+
+
+def _failed_kernels(changes: Iterable[Change]) -> dict[str, str]:
+    """The end of a staged path -> the address in which that kernel failed, and is still asked for."""
+    found: dict[str, str] = {}
+    for change in changes:
+        entry = change.quarantined
+        if entry is not None and entry.reason != ROLLED_BACK and entry.kernel:
+            found.setdefault(_file_digest(entry.kernel), change.address)
+    return found
+
+
+def _file_digest(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _new_kernel(change: Change) -> str | None:
+    """The kernel that a restart would bring, as its staged path ends; None when the domain runs it already."""
+    kernel = change.target.kernel if change.target is not None else None
+    running = change.guest.running.kernel if change.guest is not None and change.guest.running is not None else None
+    return None if kernel is None or not kernel.sha256 or kernel == running else kernel.short
