@@ -24,17 +24,18 @@ _ENDED = (Power.CRASHED, Power.SHUTDOWN)
 
 
 def close_dependencies(
-    changes: Iterable[Change], desired: Desired, kept_up: Mapping[str, str] | None = None
+    changes: Iterable[Change], desired: Desired, waves: Mapping[str, int], kept_up: Mapping[str, str] | None = None
 ) -> list[Change]:
     """The changes with all that depends_on blocks, and all that it takes down with others.
 
     Who is blocked is found first, from what each domain would do by itself. So nobody goes down for a restart that
     turns out to be blocked: say `app` and `zed` depend on `db`, whose kernel changes, and zed says reconcile = false.
-    Then db is blocked, naming zed, and app stays up. `kept_up` says of domains why they may not go down for others.
+    Then db is blocked, naming zed, and app stays up. `waves` says in which wave
+    each is, and `kept_up` of domains why they may not go down for others.
     """
     graph = _Graph(changes, desired, kept_up or {})
     graph.refuse_all()
-    return graph.with_outings()
+    return graph.with_outings(dict(waves))
 
 
 def is_live(change: Change) -> bool:
@@ -126,13 +127,12 @@ class _Graph:
             self._todo.append((self._heed_stay, address))
         return change
 
-    def with_outings(self) -> list[Change]:
+    def with_outings(self, waves: dict[str, int]) -> list[Change]:
         """Each change with the waves in which its domain goes down for others, and comes back.
 
         A domain of wave 1 that depends on one of wave 0 goes down twice when both get another kernel: in wave 0, to
         come back as it was, and in wave 1 for its own change. Where both fall into one wave, it goes down once.
         """
-        waves = {address: wave_of(change, self._desired) for address, change in self._changes.items()}
         first: dict[int, list[str]] = defaultdict(list)
         for address, change in self._changes.items():
             if change.action in _GOES_DOWN:

@@ -6,11 +6,14 @@ not only by specs: a domain that stays as it is keeps them whatever its spec ask
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from reconciler.decide.changes import Change
-from reconciler.model.claims import Register, claims_of, live_claims, without
+from reconciler.decide.dependencies import depends_on, wave_of
+from reconciler.model.claims import Key, Register, claims_of, live_claims, without
 from reconciler.model.domain import address_of
+from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
 
 
@@ -68,3 +71,35 @@ def _keeper(address: str, keeper: Change | None, change: Change) -> str:
     if keeper is None or (keeper.guest is not None and keeper.guest.owner is not Owner.OURS):
         return f"{shown}, which is not ours"
     return f"{shown}, which keeps it: {keeper.reason}"
+
+
+def waves_of(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, int]:
+    """The wave in which each change can be, by address.
+
+    That is the wave of its spec, or a later one in which it can only be: of who gives it a disk, a mac or a uuid, and
+    of what it depends on. Say `a` of wave 0 is to get the disk of `b` of wave 1: then a is in wave 1 too.
+    """
+    waves = {change.address: wave_of(change, desired) for change in changes}
+    followers: dict[str, list[str]] = defaultdict(list)
+    for change in changes:
+        for name in depends_on(change):
+            followers[address_of(change.host, name)].append(change.address)
+    acting = [change for change in changes if change.acts]
+    givers: dict[Key, list[str]] = defaultdict(list)
+    for change in acting:
+        host = hosts[change.host]
+        for key in without(live_claims(host, change.guest), claims_of(host, change.target)):
+            givers[key].append(change.address)
+    for change in acting if givers else ():
+        host = hosts[change.host]
+        for key in without(claims_of(host, change.target), live_claims(host, change.guest)):
+            for giver in givers.get(key, ()):
+                followers[giver].append(change.address)
+    todo = sorted(waves, key=waves.__getitem__)
+    while todo:
+        at = todo.pop()
+        for follower in followers.get(at, ()):
+            if waves[follower] < waves.get(at, waves[follower]):
+                waves[follower] = waves[at]
+                todo.append(follower)
+    return waves

@@ -20,9 +20,11 @@ def without_restart(target: Domain, running: Domain) -> Domain:
     kept = with_kept(running, target)
     there = {disk.devid for disk in running.disks}
     vifs = {vif.devid: vif for vif in running.vifs}
+    sizes = {(disk.devid, disk.target): disk.size_bytes for disk in target.disks}
+    grown = (replace(disk, size_bytes=sizes.get((disk.devid, disk.target))) for disk in kept.disks)
     return replace(
         kept,
-        disks=(*kept.disks, *(disk for disk in target.disks if disk.devid not in there)),
+        disks=(*grown, *(disk for disk in target.disks if disk.devid not in there)),
         vifs=tuple(vifs.get(vif.devid, vif) for vif in target.vifs),
         policy=target.policy,
         **live_values(target, running),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from reconciler.decide.changes import Action, Change, Consent, block
 from reconciler.decide.dependencies import close_dependencies
-from reconciler.decide.handover import held_claims
+from reconciler.decide.handover import held_claims, waves_of
 from reconciler.decide.waves import held_by_waves
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host
@@ -30,7 +30,7 @@ def decide_together(
     """
     kept_up = dict(forbidden or {})
     while True:
-        closed = close_dependencies(changes, desired, kept_up)
+        closed = close_dependencies(changes, desired, waves_of(changes, desired, hosts), kept_up)
         by_address = {change.address: change for change in closed}
         taken = held_claims(closed, hosts)
         kept_up |= {address: why for address, why in taken.items() if only_goes_along(by_address[address])}

@@ -87,7 +87,7 @@ def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Ma
             down[chains[index].change.host].append(index)
         for host, members in down.items():
             limit = rooms[host].max_unavailable
-            if len(members) > limit:
+            if len({chains[index].change.address for index in members}) > limit:
                 refused |= _too_many(host, [chains[index] for index in members], limit)
     if refused:
         raise OrderError(refused)
@@ -95,7 +95,7 @@ def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Ma
 
 def _too_many(host: str, members: Sequence[Chain], limit: int) -> dict[str, Refusal]:
     """Who is refused: of several restarts that take others down, all but the first, which may go alone meanwhile."""
-    names = sorted(chain.change.domain for chain in members)
+    names = sorted({chain.change.domain for chain in members})
     listed = ", ".join(names[:_LISTED_NAMES]) + (
         f" and {len(names) - _LISTED_NAMES} more" * (len(names) > _LISTED_NAMES)
     )

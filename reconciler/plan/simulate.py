@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import assert_never
 
@@ -49,6 +50,9 @@ class Replay:
         self._host = host
         self.guests = dict(host.guests)
         self.images = dict(host.images)
+        self._images_of: dict[str, set[str]] = defaultdict(set)  # domain -> its staged files
+        for path in self.images:
+            self._images_of[_folder(path)].add(path)
         self.files = dict(host.files)
         self.free_kib = host.free_kib
 
@@ -59,6 +63,7 @@ class Replay:
         match step:
             case StageImage():
                 self.images[step.image.path] = step.image.sha256
+                self._images_of[_folder(step.image.path)].add(step.image.path)
             case SweepImages():
                 self._sweep(step)
             case CreateDisk():
@@ -85,9 +90,14 @@ class Replay:
             self.guests[name] = after
 
     def _sweep(self, step: SweepImages) -> None:
-        for path in [path for path in self.images if path.split("/")[-2:-1] == [step.domain]]:
-            if path not in step.keep:
-                del self.images[path]
+        for path in sorted(self._images_of[step.domain] - set(step.keep)):
+            self._images_of[step.domain].discard(path)
+            self.images.pop(path, None)
+
+
+def _folder(path: str) -> str:
+    """The name of the folder that a staged file lies in: its domain's."""
+    return path.rpartition("/")[0].rpartition("/")[2]
 
 
 def guest_after(guest: Guest | None, step: Step) -> Guest | None:
