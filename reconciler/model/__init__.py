@@ -1,1 +1,1 @@
-"""What a spec, a host, a domain and a disk is. One type for desired and observed; no file, clock or process."""
+"""The types for specs, hosts, domains and disks. One type for desired and observed; no file, clock or process."""

@@ -1,4 +1,4 @@
-"""What a boot reads, as one digest: the identity under which a failed boot is remembered and not tried again."""
+"""Digests all that a boot reads. By this digest a failed boot is remembered, and not tried again."""
 
 from __future__ import annotations
 
@@ -17,16 +17,26 @@ _SHARED = ("images", "bootloader", "on")  # entries of the digest that several k
 
 
 def boot_digest(definition: Domain) -> str:
-    """sha256 over all that a boot reads: kernel, ramdisk, command line, devices, and what is set only at a start.
+    """Return the sha256 over all that a boot reads: kernel, ramdisk, command line, devices, and what is set at a start.
 
-    So whatever needs a restart is in it. Left out is what changes live or is only kept (memory within maxmem, vcpus,
-    weights, prevent_destroy …): such a change does not make a bad kernel worth another try.
+    So every value whose change takes a restart is in it. Values that change live or are only kept are not in it
+    (memory within maxmem, vcpus, weights, prevent_destroy …): changing these does not make a bad kernel worth another
+    try.
+
+    >>> web = Domain(name="web", uuid="", memory_kib=1 << 20, maxmem_kib=1 << 20, cmdline="root=/dev/xvda1")
+    >>> boot_digest(web) == boot_digest(replace(web, memory_kib=1 << 19)) == boot_digest(replace(web, cap=50))
+    True
+    >>> boot_digest(web) == boot_digest(replace(web, cmdline="root=/dev/xvda2"))
+    False
     """
     return hashlib.sha256(canonical_json(_boot_inputs(definition)).encode()).hexdigest()
 
 
 def _boot_inputs(definition: Domain) -> dict[str, object]:
-    """By entry. Their shapes are those of 0.1, whose digests are on hosts; what came later is as in `[xl]`."""
+    """Collect the boot inputs by entry of the digest.
+
+    The entries of 0.1 keep their shapes, since its digests are on hosts; later keys count as they did in `[xl]`.
+    """
     inputs: dict[str, object] = {entry: [] for entry in _SHARED}
     for key in DOMAIN_KEYS:
         entry = key.boot_entry
@@ -67,7 +77,7 @@ def _vif_inputs(vif: Vif) -> list[object]:
 
 
 def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:
-    """The failed boot that this definition would repeat, if it is one that is remembered."""
+    """Find the remembered failed boot that this definition would repeat; None when it repeats none."""
     if guest is None or not guest.quarantine:
         return None
     digest = boot_digest(definition)
@@ -75,36 +85,39 @@ def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:
 
 
 def failed_before(guest: Guest | None, definition: Domain) -> Quarantined | None:
-    """As `quarantined`, less what a rollback left: that has worked."""
+    """Find the same, but skip what a rollback left behind: that definition did boot."""
     entry = quarantined(guest, definition)
     return None if entry is None or entry.reason == ROLLED_BACK else entry
 
 
 def with_quarantined(guest: Guest | None, definition: Domain, reason: str) -> tuple[Quarantined, ...]:
-    """The remembered failed boots with this one added, the oldest dropped."""
+    """Add this definition to the remembered failed boots, and drop the oldest when there are many."""
     entry = Quarantined(boot=boot_digest(definition), kernel=_kernel(definition), reason=reason)
     before = [other for other in (guest.quarantine if guest is not None else ()) if other.boot != entry.boot]
     return (*before[-(_REMEMBERED - 1) :], entry)
 
 
 def before_this(guest: Guest) -> Domain | None:
-    """Where a rollback leads: what was proven before what runs now; None: nothing is kept."""
+    """Return the proven definition before the one that runs now, which a rollback leads to; None: none is kept."""
     return guest.config if guest.unproven and guest.config_proven else guest.previous
 
 
 def as_before(desired: Domain, before: Domain) -> Domain:
-    """The desired domain, booting what an earlier definition of it booted, and ready by the signs of that time."""
+    """Return the desired domain with the boot inputs and the ready signs of an earlier definition."""
     booted = taken_from(desired, before, (key for key in DOMAIN_KEYS if key.rolled_back))
     return replace(booted, policy=replace(desired.policy, ready=before.policy.ready))
 
 
 def boots_the_same(one: Domain, other: Domain) -> bool:
-    """Whether a rollback from one to the other would change nothing."""
+    """Return whether a rollback from one to the other would change nothing."""
     return as_before(one, other) == one
 
 
 def left_by_rollback(guest: Guest, desired: Domain) -> tuple[Quarantined, ...]:
-    """The remembered boots with what runs now and what the specs ask for: so nobody undoes a rollback."""
+    """Quarantine what a rollback leaves: what runs now, and what the specs ask for.
+
+    Otherwise the next apply would undo the rollback.
+    """
     if guest.definition is None:
         return with_quarantined(guest, desired, ROLLED_BACK)
     left = with_quarantined(guest, guest.definition, ROLLED_BACK)

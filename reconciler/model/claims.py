@@ -1,7 +1,7 @@
-"""What no two domains may have at once: a disk that one of them writes, a mac, a uuid.
+"""Names what no two domains may have at once: a disk that one of them writes, a mac, a uuid.
 
-A disk is one of its host, a mac and a uuid are of the whole fleet. `handover` says who keeps what another wants,
-`order` hands it over, and `verify` sees that no two live domains ever have it both.
+A disk belongs to its host; a mac and a uuid belong to the whole fleet. `handover` says who keeps what another one
+wants, `order` hands it over, and `verify` checks that no two live domains ever have it both.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One such thing, as a domain has it or wants it. `key` is the same whatever it is called."""
+    """One such thing that a domain has or wants. `key` is the same under whatever name or path it is known."""
 
     key: Key
     what: str
@@ -31,7 +31,17 @@ Claims = Mapping[Key, Claim]
 
 
 class Register:
-    """Who has what."""
+    """Remembers which domain has which claims.
+
+    >>> disk = Claim(key=("disk", "alpha", "/srv/a.img"), what="a disk", value="/srv/a.img")
+    >>> register = Register()
+    >>> register.add("alpha/old", {disk.key: disk})
+    >>> register.in_the_way("alpha/new", disk), register.in_the_way("alpha/old", disk)
+    ('alpha/old', None)
+    >>> register.remove("alpha/old", {disk.key: disk})
+    >>> register.in_the_way("alpha/new", disk) is None
+    True
+    """
 
     def __init__(self) -> None:
         self._writers: dict[Key, dict[str, None]] = defaultdict(dict)
@@ -46,7 +56,7 @@ class Register:
             (self._readers if claim.reads_only else self._writers)[key].pop(address, None)
 
     def in_the_way(self, address: str, claim: Claim) -> str | None:
-        """Somebody else who has it, so that this one cannot."""
+        """Return the address of another domain whose claim excludes this one; None when there is none."""
         for users in (self._writers,) if claim.reads_only else (self._writers, self._readers):
             for other in users.get(claim.key, ()):
                 if other != address:
@@ -55,7 +65,7 @@ class Register:
 
 
 def claims_of(host: Host, definition: Domain | None) -> Claims:
-    """All that a definition claims."""
+    """Return all claims of a definition."""
     if definition is None:
         return {}
     claims = [
@@ -67,7 +77,7 @@ def claims_of(host: Host, definition: Domain | None) -> Claims:
 
 
 def live_claims(host: Host, guest: Guest | None) -> Claims:
-    """All that a guest has now; where its host cannot tell, all that it may have by what is written of it."""
+    """Return all claims of a guest that exists. If its host cannot tell, all that its files name count."""
     if guest is None or not (guest.exists or guest.power is Power.SAVED):
         return {}
     if guest.running is not None:
@@ -77,7 +87,7 @@ def live_claims(host: Host, guest: Guest | None) -> Claims:
 
 
 def _served_claims(host: Host, guest: Guest) -> Claims:
-    """What the backends of the host serve to a guest that the toolstack does not tell about."""
+    """Return the claims on what the backends of the host serve to a guest that xl does not tell about."""
     if guest.devices is None:
         return {}
     disks = [target_claim(host, target, reads_only=access == "ro") for target, access in guest.devices.disks or ()]
@@ -86,7 +96,7 @@ def _served_claims(host: Host, guest: Guest) -> Claims:
 
 
 def without(claims: Claims, others: Claims) -> Claims:
-    """What of these is not among the others, or not in the same way."""
+    """Return those of these claims that are not among the others, or not in the same way (reading or writing)."""
     return {
         key: claim for key, claim in claims.items() if key not in others or others[key].reads_only != claim.reads_only
     }

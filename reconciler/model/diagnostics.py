@@ -1,4 +1,4 @@
-"""What went wrong, where, and what to do about it: operating errors are values, not tracebacks."""
+"""Describes what went wrong, where, and what to do about it. Operating errors are values, not tracebacks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Who has to act on a diagnostic; decides the exit code."""
+    """Who has to act on a diagnostic. It decides the exit code."""
 
     SPEC = "spec"  # a spec file is wrong: exit 4
     WORLD = "world"  # a host, a file or a command failed: exit 1
@@ -69,7 +69,7 @@ def world_error(
     later: bool = False,
     boot_failed: bool = False,
 ) -> ReconcilerError:
-    """A failure of a host, file or command (exit 1)."""
+    """Make the error for a failure of a host, file or command (exit 1)."""
     return ReconcilerError(
         Diagnostic(
             kind=Kind.WORLD,
@@ -85,14 +85,14 @@ def world_error(
 
 
 def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
-    """A refusal by a safety rule (exit 3)."""
+    """Make the error for a refusal by a safety rule (exit 3)."""
     return ReconcilerError(Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint, address=address))
 
 
 def unforeseen(doing: str, error: Exception, address: str | None = None) -> Diagnostic:
-    """An error that no code expected, met at a boundary: one step, one host, one file. People are told in a sentence.
+    """Make the diagnostic of an error that no code expected, met at a boundary: one step, one host, one file.
 
-    It says nothing about what was worked on, so trying again makes sense. Its traceback is for a log.
+    Such an error says nothing about what was worked on, so trying again makes sense. Its traceback is for a log.
     """
     import traceback
 
@@ -110,6 +110,6 @@ def unforeseen(doing: str, error: Exception, address: str | None = None) -> Diag
 
 
 def exit_code(diagnostics: tuple[Diagnostic, ...] | list[Diagnostic]) -> int:
-    """The exit code of a run that met these diagnostics: 1 before 4 before 3 before 0."""
+    """Return the exit code of a run that met these diagnostics: 1 goes before 4 before 3 before 0."""
     codes = {_EXIT_CODES[d.kind] for d in diagnostics}
     return next((code for code in _SEVERITY if code in codes), 0)

@@ -1,4 +1,4 @@
-"""Disks as the specs mean them against what is there: one place for what counts as another size, or the same disk."""
+"""Compares the disks that specs mean with those that exist: when the size differs, and when two are the same."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 
 
 def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
-    """How much larger the spec wants a disk than it is; negative where it wants less, 0 where nobody can tell.
+    """Return by how many bytes the spec wants a disk larger than it is: negative for smaller, 0 if nobody can tell.
 
-    Only raw disks show their size in what holds them.
+    Only a raw disk has the size of the file or volume that holds it.
     """
     if fact is None or disk.size_bytes is None or disk.format != "raw" or disk.kind == "device":
         return 0
@@ -26,7 +26,7 @@ def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
 
 
 def growth_bytes(host: Host, disk: Disk) -> int:
-    """How many more bytes a disk needs than there are: of a new one all that it or its source has."""
+    """Return how many more bytes a disk needs. For a new disk these are all of it, or all of its source."""
     fact = host.files.get(disk.target)
     if fact is not None:
         return max(0, missing_bytes(disk, fact))
@@ -35,12 +35,12 @@ def growth_bytes(host: Host, disk: Disk) -> int:
 
 
 def volume_group(disk: Disk) -> str:
-    """The group of a logical volume, whose target is /dev/GROUP/VOLUME."""
+    """Return the group of a logical volume, whose target is /dev/GROUP/VOLUME."""
     return disk.target.split("/")[2]
 
 
 def disk_key(host: Host, target: str) -> str:
-    """One name for a disk whatever path leads to it: device and inode where the host could tell, else the path."""
+    """Return one name for a disk under all its paths: device and inode if the host could tell, else the path."""
     fact = host.files.get(target)
     if fact is None:
         return disk_identity(target)
@@ -48,7 +48,10 @@ def disk_key(host: Host, target: str) -> str:
 
 
 def named_disks(host: Host, specs: Iterable[Domain]) -> Mapping[str, frozenset[str]]:
-    """Every disk that a spec of this host names, be it only to clone it, or that a domain there has: who names it."""
+    """Map every disk that a spec or a guest of this host names to the names of these domains.
+
+    A spec also names the disk that it only clones.
+    """
     named: dict[str, set[str]] = defaultdict(set)
     for domain in specs:
         for disk in domain.disks:

@@ -1,4 +1,4 @@
-"""What the spec tree asks for, resolved: settings of hosts, their domains, and the rules of the whole fleet."""
+"""Holds what the spec tree asks for, resolved: settings of hosts, their domains, and rules of the whole fleet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.model.domain import Domain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """What specs of a host may use; each of these runs as root in dom0 or reaches hardware."""
+    """What the specs of a host are allowed to use. Each of these runs as root in dom0 or reaches hardware."""
 
     bootloaders: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
-    """A host.toml, resolved. `config_dir` None: the dom0's flavour decides."""
+    """A resolved host.toml. With `config_dir` None the flavour of the dom0 decides."""
 
     name: str
     toolstack: Literal["xl", "simulated"]
@@ -51,7 +51,7 @@ class HostSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brake:
-    """How much one run may destroy or restart: a count, or a share of our domains (0.2 is 20 %)."""
+    """Limits how much one run may destroy or restart: a count, or a share of our domains (0.2 is 20 %)."""
 
     max_destroy: int | float = 0.2
     max_restart: int | float | None = None

@@ -1,4 +1,4 @@
-"""What is observed of a host: its domains, files, images and memory. Memory is in KiB, disk sizes in bytes."""
+"""Holds what is observed of a host: domains, files, images and memory. Memory is in KiB, disk sizes in bytes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMELESS = "(null)"
 
 
 class Power(StrEnum):
-    """What is known of a domain's life, each in one word. Only SAVED and ABSENT hold no memory, name and devices."""
+    """The state of a domain's life. All but SAVED and ABSENT hold memory, name and devices."""
 
     RUNNING = "running"
     PAUSED = "paused"  # --p---: somebody paused it
@@ -30,15 +30,15 @@ class Power(StrEnum):
 
     @property
     def holds(self) -> bool:
-        """Whether the hypervisor holds the domain."""
+        """Return whether the hypervisor holds the domain."""
         return self not in (Power.SAVED, Power.ABSENT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
-    """One domain, seen just now. `boot` tells one start from the next (a domid), `host_boot` one of its host's.
+    """One domain as seen just now. `boot` (a domid) differs between two starts, `host_boot` between two of its host.
 
-    `devices_connected` None: it has none.
+    With `devices_connected` None it has no devices that have to be connected.
     """
 
     power: Power
@@ -52,7 +52,7 @@ class Look:
 
 
 class Owner(StrEnum):
-    """Who may change a domain or config file. Only OURS are ever touched."""
+    """Says who may change a domain or config file. Only OURS are ever touched."""
 
     OURS = "ours"
     FOREIGN = "foreign"  # marked by another fleet
@@ -70,7 +70,7 @@ class Quarantined:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
-    """What the backends of a host serve to a domain: what is known of one that the toolstack does not tell about."""
+    """The devices that a host's backends serve to a domain, which are known even if xl tells nothing about it."""
 
     disks: tuple[tuple[str, Literal["rw", "ro"]], ...] | None = ()  # target and access; None: one is not told
     macs: tuple[str, ...] = ()
@@ -79,11 +79,11 @@ class Devices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guest:
-    """Everything a host holds under one domain name.
+    """Everything that a host holds under one domain name.
 
-    `config` is what the config file says, `candidate` a definition that was written but has not proven itself yet,
-    `running` what the live domain has (its own fields from the toolstack, the rest from the file it was started from).
-    Of a domain that never got ready, the config itself has not proven itself (`config_proven`).
+    `config` is the definition in the config file, `candidate` one that was written but is not proven yet, and `running`
+    the one that the live domain has (its own fields from the toolstack, the rest from the file it was started from).
+    The config of a domain that never got ready is not proven either (`config_proven`).
     """
 
     name: str
@@ -118,18 +118,18 @@ class Guest:
 
     @property
     def exists(self) -> bool:
-        """Whether the hypervisor holds such a domain, in whatever state."""
+        """Return whether the hypervisor holds such a domain, in whatever state."""
         return self.power.holds
 
     @property
     def definition(self) -> Domain | None:
-        """What counts as observed: the live definition, else the config file's."""
+        """Return the definition that counts as observed: the live one, else the config file's."""
         return self.running if self.running is not None else self.config
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFact:
-    """What a path on a host is. `key` names the same thing under any path (device and inode, or major:minor)."""
+    """Describes a path on a host. `key` is the same under every path (device and inode, or major:minor)."""
 
     kind: Literal["file", "block", "directory", "other"]
     size_bytes: int
@@ -139,9 +139,9 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host as observed (or as replayed). Mappings are treated as immutable: use `with_guest` and `replace`.
+    """A host as observed, or as replayed. Its mappings are never changed: use `with_guest` and `replace`.
 
-    `total_kib` is the machine's memory, `free_kib` what the hypervisor could give away now (claims subtracted).
+    `total_kib` is the machine's memory, `free_kib` is what the hypervisor could give away now (claims subtracted).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What one row of the table of keys (`keys.py`) says of a key."""
+"""Defines the rows of the table of keys (`keys.py`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = Scalar | Image | tuple[str, ...]
 
 
 class Kind(StrEnum):
-    """What a value is, beside whole numbers and choices; in the words of the reference."""
+    """The kind of a value, unless it is a whole number or a choice; in the words of the reference."""
 
     WORD = "string"
     LINE = "string, may be empty"  # xl lists an empty one for none
@@ -50,7 +50,7 @@ class Choice:
 
 
 class Takes(Enum):
-    """What it takes to give a running domain another value."""
+    """Says what it takes to give a running domain another value."""
 
     LIVE = "live"
     RESTART = "restart"
@@ -65,7 +65,7 @@ is given. So the digests that 0.1 left on hosts keep their meaning."""
 
 @dataclass(frozen=True, slots=True)
 class Key(Generic[Owner]):
-    """One key. A spec that leaves it out gets `default`; `unset` is what xl makes of a value that is left to it."""
+    """One key of a spec. A spec without it gets `default`; `unset` is the value that xl uses when it is left to it."""
 
     name: str  # in a spec, and in xl.cfg
     kind: Kind | Whole | Choice
@@ -93,27 +93,27 @@ class Key(Generic[Owner]):
 
     @property
     def attribute(self) -> str:
-        """The field of the owner."""
+        """Return the name of the owner's field."""
         return self.field or self.name
 
     @property
     def is_ordinary(self) -> bool:
-        """Whether it is passed on as it stands, from the spec to xl.cfg and back."""
+        """Return whether the value passes unchanged from the spec to xl.cfg and back."""
         return self.of is not None and not self.worked_out
 
     @property
     def boot_entry(self) -> str:
-        """Its entry in the digest of boot inputs; "" for what a boot does not read."""
+        """Return its entry in the digest of boot inputs; "" for what a boot does not read."""
         if self.boot is not None:
             return self.boot
         return LATER if self.of is not None and self.takes in (Takes.RESTART, Takes.CEILING) else ""
 
     def value(self, owner: Owner) -> Value:
-        """What the owner has."""
+        """Return the value that the owner has."""
         assert self.of is not None, self.name
         return self.of(owner)
 
     def meant(self, owner: Owner) -> Value:
-        """What the owner has, or what xl makes of it where that is left to xl."""
+        """Return the value that the owner has, or else what xl uses when it is left to it."""
         value = self.value(owner)
         return self.unset if value is None else value

@@ -1,4 +1,4 @@
-"""Parts of a definition, by what the table of keys says: what is kept with it, what runs live, what xl.cfg is given."""
+"""Takes parts of definitions by the table of keys: values that are kept, that change live, or that xl.cfg has."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LIVE = tuple(key for key in DOMAIN_KEYS if key.takes is Takes.LIVE)
 
 
 def key_named(name: str) -> Key[Domain]:
-    """The row of a key."""
+    """Return the row of a key."""
     return _BY_NAME[name]
 
 
 def limit_of(name: str, definition: Domain) -> tuple[str, int]:
-    """The ceiling of a key: its name, and how much it allows this domain."""
+    """Return the name of the ceiling of a key, and the value that it has for this domain."""
     key = CEILING_OF[name]
     most = key.value(definition)
     assert isinstance(most, int)
@@ -39,20 +39,23 @@ def limit_of(name: str, definition: Domain) -> tuple[str, int]:
 
 
 def taken_from(owner: Owner, other: Owner, keys: Iterable[Key[Owner]]) -> Owner:
-    """An owner whose values of these keys are another one's."""
+    """Return `owner` with the values of these keys taken from `other`."""
     values: dict[str, Any] = {key.attribute: key.value(other) for key in keys}
     return replace(owner, **values)
 
 
 def with_kept(definition: Domain, other: Domain) -> Domain:
-    """A definition with what only our config file can say, as another one has it: what must outlive the spec."""
+    """Return a definition with the values of another one that only our config files carry."""
     there = {disk.devid: disk for disk in other.disks}
     disks = (taken_from(disk, there.get(disk.devid, disk), KEPT_OF_DISKS) for disk in definition.disks)
     return replace(taken_from(definition, other, KEPT), disks=tuple(disks))
 
 
 def live_values(target: Domain, running: Domain) -> dict[str, Any]:
-    """By field, what a running domain can be given of the target without a restart, as far as its ceilings allow."""
+    """Return by field the values of the target that a running domain can get without a restart.
+
+    They end at the ceilings of the running domain, such as maxmem.
+    """
     values: dict[str, Any] = {}
     for key in _LIVE:
         wanted: Any = key.value(target)
@@ -61,18 +64,18 @@ def live_values(target: Domain, running: Domain) -> dict[str, Any]:
 
 
 def shares(definition: Domain) -> tuple[tuple[str, int], ...]:
-    """What the scheduler is told of a domain, by key."""
+    """Return the values of a domain that the scheduler knows, by key."""
     return tuple((key.name, value) for key in SHARES if isinstance(value := key.meant(definition), int))
 
 
 def with_shares(definition: Domain, told: Iterable[tuple[str, int]]) -> Domain:
-    """A definition whose domain was told so of its shares."""
+    """Return the definition with these values of the scheduler."""
     values: dict[str, Any] = {key_named(name).attribute: value for name, value in told}
     return replace(definition, **values)
 
 
 def given_later(keys: Iterable[Key[Owner]], owner: Owner) -> Iterator[tuple[str, XlValue]]:
-    """The keys that came after 0.1 and that the owner is given, as xl.cfg spells them."""
+    """Yield the keys that came after 0.1 and that the owner sets, as xl.cfg spells them."""
     for key in keys:
         if key.boot_entry == LATER and key.of is not None and key.value(owner) != key.default:
             spelled = in_cfg(key.value(owner))
@@ -81,7 +84,7 @@ def given_later(keys: Iterable[Key[Owner]], owner: Owner) -> Iterator[tuple[str,
 
 
 def in_cfg(value: Value) -> XlValue | None:
-    """A plain value as xl.cfg spells it; None: it is left out."""
+    """Spell a plain value for xl.cfg; None when the key is left out."""
     match value:
         case bool():
             return int(value)
@@ -94,7 +97,7 @@ def in_cfg(value: Value) -> XlValue | None:
 
 
 def as_written(value: XlValue) -> str | int:
-    """A value of xl.cfg as the file has it, on one line."""
+    """Write a value of xl.cfg on one line."""
     match value:
         case int():
             return value
@@ -105,5 +108,5 @@ def as_written(value: XlValue) -> str | int:
 
 
 def in_quotes(text: str) -> str:
-    """A string as xl.cfg quotes it."""
+    """Quote a string as xl does."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

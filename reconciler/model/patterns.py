@@ -1,7 +1,7 @@
-"""Regular expressions over what guests write, read by RE2: its time grows with the text, whatever the pattern says.
+"""Matches regular expressions with what guests write, by RE2: its time grows with the text, whatever the pattern says.
 
-Python's own engine tries all ways to match, of which `^(a+)+$` has two to the power of the length of a line; so a guest
-could hold up everything that runs beside the search. Used by the rules for specs and by the ready gate.
+Python's own engine tries all ways to match. For `^(a+)+$` their number doubles with each character of a line, so a
+guest could hold up everything that runs beside the search. Used by the rules for specs and by the ready gate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WAYS_OUT = (
 
 
 class UnusablePatternError(ValueError):
-    """Is no regular expression that RE2 can follow; the message is the end of a sentence."""
+    """Reports a pattern that RE2 cannot follow. The message is the end of a sentence."""
 
 
 def check_pattern(pattern: str) -> None:
@@ -25,7 +25,7 @@ def check_pattern(pattern: str) -> None:
 
 
 def is_in(pattern: str, text: str) -> bool:
-    """Whether the pattern matches anywhere in `text`; ^ and $ match at the ends of lines, too."""
+    """Return whether the pattern matches anywhere in `text`. ^ and $ also match at the ends of lines."""
     _compiled(pattern)  # complains of what was written, without what comes before it here
     return _compiled(f"(?m){pattern}").search(text) is not None
 

@@ -1,4 +1,4 @@
-"""Sizes, durations and shares as people write them in specs: `"1GiB"`, `"90s"`, `"20%"`. Called by the spec models.
+"""Reads sizes, durations and shares as people write them: `"1GiB"`, `"90s"`, `"20%"`. Called by the models of specs.
 
 Every function takes whatever TOML gave and raises `Unfit`, whose sentence says what is wrong and whose hint what to
 write instead.
@@ -36,7 +36,7 @@ class Unfit(ValueError):
 
 
 def size_kib(value: object) -> int:
-    """KiB of a memory or disk size: an integer counts MiB, as in xl.cfg. Not negative and whole MiB."""
+    """Return a memory or disk size in KiB. An integer counts MiB, as in xl.cfg. Only whole MiB from 0 on are sizes."""
     if isinstance(value, int) and not isinstance(value, bool):
         kib = value * _KIB_PER_MIB
     elif isinstance(value, str):
@@ -66,7 +66,7 @@ def _kib_of_text(text: str) -> int:
 
 
 def duration_seconds(value: object) -> float:
-    """Seconds of a duration such as "90s"; at most a day."""
+    """Return the seconds of a duration such as "90s", which is at most a day."""
     if not isinstance(value, str):
         hint = f'Write "{value}s".' if isinstance(value, int) and not isinstance(value, bool) else None
         raise Unfit(f"must be {DURATION_FORMS}, not {kind_of(value)}", hint)
@@ -82,7 +82,7 @@ def duration_seconds(value: object) -> float:
 
 
 def count_or_share(value: object) -> int | float:
-    """A count (5) or a share ("20%", returned as 0.2)."""
+    """Return a count (5) or a share ("20%" gives 0.2)."""
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             raise Unfit("must not be negative")
@@ -93,7 +93,7 @@ def count_or_share(value: object) -> int | float:
 
 
 def kind_of(value: object) -> str:
-    """What a person calls a TOML value."""
+    """Name the kind of a TOML value as a person would."""
     match value:
         case bool():
             return "a boolean"
@@ -112,24 +112,28 @@ def kind_of(value: object) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string as a message shows it: cut to a readable length, control characters escaped."""
+    """Quote a string for a message: cut to a readable length, with control characters escaped."""
     return f'"{printable(text if len(text) <= 60 else text[:57] + "...")}"'
 
 
 def printable(text: str) -> str:
-    """A text that a terminal can be trusted with: whatever is no visible character is escaped."""
+    """Escape whatever is no visible character, so that a terminal can be trusted with the text."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def number_shown(value: object) -> str:
-    """A number as a message shows it (Python refuses to print integers of more than 4300 digits)."""
+    """Write a number for a message. (Python refuses to print integers of more than 4300 digits.)"""
     if isinstance(value, int) and abs(value) >= 10**18:
         return "a number that large" if value > 0 else "a number that small"
     return str(value)
 
 
 def rate_of(rate: str) -> tuple[int, int]:
-    """What xl makes of a rate such as "10Mb/s@50ms": bytes an interval, and the interval in microseconds."""
+    """Return what xl makes of a rate: bytes an interval, and the interval in microseconds.
+
+    >>> rate_of("10Mb/s"), rate_of("1MB/s@20ms")
+    ((62500, 50000), (20000, 20000))
+    """
     speed_text, at, interval_text = rate.partition("@")
     speed = _RATE.fullmatch(speed_text)
     interval = _INTERVAL.fullmatch(interval_text) if at else _INTERVAL.fullmatch("50ms")
@@ -150,17 +154,17 @@ def rate_of(rate: str) -> tuple[int, int]:
 
 
 def rate_text(bytes_per_interval: int, interval_microseconds: int) -> str:
-    """A rate that xl turns into these numbers (to within a byte)."""
+    """Return a rate that xl turns into these numbers (to within a byte)."""
     return f"{-(-bytes_per_interval * 10**6 // max(interval_microseconds, 1))}B/s@{interval_microseconds}us"
 
 
 def same_rate(one: str | None, other: str | None) -> bool:
-    """Whether two rates are one to xl, whatever their words."""
+    """Return whether two rates mean the same to xl, however they are written."""
     return one == other or (one is not None and other is not None and rate_of(one) == rate_of(other))
 
 
 def _c_number(digits: str) -> int | None:
-    """Digits as C reads them: octal after a 0; None where it would stop before their end."""
+    """Read digits as C does: octal after a 0; None where C would stop before their end."""
     if digits.startswith("0") and not set(digits) <= set("01234567"):
         return None
     return int(digits, 8 if digits.startswith("0") else 10)

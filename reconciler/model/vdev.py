@@ -1,9 +1,12 @@
-"""Where a virtual disk sits: `xvda`, `0xca00` and `51712` are three names of one place.
+"""Finds the place of a virtual disk: `xvda`, `0xca00` and `51712` are three names of one place.
 
 Specs, config files and `xl list -l` name disks in different ways, so everybody compares the device id that xl makes of
 the name, never the name. Called by resolve (specs) and by the xl.cfg reader (config files).
 
 The rules are those of libxl__device_disk_dev_number (tools/libs/light/libxl_device.c).
+
+>>> devid_of("xvda"), devid_of("0xca00"), devid_of("hda"), devid_of("0x300")
+(51712, 51712, 768, 768)
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ _NUMBER_MAX = 2**31 - 1
 
 
 def devid_of(vdev: str) -> int:
-    """The device id of a `vdev`; raises ValueError with a sentence for what xl would not understand."""
+    """Return the device id of a `vdev`. Raises ValueError with a sentence for what xl would not understand."""
     if match := _NUMBER.fullmatch(vdev):
         number = _number(match)
         if number <= _NUMBER_MAX:
@@ -43,7 +46,7 @@ def devid_of(vdev: str) -> int:
 
 
 def _xen_devid(vdev: str, disk: int, partition: int) -> int:
-    """The first 16 disks have the old 8-bit layout of Linux's major 202, all others the extended one."""
+    """Number a Xen disk: the first 16 have the 8-bit layout of Linux's major 202, all others the extended one."""
     if disk >= _DISKS_MAX or partition >= _PARTITIONS_MAX:
         raise _not_a_vdev(vdev)
     if disk <= 15 and partition <= 15:
@@ -52,7 +55,7 @@ def _xen_devid(vdev: str, disk: int, partition: int) -> int:
 
 
 def _disk_index(match: re.Match[str]) -> int:
-    """a is 0, z is 25, aa is 26: letters count as the columns of a spreadsheet do."""
+    """Read letters as the columns of a spreadsheet: a is 0, z is 25, aa is 26."""
     index = -1
     for letter in match["letters"]:
         index = (index + 1) * 26 + ord(letter) - ord("a")
