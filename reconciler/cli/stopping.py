@@ -18,7 +18,7 @@ class LeftAtOnce(KeyboardInterrupt):
 
 
 class Stopping:
-    """Whether a signal came, and which one was the first."""
+    """Remembers whether a signal came, and which one was the first."""
 
     def __init__(self) -> None:
         self._first: signal.Signals | None = None
@@ -26,11 +26,14 @@ class Stopping:
 
     @property
     def exit_code(self) -> int | None:
-        """As a shell has it: 130 after Ctrl-C, 143 after SIGTERM; None: nobody interrupted."""
+        """Return the exit code as a shell has it: 130 after Ctrl-C, 143 after SIGTERM; None without a signal."""
         return None if self._first is None else 128 + self._first
 
     def reason(self) -> str | None:
-        """Why no more is to be begun, once a signal came; a person hears at the first asking that it was heeded."""
+        """Return why no more steps begin, once a signal came.
+
+        The first time it is asked for, a person is told that the signal was heeded.
+        """
         if self._first is None:
             return None
         if not self._told:

@@ -1,8 +1,8 @@
-"""From what exists to a spec: a domain, as it runs or as its config file says, becomes the table of a TOML file.
+"""Turns what exists into a spec: a domain, as it runs or as its config file says, becomes the table of a TOML file.
 
 Called by the command `import`. Pure. Nothing is dropped without a word: what a domain has is in the table, or in a
-sentence of `unsaid` (it would be lost) or `ignored` (xl makes nothing of it either). The rules are those that specs are
-judged by: what they refuse is taken out again and told, so what comes out is a spec that resolves.
+sentence of `unsaid` (it would be lost) or `ignored` (xl makes nothing of it either). The table is judged by the rules
+for specs, and what they refuse is taken out again and told. So what comes out is a spec that resolves.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def import_domain(
 
 
 def host_needs(specs: Iterable[DomainSpec], settings: HostSettings) -> dict[str, Any]:
-    """What host.toml has to say for these specs: the whole new value of each key that falls short now."""
+    """Return what host.toml has to say for these specs: the whole new value of each key that falls short now."""
     roots = {"kernel_roots": list(settings.kernel_roots), "disk_roots": list(settings.disk_roots)}
     allow = {key: list(getattr(settings.allow, key)) for key in ("bootloaders", "scripts", "xl_keys", "pci")}
     short: set[str] = set()
@@ -153,7 +153,7 @@ def _value(key: Key[Domain], domain: Domain) -> Any:
 
 
 def _usual(key: Key[Domain], domain: Domain) -> Any:
-    """What a spec means that leaves the key out; None: it has to be said."""
+    """Return what a spec without the key means; None when the key has to be written."""
     if key.floor is not None:
         return _value(key_named(key.floor), domain)
     match key.kind:
@@ -228,7 +228,7 @@ def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], Domain
 
 
 def _entry(loc: Loc) -> Loc:
-    """What has to go when the value at `loc` is wrong: a disk as a whole, since half of one would be another disk."""
+    """Return what to take out when the value at `loc` is wrong: a whole disk, since half of one would be another."""
     if loc[0] in ("disk", "pci", "xl"):
         return loc[:2]
     return loc[:3] if loc[0] == "vif" else loc[:1]
@@ -275,7 +275,7 @@ def _without(table: dict[str, Any], entries: Iterable[Loc]) -> dict[str, Any]:
 
 
 def _reductions(domain: Domain) -> Iterator[str]:
-    """What the table says less exactly than the domain."""
+    """List where the table says less exactly what the domain has."""
     for device in domain.pci:
         address, options = _pci(device)
         if options:
@@ -287,7 +287,7 @@ def _reductions(domain: Domain) -> Iterator[str]:
 
 
 def _imposed(domain: Domain, defaults: Table) -> Iterator[str]:
-    """What the defaults of the tree give a domain that has nothing of the kind, and no spec can take away."""
+    """List what the tree's defaults give a domain that has nothing of the kind, and that no spec can take away."""
     for key in _NOTHING_IS_NONE:
         if key.kind is not Kind.ORDER and key.name in defaults and key.value(domain) is None:
             yield f"The tree's [defaults] give it a {key.name}, which it does not have."
@@ -298,7 +298,7 @@ def _imposed(domain: Domain, defaults: Table) -> Iterator[str]:
 
 
 def _moved(domain: Domain) -> Iterator[str]:
-    """What means the same only once a person has done something."""
+    """List what means the same only once a person has done something."""
     for image in domain.images:
         if image.path and not image.path.startswith("/"):
             yield f"{quoted(image.path)} is looked for in the spec tree now, so copy the file there."

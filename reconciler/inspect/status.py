@@ -30,7 +30,7 @@ class Status(StrEnum):
 
 
 class Condition(StrEnum):
-    """What watch makes of a domain: coarser than its status, and judged by what watch itself does about it."""
+    """The state that watch gives a domain, by what watch itself does about it. It is coarser than the status."""
 
     READY = "Ready"
     RECONCILING = "Reconciling"  # watch works on it, or tries again by itself

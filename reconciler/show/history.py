@@ -67,7 +67,7 @@ def apply_record(record: ApplyRecord) -> dict[str, Any]:
 
 
 def moment(record: ApplyRecord) -> str:
-    """When it began, to the second, UTC."""
+    """Write the time when it began in UTC, to the second."""
     return plain(record.began.partition(".")[0].replace("T", " ").rstrip("Z"))
 
 

@@ -1,8 +1,8 @@
-"""What a simulated host has, and how that is kept: a whole state now and then, and a line for each change since.
+"""Stores all that a simulated host has: its whole state now and then, and one line for each change since.
 
 So a step costs what it changes, however large the host is. Used by `store`, which holds the lock while it writes.
-`state.json` is the whole, and names the journal of what changed after it, `journal.N.jsonl`. A line that was cut short
-is no change; the next writer cuts it off. Reading needs no lock and writes nothing.
+`state.json` is the whole state, and names the journal of the changes after it, `journal.N.jsonl`. A line that was cut
+short is no change; the next writer cuts it off. Reading needs no lock and writes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """A file or volume. `sha256` None: it holds nothing but zeros (a new disk)."""
+    """A file or volume. With `sha256` None it is full of zeros, as a new disk is."""
 
     sha256: str | None
     size_bytes: int
@@ -34,7 +34,7 @@ class StoredFile:
 
 @dataclass(slots=True, kw_only=True)
 class StoredHost:
-    """All that a simulated host has. Mutable: a draft inside `Store.change`, thrown away elsewhere."""
+    """All that a simulated host has. It is mutable, so that `Store.change` can hand it out as a draft."""
 
     format: Literal[1] = 1
     boots: int = 1
@@ -47,7 +47,7 @@ class StoredHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """What one change made of a host; None: it is gone."""
+    """One change of a host: the new values by key, with None for a key that is gone."""
 
     boots: int
     next_domid: int
@@ -61,7 +61,7 @@ _CHANGE = TypeAdapter(_Change)
 
 
 class BrokenStateError(Exception):
-    """A stored file that cannot be understood, and why."""
+    """Reports a stored file that cannot be understood."""
 
     def __init__(self, file: Path, problem: str) -> None:
         super().__init__(problem)
@@ -69,7 +69,7 @@ class BrokenStateError(Exception):
 
 
 class Journal:
-    """One host as last stored, as far as it was read; `catch_up` reads what was written since, by whomever."""
+    """Remembers one host as far as it was read. `catch_up` reads what any process has written since."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -80,7 +80,7 @@ class Journal:
         self._uses: Counter[str] = Counter()  # sha256 of a blob -> the files that hold it
 
     def catch_up(self) -> StoredHost:
-        """The host as it is now: a copy, to do with as one likes."""
+        """Return a copy of the host as it is stored now."""
         while True:
             stamp = self._stamp_now()
             if stamp != self._stamp or stamp is None:
@@ -92,7 +92,7 @@ class Journal:
             self._stamp = None
 
     def write(self, draft: StoredHost) -> set[str]:
-        """Store what differs from what was last read, and give the blobs that no file holds any more."""
+        """Store what differs from what was last read. Returns the blobs that no file holds any more."""
         change = _change(self._host, draft)
         if change == _Change(boots=self._host.boots, next_domid=self._host.next_domid):
             return set()
@@ -170,7 +170,7 @@ class Journal:
 
 
 class _Noted(dict[str, V]):
-    """A dict that knows which of its keys were set or deleted."""
+    """A dict that remembers which of its keys were set or deleted."""
 
     def __init__(self, values: dict[str, V]) -> None:
         super().__init__(values)
@@ -194,7 +194,7 @@ class _Noted(dict[str, V]):
 
 
 def _copy(host: StoredHost) -> StoredHost:
-    """A host that can be changed without changing this one; what the mappings hold is frozen."""
+    """Return a host that can be changed without changing this one. The values in its mappings are frozen."""
     return replace(host, instances=_Noted(host.instances), autostart=_Noted(host.autostart), files=_Noted(host.files))
 
 

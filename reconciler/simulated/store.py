@@ -1,9 +1,9 @@
-"""Where a simulated host lives: `<state dir>/hosts/<name>/`. Used by the simulated host and by `reconciler sim`.
+"""Keeps a simulated host under `<state dir>/hosts/<name>/`. Used by the simulated host and by `reconciler sim`.
 
 `journal` keeps which domains run and which files there are; `blobs/` holds the bytes of files by their sha256. Every
 change is made under a lock, so that two processes lose nothing and a kill or a power cut at any instant leaves an old
-state or the new one. The clock and the pending faults are files of their own: they are the simulation's, not the
-host's, and reading a host never writes.
+state or the new one. The clock and the pending faults are files of their own: they belong to the simulation and not to
+the host. Reading a host never writes.
 """
 
 from __future__ import annotations

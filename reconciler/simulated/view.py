@@ -60,12 +60,12 @@ class HostPaths:
         return {path: file.sha256 or "" for path, file in stored.files.items() if self.is_image(path)}
 
     def is_image(self, path: str) -> bool:
-        """Whether a file of this path is a staged kernel or ramdisk."""
+        """Return whether this path is one of a staged kernel or ramdisk."""
         return path.startswith(f"{self.kernel_dir}/") and _STAGED_NAME.search(path) is not None
 
 
 class _Staged(Mapping[str, str]):
-    """The sha256 of every staged file by its path, looked up when it is asked for."""
+    """Maps the path of every staged file to its sha256, which is looked up only when it is asked for."""
 
     def __init__(self, paths: HostPaths, stored: StoredHost) -> None:
         self._paths = paths
@@ -119,7 +119,7 @@ class View:
 
     @cached_property
     def _instances(self) -> dict[str, Instance]:
-        """Every domain as it is by now. A step that is about one domain does not ask for it."""
+        """Return every domain as it is by now. A step on one domain does not pay for this."""
         return {name: self._instance(name) for name in self._stored.instances}
 
     def guest(self, name: str) -> Guest | None:

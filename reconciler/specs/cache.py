@@ -28,9 +28,9 @@ class FileMemory(Generic[T]):
     def recall(
         self, name: str, path: str, content: str | None, read: Callable[[], T], is_whole: Callable[[T], bool]
     ) -> T:
-        """What `read` gave when the file at `path`, links followed, was last as it is now; else what it gives now.
+        """Return what `read` gave for the file at `path`, if the file (links followed) is as it was then; else read it.
 
-        `content` is git's name of what it holds, where git knows it.
+        `content` is git's name of the file's content, where git knows it.
         """
         self._asked_for.add(name)
         signature = content or _signature(path)

@@ -1,8 +1,8 @@
-"""What the user writes: one pydantic model for each kind of spec file. Called by resolve, and by `reconciler schema`.
+"""Declares what users write: one pydantic model for each kind of spec file. Resolve and `reconciler schema` call it.
 
-Keys are named as in xl.cfg(5). A profile and the `[defaults]` table are domain specs too, so no key is required here;
-what a whole domain needs is checked by resolve, after merging. Python names carry units, aliases are the keys of the
-file. Whatever several keys must agree on, and whatever depends on a host, is resolve's.
+Keys are named as in xl.cfg(5). A profile and the `[defaults]` table are domain specs too, so no key is required here:
+resolve checks what a whole domain needs, after merging. Python names carry units, aliases are the keys of the file.
+Rules about several keys at once, or about a host, are resolve's.
 """
 
 from __future__ import annotations
