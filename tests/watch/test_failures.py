@@ -73,6 +73,18 @@ def test_one_failing_domain_holds_no_other(world: World) -> None:
     assert outcome.retry_seconds == FIRST_WAIT_SECONDS
 
 
+def test_a_failure_of_the_host_is_tried_again_by_itself_and_holds_nothing_against_the_kernel(world: World) -> None:
+    watcher = world.watcher()
+    world.hand.fault("create-fails", 2)
+    look(watcher)
+    address = "alpha/web"
+    assert world.condition(address) == "Reconciling"
+    assert "unused loop device" in world.record().domains[address].reason
+    world.clock.seconds += FIRST_WAIT_SECONDS * 1.3
+    look(watcher)
+    assert world.condition(address) == "Ready"
+
+
 def refuse_to_balloon(world: World) -> Watcher:
     """A first failure: web does not give back the memory that its spec takes from it."""
     watcher = world.watcher()
