@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.decide.changes import Action, Consent
 from reconciler.decide.diff import Effect
 from reconciler.model.domain import Policy, Vif
-from reconciler.model.host import FileFact
+from reconciler.model.host import FileFact, Power
 from tests.worlds import (
     MIB,
     NEW,
@@ -116,3 +116,18 @@ def test_on_netbsd_a_file_disk_grows_by_a_restart() -> None:
     web = domain("web", disks=(disk("/srv/web"),))
     made = plan(host(guest(web), flavour="netbsd"), desired(domain("web", disks=(disk("/srv/web", size_bytes=8192),))))
     assert change_of(made, "web").action is Action.RESTART
+
+
+def test_an_update_of_the_config_file_alone_says_what_that_has_otherwise() -> None:
+    web = domain("web", memory_kib=512 * MIB, cpu_weight=512)
+    behind = guest(web, config=domain("web"))  # an apply was cut short after its live changes
+    change = change_of(plan(host(behind), desired(web)), "web")
+    assert (change.action, change.fields) == (Action.UPDATE, ())
+    assert change.reason == "its config file has another cpu_weight, memory"
+
+
+def test_a_domain_that_is_down_and_is_to_stay_so_says_what_its_config_file_lacks() -> None:
+    web = domain("web", state="stopped")
+    down = guest(domain("web"), running=None, power=Power.ABSENT, actual_kib=0)
+    change = change_of(plan(host(down), desired(web)), "web")
+    assert (change.action, change.reason) == (Action.UPDATE, "its config file has another state")
