@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError
-from reconciler.model.domain import Domain, Image
+from reconciler.model.domain import Domain, Image, Vif
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import limit_of
@@ -81,9 +81,9 @@ class DomainSteps:
 
         async def look() -> NotYet | None:
             with self.change() as draft:
-                instance = draft.our_instance(step.domain, step.uuid)
-                if instance is None:
-                    return None
+                instance = draft.instance(step.domain)
+                if instance is None or instance.definition.uuid != step.uuid:
+                    return None  # gone; who has its name now is left alone
                 if step.remnant and instance.power is Power.RUNNING:
                     problem = f"{step.domain} was to be cleared away, and runs by now; it is left alone."
                     raise draft.failed(step.domain, "domain runs meanwhile", problem, transient=True)
@@ -156,6 +156,8 @@ class DomainSteps:
         """Make a change that takes no time: the running definition becomes what the step means."""
         with self.change() as draft:
             instance = _running(draft, step.domain, step.uuid)
+            if _is_done(instance.definition, step):
+                return
             _check_live(draft, instance.definition, step)
             after = draft.after(step)
             if after is not None and after.running is not None:
@@ -274,9 +276,25 @@ def _goes_down(instance: Instance, step: Shutdown, waited_seconds: float) -> boo
 
 def _running(draft: Draft, name: str, uuid: str) -> Instance:
     instance = draft.our_instance(name, uuid)
-    if instance is None:
+    if instance is None or instance.power not in (Power.RUNNING, Power.PAUSED):
         raise draft.failed(name, "does not run", f"{name} does not run on {draft.settings.name} any more.")
     return instance
+
+
+def _is_done(definition: Domain, step: LiveStep) -> bool:
+    """Whether a run whose answer was lost has attached it already."""
+    match step:
+        case AttachVif():
+            return any(vif.devid == step.vif.devid and vif.mac == step.vif.mac for vif in definition.vifs)
+        case AttachDisk():
+            there = ((disk.devid, disk.target) for disk in definition.disks)
+            return (step.disk.devid, step.disk.target) in there
+        case _:
+            return False
+
+
+def _is_another(vif: Vif, wanted: Vif) -> bool:
+    return vif.devid == wanted.devid and bool(wanted.mac) and vif.mac != wanted.mac
 
 
 def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
@@ -288,10 +306,12 @@ def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
             problem = f"{name} cannot have {step.vcpus} vcpus: its {limit} is {most}."
             raise draft.failed(name, f"above {limit}", problem)
         case AttachVif() if any(vif.devid == step.vif.devid for vif in definition.vifs):
-            raise draft.failed(name, "device exists already", f"{name} has a vif {step.vif.devid} already.")
+            raise draft.failed(name, "device exists already", f"{name} has another vif {step.vif.devid} already.")
+        case DetachVif() if any(_is_another(vif, step.vif) for vif in definition.vifs):
+            raise draft.failed(name, "another interface is there", f"vif {step.vif.devid} of {name} is another one.")
         case AttachDisk():
             if any(disk.devid == step.disk.devid for disk in definition.disks):
-                raise draft.failed(name, "device exists already", f"{name} has a disk {step.disk.vdev} already.")
+                raise draft.failed(name, "device name is taken", f"{name} has another disk {step.disk.vdev} already.")
             draft.check_disk(name, step.disk)
         case _:
             pass

@@ -157,12 +157,18 @@ def vcpu_set(domains: Domains, _ignore: str, domid: str, count: str) -> int:
 
 
 def block_attach(domains: Domains, domid: str, spec: str) -> int:
-    found(domains, domid)["config"]["disks"].append(disk(spec))
+    disks, wanted = found(domains, domid)["config"]["disks"], disk(spec)
+    if any(one["vdev"] == wanted["vdev"] for one in disks):
+        return fail("device already exists in xenstore")
+    disks.append(wanted)
     return 0
 
 
 def network_attach(domains: Domains, domid: str, *parts: str) -> int:
-    found(domains, domid)["config"]["nics"].append(nic(",".join(parts)))
+    nics, wanted = found(domains, domid)["config"]["nics"], nic(",".join(parts))
+    if any(one["devid"] == wanted["devid"] for one in nics):
+        return fail("device already exists in xenstore")
+    nics.append(wanted)
     return 0
 
 

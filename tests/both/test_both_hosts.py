@@ -19,8 +19,12 @@ from reconciler.model.host import Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
+    CreateDisk,
+    DeleteDisk,
     DetachVif,
+    GrowDisk,
     PromoteConfig,
+    RemoveConfig,
     SetMemory,
     SetVcpus,
     Shutdown,
@@ -83,6 +87,7 @@ def only_reading(web: Domain) -> Domain:
 
 VIF = Vif(devid=1, mac="00:16:3e:00:00:77", bridge="xenbr0")
 GONE = {"web": Power.ABSENT}
+CRASHED = {"web": Power.CRASHED}
 CASES: dict[str, Case] = {
     "memory grows": Case(lambda web, db: (memory(web, 256),)),
     "memory grows by 1 MiB": Case(lambda web, db: (memory(web, 129),)),
@@ -109,6 +114,62 @@ CASES: dict[str, Case] = {
         )
     ),
     "an interface that is not there goes": Case(lambda web, db: (DetachVif(domain="web", uuid=web.uuid, vif=VIF),)),
+    "an interface that is there already comes again": Case(
+        lambda web, db: (AttachVif(domain="web", uuid=web.uuid, vif=web.vifs[0]),)
+    ),
+    "an interface whose number another one has": Case(
+        lambda web, db: (AttachVif(domain="web", uuid=web.uuid, vif=replace(VIF, devid=0)),), fails=True
+    ),
+    "another interface than the one that is to go": Case(
+        lambda web, db: (DetachVif(domain="web", uuid=web.uuid, vif=replace(VIF, devid=0)),), fails=True
+    ),
+    "a disk that is there already comes again": Case(
+        lambda web, db: (AttachDisk(domain="web", uuid=web.uuid, disk=web.disks[0]),)
+    ),
+    "a disk whose name another one has": Case(
+        lambda web, db: (AttachDisk(domain="web", uuid=web.uuid, disk=replace(db.disks[0], size_bytes=None)),),
+        fails=True,
+        with_db=True,
+    ),
+    "memory of a crashed domain": Case(
+        lambda web, db: (memory(web, 256),), by_hand=(power("web", Power.CRASHED),), fails=True, ends=CRASHED
+    ),
+    "vcpus of a domain that has shut down": Case(
+        lambda web, db: (SetVcpus(domain="web", uuid=web.uuid, vcpus=2),),
+        by_hand=(power("web", Power.SHUTDOWN),),
+        fails=True,
+        ends={"web": Power.SHUTDOWN},
+    ),
+    "memory of a paused domain": Case(
+        lambda web, db: (memory(web, 256),), by_hand=(power("web", Power.PAUSED),), ends={"web": Power.PAUSED}
+    ),
+    "a domain that is somebody else's by now is not shut down": Case(
+        lambda web, db: (replace(shutdown(web), uuid=db.uuid),)
+    ),
+    "a domain that is somebody else's by now is not changed": Case(
+        lambda web, db: (replace(memory(web, 256), uuid=db.uuid),), fails=True
+    ),
+    "a domain that is somebody else's by now is not started": Case(
+        lambda web, db: (Start(definition=replace(web, uuid=db.uuid)),), fails=True
+    ),
+    "a disk that is there is not made again": Case(
+        lambda web, db: (CreateDisk(domain="web", disk=web.disks[0]),), fails=True
+    ),
+    "a disk grows": Case(
+        lambda web, db: (GrowDisk(domain="web", disk=replace(web.disks[0], size_bytes=2 << 20), attached=False),)
+    ),
+    "a disk that is in use is not deleted": Case(
+        lambda web, db: (DeleteDisk(domain="web", disk=web.disks[0]),), fails=True
+    ),
+    "a disk is deleted with its domain": Case(
+        lambda web, db: (
+            shutdown(web),
+            RemoveConfig(domain="web"),
+            DeleteDisk(domain="web", disk=web.disks[0]),
+            DeleteDisk(domain="web", disk=web.disks[0]),
+        ),
+        ends={},
+    ),
     "a disk that another domain writes to is not attached": Case(
         lambda web, db: (reading(web, db, "ro"),), fails=True, with_db=True, ends={"web": Power.RUNNING}
     ),
