@@ -1,4 +1,4 @@
-"""A change as a chain of steps, each needing the one before. What has to wait for other domains is added in `order`."""
+"""Makes of each change a chain of steps, each needing the one before. `order` adds waiting for other domains."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _UNCONNECTED_SECONDS = 20  # a guest that never got hold of a disk has nothing t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A step of a chain with what it changes in promised memory (KiB, signed)."""
+    """A step of a chain, with its change of promised memory (KiB, signed)."""
 
     step: Step
     delta_kib: int = 0
@@ -65,7 +65,7 @@ class Chain:
 
     @property
     def delta_kib(self) -> int:
-        """What the whole chain changes in promised memory."""
+        """Return how much the whole chain changes promised memory (KiB, signed)."""
         return sum(link.delta_kib for link in self.links)
 
     @property
@@ -73,17 +73,17 @@ class Chain:
         return self.change.wave
 
     def first(self, *kinds: type[Step]) -> int | None:
-        """Index of the first step of these kinds."""
+        """Return the index of the first step of these kinds."""
         return next((index for index, link in enumerate(self.links) if isinstance(link.step, kinds)), None)
 
     @property
     def memory_gate(self) -> int | None:
-        """Index of the first step that moves memory: where a chain that needs more has to wait."""
+        """Return the index of the first step that moves memory: before it, a chain that needs more has to wait."""
         return next((index for index, link in enumerate(self.links) if link.delta_kib), None)
 
     @property
     def memory_done(self) -> int | None:
-        """Index of the step after which what a chain gives back is free: its last one that moves memory.
+        """Return the index of the step after which the memory that a chain gives back is free: the last that moves any.
 
         After a restart that is the proof that the new definition works: until then the old one may need its memory.
         """
@@ -93,9 +93,9 @@ class Chain:
 
 
 def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> list[Chain]:
-    """The steps of a change, in the order of its waves: going down with others, and what it is for itself.
+    """Return the chains of a change in the order of their waves: the outings of its domain, and its own steps.
 
-    `named_disks`: who names each disk; one that anybody else names is never deleted.
+    `named_disks` says who names each disk; one that anybody else names is never deleted.
     """
     guest, chains, needed = change.guest, [], depends_on(change)
     for wave in change.outings:
@@ -111,7 +111,7 @@ def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[st
 
 
 def _outing(change: Change) -> Iterator[Step]:
-    """Down and up again with what it had; of a config file that was edited by hand, what runs is written first."""
+    """Shut the domain down and start it as it was. If its config file was edited by hand, write what runs first."""
     target, guest = _target(change), change.guest
     assert guest is not None
     if guest.edited:
@@ -121,11 +121,11 @@ def _outing(change: Change) -> Iterator[Step]:
 
 
 def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
-    """What brings a domain back when its new definition does not get ready; () when there is nothing to fall back from.
+    """Return the way back: the steps that bring a domain back when its new definition does not get ready; () for none.
 
-    The failed boot is remembered first: killed anywhere after that, the next run does not try it again. A first boot
-    leaves nothing but its disks and its config. A domain that only goes down with another just starts again. Unless it
-    `may_return`, nothing is started.
+    The failed boot is quarantined first: if apply is killed anywhere after that, the next run does not try it again. A
+    first boot leaves nothing but its disks and its config. A domain that only goes down with another just starts again.
+    Unless it `may_return`, nothing is started.
     """
     guest, target = change.guest, change.target
     if change.restarts and target is not None and guest is not None and not (_is_own(change) and _boots_anew(change)):
@@ -164,12 +164,12 @@ def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
 
 
 def _is_own(change: Change) -> bool:
-    """Whether it starts its domain for its own sake, and not only because another one goes down."""
+    """Return whether a change starts its domain for its own sake, and not only because another one goes down."""
     return change.own in (Action.CREATE, Action.START, Action.RESTART)
 
 
 def _boots_anew(change: Change) -> bool:
-    """Whether it starts with boot inputs that have not proven themselves."""
+    """Return whether a change starts its domain with boot inputs that are not proven."""
     old = change.guest.config if change.guest is not None else None
     if old is None or change.target is None or _adopts(change):
         return True
@@ -179,7 +179,7 @@ def _boots_anew(change: Change) -> bool:
 
 
 def _start_again(definition: Domain) -> list[Step]:
-    """As it was, and ready by the signs that it showed then: a new kernel may come with others."""
+    """Start a domain as it was. The ready signs are those of that definition, since a new kernel may have others."""
     return [
         Start(definition=definition),
         AwaitReady(domain=definition.name, uuid=definition.uuid, ready=definition.policy.ready),
@@ -191,7 +191,7 @@ def _links(steps: Iterable[Step], guest: Guest | None) -> tuple[Link, ...]:
 
 
 def _followed(steps: Iterable[Step], guest: Guest | None) -> tuple[tuple[Link, ...], Guest | None]:
-    """The links of these steps, and the guest after them."""
+    """Make the links of these steps, and return them with the guest after them."""
     links = []
     for step in steps:
         after = guest_after(guest, step) if _moves_guest(step) else guest
@@ -230,7 +230,7 @@ def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]
 
 
 def _bring_up(change: Change, host: Host) -> Iterator[Step]:
-    """Create, start or restart: prepare while the old one still runs, keep the time down short."""
+    """Create, start or restart a domain. What can be prepared while the old one runs is done first."""
     target, guest = _target(change), change.guest
     writes = change.writes_config or (guest is not None and guest.candidate is not None)
     candidate = guest is not None and guest.config is not None and writes and not _adopts(change)
@@ -252,7 +252,7 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
 
 
 def _promote(change: Change, candidate: Domain | None) -> Iterator[Step]:
-    """Have the host remember that what runs has proven itself, unless it knows; `candidate` if it runs from one."""
+    """Have the host note that what runs is proven, unless it knows; `candidate` is given if it runs from one."""
     old = _proven_config(change)
     if candidate is not None:
         replaces = old is not None and not boots_the_same(old, candidate)
@@ -262,7 +262,7 @@ def _promote(change: Change, candidate: Domain | None) -> Iterator[Step]:
 
 
 def _proven_config(change: Change) -> Domain | None:
-    """What the host keeps as the last definition that got ready; of a file that was not ours nobody knows."""
+    """Return the last proven definition on the host. For a file that was not ours, nobody knows one."""
     guest = change.guest
     ours = guest is not None and guest.owner is Owner.OURS and guest.config_proven
     return guest.config if guest is not None and ours else None
@@ -285,7 +285,7 @@ def _keep_down(change: Change, host: Host) -> Iterator[Step]:
 
 
 def _write_for_later(change: Change) -> Iterator[Step]:
-    """What boots other inputs than the last proven definition waits beside it: a dom0 that boots starts what worked."""
+    """Write the definition of a domain that is down; unproven boot inputs go into a candidate beside the proven."""
     target, proven = _target(change), _proven_config(change)
     same = proven is not None and boot_digest(proven) == boot_digest(target)
     edited = change.guest is not None and change.guest.edited  # then nobody knows what has got ready
@@ -300,7 +300,7 @@ def _write_for_later(change: Change) -> Iterator[Step]:
 
 
 def _update_live(change: Change, host: Host) -> Iterator[Step]:
-    """Change a running domain without touching its run. Memory comes last: a balloon may refuse."""
+    """Change a domain while it runs. Memory comes last, since a balloon may refuse."""
     target, guest = _target(change), change.guest
     assert guest is not None
     assert guest.running is not None
@@ -327,7 +327,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
 
 
 def _devices(running: Domain, target: Domain) -> Iterator[Step]:
-    """What is let go of first, so that nothing that others wait for waits for what they have."""
+    """Detach what goes first, so that others who wait for it do not wait for what is attached here."""
     there = {disk.devid for disk in running.disks}
     wanted_vifs = {vif.devid for vif in target.vifs}
     present_vifs = {vif.devid for vif in running.vifs}
@@ -343,7 +343,7 @@ def _devices(running: Domain, target: Domain) -> Iterator[Step]:
 
 
 def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:
-    """The config file, which says that the domain is ours, goes last: a cut-short destroy is taken up again."""
+    """Destroy a domain. Its config file, which makes it ours, goes last: so a destroy cut short is taken up again."""
     guest = change.guest
     assert guest is not None
     definition = guest.config or guest.running
@@ -362,13 +362,13 @@ def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str
 
 
 def _unpause(guest: Guest) -> Iterator[Step]:
-    """A paused guest can do nothing that is asked of it."""
+    """Unpause a paused guest first, since it can do nothing that is asked of it."""
     if guest.power is Power.PAUSED and guest.running is not None:
         yield Unpause(domain=guest.name, uuid=guest.running.uuid)
 
 
 def _shutdown(change: Change) -> Shutdown:
-    """How long a guest may take is what is kept with it on the host, unless the spec says otherwise now."""
+    """Shut down with the timeout that the spec names, else the one that is kept with the domain on its host."""
     guest = change.guest
     assert guest is not None
     definition = change.target or guest.config or guest.running
@@ -386,7 +386,7 @@ def _shutdown(change: Change) -> Shutdown:
 
 
 def _shutdown_of_failed(name: str, uuid: str, definition: Domain | None) -> Shutdown:
-    """One that never got hold of a device is not waited for long. Any other may be writing, and has its own time."""
+    """Shut down a boot that failed. One that never connected a device has nothing to write, and gets at most 20 s."""
     timeout_seconds = definition.shutdown_timeout_seconds if definition is not None else 90
     return Shutdown(
         domain=name,
@@ -398,7 +398,7 @@ def _shutdown_of_failed(name: str, uuid: str, definition: Domain | None) -> Shut
 
 
 def _quarantine(change: Change) -> Iterator[Step]:
-    """Lift the quarantine for a retry; for a rollback, quarantine what is left, so that nobody undoes it."""
+    """Lift the quarantine for a retry. A rollback quarantines what it leaves, lest the next run undo the rollback."""
     if change.quarantine is not None:
         yield SetQuarantine(domain=change.domain, entries=change.quarantine)
 
@@ -429,7 +429,7 @@ def _autostart(change: Change) -> Iterator[Step]:
 
 
 def _sweep(change: Change) -> Iterator[Step]:
-    """Staged images that neither the new definition nor the one before it names are no longer needed."""
+    """Remove the staged images that neither the new definition nor the one before it names."""
     target, guest = _target(change), change.guest
     if guest is None or guest.config is None or set(guest.config.images) == set(target.images):
         return

@@ -1,6 +1,6 @@
-"""What each step has to wait for whatever else is scarce: the step before it, depends_on, what changes hands.
+"""Finds what each step waits for apart from scarce things: the step before it, depends_on, what changes hands.
 
-Memory, max_unavailable and waves come on top of that, in `order`.
+`order` adds waiting for memory, max_unavailable and waves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Node = tuple[int, int]
 
 @dataclass(slots=True)
 class Edges:
-    """Which node needs which, and why a chain waits, in words."""
+    """Holds which node needs which, and in words why a chain waits."""
 
     needs: dict[Node, dict[Node, None]] = field(default_factory=lambda: defaultdict(dict))
     waits_for: dict[int, dict[str, None]] = field(default_factory=lambda: defaultdict(dict))
@@ -34,7 +34,7 @@ class Edges:
 
 
 def edges_between(chains: Sequence[Chain], hosts: Mapping[str, Host]) -> Edges:
-    """All that steps need of each other, without what is scarce."""
+    """Return all that steps need of each other, without scarce things."""
     edges = Edges()
     parts: dict[str, list[int]] = defaultdict(list)  # address -> its chains, in their order
     for index, chain in enumerate(chains):
@@ -51,9 +51,9 @@ def edges_between(chains: Sequence[Chain], hosts: Mapping[str, Host]) -> Edges:
 
 
 def _add_dependencies(chains: Sequence[Chain], parts: Mapping[str, Sequence[int]], edges: Edges) -> None:
-    """A domain starts after those it depends on are ready, and stops before they do.
+    """Let a domain start after those it depends on are ready, and stop before they do.
 
-    Of a domain with several chains the one counts that belongs to the wave of the other: it goes down there for it.
+    A domain may have several chains. The one in the wave of the other domain counts: there it goes down for it.
     """
     for index, chain in enumerate(chains):
         up, down = chain.first(Start), chain.first(Shutdown)
@@ -69,7 +69,16 @@ def _add_dependencies(chains: Sequence[Chain], parts: Mapping[str, Sequence[int]
 
 
 def _add_claims(chains: Sequence[Chain], hosts: Mapping[str, Host], edges: Edges) -> None:
-    """What one domain gives up (a disk, a mac, a uuid), another has only after that."""
+    """Let what changes hands be given up before it is taken: a disk, a mac or a uuid.
+
+    >>> from tests.worlds import change_of, desired, disk, domain, guest, host, plan
+    >>> old, new = domain("old", disks=(disk("/srv/data.img"),)), domain("new")
+    >>> made = plan(host(guest(old), guest(new)), desired(domain("old"), domain("new", disks=old.disks)))
+    >>> [f"{step.step.kind} {step.address}" for step in made.steps if step.step.kind in ("shutdown", "attach_disk")]
+    ['shutdown alpha/old', 'attach_disk alpha/new']
+    >>> change_of(made, "new").waits_for
+    ('alpha/old to let go of /srv/data.img',)
+    """
     given: dict[tuple[Key, bool], list[Node]] = defaultdict(list)
     for index, chain in enumerate(chains):
         host, guest, target = hosts[chain.change.host], chain.change.guest, chain.change.target

@@ -1,8 +1,23 @@
-"""The order of steps: what each chain has to wait for, so that every moment between start and end is allowed.
+"""Orders steps: it finds what each chain has to wait for, so that every moment between start and end is allowed.
 
-The steps are laid in one line, each unit as soon as what it needs is done and what is scarce is there: memory that
+The steps are laid in one line, each unit as soon as what it needs is done and scarce things are there: memory that
 others give back, one of `max_unavailable` places, all lower waves ready. A step is made to wait only for steps before
-it in that line, so there is never a circle. What no order brings about is a shortage, and is refused with its numbers.
+it in that line, so there is never a circle. When no order brings about a change, it is refused with the numbers.
+
+For example, two domains of one host restart and max_unavailable is 1, so `b` waits until `a` is ready again:
+
+>>> from tests.worlds import MIB, NEW, desired, domain, guest, host, kernel, plan
+>>> world = host(guest(domain("a")), guest(domain("b")))
+>>> made = plan(world, desired(*(domain(name, kernel=kernel(name, NEW)) for name in ("a", "b"))))
+>>> [f"{step.step.kind} {step.address}" for step in made.steps if step.step.kind in ("shutdown", "await_ready")]
+['shutdown alpha/a', 'await_ready alpha/a', 'shutdown alpha/b', 'await_ready alpha/b']
+
+And here `b` can only grow into the memory that `a` gives back:
+
+>>> world = host(guest(domain("a", memory_kib=512 * MIB)), guest(domain("b")), free_mib=10)
+>>> made = plan(world, desired(domain("a"), domain("b", memory_kib=512 * MIB)))
+>>> [step.address for step in made.steps if step.step.kind == "set_memory"], made.changes[1].waits_for
+(['alpha/a', 'alpha/b'], ('memory of alpha/a',))
 """
 
 from __future__ import annotations
@@ -30,13 +45,13 @@ _LISTED_NAMES = 10
 
 
 def expected_seconds(step: Step) -> float:
-    """A rough guess, only good for beginning the longest work first."""
+    """Guess roughly how long a step takes. The guess only serves to begin the longest work first."""
     return _EXPECTED_SECONDS.get(step.kind, _OTHER_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Room:
-    """What a host has left: capacity less what is promised (KiB), and how many domains may be down for a restart."""
+    """The room that a host has left: capacity less promised memory (KiB), and how many domains may be down at once."""
 
     free_kib: int
     max_unavailable: int
@@ -44,14 +59,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """Why a change is refused together with others, and what the user can do."""
+    """The reason why a change is refused together with others, and what the user can do."""
 
     reason: str
     hint: str | None = None
 
 
 class OrderError(Exception):
-    """No order brings all of this about; says of each address that is in the way why it is refused."""
+    """Reports that no order brings all of this about. `refused` says for each address in the way why."""
 
     def __init__(self, refused: Mapping[str, Refusal]) -> None:
         super().__init__(", ".join(refused))
@@ -61,9 +76,10 @@ class OrderError(Exception):
 def order_chains(
     chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
 ) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]]]:
-    """All steps of all chains in one order that is safe, and what each address waits for.
+    """Return the steps of all chains in one safe order, and what each address waits for.
 
-    Raises OrderError for what is too scarce: memory on the way, or max_unavailable for domains that go down together.
+    Raises OrderError when something is too scarce: memory on the way, or max_unavailable for domains that go down
+    together.
     """
     edges = edges_between(chains, hosts)
     units = units_of(chains, edges.needs)
@@ -78,7 +94,7 @@ def order_chains(
 
 
 def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Mapping[str, Room]) -> None:
-    """Domains that go down together must all be within max_unavailable; else those are refused that ask for it."""
+    """Refuse domains that go down together in greater number than max_unavailable allows."""
     refused: dict[str, Refusal] = {}
     for unit in units:
         indices = {node[0] for node in unit.nodes if len(unit.nodes) > 1 and chains[node[0]].change.restarts}
@@ -94,7 +110,10 @@ def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Ma
 
 
 def _too_many(host: str, members: Sequence[Chain], limit: int) -> dict[str, Refusal]:
-    """Who is refused: of several restarts that take others down, all but the first, which may go alone meanwhile."""
+    """Choose which changes to refuse when too many domains go down together.
+
+    Of several restarts that take others down, all but the first are refused; the first may fit alone.
+    """
     names = sorted({chain.change.domain for chain in members})
     listed = ", ".join(names[:_LISTED_NAMES]) + (
         f" and {len(names) - _LISTED_NAMES} more" * (len(names) > _LISTED_NAMES)
@@ -112,7 +131,7 @@ def _too_many(host: str, members: Sequence[Chain], limit: int) -> dict[str, Refu
 
 @dataclass(slots=True)
 class _Bank:
-    """The memory of one host that growth can have: what is free, then what steps give back, in their order.
+    """The memory of one host that domains can grow into: what is free, then what steps give back, in their order.
 
     Each KiB is given out once. So whatever has begun, and in whatever order, all of it fits.
     """
@@ -135,7 +154,7 @@ class _Bank:
             self.given.append((node, kib))
 
     def draw(self, kib: int) -> list[Node]:
-        """Take this much; the steps that have to be done before it is there."""
+        """Take this much, and return the steps that have to be done before it is there."""
         self.available_kib -= kib
         waits = list(self.debt)
         used = min(kib, max(0, self.free_kib))
@@ -151,7 +170,7 @@ class _Bank:
 
 @dataclass(slots=True)
 class _Places:
-    """The places of one host for domains that are down for a restart: who had each of them last."""
+    """The places of one host for domains that are down for a restart, and who had each of them last."""
 
     limit: int
     had: deque[int | None] = field(default_factory=deque)  # chains
@@ -198,7 +217,7 @@ class _Line:
             self._resumed[index, ready] = index
 
     def _ranked(self) -> list[tuple[bool, int, float, str, int]]:
-        """What goes first where nothing else decides: updates that were cut short, what frees memory, the longest."""
+        """Rank the units, for when nothing else decides: resumed updates, then what frees memory, then the longest."""
         ranks = []
         for at, unit in enumerate(self._units):
             index, position = unit.nodes[0]
@@ -210,7 +229,7 @@ class _Line:
         return ranks
 
     def lay(self) -> None:
-        """Lay wave by wave. Raises OrderError when what is left of a wave waits for what is not there."""
+        """Lay wave by wave. Raises OrderError when the rest of a wave waits for what is not there."""
         waves: dict[int, list[int]] = defaultdict(list)
         for at, unit in enumerate(self._units):
             waves[unit.wave].append(at)
@@ -245,7 +264,10 @@ class _Line:
                     short.clear()
 
     def _release(self, at: int, wave: int, ready: list[tuple[bool, int, float, str, int]]) -> int | None:
-        """Offer what can go now. What goes on with the same domain goes at once: it is not left half done."""
+        """Offer the units that can go now. Returns the one that goes on with the same domain, if any.
+
+        That one goes at once, so that its domain is not left half done.
+        """
         last = self._units[at].nodes[-1][0]
         following: int | None = None
         for follower in self._followers[at]:
@@ -259,7 +281,7 @@ class _Line:
         return following
 
     def _is_short(self, at: int) -> bool:
-        """Whether what is scarce is not there yet for a unit."""
+        """Return whether a unit still lacks memory or a place."""
         wanted: Counter[str] = Counter()
         for index in self._gates.get(at, ()):
             wanted[self._chains[index].change.host] += self._chains[index].delta_kib
@@ -269,7 +291,7 @@ class _Line:
         )
 
     def _goes_down(self, at: int) -> list[int]:
-        """The chains of a unit that take a running domain down for a restart."""
+        """Return the chains of a unit that take a running domain down for a restart."""
         nodes = self._units[at].nodes
         return [
             index
@@ -278,7 +300,11 @@ class _Line:
         ]
 
     def _relax(self, short: Sequence[int], wave: int) -> None:
-        """Nothing can go. Who waits for the place of an update that was cut short goes before it, as it needs him."""
+        """Make progress when no unit can go.
+
+        A resumed update holds a place until it is ready. If others wait for its place, and it for them, they go first.
+        Otherwise memory is short, and OrderError is raised.
+        """
         assert short, "the units that are left need each other"
         starved = [at for at in short if self._lacks_memory(at)]
         if len(starved) < len(short):
@@ -309,7 +335,7 @@ class _Line:
         )
 
     def _lay_unit(self, at: int) -> bool:
-        """Lay the steps of a unit; whether that freed anything that is scarce."""
+        """Lay the steps of a unit, and return whether that freed memory or a place."""
         nodes = _inside(self._units[at], self._edges, self._chains)
         downs = [node for node in nodes if self._takes_down(node)]
         if downs:
@@ -341,7 +367,7 @@ class _Line:
     def _bind(self, nodes: Sequence[Node], downs: Sequence[Node]) -> None:
         """Have the first shutdown of a unit wait for all that the unit waits for, and for its places.
 
-        The others wait for the first. So nobody of them goes down before all of them can come back.
+        The other shutdowns wait for the first. So none of its domains goes down before all of them can come back.
         """
         first, inside = downs[0], set(nodes)
         for node in nodes:
@@ -365,7 +391,7 @@ class _Line:
 
 
 def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:
-    """The steps of a unit in an order. Raises OrderError where there is none."""
+    """Order the steps of one unit. Raises OrderError where they need each other in a circle."""
     if len(unit.nodes) == 1 or len({node[0] for node in unit.nodes}) == 1:
         return unit.nodes
     members = set(unit.nodes)

@@ -1,6 +1,6 @@
-"""What refuses several changes together: the brake, and memory that does not fit.
+"""Refuses changes that go too far together: by the brake, or since their memory does not fit.
 
-Called by `plan`. What stands against one domain's change is in `decide`; what has no order is in `order`.
+Called by `plan`. Rules about one domain's change are in `decide`; `order` refuses what has no order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from reconciler.plan.order import Refusal, Room
 def brake(
     changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
 ) -> tuple[list[Diagnostic], dict[str, Refusal]]:
-    """All changes of the hosts that have a part in it, refused, when more is destroyed or restarted than allowed."""
+    """Refuse a run that destroys or restarts more than the brake allows.
+
+    All changes of the hosts that have a part in it are refused.
+    """
     ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
     problems, braked = [], set[str]()
     for action, limit, allowed in (
@@ -46,7 +49,7 @@ def brake(
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:
-    """A count as it is; a share of our domains rounded down, but at least 1, unless it is none at all.
+    """Return a count as it is. A share of our domains is rounded down, but a share above 0 gives at least 1.
 
     >>> _limit(0.2, 3), _limit(0.2, 50), _limit(0.0, 50), _limit(0, 50)
     (1, 10, 0, 0)
@@ -57,7 +60,7 @@ def _limit(limit: int | float | None, ours: int) -> int | None:
 
 
 def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Diagnostic], dict[str, Refusal]]:
-    """Hosts whose end does not fit into their memory, and the addresses refused for it, each with the reason."""
+    """Find the hosts on which the end of the plan does not fit into memory, and the addresses refused for that."""
     members: dict[str, list[Chain]] = defaultdict(list)
     for chain in chains:
         members[chain.change.host].append(chain)
@@ -69,7 +72,7 @@ def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Di
 
 
 def _misfit(host: str, members: Sequence[Chain], room: Room) -> Diagnostic | None:
-    """None when the end fits; else a refusal that names the smallest set of domains that do not fit together."""
+    """Name the smallest set of domains that do not fit together; None when the end fits."""
     free_at_end = room.free_kib - sum(chain.delta_kib for chain in members)
     risers = sorted((chain for chain in members if chain.delta_kib > 0), key=lambda c: (-c.delta_kib, c.change.address))
     if free_at_end >= 0 or not risers:

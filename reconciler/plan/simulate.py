@@ -1,4 +1,4 @@
-"""The meaning of a step. The plan's proof, the simulated host and the property tests all use this one definition."""
+"""Defines the meaning of each step. The plan's proof, the simulated host and the property tests all use it."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from reconciler.plan.steps import (
 
 
 def apply_step(host: Host, step: Step) -> Host:
-    """The host after the step was carried out. Raises ValueError for a step that makes no sense there."""
+    """Return the host after the step was carried out. Raises ValueError for a step that makes no sense there."""
     replay = Replay(host)
     replay.apply(step)
     return replay.host()
 
 
 class Replay:
-    """A host that steps are applied to, one after the other, without copying it each time."""
+    """A host to which steps are applied one after the other, without copying it each time."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -96,12 +96,12 @@ class Replay:
 
 
 def _folder(path: str) -> str:
-    """The name of the folder that a staged file lies in: its domain's."""
+    """Return the name of the folder that a staged file lies in, which is that of its domain."""
     return path.rpartition("/")[0].rpartition("/")[2]
 
 
 def guest_after(guest: Guest | None, step: Step) -> Guest | None:
-    """One guest after a step on it; None: nothing of that name is left."""
+    """Return a guest after a step on it; None when nothing of that name is left."""
     match step:
         case WriteConfig():
             return _with_config(guest or Guest(name=step.definition.name, owner=Owner.OURS), step)

@@ -1,4 +1,4 @@
-"""What a plan is bound to on its hosts, and what of it moved since. Called by `plan`, and by whoever follows one."""
+"""Binds a plan to what was observed, and finds what of it has moved since. Called by `plan`, and by who follows one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.model.memory import needed_kib
 
 
 def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
-    """What a plan of these changes is bound to on a host: a fingerprint of each thing, by a name for people."""
+    """Return a fingerprint of each thing on a host that a plan of these changes is bound to, by a name for people."""
     adopted = {change.domain for change in changes if change.host == host.name and change.action is Action.ADOPT}
     facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
     facts |= {f"domain {name}": _fingerprint(guest, adopted) for name, guest in host.guests.items()}
@@ -24,19 +24,21 @@ def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
 
 
 def _booted_by(host: Host, names: Collection[str]) -> frozenset[str]:
-    """The kernels and ramdisks that these running domains name."""
+    """Return the paths of the kernels and ramdisks that these running domains name."""
     running = [host.guests[name].running for name in names if name in host.guests]
     return frozenset(image.path for definition in running if definition is not None for image in definition.images)
 
 
 def moved(base: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
-    """The names of all that differs between what a plan was bound to and what is there now."""
+    """Return the names of all that differs between what a plan was bound to and what is there now."""
     return tuple(sorted(name for name in base.keys() | now.keys() if base.get(name) != now.get(name)))
 
 
 def _fingerprint(guest: Guest, adopted: Collection[str]) -> str:
-    """All of a guest that is ours, or becomes ours. Of another one only what it takes from those that are: its owner
-    may do with it what he likes meanwhile, without a plan that never touches it being refused.
+    """Return the fingerprint of a guest: all of it if it is ours or is being adopted.
+
+    Of any other guest only what it takes from ours is in it (disks, macs, memory). Its owner may change the rest, and a
+    plan that never touches it is not refused for that.
     """
     if guest.owner is Owner.OURS or guest.name in adopted:
         return fingerprint(guest)

@@ -1,4 +1,4 @@
-"""Which step takes a disk, a mac or a uuid, and which one gives it up. Called by `order`: it lets them change hands."""
+"""Says which step takes a disk, a mac or a uuid, and which one gives it up. `order` lets them change hands by that."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, 
 
 
 def taken_by(host: Host, step: Step) -> Claims:
-    """What a domain has from this step on, or reads in it."""
+    """Return the claims that a domain has from this step on, or that it reads in it."""
     match step:
         case Start():
             return claims_of(host, step.definition)
@@ -24,7 +24,7 @@ def taken_by(host: Host, step: Step) -> Claims:
 
 
 def released_by(host: Host, guest: Guest | None, step: Step) -> Claims:
-    """What a domain, so far as observed, has no more after this step."""
+    """Return the claims of a domain, as it was observed, that it no longer has after this step."""
     match step:
         case Shutdown():
             return live_claims(host, guest)

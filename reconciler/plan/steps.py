@@ -1,4 +1,4 @@
-"""Steps: what to do, one by one. A closed union, dispatched by `match` with `assert_never`.
+"""Defines the steps: what to do, one by one. They are a closed union, dispatched by `match` with `assert_never`.
 
 A step says everything its executor needs, so a plan can be stored and followed later without computing anew.
 """
@@ -14,7 +14,7 @@ from reconciler.model.host import Quarantined
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageImage:
-    """Copy a kernel or ramdisk to its place under kernel_dir, by content; there already: nothing to do."""
+    """Copy a kernel or ramdisk to its path under kernel_dir, by content. If it is there already, nothing is done."""
 
     domain: str
     image: Image
@@ -23,7 +23,7 @@ class StageImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateDisk:
-    """Create a file or LVM disk that does not exist; an existing one is an error."""
+    """Create a disk as a file or logical volume. If it exists already, that is an error."""
 
     domain: str
     disk: Disk
@@ -42,7 +42,7 @@ class GrowDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeleteDisk:
-    """Delete a disk that asked for it (on_delete = "delete"); gone already is success."""
+    """Delete a disk whose spec said on_delete = "delete". If it is gone already, that is success."""
 
     domain: str
     disk: Disk
@@ -51,9 +51,9 @@ class DeleteDisk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteConfig:
-    """Write the xl.cfg with our mark. `candidate`: beside the proven one, until PromoteConfig.
+    """Write the xl.cfg with our mark; with `candidate` beside the proven file, until PromoteConfig.
 
-    `proven` False: a config file that nothing has got ready from yet.
+    With `proven` False, no domain has got ready from this config file yet.
     """
 
     definition: Domain
@@ -67,10 +67,10 @@ class WriteConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteConfig:
-    """Make the candidate, which has proven itself, the config file; the old one is kept as the previous one.
+    """Make the candidate, which is proven now, the config file, and keep the old one as the previous one.
 
-    After a first boot there is no candidate: then the config file is marked as proven.
-    `replaces_previous` False: what is kept as the previous one stays, since the old config boots the same kernel.
+    After a first boot there is no candidate: then the config file is marked as proven. With `replaces_previous` False
+    the previous file stays, since the old config boots the same kernel.
     """
 
     domain: str
@@ -81,7 +81,7 @@ class PromoteConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveConfig:
-    """Remove our config file, candidate and previous one: the domain is no longer ours."""
+    """Remove our config file, the candidate and the previous one: the domain is no longer ours."""
 
     domain: str
     kind: Literal["remove_config"] = "remove_config"
@@ -98,7 +98,7 @@ class SweepImages:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetQuarantine:
-    """Keep on the host which boot inputs are not to be tried again, and drop a candidate; (): lift the quarantine."""
+    """Note on the host which boot inputs are not to be tried again, and drop the candidate; () lifts the quarantine."""
 
     domain: str
     entries: tuple[Quarantined, ...]
@@ -137,8 +137,8 @@ class AwaitReady:
 class Shutdown:
     """Shut down gracefully and wait until the name, the memory and the disks are free.
 
-    A crashed or already shut-down domain is cleared away. After the timeout: fail, or destroy if the spec says so.
-    `remnant`: it was no running domain that was seen; one that runs by now is left alone.
+    A crashed domain, or one that is shut down already, is cleared away. After the timeout the step fails, or destroys
+    the domain if the spec says so. With `remnant` no running domain was seen; if it runs by now, it is left alone.
     """
 
     domain: str
@@ -181,7 +181,7 @@ class SetVcpus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetScheduler:
-    """What Xen's scheduler is told of the running domain, by key: its weight and its cap."""
+    """Set what Xen's scheduler knows of a running domain, by key: its weight and its cap."""
 
     domain: str
     uuid: str
@@ -241,7 +241,7 @@ Step = HostStep | AwaitReady
 
 
 def domain_of(step: Step) -> str:
-    """The name of the domain a step works on."""
+    """Return the name of the domain that a step works on."""
     match step:
         case WriteConfig() | Start():
             return step.definition.name
@@ -251,7 +251,7 @@ def domain_of(step: Step) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedStep:
-    """A step in its place: what must be done before it, and what it changes in promised memory (KiB, signed)."""
+    """A step in its place: the steps before it that it needs, and its change of promised memory (KiB, signed)."""
 
     id: str
     host: str
@@ -267,16 +267,19 @@ class PlannedStep:
 
 
 def is_of_way_back(step_id: str) -> bool:
-    """Whether this is the id of a step of a `Fallback`: that of the start it is for, and its place in the fallback."""
+    """Return whether this is the id of a step of a `Fallback`.
+
+    Such an id is that of the start it belongs to, with its place in the way back: s5.f1.
+    """
     return "." in step_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fallback:
-    """What is done when a start does not get ready: these steps, in order, as soon as one of `after` fails.
+    """The way back of a start that does not get ready: these steps, in order, as soon as one of `after` fails.
 
-    Of a domain that was taken down and whose start is not tried, because something else failed, only the start of the
-    proven definition is done.
+    If a domain was taken down and its start is not tried, since something else failed, only the start of the proven
+    definition is done.
     """
 
     address: str

@@ -1,4 +1,4 @@
-"""Which steps go together: domains that are down at the same time, because one needs the other down.
+"""Groups steps into units: domains that are down at the same time, because one needs the other down.
 
 From a shutdown to the proof that the domain is ready again, a restart is one block. Blocks that need each other in a
 circle are one unit: a restart and those that depend on it, or two domains that swap a disk. A unit begins when all that
@@ -17,7 +17,7 @@ from reconciler.plan.steps import AwaitReady, Shutdown
 
 @dataclass(slots=True)
 class Unit:
-    """Steps that go together, in the order of their chains; `wave` is the wave in which they can go."""
+    """Steps that go together, in the order of their chains. `wave` is the wave in which they can go."""
 
     nodes: list[Node]
     wave: int = 0
@@ -25,10 +25,10 @@ class Unit:
 
 
 def units_of(chains: Sequence[Chain], needs: Mapping[Node, Mapping[Node, None]]) -> list[Unit]:
-    """All steps in units, each after those that it needs.
+    """Return all steps in units, each unit after those that it needs.
 
-    What a unit needs may come in a later wave only: a disk that a domain of wave 0 is to get from one of wave 1 is not
-    free before. Then the unit goes in that wave too.
+    A unit may need something from a later wave: a domain of wave 0 gets a disk from one of wave 1. Then the unit goes
+    in that later wave too.
     """
     blocks = _blocks(chains)
     block_of = {node: at for at, nodes in enumerate(blocks) for node in nodes}
@@ -59,7 +59,7 @@ def _blocks(chains: Sequence[Chain]) -> list[list[Node]]:
 
 
 def _components(graph: Sequence[set[int]]) -> Iterator[list[int]]:
-    """Strongly connected components, each after all that it needs (Tarjan's algorithm, without recursion).
+    """Yield the strongly connected components, each after all that it needs (Tarjan's algorithm, without recursion).
 
     >>> [sorted(members) for members in _components([{1}, {2}, {1}, set()])]
     [[1, 2], [0], [3]]

@@ -1,8 +1,8 @@
-"""The proof: every plan is replayed on the observed state before it is shown or applied.
+"""Proves a plan: it is replayed on the observed state before it is shown or applied.
 
 A plan that over-commits memory, touches what is not ours, stops a domain under another that depends on it, takes more
 domains down than allowed, gives a live domain a disk, mac or uuid that another has, or does not arrive at the desired
-state is a bug of ours: it is reported, never a plan.
+state is a bug of ours: it is reported, never shown as a plan.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NOT_UP = (Power.ABSENT, Power.SAVED, Power.CRASHED, Power.SHUTDOWN)
 
 
 class PlanError(ReconcilerError):
-    """The plan broke a rule when it was replayed. Never the user's fault."""
+    """Reports that a plan broke a rule when it was replayed. It is never the user's fault."""
 
     def __init__(self, rule: str, address: str) -> None:
         super().__init__(
@@ -52,7 +52,7 @@ class PlanError(ReconcilerError):
 
 
 def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
-    """Replay the plan step by step; raises PlanError at the first broken rule."""
+    """Replay the plan step by step. Raises PlanError at the first broken rule."""
     changes = {change.address: change for change in plan.changes}
     live = _live(hosts) if plan.steps else Register()
     replays = {name: _HostReplay(host, desired, changes, live) for name, host in hosts.items()}
@@ -70,7 +70,7 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
 
 
 def _live(hosts: Mapping[str, Host]) -> Register:
-    """What live domains have at the start, whosever they are."""
+    """Register the claims that live domains have at the start, whosever they are."""
     live = Register()
     for host in hosts.values():
         for guest in host.guests.values():
@@ -79,7 +79,7 @@ def _live(hosts: Mapping[str, Host]) -> Register:
 
 
 class _HostReplay:
-    """One host on the way through the plan. `live` is what live domains have, on all hosts."""
+    """Replays the steps of one host. `live` has the claims of live domains on all hosts."""
 
     def __init__(self, host: Host, desired: Desired, changes: Mapping[str, Change], live: Register) -> None:
         self._observed = host
@@ -121,7 +121,10 @@ class _HostReplay:
             self._check_claims(planned, before, after)
 
     def check_fallback(self, fallback: Fallback) -> None:
-        """From here, where the new definition has just been started, the way back must fit and lead to the old one."""
+        """Check the way back at the moment when the new definition has just been started.
+
+        It must fit into memory and lead to the proven definition.
+        """
         name = fallback.address.split("/", 1)[1]
         guest, used_kib = self._replay.guests.get(name), self._used_kib
         proven = guest.config if guest is not None else None
@@ -141,7 +144,7 @@ class _HostReplay:
             raise PlanError("its way back does not lead to the proven definition", fallback.address)
 
     def _check_plug(self, planned: PlannedStep, target: Domain | None) -> None:
-        """A guest gets the time that was asked for, and its plug is pulled only if that was asked for as well."""
+        """Check that a guest has its time to shut down, and that its plug is pulled only if that was asked for."""
         step, guest = planned.step, self._replay.guests.get(domain_of(planned.step))
         if not isinstance(step, Shutdown):
             return
@@ -161,7 +164,10 @@ class _HostReplay:
             raise PlanError(f"step {planned.id} would change a domain that is not ours", planned.address)
 
     def _check_claims(self, planned: PlannedStep, before: Guest | None, after: Guest | None) -> None:
-        """Nobody gets what another has. What two of them had from the beginning is no doing of the plan."""
+        """Check that no domain gets a claim that another has.
+
+        A claim that two domains had from the beginning is no doing of the plan.
+        """
         has, at_first = live_claims(self._observed, after), self._observed.guests.get(domain_of(planned.step))
         self._live.remove(planned.address, live_claims(self._observed, before))
         for claim in without(has, live_claims(self._observed, at_first)).values():
@@ -214,7 +220,7 @@ class _HostReplay:
 
 
 def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str]]:
-    """Name -> names of our domains that depend on it, by what they will be, else by what is kept on the host."""
+    """Map each name to our domains that depend on it, by what they will be, else by what the host keeps."""
     found: dict[str, list[str]] = {}
     for change in changes.values():
         guest = change.guest
@@ -227,7 +233,7 @@ def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str
 
 
 def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
-    """Deciding anew on the replayed host must find nothing to do for what the plan set out to change."""
+    """Check that deciding anew on the replayed host finds nothing to do for what the plan set out to change."""
     part = desired.hosts[name]
     acting = [change for change in plan.changes if change.host == name and change.acts]
     # the others come back as they were
