@@ -1,7 +1,8 @@
-"""What running domains booted from files that are not staged: known when they are adopted, and copied then.
+"""Finds what running domains booted from files that are not staged: it is known when they are adopted, and copied then.
 
-Called by `decide` and by `chains`. A domain that was made without us runs from any file of its host. What that file
-holds when the domain is adopted is taken for what it booted, staged, and recorded in the mark; later it says nothing.
+Called by `decide` and by `chains`. A domain that was made without us runs from any file of its host. The bytes that
+the file holds when the domain is adopted are taken for what it booted. They are staged, and recorded in the mark; what
+the file holds later proves nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from reconciler.specs.resolve.images import staged_path
 
 
 def as_adopted(host: Host, settings: HostSettings, running: Domain) -> Domain:
-    """What runs, with the kernel and ramdisk that it booted as files that can be staged."""
+    """Return what runs, with the kernel and ramdisk that it booted as files that can be staged."""
 
     def staged(image: Image | None) -> Image | None:
         if image is None or image.path in host.images:
@@ -31,7 +32,7 @@ def as_adopted(host: Host, settings: HostSettings, running: Domain) -> Domain:
 
 
 def booted_unstaged(host: Host, guest: Guest | None) -> tuple[tuple[str, str], ...]:
-    """Path and sha256 of each file that a running domain booted and that is not staged, for its mark."""
+    """Return path and sha256 of each file that a running domain booted and that is not staged, for its mark."""
     if guest is None or guest.running is None:
         return ()
     now = {} if guest.owner is Owner.OURS else host.unstaged
@@ -44,7 +45,7 @@ def booted_unstaged(host: Host, guest: Guest | None) -> tuple[tuple[str, str], .
 
 
 def as_staged(definition: Domain, guest: Guest) -> Domain:
-    """The same bytes from where they are staged for this domain: a config file of ours names no other file."""
+    """Name the same bytes by their staged paths: a config file of ours names no other file."""
     config = guest.config
 
     def staged(image: Image | None, kept: Image | None) -> Image | None:

@@ -1,8 +1,16 @@
-"""What depends_on asks of changes: who goes down with whom, and what may not stop or start at all. Called by `plan`.
+"""Decides what depends_on asks of changes: who goes down with whom, and what may not stop or start. Called by `plan`.
 
-A restart takes the running domains that depend on it down as well. Where one of them may not go down, the restart is
+A restart takes the running domains that depend on it down as well. If one of them may not go down, the restart is
 blocked, and nobody goes down for it. A stop or destroy under a domain that runs, and a start on top of one that will
 not run, are blocked.
+
+>>> from tests.worlds import NEW, desired, domain, guest, host, kernel, plan
+>>> from reconciler.model.fleet import HostSettings
+>>> app, two = domain("app", depends_on=("db",)), HostSettings(name="alpha", toolstack="simulated", max_unavailable=2)
+>>> wanted = desired(domain("db", kernel=kernel("db", NEW)), app, settings=two)
+>>> made = plan(host(guest(domain("db")), guest(app)), wanted)
+>>> [f"{step.step.kind} {step.address}" for step in made.steps if step.step.kind in ("shutdown", "start")]
+['shutdown alpha/app', 'shutdown alpha/db', 'start alpha/db', 'start alpha/app']
 """
 
 from __future__ import annotations
@@ -26,12 +34,13 @@ _ENDED = (Power.CRASHED, Power.SHUTDOWN)
 def close_dependencies(
     changes: Iterable[Change], desired: Desired, waves: Mapping[str, int], kept_up: Mapping[str, str] | None = None
 ) -> list[Change]:
-    """The changes with all that depends_on blocks, and all that it takes down with others.
+    """Return the changes after all that depends_on blocks and all that it takes down with others.
 
-    Who is blocked is found first, from what each domain would do by itself. So nobody goes down for a restart that
-    turns out to be blocked: say `app` and `zed` depend on `db`, whose kernel changes, and zed says reconcile = false.
-    Then db is blocked, naming zed, and app stays up. `waves` says in which wave
-    each is, and `kept_up` of domains why they may not go down for others.
+    Who is blocked is found first, from what each domain would do by itself, so nobody goes down for a restart that
+    turns out to be blocked. Say `app` and `zed` depend on `db`, whose kernel changes, and zed says reconcile = false.
+    Then db is blocked, naming zed, and app stays up.
+
+    `waves` says in which wave each domain is, and `kept_up` of domains why they may not go down for others.
     """
     graph = _Graph(changes, desired, kept_up or {})
     graph.refuse_all()
@@ -39,19 +48,22 @@ def close_dependencies(
 
 
 def is_live(change: Change) -> bool:
-    """Whether a domain of ours runs, or is in a state that may become running by itself."""
+    """Return whether a domain of ours runs, or is in a state that may become running by itself."""
     guest = change.guest
     return guest is not None and guest.owner is Owner.OURS and guest.power.holds and guest.power not in _ENDED
 
 
 def depends_on(change: Change) -> tuple[str, ...]:
-    """The names that a domain depends on: by what it will be, else by what is kept on the host."""
+    """Return the names that a domain depends on: by what it will be, else by what the host keeps."""
     definition = change.target or (change.guest.definition if change.guest is not None else None)
     return definition.depends_on if definition is not None else ()
 
 
 class _Graph:
-    """Changes and who depends on whom. Each domain is looked at a bounded number of times, however long a chain is."""
+    """Changes, and who depends on whom.
+
+    Each domain is looked at a bounded number of times, however long a chain of dependencies is.
+    """
 
     def __init__(self, changes: Iterable[Change], desired: Desired, forbidden: Mapping[str, str]) -> None:
         self._forbidden = forbidden
@@ -69,7 +81,7 @@ class _Graph:
         self._todo: list[tuple[Callable[[str], None], str]] = []  # what is to be heeded, and of whom
 
     def refuse_all(self) -> None:
-        """Block what cannot be, and what that makes impossible in turn."""
+        """Block the changes that cannot be, and those that this makes impossible in turn."""
         for address, change in list(self._changes.items()):
             if not _will_run(change):
                 self._todo += [(self._heed_down, address)]
@@ -81,7 +93,7 @@ class _Graph:
             heed(address)
 
     def _heed_down(self, address: str) -> None:
-        """Who depends on a domain that will not run cannot start, nor come back."""
+        """Block the start and the restart of domains that depend on one that will not run."""
         base = self._changes[address]
         root = self._changes[self._roots.get(address, address)]
         since = "" if root is base else f", since {root.domain} does not"
@@ -95,7 +107,7 @@ class _Graph:
                 self._keep_up(dependent, why)
 
     def _heed_stay(self, address: str) -> None:
-        """What a domain depends on is not stopped under it, and not restarted if it may not go down for that."""
+        """Block the stop of what a running domain depends on, and the restart for which it may not go down."""
         change = self._changes[address]
         for base in self._bases[address]:
             if self._changes[base].action in _ENDS:
@@ -105,7 +117,7 @@ class _Graph:
             self._keep_up(address, why)
 
     def _keep_up(self, address: str, why: str) -> None:
-        """A running domain may not go down; so neither may what it depends on, nor what that depends on."""
+        """Keep a running domain up, and with it all that it depends on, directly or through others."""
         name, todo = _name(address), [address]
         while todo:
             at = todo.pop()
@@ -128,7 +140,7 @@ class _Graph:
         return change
 
     def with_outings(self, waves: dict[str, int]) -> list[Change]:
-        """Each change with the waves in which its domain goes down for others, and comes back.
+        """Return each change with the waves in which its domain goes down for others, and comes back.
 
         A domain of wave 1 that depends on one of wave 0 goes down twice when both get another kernel: in wave 0, to
         come back as it was, and in wave 1 for its own change. Where both fall into one wave, it goes down once.
@@ -160,13 +172,13 @@ class _Graph:
 
 
 def wave_of(change: Change, desired: Desired) -> int:
-    """The wave of a domain by its spec; one that no spec names is in wave 0."""
+    """Return the wave of a domain by its spec. One that no spec names is in wave 0."""
     wanted = desired.hosts[change.host].domains.get(change.domain)
     return wanted.policy.wave if wanted is not None else 0
 
 
 def _with_outings(change: Change, causes: Mapping[int, str]) -> Change:
-    """A change whose domain also goes down with others, in these waves."""
+    """Return a change whose domain also goes down with others in these waves."""
     if not causes:
         return change
     guest = change.guest
@@ -190,9 +202,9 @@ def _with_outings(change: Change, causes: Mapping[int, str]) -> Change:
 
 
 def _is_half_done(guest: Guest, change: Change) -> bool:
-    """Whether what runs is not what the config file would bring back, though no restart is asked for.
+    """Return whether what runs is not what the config file would bring back, though no restart is asked for.
 
-    Then its own change comes with the first restart, since a live change of what runs would find something else.
+    Then its own change is done with the first restart, since its live changes expect what runs now.
     """
     if change.action is not Action.UPDATE or guest.running is None or guest.config is None:
         return False
@@ -200,7 +212,7 @@ def _is_half_done(guest: Guest, change: Change) -> bool:
 
 
 def _why_not_down(change: Change, desired: Desired) -> str | None:
-    """Why a running domain of ours may not go down and come back with what it had; None: it may."""
+    """Return why a running domain of ours may not go down and come back as it was; None when it may."""
     guest, part = change.guest, desired.hosts[change.host]
     wanted = part.domains.get(change.domain)
     assert guest is not None
@@ -216,10 +228,10 @@ def _why_not_down(change: Change, desired: Desired) -> str | None:
 
 
 def as_it_is(change: Change) -> Domain:
-    """What a running domain comes back with when it only goes down with others: its proven config.
+    """Return what a running domain comes back with when it only goes down with others: its proven config.
 
-    A config file that was edited by hand is no such thing; then it is what runs. It is ready by the signs of its spec
-    where that is what it runs, else by those of its own.
+    If its config file was edited by hand, that is what runs instead. The ready signs are those of its spec if it runs
+    what the spec asks for, else those of the definition itself.
     """
     guest = change.guest
     assert guest is not None

@@ -1,4 +1,4 @@
-"""What differs between the observed and the desired definition of a domain, and what it takes to mend it.
+"""Compares the observed with the desired definition of a domain, and says what it takes to change each field.
 
 `compare` answers for one pair of definitions; what the differences mean for a domain as a whole (create, restart,
 blocked …) is decided in `safety_rules`. Equal pairs cost one `==`; deepdiff describes only nested values that differ.
@@ -22,7 +22,7 @@ from reconciler.specs.resolve.host import pci_address
 
 
 class Effect(StrEnum):
-    """What applying one field costs the running domain."""
+    """What it costs the running domain to change a field."""
 
     LIVE = "live"
     RESTART = "restart"
@@ -30,7 +30,7 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChange:
-    """One field that differs. `path` is the spec's key; memory in KiB, disk sizes in bytes, images by digest."""
+    """A field that differs. `path` is the spec's key; memory is in KiB, disk sizes in bytes, images are digests."""
 
     path: str
     before: Scalar
@@ -50,9 +50,9 @@ Options = Mapping[str, Scalar]
 
 
 def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> tuple[FieldChange, ...]:
-    """The fields that differ, sorted by path; () when nothing does. Only what the desired side declares counts.
+    """Return the fields that differ, sorted by path; () when none do. Only what the desired side declares counts.
 
-    `running`: whether `current` is live, so that a change can cost a restart.
+    `running` says that `current` is live, so that a change can cost a restart.
     """
     changes = [*_plain(current, desired), *_tables(current, desired, host)]
     if not running:
@@ -61,7 +61,7 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
 
 
 def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
-    """What a domain that does not exist yet will have, as field changes from nothing."""
+    """Return what a domain that does not exist yet will have, as field changes from nothing."""
     pairs = [(key.name, shown(key, desired)) for key in _KEYS]
     disks = _disks(desired, desired, host)
     pairs += [(f"disk[{disk.vdev}]", _summary(disks[disk.devid])) for disk in desired.disks]
@@ -72,7 +72,7 @@ def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
 
 
 def shown(key: Key[Owner], owner: Owner) -> Scalar:
-    """The value of a key as a difference has it: memory in KiB, images by digest, lists as one text."""
+    """Return the value of a key as a difference shows it: memory in KiB, images by digest, lists as one text."""
     match key.kind, key.meant(owner):
         case _, Image() as image:
             return image.short or image.path
@@ -89,9 +89,9 @@ def shown(key: Key[Owner], owner: Owner) -> Scalar:
 
 
 def align_vifs(desired: Domain, current: Domain) -> Domain:
-    """The desired domain with the devids that its interfaces have already; new ones take free devids.
+    """Give the desired interfaces the devids that they have already; new ones get free devids.
 
-    A vif is the one with its mac; so removing the first of two named ones does not renumber the second.
+    An interface is known by its mac, so removing the first of two named ones does not renumber the second.
     """
     placed = [(vif.devid, vif.mac) for vif in current.vifs]
     if not placed or [(vif.devid, vif.mac) for vif in desired.vifs] == placed:
@@ -114,7 +114,7 @@ def align_vifs(desired: Domain, current: Domain) -> Domain:
 
 
 def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
-    """Differences in keys that are no tables."""
+    """Compare the keys that are no tables."""
     if current == desired:
         return
     for key in _KEYS:
@@ -126,7 +126,7 @@ def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
 
 
 def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChange]:
-    """Differences in disks, interfaces and [xl]."""
+    """Compare disks, interfaces and [xl]."""
     there, wanted = _disks(current, desired, host), _disks(desired, desired, host)
     if there != wanted:
         vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
@@ -146,9 +146,9 @@ def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChang
 
 
 def _order(current: Domain, desired: Domain) -> tuple[list[str], list[str]]:
-    """The order of the disks as it would be if none had to move, new ones last, and as it is to be.
+    """Return the order of the disks if none had to move, new ones last, and the order that is wanted.
 
-    A boot loader reads the first one, and guests number them by their order: so it is given only by a start.
+    A boot loader reads the first disk, and guests number disks by their order, so only a start gives a new order.
     """
     wanted = {disk.devid: disk.vdev for disk in desired.disks}
     there = {disk.devid for disk in current.disks}
@@ -166,7 +166,7 @@ def _written(domain: Domain) -> dict[str, Scalar]:
 
 
 def _disks(domain: Domain, reference: Domain, host: Host) -> dict[int, Options]:
-    """Disks by their place. What the reference (the desired side) leaves open is left out."""
+    """Return the disks by their place. What the reference (the desired side) leaves open is left out."""
     wanted = {disk.devid: disk for disk in reference.disks}
     return {
         disk.devid: _disk(disk, wanted.get(disk.devid), None if domain is reference else host) for disk in domain.disks
@@ -174,7 +174,7 @@ def _disks(domain: Domain, reference: Domain, host: Host) -> dict[int, Options]:
 
 
 def _disk(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
-    """`host`: where the disk is, if it is one that is there."""
+    """Return the fields of one disk. `host` is given for a disk that exists, so that its real size is compared."""
     options: dict[str, Scalar] = {
         disk.kind if disk.kind != "file" else "path": disk.target,
         **_options(_DISK_KEYS, disk, wanted),
@@ -207,7 +207,7 @@ def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) ->
 
 
 def _inside(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tuple[list[Any], Any, Any]]:
-    """Where two tables differ, found by deepdiff (imported here: it is slow to load): path, and both values."""
+    """Find where two tables differ: the path, and both values. (deepdiff is imported here, as it is slow to load.)"""
     from deepdiff import DeepDiff
     from deepdiff.helper import notpresent
 
@@ -228,7 +228,7 @@ def _disk_effect(path: Sequence[object], before: object, desired: Domain, host: 
 
 
 def _summary(value: object) -> Scalar:
-    """A nested value as one readable scalar."""
+    """Write a nested value as one readable scalar."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key}={item}" for key, item in value.items() if item is not None)
     assert value is None or isinstance(value, str | int | float | bool)

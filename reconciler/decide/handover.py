@@ -1,7 +1,14 @@
-"""What other domains still have when a change would begin: a disk, a mac or a uuid that they keep.
+"""Finds what other domains still have when a change would begin: a disk, a mac or a uuid that they keep.
 
 Called by `plan` with all changes of the fleet. A disk, a mac or a uuid counts by what runs and what config files say,
 not only by specs: a domain that stays as it is keeps them whatever its spec asks for.
+
+>>> from tests.worlds import change_of, desired, disk, domain, guest, host, plan
+>>> from reconciler.model.domain import Policy
+>>> old, new = domain("old", disks=(disk("/srv/data.img"),)), domain("new")
+>>> wanted = desired(domain("old", policy=Policy(reconcile=False)), domain("new", disks=old.disks))
+>>> change_of(plan(host(guest(old), guest(new)), wanted), "new").reason
+'/srv/data.img is still a disk of old, which keeps it: held: its spec says reconcile = false'
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from reconciler.model.host import Host, Owner
 
 
 def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, str]:
-    """The changes that would give a domain what another keeps, by address, each with whose it is."""
+    """Map each change that would take what another domain keeps to a sentence about whose it is."""
     takers = [change for change in changes if change.acts and change.target is not None]
     if not takers:
         return {}
@@ -41,9 +48,9 @@ def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[st
 
 
 class _Kept:
-    """What domains have when the plan is done: what they run with, and what only config files say of them.
+    """The claims of domains when the plan is done: by what they run with, and by what only config files say.
 
-    Both are there from the beginning for domains that are not ours.
+    Those of domains that are not ours are in it from the beginning.
     """
 
     def __init__(self, hosts: Mapping[str, Host]) -> None:
@@ -55,7 +62,7 @@ class _Kept:
                     self.written.add(address_of(host.name, guest.name), claims_of(host, guest.config))
 
     def add(self, change: Change) -> None:
-        """What a domain of ours keeps: what its change leads to, else what it has."""
+        """Add what a domain of ours keeps: what its change leads to, else what it has."""
         host, guest = self._hosts[change.host], change.guest
         if change.acts and not change.parked:
             self.live.add(change.address, claims_of(host, change.target))
@@ -65,7 +72,7 @@ class _Kept:
 
 
 def _keeper(address: str, keeper: Change | None, change: Change) -> str:
-    """Who keeps what a change would take, as people name it there, and why."""
+    """Name the domain that keeps what a change would take, with the reason why it does."""
     host, name = address.split("/", 1)
     shown = name if host == change.host else address
     if keeper is None or (keeper.guest is not None and keeper.guest.owner is not Owner.OURS):
@@ -74,10 +81,10 @@ def _keeper(address: str, keeper: Change | None, change: Change) -> str:
 
 
 def waves_of(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, int]:
-    """The wave in which each change can be, by address.
+    """Return for each change the wave in which it can be done.
 
-    That is the wave of its spec, or a later one in which it can only be: of who gives it a disk, a mac or a uuid, and
-    of what it depends on. Say `a` of wave 0 is to get the disk of `b` of wave 1: then a is in wave 1 too.
+    That is the wave of its spec, or a later one if it has to wait: for a domain that gives it a disk, a mac or a uuid,
+    or for one that it depends on. Say `a` of wave 0 is to get the disk of `b` of wave 1: then a is in wave 1 too.
     """
     waves = {change.address: wave_of(change, desired) for change in changes}
     followers: dict[str, list[str]] = defaultdict(list)

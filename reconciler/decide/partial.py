@@ -1,6 +1,6 @@
-"""What can be done of a change at once, while the rest of it waits: for a restart, for its kernel, for a later try.
+"""Finds the part of a change that can be done at once, while the rest waits: for a restart, a kernel, or a later try.
 
-Called by `decide`, `quarantine` and `handover`.
+Called by `decide`, `quarantine` and `waves`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.model.parts import live_values, with_kept
 
 
 def without_restart(target: Domain, running: Domain) -> Domain:
-    """The target less all that needs a restart: what can be applied to the running domain as it is."""
+    """Return the target without all that needs a restart: what the running domain can be given as it is."""
     kept = with_kept(running, target)
     there = {disk.devid for disk in running.disks}
     vifs = {vif.devid: vif for vif in running.vifs}
@@ -32,7 +32,7 @@ def without_restart(target: Domain, running: Domain) -> Domain:
 
 
 def to_be_written(part: Domain, guest: Guest) -> Domain:
-    """What the config file gets of a part that was made from what runs: nothing that its proven boot did not read.
+    """Return what the config file gets of such a part, without anything that its proven boot did not read.
 
     What runs may have been started by hand from something else, or from a file that is not staged.
     """
@@ -43,7 +43,7 @@ def to_be_written(part: Domain, guest: Guest) -> Domain:
 def defer(
     host: Host, running: Domain, target: Domain, fields: tuple[FieldChange, ...]
 ) -> tuple[Domain, tuple[FieldChange, ...], tuple[str, ...]]:
-    """The part of a target that can be had live, its fields, and what has to wait, in words."""
+    """Return the part of a target that can be had live, its fields, and in words what has to wait."""
     reduced = without_restart(target, running)
     live = compare(running, reduced, host, running=True)
     now = {change.path for change in live}
@@ -54,9 +54,9 @@ def defer(
 
 
 def without_boot(host: Host, change: Change) -> Change | None:
-    """What can be done of a change that may not boot its target: live changes, and what must outlive the spec.
+    """Return what is left of a change that may not boot its target: live changes, and what must outlive the spec.
 
-    None: nothing.
+    None when nothing is left.
     """
     guest, target = change.guest, change.target
     if guest is None or target is None or guest.unproven or (guest.candidate is not None and not guest.exists):
@@ -73,12 +73,12 @@ def without_boot(host: Host, change: Change) -> Change | None:
 
 
 def _kept(definition: Domain, target: Domain) -> Domain:
-    """With what must outlive the spec. That it is to run does not: it would be started as it is."""
+    """Add what must outlive the spec, except its state: state = "running" would start the domain as it is."""
     return replace(with_kept(definition, target), state=definition.state)
 
 
 def postponed(host: Host, change: Change, why: str) -> Change:
-    """Nothing is done about it for now, but that what must outlive the spec is kept on the host."""
+    """Do nothing about a domain for now, but keep on its host what must outlive the spec."""
     guest, target = change.guest, change.target
     alone = left_alone(change, why, "a later try")
     if guest is None or target is None or guest.config is None or guest.unproven or guest.candidate is not None:

@@ -1,6 +1,14 @@
-"""Boot inputs that failed, or that a rollback left: not tried again; what last worked is brought back instead.
+"""Keeps boot inputs that failed, or that a rollback left, from being tried again; the last proven ones come back.
 
-Called by `decide` for each change of a domain with a quarantine, and before a rollback.
+Called by `decide` for each change of a domain with a quarantine, and before a rollback. Say the new kernel of `web`
+panicked once. While web runs its old one, the update is blocked; when web is down, it is started with its old one:
+
+>>> from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, plan, stopped
+>>> from reconciler.model.boot import with_quarantined
+>>> old, new = domain("web"), domain("web", kernel=kernel("web", NEW))
+>>> failed = with_quarantined(None, new, "it panicked")
+>>> [change_of(plan(host(one(old, quarantine=failed)), desired(new)), "web").action.value for one in (guest, stopped)]
+['blocked', 'start']
 """
 
 from __future__ import annotations
@@ -17,7 +25,10 @@ from reconciler.model.host import Guest, Host
 
 
 def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) -> Change:
-    """Boot inputs that failed are not tried again; a domain that is down is brought back as it last worked."""
+    """Return the change, unless it would boot inputs that failed: then what of it can be done all the same.
+
+    A domain that is down, or that runs what failed, is brought back as it last worked.
+    """
     target = change.target
     if target is None or target.state != "running":
         return change
@@ -46,17 +57,17 @@ def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) 
 
 
 def _tried_again(change: Change, *, runs: bool) -> Change:
-    """With the quarantine lifted; what runs and has failed is started anew."""
+    """Return the change with the quarantine lifted. A domain that runs what failed is restarted."""
     if runs and not change.restarts:
         change = replace(change, action=Action.RESTART, reason="tried again as --retry asked", downtime_seconds=None)
     return replace(change, quarantine=())
 
 
 def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: bool) -> Change | None:
-    """The way to what last worked, for a domain whose target is quarantined; None: it runs that, or there is none.
+    """Return the change that leads to what last worked; None when the domain runs it already, or there is none.
 
-    `failed`: what runs is quarantined itself, since an apply was cut short before it had gone the way back. After a
-    first boot that way leads only down.
+    `failed` says that what runs is quarantined itself, since an apply was cut short before it had gone the way back.
+    After a failed first boot, that way only leads down.
     """
     if guest.unproven and guest.candidate is not None and not failed:  # say, a rollback that was cut short
         candidate = _as_kept(guest.candidate, target)
@@ -83,7 +94,7 @@ def _last_proven(host: Host, guest: Guest, target: Domain, why: str, *, failed: 
 
 
 def _as_kept(definition: Domain, target: Domain) -> Domain:
-    """A definition from the host under the policy of the spec, but ready by the signs that were asked of it."""
+    """Return a definition of the host with the spec's policy, but with the ready signs that were asked of it."""
     return replace(definition, policy=replace(target.policy, ready=definition.policy.ready))
 
 

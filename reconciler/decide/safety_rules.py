@@ -1,4 +1,4 @@
-"""What may never happen: the safety rules that block a change, each with what to do about it.
+"""Holds what may never happen: the safety rules that block a change, each with what the user can do about it.
 
 Called by `decide` for one domain at a time. Rules between domains are in `handover`, over the whole plan in `refusals`.
 """
@@ -24,7 +24,7 @@ _OVS_SCRIPT: Final = "vif-openvswitch"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Why a change may not begin, and what the user can do."""
+    """The reason why a change may not begin, and what the user can do."""
 
     reason: str
     hint: str | None
@@ -32,7 +32,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class HostIndex:
-    """Who holds which disk and which mac on a host, beside the domains that the specs declare there."""
+    """Knows who holds which disk and which mac on a host, beside the domains that the specs declare there."""
 
     disks: Mapping[str, tuple[tuple[str, str], ...]]  # disk key -> (domain, access)
     macs: Mapping[str, str]  # mac -> unmanaged domain
@@ -74,7 +74,7 @@ def _is_untold(guest: Guest) -> bool:
 
 
 def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool) -> Block | None:
-    """Why a domain that no spec names may not be destroyed; None if it may."""
+    """Return why a domain that no spec names may not be destroyed; None when it may."""
     if not any_specs:
         return Block(
             "the spec tree names no domain at all, and an empty tree never destroys anything",
@@ -99,7 +99,7 @@ def block_change(
     index: HostIndex,
     fields: tuple[FieldChange, ...],
 ) -> Block | None:
-    """The first rule that stands against bringing this domain to its target; None if none does."""
+    """Return the first rule that stands against bringing this domain to its target; None when none does."""
     current = guest.definition if guest is not None else None
     reasons = (
         _block_image(host, guest, target),
@@ -160,14 +160,17 @@ def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
 
 
 def _bridge_of(vif: Vif) -> str | None:
-    """The bridge itself: Open vSwitch's script is told tags as well, as in ovsbr0.42 or ovsbr0:100:200."""
+    """Return the bridge without the tags that Open vSwitch's script takes, as in ovsbr0.42 or ovsbr0:100:200."""
     if vif.bridge is None or vif.script is None or vif.script.rpartition("/")[2] != _OVS_SCRIPT:
         return vif.bridge
     return re.split("[.:]", vif.bridge, maxsplit=1)[0]
 
 
 def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:
-    """With unnamed interfaces only the index tells them apart, so one taken out of the middle looks like another."""
+    """Block removing an unnamed interface from the middle.
+
+    Only the index tells unnamed ones apart, so those behind it would look changed.
+    """
     if current is None:
         return None
     named = {vif.mac for vif in target.vifs if vif.named}
@@ -195,7 +198,7 @@ def _block_macs(index: HostIndex, guest: Guest | None, target: Domain) -> Block 
 
 
 def _block_untold(host: Host, index: HostIndex, guest: Guest | None, disk: Disk) -> Block | None:
-    """A disk that is there, and that this domain does not hold itself, may be a domain's of which nothing is known."""
+    """Block a disk that exists and may belong to a domain of which the host tells nothing."""
     running = guest.running if guest is not None and guest.exists else None
     holds = {one.target for one in running.disks} if running is not None else set()
     if not index.untold or disk.target not in host.files or disk.target in holds:
@@ -220,7 +223,7 @@ def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Do
 
 
 def _block_full_group(host: Host, index: HostIndex, disk: Disk) -> Block | None:
-    """A volume has all its bytes from the beginning, so those of all domains must be there."""
+    """Block a volume whose group lacks room: a volume has all its bytes from the beginning."""
     if disk.kind != "lv" or growth_bytes(host, disk) == 0:
         return None
     group = volume_group(disk)

@@ -1,4 +1,4 @@
-"""What the state of a domain of ours allows: whether its host shows it so that something may be begun with it.
+"""Says what the state of a domain of ours allows: whether anything may be begun with it.
 
 Called by `decide` before specs and files are compared. A domain that lives in another way than by running as itself is
 never absent: nothing is started in its place, and none of its disks is deleted or given away.
@@ -19,7 +19,7 @@ from reconciler.model.host import NAMELESS, Guest, Host, Power
 
 
 def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
-    """The change of a domain whose state holds back whatever the specs ask for; None: it holds nothing back."""
+    """Return the change of a domain whose state overrides the specs; None when its state allows all."""
     address = address_of(host.name, guest.name)
     match guest.power:
         case Power.RUNNING | Power.SHUTDOWN | Power.UNFINISHED:
@@ -48,7 +48,7 @@ def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
 
 
 def on_two_hosts(host: Host, guest: Guest | None, name: str, other: str) -> Change:
-    """A domain whose UUID another host of the fleet has, too: nobody knows which of the two is the one."""
+    """Block a domain whose UUID another host of the fleet has too: nobody knows which one is the real one."""
     block = Block(
         f"its uuid is also that of {other}, and one domain cannot be on two hosts",
         "see where its guest really runs (`xl list -v` on both hosts), and clear away the other one by hand",
@@ -103,7 +103,7 @@ def _saved(guest: Guest) -> Block:
 
 
 def _waits(host: Host, guest: Guest, hint: str | None) -> Change:
-    """Nothing is to be done but wait until the state ends."""
+    """Do nothing but wait until the state ends."""
     reason = f"it is {guest.power}, which is no state to act on"
     waits_for = (f"{guest.power} to end",)
     change = make_change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=waits_for)

@@ -1,7 +1,7 @@
-"""What the changes of all domains do to each other: depends_on, what changes hands, waves. Called by `plan`.
+"""Decides what the changes of all domains do to each other: depends_on, what changes hands, waves. Called by `plan`.
 
-What is held back may hold back more, so it begins anew until nothing more is. Nothing that is held is ever let go
-again, so that this comes to an end.
+Holding one change back may hold back others, so all is decided again until nothing more is held. Nothing that is held
+is let go again, so this comes to an end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def decide_together(
     elsewhere: Collection[str] = (),
     forbidden: Mapping[str, str] | None = None,
 ) -> list[Change]:
-    """The changes of the whole fleet, each as what can be done of it beside all others.
+    """Return the changes of the whole fleet, each as what of it can be done beside all others.
 
     `forbidden` says of domains why they may not go down for another's restart; `elsewhere` are names that hosts hold.
     """
@@ -46,5 +46,5 @@ def decide_together(
 
 
 def only_goes_along(change: Change) -> bool:
-    """Whether a domain only goes down with another. It has no change that could be blocked, but may be kept up."""
+    """Return whether a domain only goes down with another. It has no own change to block, but may be kept up."""
     return change.own in (Action.NO_OP, Action.BLOCKED)

@@ -1,8 +1,15 @@
-"""Waves and kernels that failed: which restarts wait because another domain has not got through. Called by `plan`.
+"""Decides which restarts wait since a lower wave is not through, or since their kernel failed. Called by `plan`.
 
-Lower waves are ready before higher ones begin. What this run brings through in order is put in order by `plan`; here
-it is said what this run will not bring through, or nobody can tell about, and which restarts wait for that. One rule
-for `plan`, `apply` and `watch`, so that no run of any of them walks a bad kernel through a fleet.
+Domains of lower waves are ready before higher ones begin. `plan` orders what this run brings through. Here it is found
+what this run will not bring through, or what nobody knows, and which restarts wait for that. `plan`, `apply` and
+`watch` all go by this one rule, so no run of any of them walks a bad kernel through a fleet.
+
+>>> from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, plan
+>>> from reconciler.model.domain import Policy
+>>> db = domain("db", kernel=kernel("db", NEW), policy=Policy(wave=0, restart="defer"))
+>>> web = domain("web", kernel=kernel("web", NEW), policy=Policy(wave=1))
+>>> change_of(plan(host(guest(domain("db")), guest(domain("web"))), desired(db, web)), "web").reason
+'wave 0 is not through: alpha/db is deferred'
 """
 
 from __future__ import annotations
@@ -41,7 +48,7 @@ def held_by_waves(
     consent: Consent,
     elsewhere: Collection[str] = (),
 ) -> dict[str, Change]:
-    """The restarts that wait, by address, each as what is left of it for now.
+    """Return the restarts that wait, by address, each as what of it can be done for now.
 
     `closed` are the changes after all that depends_on does to them; `elsewhere` are names that other hosts hold.
     """
@@ -93,7 +100,7 @@ def _for_kernel(culprit: str, change: Change) -> _Wait:
 
 
 def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
-    """A restart that waits; what of it is live, or has to be kept on the host, does not."""
+    """Return what is left of a restart that waits: live changes, and what has to be kept on the host."""
     rest = without_boot(host, change)
     live = rest.fields if rest is not None else ()
     alone = replace(change, action=Action.NO_OP, target=None, downtime_seconds=0)
@@ -108,12 +115,12 @@ def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
 
 
 def waits_for_another(change: Change) -> bool:
-    """Whether the restart of a domain waits here until another one has got through."""
+    """Return whether the restart of a domain waits here until another one has got through."""
     return change.would is Action.RESTART and any(what.startswith(("wave: ", "kernel: ")) for what in change.waits_for)
 
 
 def _leads_back(change: Change, consent: Consent) -> bool:
-    """A rollback, or a restart into what last worked, is held by no wave."""
+    """Return whether a change is a rollback, or a restart into what last worked. No wave holds these."""
     return change.parked or change.quarantined is not None or change.address in consent.rollback
 
 
@@ -144,7 +151,7 @@ def _all_behind(
 
 
 def _behind(change: Change, wave: int, elsewhere: Collection[str]) -> Iterator[Behind]:
-    """What is there of ours, and is to restart or to start but does not in this run, or nobody knows."""
+    """Yield a domain of ours that exists and is behind: it should restart or start, but does not, or nobody knows."""
     guest = change.guest
     made = (guest is not None and guest.owner is Owner.OURS and guest.definition is not None) or (
         guest is None and change.domain in elsewhere
@@ -181,7 +188,7 @@ def _why_held(change: Change) -> tuple[str, str]:
 
 
 def _failed_kernels(changes: Iterable[Change]) -> dict[str, str]:
-    """The end of a staged path -> the address in which that kernel failed, and is still asked for."""
+    """Map the end of a staged path to the address in which that kernel failed and is still asked for."""
     found: dict[str, str] = {}
     for change in changes:
         entry = change.quarantined
@@ -195,7 +202,7 @@ def _file_digest(path: str) -> str:
 
 
 def _new_kernel(change: Change) -> str | None:
-    """The kernel that a restart would bring, as its staged path ends; None when the domain runs it already."""
+    """Return the end of the staged path of the kernel that a restart brings; None if the domain runs it already."""
     kernel = change.target.kernel if change.target is not None else None
     running = change.guest.running.kernel if change.guest is not None and change.guest.running is not None else None
     return None if kernel is None or not kernel.sha256 or kernel == running else kernel.short
