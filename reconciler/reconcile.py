@@ -37,7 +37,7 @@ _LISTEN_AGAIN_SECONDS = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """What a run is about: these hosts, these addresses; empty means all."""
+    """Says what a run is about: these hosts, these addresses. Empty means all."""
 
     hosts: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
@@ -49,7 +49,7 @@ class Selection:
 
 
 class Reconciler:
-    """One spec tree and the hosts it describes. Close it when done: it may hold ssh connections."""
+    """Reconciles one spec tree with the hosts it describes. Close it when done: it may hold ssh connections."""
 
     def __init__(self, reading: TreeReading, spec_root: Path, state_dir: Path) -> None:
         self._reading = reading
@@ -74,7 +74,7 @@ class Reconciler:
         self._reading, self._desired, self._spec_root, self._signer = reading, after, spec_root, signer
 
     def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        """Have `heard` called when something happens on any host, see `Observer.events`; again after each `renew`."""
+        """Have `heard` called when something happens on any host; see `Observer.events`. Call it after each `renew`."""
         for name, part in self._desired.hosts.items():
             if name not in self._listeners:
                 listening = self._hear(self._observer(part.settings), heard, tell)
@@ -82,7 +82,7 @@ class Reconciler:
                 self._listeners[name] = asyncio.create_task(listening, context=Context())
 
     async def _hear(self, observer: Observer, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        """Pass on a host's events, until it has none. An error nobody foresaw is told, and later it is tried again."""
+        """Pass on a host's events until it has none. After an error nobody foresaw, it is tried again later."""
         while True:
             try:
                 return await observer.events(heard, tell)
@@ -92,7 +92,7 @@ class Reconciler:
                 await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
 
     async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
-        """Look at the hosts and say what apply would do. Raises ReconcilerError if the plan fails its own proof."""
+        """Look at the hosts and return what apply would do. Raises ReconcilerError if the plan fails its proof."""
         selected = selection.host_names(self._desired.hosts)
         hosts, problems = await self.observe(selected)
         if self._may_be_elsewhere(selected, hosts) or self._waits_for_waves_elsewhere(selected):
@@ -104,7 +104,7 @@ class Reconciler:
     def _planned(
         self, selection: Selection, consent: Consent, hosts: Mapping[str, Host], problems: tuple[Diagnostic, ...]
     ) -> Plan:
-        """The plan for these hosts. It is computed beside the loop, which has locks to beat meanwhile."""
+        """Make the plan in a thread beside the loop, which has locks to renew meanwhile."""
         desired, missing = complete(replace(self._desired, postponed=selection.postponed), hosts)
         downtime, forgotten = self._expected_downtime()
         plan = build_plan(
@@ -132,10 +132,10 @@ class Reconciler:
         stop: Callable[[], str | None] = lambda: None,
         history_is_needed: bool = True,
     ) -> ApplyResult:
-        """Follow a plan of `make_plan`: one apply a host, and only where nothing moved since the plan was made.
+        """Follow a plan of `make_plan`, under the lock of each host, and only where nothing moved since it was made.
 
-        `stop` gives a reason once the rest is to be left; see `apply_plan`. A history that cannot be written is an
-        error before anything is done, or, where it is not needed, told beside the result.
+        `stop` gives a reason when no more steps are to begin; see `apply_plan`. When the history cannot be written,
+        that is an error before anything is done or, where the history is not needed, a diagnostic of the result.
         """
         if history_is_needed:
             await asyncio.to_thread(self._history.check_writable)
@@ -149,8 +149,8 @@ class Reconciler:
     ) -> ApplyResult:
         """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
 
-        `use` is called before the first step; it raises ReconcilerError for a plan that was used before. `stop` gives
-        a reason once the rest is to be left; a plan whose first step was not begun then is not used up.
+        `use` is called before the first step; it raises ReconcilerError for a plan that was used before. `stop` gives a
+        reason when no more steps are to begin; if no step has begun by then, the plan is not used up.
         """
         await asyncio.to_thread(self._history.check_writable)
         async with AsyncExitStack() as locks:
@@ -165,7 +165,7 @@ class Reconciler:
             return await self._follow(plan, executors, held, progress, stop)
 
     async def _lock_hosts(self, plan: Plan, locks: AsyncExitStack) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
-        """An executor for each host that has steps, and why some of these hosts could not be locked."""
+        """Lock each host that has steps. Returns their executors, and why some could not be locked."""
         names = sorted({step.host for step in plan.steps})
         executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
         held: dict[str, Diagnostic] = {}
@@ -179,7 +179,7 @@ class Reconciler:
         return executors, held
 
     async def _moved(self, plan: Plan, names: frozenset[str]) -> dict[str, Diagnostic]:
-        """Which of these hosts are not as the plan saw them, or do not answer, and why."""
+        """Return the hosts that are not as the plan saw them, or that do not answer, with the reason."""
         hosts, problems = await self.observe(names)
         held = {problem.address: problem for problem in problems if problem.address is not None}
         for name, host in hosts.items():
@@ -211,7 +211,10 @@ class Reconciler:
         return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
 
     def _recording(self, plan: Plan, noting: ExitStack, history_is_needed: bool) -> tuple[Recording | None, str | None]:
-        """A recording that ends with `noting`; or none, and why not. A full disk is met by the first thing written."""
+        """Return a recording that ends with `noting`; or None and why there is none.
+
+        A full disk shows when the first thing is written.
+        """
         signer = self._signer or signer_of(self._spec_root, plan.commit)
         try:
             return noting.enter_context(self._history.recording(plan, signer)), None
@@ -221,7 +224,7 @@ class Reconciler:
             return None, error.diagnostics[0].detail.rstrip(".")
 
     async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
-        """All of these hosts that answer, and why the others do not."""
+        """Observe these hosts. Returns those that answer, and why the others do not."""
         gate = asyncio.Semaphore(_HOSTS_AT_ONCE)
 
         async def look_at(name: str) -> Host | Diagnostic:
@@ -244,7 +247,7 @@ class Reconciler:
             await self._leave(name)
 
     async def _leave(self, name: str) -> None:
-        """End what goes on with a host."""
+        """Forget a host, and end what goes on with it."""
         if name in self._listeners:
             listener = self._listeners.pop(name)
             listener.cancel()
@@ -255,7 +258,7 @@ class Reconciler:
         return error_log.keep(self._state_dir, unforeseen(doing, error, host))
 
     def _kept(self, result: ApplyResult) -> ApplyResult:
-        """The same result, with the tracebacks of errors that nobody foresaw in the log."""
+        """Return the result with the tracebacks of errors that nobody foresaw moved to the log."""
         failed = tuple(
             replace(one, problem=error_log.keep(self._state_dir, one.problem)) if one.problem is not None else one
             for one in result.failed
@@ -264,7 +267,7 @@ class Reconciler:
         return replace(result, failed=failed, diagnostics=told)
 
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
-        """Whether a domain to be created could exist on a host that was not looked at."""
+        """Return whether a domain to be created could exist on a host that was not looked at."""
         return selected != frozenset(self._desired.hosts) and any(
             domain not in host.guests for name, host in hosts.items() for domain in self._desired.hosts[name].domains
         )
@@ -273,7 +276,7 @@ class Reconciler:
         return [error_log.keep(self._state_dir, problem) for problem in self._reading.diagnostics]
 
     def _waits_for_waves_elsewhere(self, selected: frozenset[str]) -> bool:
-        """Whether a lower wave, which selecting hosts overrides no more than anything else does, may be elsewhere."""
+        """Return whether a lower wave may be on other hosts. Selecting hosts does not override waves."""
         waves = {
             name: [domain.policy.wave for domain in part.domains.values()] for name, part in self._desired.hosts.items()
         }
@@ -281,7 +284,7 @@ class Reconciler:
         return selected != frozenset(waves) and any(wave > lowest for name in selected for wave in waves[name])
 
     def _unseen(self, hosts: Mapping[str, Host]) -> dict[str, str]:
-        """Our domains on hosts that were not observed, as last seen."""
+        """Return our domains on hosts that were not observed, as they were last seen."""
         return {
             domain: host
             for host, domains in sightings.recall(self._state_dir).items()
@@ -307,7 +310,7 @@ class Reconciler:
         ]
 
     def _expected_downtime(self) -> tuple[dict[str, float], tuple[Diagnostic, ...]]:
-        """What restarts took before; a plan can do without it, so a broken history is only told."""
+        """Return how long restarts took before. A plan needs it not, so a broken history is only told."""
         try:
             return self._history.expected_downtime(), ()
         except ReconcilerError as error:
@@ -326,7 +329,7 @@ class Reconciler:
 
 
 class _Recorded:
-    """Progress that goes to the user and into the history."""
+    """Passes progress on to the user and into the history."""
 
     def __init__(self, progress: Progress, recording: Recording) -> None:
         self._progress = progress
@@ -344,7 +347,7 @@ class _Recorded:
 
 
 def question_for(part: DesiredHost) -> Question:
-    """What to ask a host besides what every look tells: the disks and images that its specs name."""
+    """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
     disks = [disk for domain in part.domains.values() for disk in domain.disks]
     targets = {disk.target for disk in disks}
     sources = {disk.source for disk in disks if disk.source is not None}
@@ -357,9 +360,9 @@ def question_for(part: DesiredHost) -> Question:
 
 
 def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tuple[Diagnostic, ...]]:
-    """The desired state with the digests that only hosts could tell.
+    """Return the desired state with the digests that only hosts could tell.
 
-    A source that vanished is an error of the spec; a domain that has its staged bytes goes on with them.
+    A source that vanished is an error of the spec. A domain that has its bytes staged goes on with these.
     """
     problems: list[Diagnostic] = []
     parts = dict(desired.hosts)

@@ -1,7 +1,7 @@
-"""Follow the plan: each step when what it needs is done, as many at once as the host allows, each confirmed.
+"""Follows a plan: each step begins when what it needs is done, as many at once as the host allows, and is confirmed.
 
-Computes nothing anew. A failed step takes along only what depends on it. A start that does not get ready is undone at
-once by its fallback, which is part of the plan; the first failed restart also stops the restarts that have not begun
+It computes nothing anew. A failed step takes along only what depends on it. A start that does not get ready is undone
+at once by its way back, which is part of the plan. The first failed restart also stops the restarts that have not begun
 (the next ones would likely fail the same way). Asked to stop, it ends the steps in flight, brings back the domains that
 are down for a restart, and leaves the rest for the next plan.
 """
@@ -50,13 +50,13 @@ async def apply_plan(
 ) -> ApplyResult:
     """Carry out all steps of a plan, except on hosts that are `held`. Failures are in the result, never raised.
 
-    `stop` is asked before steps are begun; it gives the reason once the rest is to be left.
+    `stop` is asked before steps begin. When it gives a reason, no more steps begin.
     """
     return await _Run(plan, executors, parallel, progress).run(held, stop)
 
 
 class _Run:
-    """One plan being followed."""
+    """Follows one plan."""
 
     def __init__(
         self, plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
@@ -120,7 +120,10 @@ class _Run:
             await asyncio.gather(*running, return_exceptions=True)
 
     def _offer(self, step_id: str) -> None:
-        """Put a step whose needs are done in line: what brings a domain back first, then the longest way to go."""
+        """Put a step in line whose needs are done.
+
+        What brings a domain back goes first, then what has the longest way to go.
+        """
         step = self._steps[step_id]
         if not self._waves.may_begin(step):
             return
@@ -160,9 +163,9 @@ class _Run:
         return isinstance(step.step, Shutdown) and step.address in self._restarting
 
     async def _work(self, step: PlannedStep) -> None:
-        """One step, and the way back when it was a start that failed; both in the same slot.
+        """Carry out one step and, when it was a start that failed, its way back, both in one slot.
 
-        The way back is gone before anything else is done about the failure: a domain may be down meanwhile.
+        The way back goes before anything else is done about the failure, since the domain is down meanwhile.
         """
         result = await self._carry_out(step)
         self._note(result)
@@ -194,19 +197,19 @@ class _Run:
                     self._offer(follower)
 
     def _heed_failed_restart(self, step: PlannedStep) -> None:
-        """The first restart that fails keeps all from being begun that have not taken their domain down yet."""
+        """Note the first restart that failed. No other restart takes its domain down after that."""
         restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady)
         if self._failed_restart is None and (restarts or step.address in self._resumed):
             self._failed_restart = step.address
 
     async def _bring_back(self, host: str, address: str) -> None:
-        """Start a domain again as it was: it was taken down, and its own start is not tried any more."""
+        """Start a domain as it was that was taken down, and whose own start is not tried any more."""
         await self._follow_back(self._returns.get(address, ()))
         self._returning.discard(address)
         self._slots[host] += 1
 
     async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
-        """Each step of a way back, as far as it goes."""
+        """Carry out the steps of a way back until one fails."""
         failed = False
         for planned in steps:
             if failed:
@@ -220,7 +223,7 @@ class _Run:
             self._progress.finished(result)
 
     async def _carry_out(self, planned: PlannedStep) -> StepResult:
-        """A step; once more if its answer was lost, since whoever does it looks first whether it is done already."""
+        """Carry out a step, and once more if its answer was lost: executors look first whether it is done."""
         executor, began = self._executors[planned.host], _now(self._executors[planned.host])
         problem = await self._try(executor, planned)
         again = problem is not None and problem.transient and not problem.later
@@ -238,7 +241,7 @@ class _Run:
         return None
 
     def _leave_rest(self, why: str) -> None:
-        """Nothing more is begun, but what brings back a domain that is down for a restart, or on its way down."""
+        """Begin nothing more, except to bring back domains that are down for a restart, or on their way down."""
         self._leave_out([step_id for step_id in self._waiting if not self._ends_an_outage(step_id)], why)
 
     def _ends_an_outage(self, step_id: str) -> bool:
@@ -257,13 +260,13 @@ class _Run:
                 self._leave_higher_waves(self._steps[step_id], reason)
 
     def _leave_higher_waves(self, step: PlannedStep, reason: str) -> None:
-        """No wave begins after one that a step is missing of."""
+        """Let no higher wave begin, since a step of this one is missing."""
         if self._waves.broken_by(step):
             self._leave_out([step_id for step_id in self._waiting if self._steps[step_id].wave > step.wave], reason)
 
 
 async def carry_out(executor: Executor, step: Step, report: Callable[[str], None]) -> None:
-    """One step, whatever it is: what a host does, its executor does; waiting until a domain is ready is done here."""
+    """Carry out one step. Its executor does what a host does; waiting until a domain is ready is done here."""
     if isinstance(step, AwaitReady):
         await await_ready(executor, step)
     else:
@@ -271,7 +274,7 @@ async def carry_out(executor: Executor, step: Step, report: Callable[[str], None
 
 
 def _now(executor: Executor) -> float:
-    """The host's clock, or 0 where it cannot be read, which costs the durations and nothing else."""
+    """Return the host's clock, or 0 where it cannot be read, which costs only the durations."""
     try:
         return executor.now()
     except Exception:  # noqa: BLE001 -- a clock must not end a step
@@ -279,7 +282,7 @@ def _now(executor: Executor) -> float:
 
 
 def _critical_lengths(steps: tuple[PlannedStep, ...], followers: Mapping[str, list[str]]) -> dict[str, float]:
-    """Expected seconds from the beginning of each step to the end of all that follows it."""
+    """Return the seconds expected from the beginning of each step to the end of all that follows it."""
     lengths: dict[str, float] = {}
     for step in reversed(steps):  # plan order is topological
         rest = max((lengths[follower] for follower in followers[step.id]), default=0.0)

@@ -1,4 +1,4 @@
-"""What became of the domains that an apply took down or tried to bring up: who was down, how long, and who fell back.
+"""Finds what became of the domains that an apply took down or tried to bring up, and how long they were down.
 
 Called by `history`, which remembers how long restarts take, and for the result that people and programs read. Pure.
 """
@@ -15,7 +15,7 @@ from reconciler.plan.steps import AwaitReady, Shutdown
 
 
 class Outcome(StrEnum):
-    """How it ended for one domain."""
+    """How the apply ended for one domain."""
 
     RESTARTED = "restarted"  # it runs its new definition
     FELL_BACK = "fell back"  # the new definition did not get ready; the last proven one is ready again
@@ -26,9 +26,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """One domain. `down_seconds`, by the host's clock: from the begin of its shutdown until it was ready again.
+    """What became of one domain. `down_seconds` go from the begin of its shutdown until it was ready (host's clock).
 
-    None: it did not run before, or is not ready now.
+    They are None when the domain did not run before, or is not ready now.
     """
 
     address: str
@@ -39,7 +39,7 @@ class Outage:
 
 
 def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
-    """An entry for each domain that was restarted or had to go its way back, by address."""
+    """Return an entry for each domain that was restarted or had to go its way back, by address."""
     ways_back = {step.id for fallback in plan.fallbacks for step in fallback.steps}
     restarting = {change.address for change in plan.changes if change.restarts}
     by_address: dict[str, list[StepResult]] = {}
@@ -56,7 +56,7 @@ def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
 
 
 def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult]) -> Outage | None:
-    """None for a domain that never went down, or whose failure left it as it was."""
+    """Return the entry of one domain; None when it never went down, or when its failure left it as it was."""
     downs = [ended for ended in own if isinstance(ended.step.step, Shutdown) and ended.problem is None]
     ups = [ended for ended in own if isinstance(ended.step.step, AwaitReady)]
     if back:  # then only how the last one ended is of interest
@@ -84,7 +84,7 @@ def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult])
 
 
 def _first_problem(results: Sequence[StepResult]) -> str | None:
-    """Why the first of these failed, in one line."""
+    """Say in one line why the first of these failed; None when none did."""
     for ended in results:
         if ended.problem is not None:
             return (ended.problem.detail or ended.problem.summary).splitlines()[0]

@@ -1,4 +1,4 @@
-"""Which wave is under way: one begins when every step of the lower ones has been done. Used by `follow`."""
+"""Tells which wave is under way: one begins when every step of the lower ones has been done. Used by `follow`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class Waves:
         self._broken = False
 
     def may_begin(self, step: PlannedStep) -> bool:
-        """Whether the wave of a step is under way; if not, the step is given back by `done` once it is."""
+        """Return whether the wave of a step is under way. If not, `done` gives the step back when it is."""
         if step.wave <= self._rest[-1]:
             return True
         self._offered[step.wave].append(step)
         return False
 
     def done(self, step: PlannedStep) -> list[PlannedStep]:
-        """Count a step that was done; the steps whose wave begins with it."""
+        """Count a step that was done. Returns the steps that can begin since their wave begins with it."""
         self._left[step.wave] -= 1
         while not self._broken and len(self._rest) > 1 and not self._left[self._rest[-1]]:
             self._rest.pop()
         return self._offered.pop(self._rest[-1], [])
 
     def broken_by(self, step: PlannedStep) -> bool:
-        """Note that a step was not done; whether that is the first such."""
+        """Note that a step was not done. Returns whether it is the first one."""
         first, self._broken = not self._broken, True
         return first

@@ -1,6 +1,14 @@
-"""Ways back: what is done after a start that failed, and who is down for a restart that nobody will end.
+"""Decides on ways back: what to do after a start that failed, and which domains are down with nobody to start them.
 
 Used by `follow`. The steps themselves were planned and proven with the plan; here it is decided which of them apply.
+When `web` gets a new kernel, its plan has this way back, for when the start or the wait fails:
+
+>>> from tests.worlds import NEW, desired, domain, guest, host, kernel, plan
+>>> made = plan(host(guest(domain("web"))), desired(domain("web", kernel=kernel("web", NEW))))
+>>> [step.step.kind for step in made.steps]
+['stage_image', 'write_config', 'shutdown', 'start', 'await_ready', 'promote_config', 'sweep_images']
+>>> made.fallbacks[0].after, [step.step.kind for step in made.fallbacks[0].steps]
+(('s4', 's5'), ['set_quarantine', 'shutdown', 'start', 'await_ready'])
 """
 
 from __future__ import annotations
@@ -20,12 +28,12 @@ _REASON_MAX = 300  # characters of a reason that are kept on the host
 def way_back(
     fallback: Fallback, failed: PlannedStep, problem: Diagnostic, *, undo_quarantine: bool = False
 ) -> tuple[PlannedStep, ...]:
-    """What to do after this failure. Only a boot that was tried and failed is held against what it booted.
+    """Return what to do after this failure. Only a boot that was tried and failed is held against what it booted.
 
-    Whatever else went wrong (no loop device, no memory, a lost reply) says nothing about the new definition, so nothing
-    is quarantined; `undo_quarantine` takes back what a rollback put there before. A domain that nobody could look at
-    stays as it is for the next run, but for an error that nobody foresaw: that may well come again, so the domain goes
-    back to what is proven.
+    Any other failure (no loop device, no memory, a lost reply) says nothing about the new definition, so nothing is
+    quarantined; `undo_quarantine` takes back what a rollback put there before. A domain that nobody could look at stays
+    as it is for the next run. After an error that nobody foresaw it goes back to what is proven, since the error may
+    well come again.
     """
     if problem.boot_failed:
         return tuple(_with_reason(planned, problem) for planned in fallback.steps)
@@ -36,20 +44,20 @@ def way_back(
 
 
 def puts_aside(plan: Plan) -> frozenset[str]:
-    """The addresses whose quarantine the plan itself fills, as a rollback does with what it leaves."""
+    """Return the addresses whose quarantine the plan itself fills, as a rollback does with what it leaves."""
     filled = (step for step in plan.steps if isinstance(step.step, SetQuarantine) and step.step.entries)
     return frozenset(step.address for step in filled)
 
 
 def _without_the_last(planned: PlannedStep) -> PlannedStep:
-    """A quarantine less its last entry, the boot that was tried just now."""
+    """Drop from a quarantine its last entry, which is the boot that was tried just now."""
     if not isinstance(planned.step, SetQuarantine):
         return planned
     return replace(planned, step=replace(planned.step, entries=planned.step.entries[:-1]))
 
 
 def _with_reason(planned: PlannedStep, problem: Diagnostic) -> PlannedStep:
-    """A quarantine with why its last entry, the boot that failed just now, did: one line, history has the rest."""
+    """Say in the last entry of a quarantine, the boot that failed just now, why it did. One line is kept."""
     if not isinstance(planned.step, SetQuarantine):
         return planned
     why = (problem.detail or problem.summary).splitlines()[0][:_REASON_MAX]
@@ -58,7 +66,10 @@ def _with_reason(planned: PlannedStep, problem: Diagnostic) -> PlannedStep:
 
 
 class Outages:
-    """Which restarts took their domain down, and who of these is stranded: its own start is not tried any more."""
+    """Knows which restarts took their domain down, and which domains are stranded.
+
+    A stranded domain is down, and its own start is not tried any more.
+    """
 
     def __init__(self, plan: Plan) -> None:
         restarting = {change.address for change in plan.changes if change.restarts}
@@ -78,11 +89,11 @@ class Outages:
         self._needs = _addresses_needed(plan, self._starts.values())
 
     def shutdown_before(self, step_id: str) -> str | None:
-        """The shutdown that this step of a restart comes after; None for every other step."""
+        """Return the shutdown that this step of a restart comes after; None for every other step."""
         return self._before.get(step_id)
 
     def note(self, result: StepResult) -> None:
-        """Learn what became of a step. A shutdown whose reply was lost may have taken its domain down."""
+        """Learn how a step ended. A shutdown whose reply was lost may have taken its domain down."""
         step_id, shutdown = result.step.id, self._before.get(result.step.id, "")
         if step_id in self._starts and _may_have_been_done(result):
             self._down.add(step_id)
@@ -96,9 +107,9 @@ class Outages:
             self._stranded[self._starts[shutdown].host].append(shutdown)
 
     def next_to_return(self, host: str, returning: Set[str]) -> str | None:
-        """The address of a stranded domain that can be started now, and is then forgotten; None: there is none.
+        """Return the address of a stranded domain that can be started now, and forget it; None when there is none.
 
-        `returning` are those under way: whoever depends on one of these, or on another stranded one, waits for it.
+        `returning` are those being started. A domain that depends on one of these, or on a stranded one, waits for it.
         """
         stranded = self._stranded[host]
         missing = {*returning, *(self._starts[shutdown].address for shutdown in stranded)}
@@ -111,7 +122,7 @@ class Outages:
 
 
 def starts_of(fallback: Fallback) -> tuple[PlannedStep, ...]:
-    """What of a way back brings a domain up that is down: it starts as it was, and nothing is quarantined."""
+    """Return the steps of a way back that start a domain as it was. None of them quarantines anything."""
     return tuple(planned for planned in fallback.steps if isinstance(planned.step, Start | AwaitReady))
 
 
@@ -120,6 +131,6 @@ def _may_have_been_done(result: StepResult) -> bool:
 
 
 def _addresses_needed(plan: Plan, starts: Iterable[PlannedStep]) -> dict[str, frozenset[str]]:
-    """Which other domains each of these starts waits for."""
+    """Return the other domains that each of these starts waits for."""
     addresses = {step.id: step.address for step in plan.steps}
     return {start.id: frozenset(addresses[need] for need in start.needs) - {start.address} for start in starts}

@@ -1,7 +1,8 @@
-"""How each domain fares under watch: Ready, Reconciling, Stalled or Held, why, and since when.
+"""Judges how each domain fares under watch: Ready, Reconciling, Stalled or Held, with the reason and since when.
 
-Kept as one JSON file in the state directory, replaced as a whole after each pass, so that it outlives a restart of
-watch and `reconciler status` can read it whether watch runs or not. Losing it loses only the "since".
+The conditions are kept as one JSON file in the state directory, which is replaced as a whole after each pass. So they
+outlive a restart of watch, and `reconciler status` can read them whether watch runs or not. When the file is lost, only
+the "since" of each condition is lost.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class DomainCondition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """A problem that is no single domain's: of the source of the specs, a host, the whole run."""
+    """A problem that belongs to no single domain, but to the source of the specs, to a host or to the whole run."""
 
     summary: str
     detail: str
@@ -52,13 +53,13 @@ class Told:
 
     @property
     def place(self) -> str | None:
-        """Where to look: in a file, else which host or domain."""
+        """Return where to look: PATH:LINE:COLUMN in a file, else the host or domain."""
         return self.address if self.path is None else f"{self.path}:{self.line}:{self.column}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRecord:
-    """What is known after a pass."""
+    """All that watch writes down after a pass."""
 
     format: Literal[1] = 1
     process: int
@@ -72,7 +73,7 @@ class WatchRecord:
 
     @property
     def runs(self) -> bool:
-        """Whether its process is there. It is asked for by its number only, which another may have by now."""
+        """Return whether the process of watch is there. Its number may belong to another process by now."""
         if self.stopped is not None:
             return False
         try:
@@ -98,7 +99,7 @@ _OF_STATUS = {
 
 
 def load(state_dir: Path) -> WatchRecord | None:
-    """What watch last wrote; None when nothing, or nothing readable, is there."""
+    """Read what watch last wrote; None when no file is there or it cannot be read."""
     try:
         return _RECORD.validate_json((state_dir / _FILE).read_bytes())
     except (OSError, ValidationError):
@@ -106,7 +107,7 @@ def load(state_dir: Path) -> WatchRecord | None:
 
 
 def store(state_dir: Path, record: WatchRecord) -> None:
-    """Raises OSError, for a full disk for one."""
+    """Write the record. Raises OSError, for example when the disk is full."""
     state_dir.mkdir(parents=True, exist_ok=True)
     text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
     content = text.encode(errors="replace")  # what hosts and file names say need not be UTF-8
@@ -123,9 +124,10 @@ def judge_domains(
     *,
     detect_only: bool,
 ) -> dict[str, tuple[Condition, str]]:
-    """Address -> condition and reason, of every domain that is declared or ours.
+    """Map the address of every declared or managed domain to its condition and the reason for it.
 
-    `failures` are those that are waited out. `known` are the addresses that may be left out by a tree with errors.
+    `failures` are those whose next try is not due yet. `known` are addresses to judge even if a tree with errors does
+    not name them.
     """
     statuses = {status.address: status for status in judge(plan, {})}
     found: dict[str, tuple[Condition, str]] = {}
@@ -160,7 +162,7 @@ def _failed(failure: Failure) -> tuple[Condition, str]:
 
 
 def _unseen(plan: Plan, desired: Desired) -> dict[str, tuple[Condition, str]]:
-    """The declared domains of hosts that did not answer."""
+    """Judge the declared domains of hosts that did not answer."""
     why = {problem.address: problem for problem in plan.diagnostics if problem.address in desired.hosts}
     found = {}
     for host, part in desired.hosts.items():
@@ -177,7 +179,7 @@ def _unseen(plan: Plan, desired: Desired) -> dict[str, tuple[Condition, str]]:
 def _unreadable(
     desired: Desired, found: Mapping[str, tuple[Condition, str]], known: Iterable[str]
 ) -> dict[str, tuple[Condition, str]]:
-    """Domains that do not exist yet, and whose spec cannot be read; those of a host whose own spec cannot be read."""
+    """Judge the domains that are in no plan, since their own spec file or that of their host has errors."""
     files = [address for address in desired.frozen if "/" in address and address not in found]
     hosts = {address: address.partition("/")[0] for address in known}
     left = {
@@ -189,7 +191,7 @@ def _unreadable(
 
 
 def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> dict[str, tuple[Condition, str]]:
-    """Domains about which a pass without a plan can say nothing but why: what was true before it may not be now."""
+    """Judge all domains after a pass without a plan: they count as not looked at, for the first problem met."""
     problem = next((one for one in problems if one.kind is not Kind.NOTE), None)
     told = f"{problem.summary}: {problem.detail}" if problem is not None else "no plan could be made"
     condition = Condition.RECONCILING if problem is not None and problem.transient else Condition.STALLED
@@ -199,7 +201,7 @@ def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> di
 def with_since(
     judged: Mapping[str, tuple[Condition, str]], before: Mapping[str, DomainCondition], now: float
 ) -> dict[str, DomainCondition]:
-    """Since when: a condition that stayed keeps its date, whatever became of its reason."""
+    """Add to each condition since when it holds. A change of the reason alone keeps the old date."""
     return {
         address: DomainCondition(
             condition=condition,
@@ -222,7 +224,7 @@ def _told(problem: Diagnostic) -> Told:
 
 
 def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, Any]:
-    """The document of `status --json` with what watch knows beside it, also of domains on hosts that were not seen."""
+    """Add to the document of `status --json` what watch knows, and the domains of hosts that were not observed."""
     seen = {domain["address"] for domain in document["domains"]}
     observed = {host for host, about in document["hosts"].items() if about["observed"]}
     unseen = [

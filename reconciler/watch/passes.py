@@ -1,4 +1,4 @@
-"""One pass: read the specs, observe, plan anew, apply, look again, judge each domain. Called by the loop.
+"""Makes one pass: read the specs, observe, plan, apply, look again, judge each domain. Called by the loop.
 
 What is remembered from pass to pass only decides when something is tried again, never what is to be done.
 """
@@ -27,7 +27,7 @@ _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is chang
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a pass found and did. `plan` None: there were no specs, so nothing was looked at."""
+    """What a pass found and did. With `plan` None there were no specs, so nothing was looked at."""
 
     commit: str | None = None
     signer: str | None = None
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Passes:
-    """Makes passes over one source. Close it when done: it holds the connections to the hosts."""
+    """Makes passes over one source. Close it when done, since it holds the connections to the hosts."""
 
     def __init__(
         self, source: Source, state_dir: Path, *, detect_only: bool, now: Callable[[], float], backoff: Backoff
@@ -59,7 +59,7 @@ class Passes:
         self._tell: Callable[[str], None] = lambda _: None
 
     def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        """From the next pass on have `heard` called when something happens on a host; see `Observer.events`."""
+        """Have `heard` called when something happens on a host, from the next pass on; see `Observer.events`."""
         self._heard, self._tell = heard, tell
 
     async def make(
@@ -69,10 +69,10 @@ class Passes:
         known: Collection[str] = (),
         work_begins: Callable[[Outcome], None] = lambda _: None,
     ) -> Outcome:
-        """Never raises: what hosts, specs or disks do, or an error that nobody foresaw, is in the outcome.
+        """Make one pass. It never raises: what hosts, specs or disks do, or an error nobody foresaw, is in the outcome.
 
-        `known` are the addresses that earlier passes judged. None of them stays as it was called when it is not seen.
-        `work_begins` is given what was found before anything is done about it.
+        `known` are the addresses that earlier passes judged: each gets a new condition, also when it is not seen now.
+        `work_begins` is called with what was found before anything is done about it.
         """
         try:
             specs = await self._source.read()
@@ -86,7 +86,7 @@ class Passes:
         return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
     def try_all_now(self) -> None:
-        """Forget what failed: somebody asks for another try."""
+        """Forget what failed, since a person asks for another try."""
         self._backoff.try_all_now()
 
     async def close(self) -> None:
@@ -136,7 +136,7 @@ class Passes:
         return self._reconciler
 
     async def _plan(self, reconciler: Reconciler) -> Plan:
-        """The plan for now, without what failed and is not due yet."""
+        """Make the plan for now, without what failed and is not due yet."""
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
         plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
@@ -148,7 +148,7 @@ class Passes:
         return plan
 
     def _learn(self, result: ApplyResult, desired: Desired) -> None:
-        """Count what failed."""
+        """Count the failures and successes of an apply for the backoff."""
         problems = {failed.step.address: failed.problem for failed in reversed(result.failed) if failed.problem}
         for address, problem in problems.items():
             self._backoff.failed(address, _asked_for(desired, address), problem, self._now())
@@ -157,7 +157,7 @@ class Passes:
             self._backoff.succeeded(address)
 
     def _learn_of_hosts(self, plan: Plan, desired: Desired) -> None:
-        """Look again at a silent host before the interval is over, but ever less often."""
+        """Count silent hosts as failures, so that they are looked at again soon at first, then less often."""
         silent = {problem.address: problem for problem in plan.diagnostics if problem.transient}
         for host in desired.hosts:
             if host in silent:
@@ -181,12 +181,12 @@ class Passes:
 
 
 def drifted_in(plan: Plan) -> int:
-    """How many domains differ from their specs."""
+    """Count the domains that differ from their specs."""
     return sum(bool(change.acts or change.fields) for change in plan.changes)
 
 
 def _asked_for(desired: Desired, address: str) -> str:
-    """A digest of all that the specs say about a domain and its host; "" when they do not name it."""
+    """Return a digest of all that the specs say about a domain and its host; "" when they do not name it."""
     host, _, name = address.partition("/")
     part = desired.hosts.get(host)
     if part is None or (name and name not in part.domains):
