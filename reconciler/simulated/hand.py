@@ -16,7 +16,7 @@ from typing import Any
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Owner, Power
+from reconciler.model.host import NAMELESS, Owner, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import SHARES, limit_of, with_shares
 from reconciler.model.units import Unfit, size_kib
@@ -30,6 +30,7 @@ from reconciler.simulated.guest import (
     behaviour_of,
     brought_up_to,
     crash,
+    power_off,
     reboot,
     set_target,
 )
@@ -63,7 +64,7 @@ class Hand:
             "free_kib": host.free_kib,
             "clock_seconds": now,
             "domains": [
-                {**_described(instance, now), "managed": host.guests[name].owner is Owner.OURS}
+                {**_described(instance, now), "managed": name in host.guests and host.guests[name].owner is Owner.OURS}
                 for name, instance in domains.items()
                 if instance.exists
             ],
@@ -107,16 +108,52 @@ class Hand:
         with self._change() as draft:
             draft.stored.boots += 1
             for name, instance in draft.stored.instances.items():
-                draft.stored.instances[name] = replace(instance, power=Power.ABSENT, last_words="the dom0 rebooted")
+                kept = Power.RUNNING if instance.power is Power.SAVED else Power.ABSENT  # images are restored at boot
+                words = "the dom0 rebooted"
+                draft.stored.instances[name] = replace(instance, power=kept, listed_as=None, last_words=words)
             for name in sorted(draft.stored.autostart, key=lambda name: (draft.stored.autostart[name], name)):
                 guest = draft.guest(name)
-                if guest is not None and guest.config is not None:
+                if guest is not None and guest.config is not None and not guest.exists:
                     start_instance(draft, guest.config)
 
     def reboot_guest(self, name: str) -> None:
         """Reboot the guest from inside; on_reboot says what becomes of the domain."""
         with self._change() as draft:
             draft.stored.instances[name] = reboot(self._running(draft, name, "reboot"), draft.now)
+
+    def pause(self, name: str) -> None:
+        """`xl pause`."""
+        with self._change() as draft:
+            draft.stored.instances[name] = replace(self._running(draft, name, "pause"), power=Power.PAUSED)
+
+    def unpause(self, name: str) -> None:
+        """`xl unpause`; one that runs goes on running."""
+        with self._change() as draft:
+            instance = self._existing(draft, name)
+            if instance.power is Power.PAUSED:
+                draft.stored.instances[name] = replace(instance, power=Power.RUNNING)
+
+    def save(self, name: str) -> None:
+        """`xl save` into the folder that xendomains restores from."""
+        with self._change() as draft:
+            draft.stored.instances[name] = replace(self._running(draft, name, "be saved"), power=Power.SAVED)
+
+    def restore(self, name: str) -> None:
+        """`xl restore` of the image that waits there, which is removed."""
+        with self._change() as draft:
+            instance = draft.stored.instances.get(name)
+            if instance is None or instance.power is not Power.SAVED:
+                problem = f"No image of {name} waits on {self.settings.name}."
+                hint = f"reconciler sim {self.settings.name} save {name}"
+                raise self._refuse(name, "nothing to restore", problem, hint)
+            running = replace(instance, power=Power.RUNNING)
+            self._check_memory(draft, name, _held_kib(running, draft.now))
+            draft.stored.instances[name] = running
+
+    def power_off(self, name: str) -> None:
+        """Have its guest power off; on_poweroff says what becomes of the domain."""
+        with self._change() as draft:
+            draft.stored.instances[name] = power_off(self._running(draft, name, "power off"), draft.now)
 
     def crash(self, name: str) -> None:
         """Crash the kernel of the domain; on_crash says what becomes of it."""
@@ -286,6 +323,19 @@ def _set_power(draft: Draft, instance: Instance, key: str, text: str) -> Instanc
     return replace(instance, power=Power(text))
 
 
+def _set_name(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    """As by `xl rename`; "(null)" is what a domain is listed as that has lost its name."""
+    if text != NAMELESS and re.fullmatch(NAME, text) is None:
+        raise ValueError(f"it is a name, or {NAMELESS} for none")
+    return replace(instance, listed_as=None if text == instance.definition.name else text)
+
+
+def _set_served(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
+    if text not in ("yes", "no"):
+        raise ValueError("it is yes or no")
+    return replace(instance, served=text == "yes")
+
+
 def _set_behaviour(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
     value: object = float(text) if key == "boot_seconds" else text
     held = set_target(instance, instance.definition.memory_kib, draft.now)  # the balloon starts from where it is
@@ -305,6 +355,8 @@ _SETTERS: Mapping[str, Setter] = {
     "cmdline": _set_cmdline,
     "kernel": _set_kernel,
     "power": _set_power,
+    "name": _set_name,
+    "served": _set_served,
     "detach": _detach,
     **dict.fromkeys(BEHAVIOUR_KEYS, _set_behaviour),
 }

@@ -20,6 +20,7 @@ from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unseen
+from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs
 
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
@@ -54,6 +55,7 @@ class Passes:
         self._detect_only = detect_only
         self._now = now
         self._backoff = backoff
+        self._paused = Paused(now)
         self._reconciler: Reconciler | None = None
         self._heard: Callable[[], None] | None = None
         self._tell: Callable[[str], None] = lambda _: None
@@ -140,6 +142,9 @@ class Passes:
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
         plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
+        consent = Consent(unpause=self._paused.note(plan))
+        if consent.unpause:
+            plan = await reconciler.make_plan(Selection(postponed=postponed), consent)
         left = {change.address for change in plan.changes if change.acts or change.target is None}
         for address in list(self._backoff.failures):
             host = plan.hosts.get(address.partition("/")[0])
@@ -177,6 +182,8 @@ class Passes:
         waits = [max(0.0, due - now)] if due is not None else []
         if any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved since the plan
             waits.append(_BUSY_RETRY_SECONDS)
+        paused_seconds = self._paused.next_seconds()
+        waits += [paused_seconds] if paused_seconds is not None and not self._detect_only else []
         return min(waits, default=None)
 
 

@@ -158,6 +158,57 @@ def reboot_command(target: _Target, name: str | None) -> None:
     click.echo(f"Rebooted {target.host if name is None else address_of(target.host, name)}.", err=True)
 
 
+@sim_group.command("pause")
+@click.argument("name")
+@click.pass_obj
+def pause_command(target: _Target, name: str) -> None:
+    """Pause a domain, as `xl pause` does."""
+    target.open().pause(name)
+    click.echo(f"Paused {target.host}/{name}.", err=True)
+
+
+@sim_group.command("unpause")
+@click.argument("name")
+@click.pass_obj
+def unpause_command(target: _Target, name: str) -> None:
+    """Let a paused domain go on, as `xl unpause` does."""
+    target.open().unpause(name)
+    click.echo(f"{target.host}/{name} goes on.", err=True)
+
+
+@sim_group.command("save")
+@click.argument("name")
+@click.pass_obj
+def save_command(target: _Target, name: str) -> None:
+    """Save a domain.
+
+    As xendomains does when a dom0 goes down: the domain is gone, and its image waits to be restored.
+    """
+    target.open().save(name)
+    click.echo(f"Saved {target.host}/{name}.", err=True)
+
+
+@sim_group.command("restore")
+@click.argument("name")
+@click.pass_obj
+def restore_command(target: _Target, name: str) -> None:
+    """Restore a domain from its image that waits."""
+    target.open().restore(name)
+    click.echo(f"Restored {target.host}/{name}.", err=True)
+
+
+@sim_group.command("poweroff")
+@click.argument("name")
+@click.pass_obj
+def power_off_command(target: _Target, name: str) -> None:
+    """Power a domain off from inside.
+
+    Its on_poweroff says what becomes of it.
+    """
+    target.open().power_off(name)
+    click.echo(f"Powered {target.host}/{name} off.", err=True)
+
+
 @sim_group.command("crash")
 @click.argument("name")
 @click.pass_obj
@@ -177,7 +228,8 @@ def crash_command(target: _Target, name: str) -> None:
 def set_command(target: _Target, name: str, assignments: tuple[str, ...]) -> None:
     """Change a running domain.
 
-    As a person with xl could (memory=512, vcpus=2), in ways that make drift (cmdline=…, kernel=/path, power=paused),
+    As a person with xl could (memory=512, vcpus=2), in ways that make drift (cmdline=…, kernel=/path, power=paused,
+    name=(null), served=no: xl's process for it is gone),
     or in how its guest behaves (boot=panic, shutdown=ignore, balloon=refuse).
     """
     values = dict(_assignment(text) for text in assignments)
