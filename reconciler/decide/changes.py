@@ -62,6 +62,7 @@ class Change:
     guest: Guest | None = field(default=None, repr=False)
     target: Domain | None = field(default=None, repr=False)
     writes_config: bool = False
+    notes: bool = False  # nothing is done but to note in its config file that it is to be left alone
     parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
@@ -172,6 +173,7 @@ def make_acting(
     waits = guest.unproven or (not guest.exists and target.state == "stopped")  # in a candidate, for the next start
     written = (guest.candidate if waits else None) or guest.config
     writes = written is None or guest.edited or not same_config(written, target)
+    writes = writes or (written is not None and written.policy.reconcile != target.policy.reconcile)
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
         return make_change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)

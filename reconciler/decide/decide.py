@@ -61,6 +61,8 @@ def decide_host(
         reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
         if change.action is not Action.NO_OP and not reconciles:
             change = _hold(change, settings)
+        if wanted is not None and guest is not None and settings.reconcile and not wanted.policy.reconcile:
+            change = _noted(change, guest)
         elif change.acts and change.address in fleet.postponed:
             change = postponed(host, change, fleet.postponed[change.address])
         changes.append(change)
@@ -81,6 +83,11 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
     held = held_by_state(host, guest, consent)
     if held is not None:
         return held
+    if guest.config is not None and not guest.config.policy.reconcile:
+        reason = "no spec names it any more, and the last one said reconcile = false, which is kept on the host"
+        hint = f"to give it up, restore {host.name}/{guest.name}.toml without that, apply, then remove the file"
+        change = make_change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(HELD_UNTIL,))
+        return replace(change, hint=hint)
     forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)
@@ -259,6 +266,19 @@ def _why(guest: Guest, target: Domain) -> str:
 def _hold(change: Change, settings: HostSettings) -> Change:
     where = "its spec" if settings.reconcile else "host.toml"
     return left_alone(change, f"held: {where} says reconcile = false", HELD_UNTIL)
+
+
+def _noted(change: Change, guest: Guest) -> Change:
+    """What its spec says of leaving it alone is noted in its config file, so that it outlives the spec."""
+    config = guest.config
+    settled = guest.owner is Owner.OURS and guest.candidate is None and guest.config_proven and not guest.edited
+    if config is None or not settled or guest.problem or not config.policy.reconcile:
+        return change
+    target = replace(config, policy=replace(config.policy, reconcile=False))
+    reason = f"{change.reason}; that it is to be left alone is noted in its config file"
+    return replace(
+        change, action=Action.UPDATE, reason=reason, target=target, notes=True, writes_config=True, blocked=None
+    )
 
 
 def _moved(name: str, source: str, destination: str) -> Block:

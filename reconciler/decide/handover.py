@@ -26,7 +26,7 @@ from reconciler.model.host import Host, Owner
 
 def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, str]:
     """Map each change that would take what another domain keeps to a sentence about whose it is."""
-    takers = [change for change in changes if change.acts and change.target is not None]
+    takers = [change for change in changes if change.acts and not change.notes and change.target is not None]
     if not takers:
         return {}
     kept, keepers = _Kept(hosts), {change.address: change for change in changes}
@@ -64,7 +64,7 @@ class _Kept:
     def add(self, change: Change) -> None:
         """Add what a domain of ours keeps: what its change leads to, else what it has."""
         host, guest = self._hosts[change.host], change.guest
-        if change.acts and not change.parked:
+        if change.acts and not change.parked and not change.notes:
             self.live.add(change.address, claims_of(host, change.target))
         elif guest is not None and guest.owner is Owner.OURS:
             self.live.add(change.address, live_claims(host, guest))

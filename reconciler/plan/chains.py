@@ -218,6 +218,8 @@ def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]
             yield from _unpause(change.guest)
             yield _shutdown(change)
             yield from _keep_down(change, host)
+        case Action.UPDATE if change.notes:
+            yield WriteConfig(definition=_target(change))
         case Action.UPDATE | Action.ADOPT:
             if change.guest is not None and change.guest.exists:
                 yield from _update_live(change, host)

@@ -17,7 +17,7 @@ from reconciler.model.paths import disk_identity
 from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, will_connect
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
-from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
+from reconciler.texts.guests import LiveDomain, assemble_guests, is_migrating, with_past
 from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024
@@ -172,7 +172,7 @@ class View:
                 LiveDomain(
                     name=_listed_name(name, instance),
                     uuid=instance.definition.uuid,
-                    power=instance.power,
+                    power=Power.MIGRATING if is_migrating(instance.listed_as) else instance.power,
                     actual_kib=actual_kib(instance, self._now),
                     running_seconds=self._now - instance.booted_at,
                     domid=instance.domid,

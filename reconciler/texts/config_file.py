@@ -52,6 +52,7 @@ class Mark:
     kept_of_disks: Mapping[str, Pairs] = field(default_factory=dict)  # the same of disks, by field and devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
     proven: bool = True  # whether a domain has got ready from this definition
+    reconcile: bool = True  # False: its spec said to leave it alone, which counts when the spec is gone
     # what the domain runs that was adopted: path and sha256 of files that are not staged; None: written by 0.1
     booted: tuple[tuple[str, str], ...] | None = None
     ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
@@ -174,6 +175,7 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
             key.attribute: tuple((disk.devid, str(key.value(disk))) for disk in domain.disks) for key in KEPT_OF_DISKS
         },
         kinds=tuple((disk.devid, disk.kind) for disk in domain.disks),
+        reconcile=domain.policy.reconcile,
         ready=astuple(domain.policy.ready),
     )
 
@@ -276,6 +278,7 @@ def _is_sound(mark: Mark) -> bool:
         all(isinstance(text, str) for text in texts)
         and isinstance(mark.commit, str | None)
         and isinstance(mark.proven, bool)
+        and isinstance(mark.reconcile, bool)
         and (mark.booted is None or _are_texts(mark.booted))
         and _is_ready(mark.ready)
         and all(_is_a(key.kind, mark.kept[key.attribute]) for key in KEPT)
@@ -335,7 +338,7 @@ def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
     Digests and kinds of disks belong to the body that we wrote, so they are added only if it was not edited since.
     """
     values: dict[str, Any] = dict(mark.kept)
-    domain = replace(domain, policy=Policy(ready=_ready(mark)), **values)
+    domain = replace(domain, policy=Policy(ready=_ready(mark), reconcile=mark.reconcile), **values)
     if not intact:
         return domain
     return replace(

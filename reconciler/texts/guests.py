@@ -74,6 +74,11 @@ def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) 
     return tuple(instances)
 
 
+def is_migrating(name: str | None) -> bool:
+    """Whether a host lists a domain as one that is on its way, or was when its migration was cut short."""
+    return name is not None and name.endswith(MIGRATION_SUFFIXES)
+
+
 def _power(row: Row, *, is_told: bool) -> Power:
     """Refine the state of a row by its name and by `xl list -l`.
 
@@ -81,7 +86,7 @@ def _power(row: Row, *, is_told: bool) -> Power:
     """
     if row.power is Power.DYING:
         return Power.DYING
-    if row.name is not None and row.name.endswith(MIGRATION_SUFFIXES):
+    if is_migrating(row.name):
         return Power.MIGRATING
     if row.power is Power.PAUSED and not row.has_run and not is_told:
         return Power.UNFINISHED

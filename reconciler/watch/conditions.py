@@ -152,6 +152,8 @@ def judge_domains(
 def _reconciles(desired: Desired, change: Change) -> bool:
     part = desired.hosts[change.host]
     domain = part.domains.get(change.domain)
+    if domain is None and change.guest is not None and change.guest.config is not None:
+        return part.settings.reconcile and change.guest.config.policy.reconcile
     return part.settings.reconcile and (domain is None or domain.policy.reconcile)
 
 

@@ -131,6 +131,11 @@ def destroy(domains: Domains, domid: str) -> int:
     return 0
 
 
+def unpause(domains: Domains, domid: str) -> int:
+    found(domains, domid)["state"] = "-b----"
+    return 0
+
+
 def mem_set(domains: Domains, domid: str, text: str) -> int:
     one, mib = found(domains, domid), int(text.removesuffix("m"))
     built = one["config"]["b_info"]
@@ -184,6 +189,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "create": create,
     "shutdown": shutdown,
     "destroy": destroy,
+    "unpause": unpause,
     "mem-set": mem_set,
     "vcpu-set": vcpu_set,
     "block-attach": block_attach,

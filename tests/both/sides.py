@@ -26,6 +26,7 @@ from reconciler.plan.steps import CreateDisk, StageImage, Start, Step, WriteConf
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
 from reconciler.toolstack import Executor, Observer, Question
+from reconciler.xl import observe
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import FastClock, tools_on_path, write_tool
@@ -61,6 +62,12 @@ class Side(Protocol):
     def reboot_guest(self, name: str) -> None:
         """It is between two lives for a moment, and comes back by itself."""
 
+    def rename(self, name: str, other: str) -> None:
+        """As by `xl rename`; "(null)": the host has lost its name."""
+
+    def save(self, name: str) -> None:
+        """As xendomains does when the dom0 goes down."""
+
 
 @dataclass(frozen=True)
 class XenSide:
@@ -86,6 +93,16 @@ class XenSide:
 
     def reboot_guest(self, name: str) -> None:
         self._change(name, {"back_at": time.time() + REBOOT_SECONDS / self.clock.speed})
+
+    def rename(self, name: str, other: str) -> None:
+        self._change(name, {"name": other})
+
+    def save(self, name: str) -> None:
+        file = self.folder / "xen" / "domains.json"
+        file.write_text(json.dumps([one for one in json.loads(file.read_text()) if one["name"] != name]))
+        folder = self.folder / "var/lib/xen/save"
+        folder.mkdir(parents=True)
+        (folder / name).touch()
 
     def _change(self, name: str, change: dict[str, Any] | Callable[[dict[str, Any]], None]) -> None:
         file = self.folder / "xen" / "domains.json"
@@ -118,6 +135,12 @@ class SimulatedSide:
     def reboot_guest(self, name: str) -> None:
         self._hand.reboot_guest(name)
 
+    def rename(self, name: str, other: str) -> None:
+        self._hand.set(name, {"name": other})
+
+    def save(self, name: str) -> None:
+        self._hand.save(name)
+
     @property
     def _hand(self) -> Hand:
         return Hand(settings=self.settings, fleet=FLEET, state_dir=self.folder / ".state")
@@ -125,6 +148,7 @@ class SimulatedSide:
 
 def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[XenSide, SimulatedSide]:
     """Both, empty. Their files have the same names, so a step is the same value for both."""
+    monkeypatch.setattr(observe, "_ROOT", str(folder))
     for name in ("etc", "kernels", "disks", "boot", "xen"):
         (folder / name).mkdir()
     kernel = folder / "boot" / "vmlinuz"
@@ -213,6 +237,7 @@ def seen(guest: Guest) -> tuple[object, ...]:
     running = guest.running
     return (
         guest.power,
+        guest.listed_as,
         guest.owner,
         guest.config,
         guest.candidate,

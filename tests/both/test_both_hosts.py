@@ -30,6 +30,7 @@ from reconciler.plan.steps import (
     Shutdown,
     Start,
     Step,
+    Unpause,
     WriteConfig,
 )
 from tests.both.sides import MIB_KIB, Outcome, Side, make_domain, make_sides, outcome_of, started
@@ -65,6 +66,22 @@ def guest(name: str, **behaviour: str) -> ByHand:
 
 def reboots(name: str) -> ByHand:
     return lambda side: side.reboot_guest(name)
+
+
+def renamed(name: str, other: str) -> ByHand:
+    return lambda side: side.rename(name, other)
+
+
+def migrated_away(name: str) -> ByHand:
+    return lambda side: side.rename(name, f"{name}--migratedaway")
+
+
+def unpause(web: Domain) -> Unpause:
+    return Unpause(domain=web.name, uuid=web.uuid)
+
+
+def clear_away(web: Domain) -> Shutdown:
+    return replace(shutdown(web), remnant=True)
 
 
 def memory(web: Domain, mib: int) -> SetMemory:
@@ -226,6 +243,25 @@ CASES: dict[str, Case] = {
             Start(definition=replace(web, cmdline="quiet"), candidate=True),
         ),
         fails=True,
+    ),
+    "a paused guest goes on": Case(lambda web, db: (unpause(web),), by_hand=(power("web", Power.PAUSED),)),
+    "what runs goes on": Case(lambda web, db: (unpause(web),)),
+    "what is left of a crash is cleared away": Case(
+        lambda web, db: (clear_away(web),), by_hand=(power("web", Power.CRASHED),), ends=GONE
+    ),
+    "what runs is no remnant": Case(lambda web, db: (clear_away(web),), fails=True),
+    "a domain that lost its name is that domain": Case(lambda web, db: (), by_hand=(renamed("web", "(null)"),)),
+    "a domain that was renamed is that domain": Case(lambda web, db: (), by_hand=(renamed("web", "other"),)),
+    "a zombie without a name is that domain": Case(
+        lambda web, db: (),
+        by_hand=(power("web", Power.DYING), renamed("web", "(null)")),
+        ends={"web": Power.DYING},
+    ),
+    "a migration that was cut short is a state of its own": Case(
+        lambda web, db: (), by_hand=(migrated_away("web"),), ends={"web": Power.MIGRATING}
+    ),
+    "a saved domain is not absent": Case(
+        lambda web, db: (), by_hand=(lambda side: side.save("web"),), ends={"web": Power.SAVED}
     ),
     "a disk that is not there": Case(
         lambda web, db: (
