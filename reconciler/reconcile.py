@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -114,7 +114,7 @@ class Reconciler:
             targets=selection.targets | selection.hosts,
             unseen=self._unseen(hosts),
             downtime=downtime,
-            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten),
+            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten, *_notes(hosts)),
         )
         verify(plan, hosts, desired)
         selected = selection.host_names(self._desired.hosts)
@@ -344,6 +344,11 @@ class _Recorded:
     def finished(self, result: StepResult) -> None:
         self._recording.note(result)
         self._progress.finished(result)
+
+
+def _notes(hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:
+    for host in hosts.values():
+        yield from host.notes
 
 
 def question_for(part: DesiredHost) -> Question:

@@ -24,7 +24,7 @@ from reconciler.decide.changes import (
 from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
 from reconciler.decide.partial import defer, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
-from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy
+from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.domain import Domain, address_of
@@ -126,6 +126,9 @@ def _decide_wanted(
         change = _reconcile_ours(host, guest, desired, consent)
     if guest is not None and guest.quarantine:
         change = heed_quarantine(host, guest, change, consent)
+    second = block_second_file(host, desired)
+    if second is not None and (change.acts or (guest is not None and guest.owner is not Owner.OURS)):
+        return make_blocked(host, desired.name, second, guest, change.fields)
     if not change.acts:
         return change
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)

@@ -73,6 +73,22 @@ def _is_untold(guest: Guest) -> bool:
     return guest.exists and guest.running is None and (guest.devices is None or guest.devices.disks is None)
 
 
+def block_second_file(host: Host, target: Domain) -> Block | None:
+    """A config file of somebody that defines this domain and bears another name: there would be two of it."""
+    for guest in host.guests.values():
+        defines = guest.config is not None and guest.config.name == target.name
+        if defines and guest.name != target.name and guest.owner is not Owner.OURS:
+            suffix = "" if host.flavour == "netbsd" else ".cfg"
+            file, right = f"{guest.name}{suffix}", f"{target.name}{suffix}"
+            there = target.name in host.guests and host.guests[target.name].config_exists
+            hint = f"move {file} away: {right} is its config file" if there else f"mv {file} {right}"
+            return Block(
+                f"the config file {file} on the host defines it too, under another name",
+                f"in the folder of the config files there: {hint}",
+            )
+    return None
+
+
 def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool) -> Block | None:
     """Return why a domain that no spec names may not be destroyed; None when it may."""
     if not any_specs:

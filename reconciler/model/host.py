@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal
 
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import Domain
 
 NAMELESS = "(null)"
@@ -161,6 +162,7 @@ class Host:
     unstaged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # what is odd there, and no domain's state
 
     def with_guest(self, guest: Guest) -> Host:
         return replace(self, guests={**self.guests, guest.name: guest})

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import posixpath
 import re
 import secrets
 import shlex
 import tarfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
@@ -20,10 +21,12 @@ from pathlib import Path
 from reconciler.dom0 import autostart
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
-from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
+from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
@@ -173,6 +176,7 @@ class XlObserver:
             },
             files=_file_facts(answer),
             vg_free_bytes=_vg_free_bytes(answer),
+            notes=tuple(_started_besides(self.name, answer, texts, dom0, guests)),
         )
 
     def _digests(self, answer: _Answer) -> dict[str, str]:
@@ -373,6 +377,26 @@ def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[st
         if orders is not None:
             return orders
     return {}
+
+
+def _started_besides(
+    host: str, answer: _Answer, texts: Mapping[str, str], dom0: Dom0, guests: Mapping[str, Guest]
+) -> Iterator[Diagnostic]:
+    """Files that the dom0 starts at boot and that define a domain of ours as well, though they are not its config."""
+    folder = f"{_ROOT}{dom0.auto_dir}/"
+    links = (line.partition("\t") for line in answer.lines("autostart"))
+    known = {name for name, _, target in links if dom0.domain_of_config(posixpath.join(dom0.auto_dir, target))}
+    for path in sorted(path for path in texts if path.startswith(folder)):
+        domain = None if path.removeprefix(folder) in known else read_file(texts[path], {}).domain
+        if domain is None or domain.name not in guests or guests[domain.name].owner is not Owner.OURS:
+            continue
+        yield Diagnostic(
+            kind=Kind.NOTE,
+            summary=f"{host}/{domain.name} is also started from another file",
+            detail=f"At boot {host} starts {path}, which defines a domain {domain.name} too, beside its config file.",
+            hint=f"set autostart in its spec, and on the host: rm {shlex.quote(path)}",
+            address=address_of(host, domain.name),
+        )
 
 
 def _autoballoon(texts: Mapping[str, str], dom0_mem: bool) -> bool:

@@ -167,3 +167,23 @@ def test_what_a_domain_nobody_knows_holds_cannot_be_excluded() -> None:
     assert change_of(plan(world, desired(domain("y"), WEB)), "y").action is Action.CREATE, "it takes nothing there is"
     runs = plan(host(guest(WEB), NOBODYS), desired(replace(WEB, kernel=kernel("web", "3" * 64))))
     assert change_of(runs, "web").action is Action.RESTART, "it holds its disk itself"
+
+
+def test_a_config_file_that_is_not_named_after_its_domain_is_told_with_the_name_it_needs() -> None:
+    """It is the domain's own, so its disk is no reason to refuse: the file has to be renamed first."""
+    file = stopped(WEB, name="problem", owner=Owner.UNMANAGED)
+    world = host(unmanaged(WEB), file)
+    for consent in (Consent(), Consent(adopt=frozenset({"alpha/web"}))):
+        change = change_of(plan(world, desired(WEB), consent), "web")
+        assert change.blocked == "the config file problem.cfg on the host defines it too, under another name"
+        assert change.hint == "in the folder of the config files there: mv problem.cfg web.cfg"
+    renamed = host(unmanaged(WEB, config=WEB, config_exists=True))
+    adopted = change_of(plan(renamed, desired(WEB), Consent(adopt=frozenset({"alpha/web"}))), "web")
+    assert adopted.action is Action.ADOPT
+
+
+def test_a_copy_of_our_own_config_file_is_told_with_what_to_do() -> None:
+    world = host(guest(WEB), stopped(WEB, name="copy", owner=Owner.UNMANAGED))
+    change = change_of(plan(world, desired(replace(WEB, memory_kib=300 * MIB))), "web")
+    assert change.hint == "in the folder of the config files there: move copy.cfg away: web.cfg is its config file"
+    assert change_of(plan(world, desired(WEB)), "web").action is Action.NO_OP

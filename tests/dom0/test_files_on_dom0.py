@@ -33,7 +33,7 @@ from reconciler.plan.steps import (
 )
 from reconciler.texts.config_file import render_file, split_mark
 from reconciler.texts.quarantine_file import parse_quarantine
-from tests.fake_dom0 import write_tool
+from tests.fake_dom0 import TABLE_HEAD, table_row, write_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -223,6 +223,32 @@ class TestDisks:
                 await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/{name}")))
             assert caught.value.diagnostics[0].kind is Kind.REFUSED
         assert names_in(root) == ["named.img", "same.img", "web.img"]
+
+    @pytest.mark.parametrize(
+        ("record", "deleted"),
+        [
+            ("", False),
+            ('/libxl/7/type = "pv"', True),
+            ('/libxl/7/device/vbd/51712/params = "{root}/other.img"', True),
+            ('/libxl/7/device/vbd/51712/params = "{root}/web.img"', False),
+            ('/libxl/7/device/vbd/51712/params = "aio:{root}/web.img"', False),
+        ],
+    )
+    async def test_what_xl_does_not_tell_of_a_domain_is_no_reason_to_delete(
+        self, shell: Dom0Shell, xen: Path, tools: Path, root: str, record: str, deleted: bool
+    ) -> None:
+        Path(f"{root}/web.img").touch()
+        (xen / "list").write_text(TABLE_HEAD + table_row("(null)", 7, "--p--d"))
+        (xen / "record").write_text(record.format(root=root))
+        write_tool(tools, "xenstore-ls", f"cat {xen}/record")
+        step = DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img"))
+        if deleted:
+            await disks.delete(shell, step)
+        else:
+            with pytest.raises(ReconcilerError) as caught:
+                await disks.delete(shell, step)
+            assert caught.value.diagnostics[0].kind is Kind.REFUSED
+        assert names_in(root) == ([] if deleted else ["web.img"])
 
     async def test_its_own_config_does_not_keep_a_disk(
         self, shell: Dom0Shell, xen: Path, root: str, settings: HostSettings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Devices, Owner, Power, Quarantined
@@ -465,3 +465,21 @@ async def test_a_dom0_without_a_boot_id_is_read_all_the_same(observer: XlObserve
     write_tool(tools, "cat", 'case $1 in */boot_id) exit 1;; *) exec /bin/cat "$@";; esac')
     write_tool(tools, "sysctl", "exit 1")
     assert (await observer.observe(Question())).boot_id == ""
+
+
+async def test_what_the_dom0_starts_beside_the_config_file_of_a_domain_of_ours_is_told(
+    observer: XlObserver, settings: HostSettings, xen: Path, make_domain: Callable[..., Domain]
+) -> None:
+    web = make_domain()
+    config = Path(f"{settings.config_dir}/web.cfg")
+    config.write_text(render_file(web, "default", None))
+    folder = xen / "etc/xen/auto"
+    folder.mkdir(parents=True)
+    (folder / "010-web").symlink_to(config)
+    (folder / "mail").write_text('name = "mail"\nkernel = "/k"\nmemory = 64\n')
+    (folder / "nonsense").write_bytes(b"\xff(((\n")
+    assert (await observer.observe(Question())).notes == ()
+    (folder / "web").write_text('name = "web"\nkernel = "/k"\nmemory = 64\n')
+    (note,) = (await observer.observe(Question())).notes
+    assert (note.kind, note.address) == (Kind.NOTE, "alpha/web")
+    assert str(folder / "web") in note.detail
