@@ -72,8 +72,8 @@ def test_a_config_edited_by_hand_is_written_anew() -> None:
 
 
 def test_a_held_domain_is_shown_and_never_changed() -> None:
-    held = domain("web", memory_kib=512 * MIB, policy=Policy(reconcile=False))
-    made = plan(host(guest(domain("web"))), desired(held))
+    alone = Policy(reconcile=False)
+    made = plan(host(guest(domain("web", policy=alone))), desired(domain("web", memory_kib=512 * MIB, policy=alone)))
     change = change_of(made, "web")
     assert (change.action, made.steps) == (Action.NO_OP, ())
     assert [field.path for field in change.fields] == ["memory"]
