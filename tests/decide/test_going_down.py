@@ -191,8 +191,8 @@ class TestTooManyAtOnce:
 def test_a_chain_of_any_length_is_refused_or_stopped_without_a_bound_of_its_own(length: int) -> None:
     names = [f"d{number:05}" for number in range(length)]
     chain = [domain(name, depends_on=(names[at - 1],) if at else ()) for at, name in enumerate(names)]
-    world = host(*map(guest, chain), free_mib=10**7)
     held = replace(chain[-1], policy=HELD)
+    world = host(*map(guest, (*chain[:-1], held)), free_mib=10**7)
     made = plan(world, desired(new(names[0]), *chain[1:-1], held))
     assert made.steps == ()
     assert f"{names[-1]} depends on it through" in (change_of(made, names[0]).blocked or "")
