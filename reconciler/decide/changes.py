@@ -13,6 +13,9 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host, Quarantined
 from reconciler.model.keys import DOMAIN_KEYS
 
+FROZEN = "its spec file has errors, so it is left alone"
+"""Why nothing is done about a domain whose file cannot be read."""
+
 
 class Action(StrEnum):
     """What a change does, in Terraform's and xl's words."""

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from reconciler.decide.booted import as_adopted
 from reconciler.decide.changes import (
+    FROZEN,
     Action,
     Change,
     Consent,
@@ -51,7 +52,7 @@ def decide_host(
     for name in sorted(names):
         guest, wanted = host.guests.get(name), desired.get(name)
         if address_of(host.name, name) in frozen:
-            why, until = "its spec file has errors, so it is left alone", ("a spec file without errors",)
+            why, until = FROZEN, ("a spec file without errors",)
             change = make_change(host, name, Action.NO_OP, why, guest=guest, waits_for=until)
         elif wanted is None:
             assert guest is not None

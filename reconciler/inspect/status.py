@@ -52,10 +52,13 @@ class DomainStatus:
 def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
     """One entry for every declared, managed or unmanaged domain of the hosts that were observed, by address.
 
+    Also for one that does not exist yet and is frozen, since its spec file has errors.
+
     `ways_back` says why the way back of an address failed in the last apply that was about it.
     """
     found = {address: _unmanaged(address) for address in plan.unmanaged}
-    found |= {change.address: _judge(change, ways_back.get(change.address)) for change in plan.changes}
+    frozen = [change for change in plan.undecided if change.host in plan.hosts and plan.hosts[change.host].observed]
+    found |= {change.address: _judge(change, ways_back.get(change.address)) for change in (*plan.changes, *frozen)}
     return tuple(found[address] for address in sorted(found))
 
 

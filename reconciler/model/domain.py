@@ -134,7 +134,6 @@ class Domain:
         return tuple(image for image in (self.kernel, self.ramdisk) if image is not None)
 
 
-FieldPath = str
 Scalar = str | int | float | bool | None
 
 

@@ -166,6 +166,3 @@ class Host:
 
     def with_guest(self, guest: Guest) -> Host:
         return replace(self, guests={**self.guests, guest.name: guest})
-
-    def without_guest(self, name: str) -> Host:
-        return replace(self, guests={key: value for key, value in self.guests.items() if key != name})

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from reconciler.decide.changes import Action, Change, Consent, Fleet, block
+from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, only_goes_along
 from reconciler.model.claims import Register, claims_of, live_claims, without
@@ -114,6 +114,13 @@ def build_plan(
     changes, steps, waits, refusals = _order(_with_rename_hints(changes), world)
     problems += refusals
     changes = [change for change in changes if change.acts or not change.parked]
+    undecided = _undecided(desired, {change.address for change in changes}, hosts, targets)
+    places = {
+        problem.address: f"{problem.source.path}:{problem.source.line}:{problem.source.column}"
+        for problem in reversed(diagnostics)
+        if problem.source is not None and problem.address is not None
+    }
+    changes = [_placed(change, places) for change in changes]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
     return Plan(
@@ -127,7 +134,7 @@ def build_plan(
         diagnostics=tuple(problems),
         base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
-        undecided=_undecided(desired, {change.address for change in changes}, hosts, targets),
+        undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
     )
 
@@ -143,13 +150,21 @@ def _undecided(
         for domain in part.domains
     }
     frozen = {address for address in desired.frozen if "/" in address}
-    reasons |= dict.fromkeys(frozen, ("its spec file has errors, so it is left alone", "a spec file without errors"))
+    reasons |= dict.fromkeys(frozen, (FROZEN, "a spec file without errors"))
     return tuple(
         Change(host=host, domain=domain, action=Action.NO_OP, reason=reason, waits_for=(waits_for,))
         for address, (reason, waits_for) in sorted(reasons.items())
         for host, domain in [address.split("/", 1)]
         if address not in decided and (not targets or {address, host} & targets)
     )
+
+
+def _placed(change: Change, places: Mapping[str, str]) -> Change:
+    """A frozen domain with where the error is, if it is in its own file."""
+    place = places.get(change.address)
+    if change.reason != FROZEN or place is None:
+        return change
+    return replace(change, reason=f"its spec file has errors ({place}), so it is left alone")
 
 
 def _with_rename_hints(changes: list[Change]) -> list[Change]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
+from reconciler.decide.dependencies import depends_on
 from reconciler.model.claims import Register, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.domain import Domain, address_of
@@ -54,6 +55,7 @@ class PlanError(ReconcilerError):
 def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     """Replay the plan step by step. Raises PlanError at the first broken rule."""
     changes = {change.address: change for change in plan.changes}
+    _check_waves(plan, changes)
     live = _live(hosts) if plan.steps else Register()
     replays = {name: _HostReplay(host, desired, changes, live) for name, host in hosts.items()}
     ways_back = {fallback.after[0]: fallback for fallback in plan.fallbacks if fallback.after}
@@ -67,6 +69,25 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
             replays[planned.host].check_fallback(ways_back[planned.id])
     for name, replay in replays.items():
         _check_end(replay.host(), desired, plan, name)
+
+
+def _check_waves(plan: Plan, changes: Mapping[str, Change]) -> None:
+    """No change comes before its wave, no wave before a lower one, and nobody goes along with one that stays up."""
+    reached: int | None = None
+    downs = {(step.address, step.wave) for step in plan.steps if isinstance(step.step, Shutdown)}
+    for planned in plan.steps:
+        change = changes.get(planned.address)
+        if reached is not None and planned.wave < reached:
+            raise PlanError(f"step {planned.id} of wave {planned.wave} comes after wave {reached}", planned.address)
+        reached = planned.wave
+        if change is None:
+            continue
+        if not planned.outing and planned.wave < change.wave and change.own not in (Action.STOP, Action.DESTROY):
+            raise PlanError(f"step {planned.id} comes before its wave {change.wave}", planned.address)
+        bases = [(address_of(change.host, name), planned.wave) for name in depends_on(change)]
+        if planned.outing and isinstance(planned.step, Shutdown) and not downs.intersection(bases):
+            rule = f"step {planned.id} takes it down though nothing that it depends on goes down"
+            raise PlanError(rule, planned.address)
 
 
 def _live(hosts: Mapping[str, Host]) -> Register:

@@ -21,7 +21,8 @@ _STEPS_MAX = 100
 
 def plan_markdown(plan: Plan) -> str:
     """The whole plan."""
-    shown = [change for change in plan.changes if not is_quiet(change)]
+    every = sorted((*plan.changes, *plan.undecided), key=lambda change: change.address)
+    shown = [change for change in every if not is_quiet(change)]
     sections = [f"### {markdown(headline(plan))}"]
     sections += _diagnostics(plan)
     if shown:

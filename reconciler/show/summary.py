@@ -32,13 +32,14 @@ def headline(plan: Plan) -> str:
     del numbers[Action.NO_OP.value]
     parts = [f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number]
     parts += [f"at most {plan.most_down_at_once} down at once"] if plan.most_down_at_once else []
-    quiet = sum(is_quiet(change) for change in plan.changes)
-    alone = sum(change.action is Action.NO_OP and not change.pending for change in plan.changes) - quiet
+    every = (*plan.changes, *plan.undecided)
+    quiet = sum(is_quiet(change) for change in every)
+    alone = sum(change.action is Action.NO_OP and not change.pending for change in every) - quiet
     rest = [f"{quiet} as specified"] if quiet else []
     rest += [f"{alone} left alone"] if alone else []
     if plan.steps:
         return ". ".join(filter(None, (f"Plan: {', '.join(parts)}", ", ".join(rest)))) + "."
-    if parts or alone:
+    if parts or (alone and any(summary.observed for summary in plan.hosts.values())):
         return f"Nothing to do: {', '.join((*parts, *rest))}."
     return f"Nothing to do: {_why_nothing(plan)}."
 

@@ -40,7 +40,8 @@ _LISTED_UNMANAGED = 20
 
 def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> str:
     """The whole plan; `steps` adds the steps in their order."""
-    shown = [change for change in plan.changes if not is_quiet(change)]
+    every = sorted((*plan.changes, *plan.undecided), key=lambda change: change.address)
+    shown = [change for change in every if not is_quiet(change)]
     large = len(shown) > _LARGE_PLAN_CHANGES
     back = {fallback.address for fallback in plan.fallbacks if any(isinstance(s.step, Start) for s in fallback.steps)}
     blocks = [
@@ -91,9 +92,11 @@ def _why(change: Change) -> str:
 
 
 def _downtime(change: Change) -> str:
+    times = len(change.outings) + (change.own is Action.RESTART)
+    often = f" {times} times" if times > 1 else ""
     if change.downtime_seconds is None:
-        return "goes down and comes back, nobody knows for how long"
-    return f"goes down and comes back, for about {values.duration(change.downtime_seconds)}"
+        return f"goes down and comes back{often}, nobody knows for how long"
+    return f"goes down and comes back{often}, for about {values.duration(change.downtime_seconds)}"
 
 
 def _fields(fields: Sequence[FieldChange], *, with_effect: bool, paint: Paint) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.decide.changes import Action, Consent
+from reconciler.model.domain import Policy
 from reconciler.model.fleet import Brake, Desired, HostSettings
 from reconciler.model.host import Host, Owner, Power
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib
@@ -320,3 +321,28 @@ class TestThePlug:
         assert ("less time" if "timeout_seconds" in change else "pull its plug") in refused(
             on_the_way_back, self.world, self.wanted
         )
+
+
+class TestWaves:
+    """`b` depends on `a`, which is in a lower wave; both get another kernel."""
+
+    a = domain("a", kernel=kernel("a", NEW), policy=Policy(wave=-1))
+    b = domain("b", kernel=kernel("b", NEW), depends_on=("a",))
+    world = host(guest(domain("a")), guest(domain("b", depends_on=("a",))))
+    wanted = desired(a, b, settings=settings(2))
+
+    def test_no_wave_comes_before_a_lower_one(self) -> None:
+        made = plan(self.world, self.wanted)
+        turned = replace(made, steps=tuple(replace(step, wave=-step.wave) for step in made.steps))
+        assert "comes after wave" in refused(turned, self.world, self.wanted)
+
+    def test_no_change_comes_before_its_wave(self) -> None:
+        made = plan(self.world, self.wanted)
+        early = replace(made, steps=tuple(replace(step, wave=-1) for step in made.steps))
+        assert "comes before its wave 0" in refused(early, self.world, self.wanted)
+
+    def test_nobody_goes_along_with_one_that_stays_up(self) -> None:
+        made = plan(self.world, self.wanted)
+        steps = tuple(replace(step, needs=()) for step in made.steps if step.address == "alpha/b")
+        said = refused(replace(made, steps=steps, fallbacks=()), self.world, self.wanted)
+        assert "takes it down though nothing that it depends on goes down" in said

@@ -153,7 +153,7 @@ def _check_dependencies(
                 waves = f"{by_name[name].domain.policy.wave}, after wave {entry.domain.policy.wave}"
                 detail = f"{entry.domain.name} depends on {name}, which comes later: in wave {waves}."
                 complaint = Complaint(loc=loc, summary="Dependency on a later wave", detail=detail)
-                entry.report(findings, complaint, by_name[name].address)
+                entry.report(findings, complaint)  # it is the fault of this line alone
     _check_circles(by_name, findings)
 
 

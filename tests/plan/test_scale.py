@@ -1,0 +1,101 @@
+"""Plans of thousands of domains: no bound of their own on length, and edges that grow with the steps alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from reconciler.decide.changes import Consent
+from reconciler.model.domain import Domain, Policy
+from reconciler.model.fleet import Desired, HostSettings
+from reconciler.model.host import Host
+from reconciler.plan.plan import build_plan
+from reconciler.plan.verify import verify
+from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel
+
+Case = tuple[Host, Desired]
+_ROOM_MIB = 10**9
+_NEEDS_A_STEP = 3  # at most this many on average
+
+
+def names(count: int) -> list[str]:
+    return [f"d{number:05}" for number in range(count)]
+
+
+def settings(max_unavailable: int) -> HostSettings:
+    return HostSettings(name="alpha", toolstack="simulated", max_unavailable=max_unavailable)
+
+
+def new(name: str, **changes: object) -> Domain:
+    return domain(name, kernel=kernel(name, NEW), **changes)
+
+
+def creates(count: int) -> Case:
+    return host(free_mib=_ROOM_MIB), desired(*map(domain, names(count)), settings=settings(1))
+
+
+def creates_in_waves(count: int) -> Case:
+    wanted = (domain(name, policy=Policy(wave=at % 2)) for at, name in enumerate(names(count)))
+    return host(free_mib=_ROOM_MIB), desired(*wanted, settings=settings(1))
+
+
+def restarts_in_two_waves(max_unavailable: int) -> Callable[[int], Case]:
+    def case(count: int) -> Case:
+        wanted = (new(name, policy=Policy(wave=at % 2)) for at, name in enumerate(names(count)))
+        world = host(*(guest(domain(name)) for name in names(count)), free_mib=_ROOM_MIB)
+        return world, desired(*wanted, settings=settings(max_unavailable))
+
+    return case
+
+
+def chain(count: int) -> Case:
+    below = dict(zip(names(count)[1:], names(count), strict=False))
+    deps = {name: (below[name],) if name in below else () for name in names(count)}
+    world = host(*(guest(domain(name, depends_on=deps[name])) for name in names(count)), free_mib=_ROOM_MIB)
+    first, *rest = names(count)
+    return world, desired(new(first), *(domain(name, depends_on=deps[name]) for name in rest), settings=settings(count))
+
+
+def star(count: int) -> Case:
+    tops = [domain(name, depends_on=("hub",)) for name in names(count)]
+    world = host(guest(domain("hub")), *map(guest, tops), free_mib=_ROOM_MIB)
+    return world, desired(new("hub"), *tops, settings=settings(count + 1))
+
+
+def memory_that_changes_hands(count: int) -> Case:
+    sizes = {name: (256, 384) if at % 2 else (384, 256) for at, name in enumerate(names(count))}
+    world = host(*(guest(domain(name, memory_kib=old * MIB)) for name, (old, _) in sizes.items()), free_mib=0)
+    wanted = (domain(name, memory_kib=wanted * MIB) for name, (_, wanted) in sizes.items())
+    return world, desired(*wanted, settings=settings(1))
+
+
+def disks_that_go_round(count: int) -> Case:
+    world = host(*(guest(domain(name, disks=(disk(f"/srv/{name}"),))) for name in names(count)), free_mib=_ROOM_MIB)
+    heirs = [*names(count)[1:], names(count)[0]]
+    wanted = (domain(name, disks=(disk(f"/srv/{heir}"),)) for name, heir in zip(names(count), heirs, strict=True))
+    return world, desired(*wanted, settings=settings(count))
+
+
+@pytest.mark.parametrize(
+    ("case", "count"),
+    [
+        (creates, 5_000),
+        (creates_in_waves, 2_000),
+        (restarts_in_two_waves(1), 2_000),
+        (restarts_in_two_waves(50), 2_000),
+        (chain, 1_000),
+        (star, 1_000),
+        (memory_that_changes_hands, 2_000),
+        (disks_that_go_round, 1_000),
+    ],
+    ids=["creates", "waves", "restarts-1", "restarts-50", "chain", "star", "memory", "disks"],
+)
+def test_a_large_plan_is_made_and_proven(case: Callable[[int], Case], count: int) -> None:
+    world, wanted = case(count)
+    made = build_plan(wanted, {"alpha": world}, Consent())
+    verify(made, {"alpha": world}, wanted)
+    assert made.diagnostics == ()
+    assert len({step.address for step in made.steps}) >= count
+    assert sum(len(step.needs) for step in made.steps) <= _NEEDS_A_STEP * len(made.steps)
+    assert sum(len(change.waits_for) for change in made.changes) <= _NEEDS_A_STEP * len(made.steps)
