@@ -54,6 +54,8 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
 
     `running` says that `current` is live, so that a change can cost a restart.
     """
+    if current == desired and not any(missing_bytes(disk, host.files.get(disk.target)) for disk in desired.disks):
+        return ()
     changes = [*_plain(current, desired), *_tables(current, desired, host)]
     if not running:
         changes = [replace(change, effect=Effect.LIVE, waits=False) for change in changes]
@@ -115,8 +117,6 @@ def align_vifs(desired: Domain, current: Domain) -> Domain:
 
 def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
     """Compare the keys that are no tables."""
-    if current == desired:
-        return
     for key in _KEYS:
         before, after = shown(key, current), shown(key, desired)
         if before != after:

@@ -9,10 +9,15 @@ from reconciler.model.domain import Disk, Domain, Image, Vif, canonical_json
 from reconciler.model.host import Guest, Quarantined
 from reconciler.model.key_row import LATER, Key, Kind
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
-from reconciler.model.parts import given_later, taken_from
+from reconciler.model.parts import LATER_KEYS, LATER_KEYS_OF_DISKS, LATER_KEYS_OF_VIFS, given_later, taken_from
 
 ROLLED_BACK = "rolled back by hand"  # the reason of what `reconciler rollback` left, which did not fail
 _REMEMBERED = 10  # failed boots kept for a domain
+_RECORDED = tuple(
+    (key.boot_entry, key) for key in DOMAIN_KEYS if key.of is not None and key.boot_entry not in ("", LATER)
+)
+_RECORDED_OF_DISKS = tuple(key for key in DISK_KEYS if key.boot_entry == "disks")
+_RECORDED_OF_VIFS = tuple(key for key in VIF_KEYS if key.boot_entry == "vifs")
 _SHARED = ("images", "bootloader", "on")  # entries of the digest that several keys make up together
 
 
@@ -38,13 +43,10 @@ def _boot_inputs(definition: Domain) -> dict[str, object]:
     The entries of 0.1 keep their shapes, since its digests are on hosts; later keys count as they did in `[xl]`.
     """
     inputs: dict[str, object] = {entry: [] for entry in _SHARED}
-    for key in DOMAIN_KEYS:
-        entry = key.boot_entry
-        if key.of is None or entry in ("", LATER):
-            continue
+    for entry, key in _RECORDED:
         value = _as_recorded(key, definition)
         inputs[entry] = [*_list(inputs[entry]), *_list(value)] if entry in _SHARED else value
-    later = ([name, value] for name, value in given_later(DOMAIN_KEYS, definition))
+    later = ([name, value] for name, value in given_later(LATER_KEYS, definition))
     return inputs | {
         "disks": [_disk_inputs(disk) for disk in definition.disks],
         "vifs": [_vif_inputs(vif) for vif in definition.vifs],
@@ -67,13 +69,13 @@ def _list(value: object) -> list[object]:
 
 
 def _disk_inputs(disk: Disk) -> list[object]:
-    known = [key.value(disk) for key in DISK_KEYS if key.boot_entry == "disks"]
-    return [disk.devid, disk.target, *known, *(list(pair) for pair in given_later(DISK_KEYS, disk))]
+    known = [key.value(disk) for key in _RECORDED_OF_DISKS]
+    return [disk.devid, disk.target, *known, *(list(pair) for pair in given_later(LATER_KEYS_OF_DISKS, disk))]
 
 
 def _vif_inputs(vif: Vif) -> list[object]:
-    known = [key.value(vif) for key in VIF_KEYS if key.boot_entry == "vifs"]
-    return [*known, *(list(pair) for pair in given_later(VIF_KEYS, vif))]
+    known = [key.value(vif) for key in _RECORDED_OF_VIFS]
+    return [*known, *(list(pair) for pair in given_later(LATER_KEYS_OF_VIFS, vif))]
 
 
 def quarantined(guest: Guest | None, definition: Domain) -> Quarantined | None:

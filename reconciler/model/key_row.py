@@ -59,8 +59,9 @@ class Takes(Enum):
 
 
 LATER = "xl"
-"""In the digest of boot inputs, what came after 0.1 counts as it did when it stood in `[xl]`: under its name, where it
-is given. So the digests that 0.1 left on hosts keep their meaning."""
+"""The entry, in the digest of boot inputs, of what came after 0.1. It counts as it did when it stood in `[xl]`: under
+its name, where it is given (of a device, behind what 0.1 knew). So the digests that 0.1 left on hosts keep their
+meaning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,17 @@ from typing import Any
 
 from reconciler.model.domain import Domain, XlValue
 from reconciler.model.key_row import LATER, Key, Owner, Takes, Value
-from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 
 KEPT = tuple(key for key in DOMAIN_KEYS if key.kept)
 """Those that the mark of a config file carries, since xl has no word for them."""
 
 KEPT_OF_DISKS = tuple(key for key in DISK_KEYS if key.kept)
+
+LATER_KEYS = tuple(key for key in DOMAIN_KEYS if key.boot_entry == LATER and key.of is not None)
+LATER_KEYS_OF_DISKS = tuple(key for key in DISK_KEYS if key.boot_entry == LATER and key.of is not None)
+LATER_KEYS_OF_VIFS = tuple(key for key in VIF_KEYS if key.boot_entry == LATER and key.of is not None)
+"""Those that a boot reads and that came after 0.1."""
 
 SHARES = tuple(key for key in DOMAIN_KEYS if key.share_option is not None)
 """Those that Xen's scheduler knows, in the order in which xl prints them."""
@@ -77,10 +82,9 @@ def with_shares(definition: Domain, told: Iterable[tuple[str, int]]) -> Domain:
 def given_later(keys: Iterable[Key[Owner]], owner: Owner) -> Iterator[tuple[str, XlValue]]:
     """Yield the keys that came after 0.1 and that the owner sets, as xl.cfg spells them."""
     for key in keys:
-        if key.boot_entry == LATER and key.of is not None and key.value(owner) != key.default:
-            spelled = in_cfg(key.value(owner))
-            if spelled is not None:
-                yield key.name, spelled
+        value = key.value(owner)
+        if value != key.default and (spelled := in_cfg(value)) is not None:
+            yield key.name, spelled
 
 
 def in_cfg(value: Value) -> XlValue | None:

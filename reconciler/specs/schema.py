@@ -7,7 +7,7 @@ Rules about several keys at once, or about a host, are resolve's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
@@ -21,7 +21,6 @@ from pydantic import (
     create_model,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from reconciler.model.domain import XlValue
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
@@ -36,21 +35,6 @@ from reconciler.model.units import (
     number_shown,
     size_kib,
 )
-
-UNFIT = "unfit"
-"""Type of the validation errors that bring their own sentence (ctx: sentence, hint)."""
-
-
-def _checked_by(function: Callable[[Any], Any]) -> BeforeValidator:
-    """Run a function that raises Unfit before pydantic's own check, and keep its sentence and hint."""
-
-    def check(value: Any) -> Any:
-        try:
-            return function(value)
-        except Unfit as error:
-            raise PydanticCustomError(UNFIT, "{sentence}", {"sentence": str(error), "hint": error.hint}) from error
-
-    return BeforeValidator(check)
 
 
 def _positive_size_kib(value: object) -> int:
@@ -166,23 +150,23 @@ _AUTOSTART_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum
 _XL_SCALAR_SCHEMA = [{"type": "string"}, {"type": "integer", "minimum": 0}]
 _XL_SCHEMA = {"anyOf": [*_XL_SCALAR_SCHEMA, {"type": "array", "items": {"anyOf": _XL_SCALAR_SCHEMA}}]}
 
-SizeKib = Annotated[int, _checked_by(size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})]
+SizeKib = Annotated[int, BeforeValidator(size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})]
 PositiveSizeKib = Annotated[
-    int, _checked_by(_positive_size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})
+    int, BeforeValidator(_positive_size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})
 ]
 Seconds = Annotated[
-    float, _checked_by(duration_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
+    float, BeforeValidator(duration_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
 ]
 PositiveSeconds = Annotated[
-    float, _checked_by(_positive_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
+    float, BeforeValidator(_positive_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
 ]
-Share = Annotated[int | float, _checked_by(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
-Autostart = Annotated[int | None, _checked_by(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
+Share = Annotated[int | float, BeforeValidator(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
+Autostart = Annotated[int | None, BeforeValidator(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
 XlKey = Annotated[str, StringConstraints(pattern=XL_KEY)]
-XlSetting = Annotated[XlValue, _checked_by(_xl_value), WithJsonSchema(_XL_SCHEMA)]
+XlSetting = Annotated[XlValue, BeforeValidator(_xl_value), WithJsonSchema(_XL_SCHEMA)]
 Names = Annotated[tuple[Name, ...], Strict(False)]
-NameOrNames = Annotated[tuple[Name, ...], _checked_by(_one_or_many), WithJsonSchema(_STRINGS_SCHEMA)]
-Arguments = Annotated[tuple[Text, ...], _checked_by(_words), WithJsonSchema(_STRINGS_SCHEMA)]
+NameOrNames = Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), WithJsonSchema(_STRINGS_SCHEMA)]
+Arguments = Annotated[tuple[Text, ...], BeforeValidator(_words), WithJsonSchema(_STRINGS_SCHEMA)]
 Words = Annotated[tuple[Word, ...], Strict(False)]
 
 

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reconciler.model.units import kind_of, number_shown, quoted
-from reconciler.specs.schema import PATTERN_SENTENCES, UNFIT, DomainSpec, Spec
+from reconciler.model.units import Unfit, kind_of, number_shown, quoted
+from reconciler.specs.schema import PATTERN_SENTENCES, DomainSpec, Spec
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)
@@ -100,9 +100,9 @@ def _complaint(details: ErrorDetails, model: type[Spec]) -> Complaint:
         return Complaint(
             loc=loc[:-1], summary="Wrong key", detail=f"{spell(loc[:-1])} {_pattern(context)}.", at_key=True
         )
-    if details["type"] == UNFIT:
-        sentence = f"{spell(loc)} {context['sentence']}."
-        return Complaint(loc=loc, summary="Invalid value", detail=sentence, hint=context["hint"])
+    unfit = context.get("error")  # what a check of ours raised: pydantic hands it through
+    if isinstance(unfit, Unfit):
+        return Complaint(loc=loc, summary="Invalid value", detail=f"{spell(loc)} {unfit}.", hint=unfit.hint)
     match details["type"]:
         case "missing":
             return Complaint(loc=loc, summary="Missing key", detail=f"{_place(loc)} needs {loc[-1]}.", at_key=True)

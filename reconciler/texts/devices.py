@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, VIF_KEYS
-from reconciler.model.parts import given_later, in_cfg
+from reconciler.model.parts import LATER_KEYS_OF_DISKS, given_later, in_cfg
 from reconciler.model.units import rate_of
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
@@ -240,7 +240,12 @@ def disk_spec(disk: Disk) -> str:
     """Write a disk for xl. The target comes last, since `target=` swallows the rest, commas and all."""
     if disk.target.endswith(",") or disk.target != disk.target.strip("\n"):
         raise ValueError(f'The disk target "{disk.target}" ends with a comma or a line break, which xl drops.')
-    options = [("format", disk.format), ("vdev", disk.vdev), ("access", disk.access), *given_later(DISK_KEYS, disk)]
+    options = [
+        ("format", disk.format),
+        ("vdev", disk.vdev),
+        ("access", disk.access),
+        *given_later(LATER_KEYS_OF_DISKS, disk),
+    ]
     parts = [f"{key}={value}" for key, value in options]
     for part in parts:
         if "," in part:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
-from reconciler.model.keys import DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
 from reconciler.model.units import rate_text, same_rate
 from reconciler.model.vdev import devid_of
@@ -22,9 +22,11 @@ from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_addre
 _Json = Mapping[str, Any]
 
 _WORDS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's only in the underscore
+_LEFT_OUT = "destroy"  # of the actions, libxl leaves out its first one
 _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
 _TOLD_LISTS = frozenset(key.listed[0] for key in DOMAIN_KEYS if len(key.listed) == 1)
 _LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or isinstance(key.kind, Whole)))
+_LISTED_OF_DISKS = tuple(key for key in DISK_KEYS if key.listed and key.is_ordinary)
 _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
 
 
@@ -81,23 +83,30 @@ def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
     *parts, name = key.listed
     for part in parts:
         listed = _part(listed, part)
-    match key.kind:
-        case Choice():
-            word = _text(listed, name) or key.kind.words[0]  # of the actions, libxl leaves out its first one
-            return _WORDS.get(word, word.replace("_", "-"))
-        case Kind.WORDS:
-            return tuple(str(item) for item in _list(listed, name))
+    told = _told(listed, name, key)
     there = None if base is None else key.value(base)
     if base is not None and there is None and key.unset is not None:
         return None
+    if told is None:
+        is_action = isinstance(key.kind, Choice) and key.default is not None
+        return _LEFT_OUT if is_action else key.default
+    return _in_words_of(told, there)
+
+
+def _told(part: _Json, name: str, key: Key[Any]) -> Value:
+    """What a part of the JSON says of a key that is passed on as it stands; None: nothing."""
     match key.kind:
+        case Choice():
+            word = _text(part, name)
+            return None if word is None else _WORDS.get(word, word.replace("_", "-"))
         case Whole():
-            number = _number(listed, name)
-            return key.default if number is None else number
+            return _number(part, name)
         case Kind.FLAG:
-            return {"True": True, "False": False}.get(_text(listed, name) or "")
+            return {"True": True, "False": False}.get(_text(part, name) or "")
+        case Kind.WORDS:
+            return tuple(str(item) for item in _list(part, name)) or None
         case _:
-            return _in_words_of(_text(listed, name), there)
+            return _text(part, name)
 
 
 def untold(config: _Json) -> tuple[str, ...]:
@@ -136,9 +145,10 @@ def _image(built: _Json, key: str, base: Image | None, images: Mapping[str, str]
     return Image(sha256=images.get(path) or known, path=path)
 
 
-def _in_words_of(path: str | None, there: object) -> str | None:
+def _in_words_of(value: Value, there: Value) -> Value:
     """Use the file's name of a program where libxl tells its full path."""
-    return there if path is not None and isinstance(there, str) and path.endswith(f"/{there}") else path
+    is_one = isinstance(value, str) and isinstance(there, str) and value.endswith(f"/{there}")
+    return there if is_one else value
 
 
 def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
@@ -154,10 +164,12 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
             format=_text(part, "format") or "raw",
             access="rw" if part.get("readwrite") else "ro",
         )
+        options: dict[str, Any] = {key.attribute: _told(part, key.listed[0], key) for key in _LISTED_OF_DISKS}
         there = of_file.get(disk.devid)
         if there is not None and there.target == disk.target:
             disk = replace(there, format=disk.format, access=disk.access)
-        yield disk
+            options |= {key.attribute: None for key in _LISTED_OF_DISKS if key.value(there) is None}
+        yield replace(disk, **options)
 
 
 def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
@@ -174,7 +186,7 @@ def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
 
 def _vif(part: _Json, devid: int) -> Vif:
     amount, interval = _number(part, "rate_bytes_per_interval"), _number(part, "rate_interval_usecs")
-    plain: dict[str, Any] = {key.attribute: _text(part, key.listed[0]) for key in _LISTED_OF_VIFS}
+    plain: dict[str, Any] = {key.attribute: _told(part, key.listed[0], key) for key in _LISTED_OF_VIFS}
     return Vif(
         devid=devid,
         mac=(_text(part, "mac") or "").lower(),
@@ -190,10 +202,12 @@ def _as_open_as(there: Vif, vif: Vif) -> Vif:
     same = replace(
         vif,
         named=there.named,
-        script=_in_words_of(vif.script, there.script),
         rate=there.rate if same_rate(there.rate, vif.rate) else vif.rate,
     )
-    return replace(same, **open_now)
+    in_words: dict[str, Any] = {
+        key.attribute: _in_words_of(key.value(vif), key.value(there)) for key in _LISTED_OF_VIFS
+    }
+    return replace(same, **in_words | open_now)
 
 
 def _pci(config: _Json, base: Domain) -> Iterator[str]:

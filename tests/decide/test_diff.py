@@ -145,3 +145,28 @@ class TestVifs:
         there = replace(WEB, vifs=(replace(self.first, mac="00:16:3e:99:99:99"),))
         wanted = replace(WEB, vifs=(replace(self.first, named=False),))
         assert [one.devid for one in align_vifs(wanted, there).vifs] == [0]
+
+
+def test_values_of_xl_are_shown_as_xl_cfg_has_them() -> None:
+    wanted = replace(
+        WEB, xl=(("nomigrate", 1), ("serial", 'p"ty'), ("usbdevice", ("tablet", 5)), ("vfb", ("vnc=1,sdl=0",)))
+    )
+    as_written = [
+        ("xl.nomigrate", 1), ("xl.serial", '"p\\"ty"'), ("xl.usbdevice", '["tablet", 5]'), ("xl.vfb", '["vnc=1,sdl=0"]')
+    ]  # fmt: skip
+    assert [(path, after) for path, _, after in shown(differences(WEB, wanted))] == as_written
+    assert [(path, before) for path, before, _ in shown(differences(wanted, WEB))] == as_written
+    assert [
+        (path, after) for path, _, after in shown(fields_of_new(wanted, WORLD)) if path.startswith("xl.")
+    ] == as_written
+
+
+def test_a_list_that_became_longer_is_shown_whole() -> None:
+    before, after = replace(WEB, xl=(("vfb", ("vnc=1",)),)), replace(WEB, xl=(("vfb", ("vnc=1", "sdl=1")),))
+    assert shown(differences(before, after)) == [("xl.vfb", '["vnc=1"]', '["vnc=1", "sdl=1"]')]
+
+
+def test_equal_definitions_are_compared_as_wholes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.decide.diff._plain", None)
+    monkeypatch.setattr("reconciler.decide.diff._tables", None)
+    assert differences(WEB, replace(WEB)) == ()

@@ -13,7 +13,7 @@ from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.host import Host
 from reconciler.model.key_row import Key
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
-from reconciler.model.parts import given_later
+from reconciler.model.parts import LATER_KEYS, given_later
 from reconciler.specs.schema import LIFTED, DomainSpec
 from reconciler.specs.toml import parse_toml
 from reconciler.texts.config_file import read_file, render_file
@@ -86,7 +86,7 @@ def test_another_value_is_a_difference_that_names_the_key(key: Key[Any]) -> None
 
 @pytest.mark.parametrize("key", LIFTED.values(), ids=lambda key: key.name)
 def test_what_stood_in_xl_before_it_was_a_key_still_may(key: Key[Domain]) -> None:
-    ((name, spelled),) = given_later(DOMAIN_KEYS, having(key, example(key)))
+    ((name, spelled),) = given_later(LATER_KEYS, having(key, example(key)))
     in_xl = DomainSpec.model_validate({"xl": {name: spelled, "nomigrate": 1}})
     assert getattr(in_xl, key.attribute) == example(key)
     assert in_xl.xl == {"nomigrate": 1}
@@ -94,6 +94,6 @@ def test_what_stood_in_xl_before_it_was_a_key_still_may(key: Key[Domain]) -> Non
 
 @pytest.mark.parametrize("key", LIFTED.values(), ids=lambda key: key.name)
 def test_a_boot_that_failed_with_it_in_xl_is_still_known(key: Key[Domain]) -> None:
-    ((name, spelled),) = given_later(DOMAIN_KEYS, having(key, example(key)))
+    ((name, spelled),) = given_later(LATER_KEYS, having(key, example(key)))
     assert boot_digest(having(key, example(key))) == boot_digest(replace(BARE, xl=((name, spelled),)))
     assert boot_digest(having(key, example(key))) != boot_digest(BARE)
