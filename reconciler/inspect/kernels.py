@@ -56,7 +56,7 @@ class DomainKernels:
 
 
 def kernels_of(host: Host, declared: Mapping[str, Domain]) -> tuple[DomainKernels, ...]:
-    """One entry for every domain of ours, and for every folder of staged files that no domain claims, by name."""
+    """Return an entry for every domain of ours, and every folder of staged files that no domain claims, by name."""
     ours = {name for name, guest in host.guests.items() if guest.owner is Owner.OURS}
     staged: dict[str, dict[str, str]] = {name: {} for name in ours}
     for path, sha256 in host.images.items():
@@ -87,11 +87,11 @@ def _files(guest: Guest | None, staged: Mapping[str, str]) -> Iterator[KernelFil
                 known.setdefault(image.path, image.sha256)
     failed = {entry.kernel for entry in guest.quarantine} if guest is not None else set()
     for path in sorted({*staged, *roles}, key=lambda path: (_rank(roles.get(path, ())), path)):
-        fallback = Role.QUARANTINED if path in failed else Role.UNUSED
+        otherwise = Role.QUARANTINED if path in failed else Role.UNUSED
         yield KernelFile(
             path=path,
             sha256=staged.get(path) or known.get(path, ""),
-            roles=tuple(roles.get(path, (fallback,))),
+            roles=tuple(roles.get(path, (otherwise,))),
             is_staged=path in staged,
         )
 

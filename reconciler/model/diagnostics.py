@@ -46,7 +46,7 @@ class Diagnostic:
     address: str | None = None
     source: Source | None = None
     transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
-    later: bool = False  # but not at once: the host has to settle, or to be mended, first
+    later: bool = False  # but not at once: the host needs time, or has to be mended, first
     boot_failed: bool = False  # what was to boot did and failed, or is nothing that boots; else nothing is known of it
     trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
