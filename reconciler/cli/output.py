@@ -22,7 +22,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def paint_for(stream: TextIO | None) -> Paint:
-    """Colours for a terminal that wants them. Source of the rule: https://no-color.org"""
+    """Return the colours for a terminal that wants them. Source of the rule: https://no-color.org"""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return ansi if is_terminal(stream) and not plain else no_paint
 
@@ -42,7 +42,7 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
 
 
 def kept(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
-    """The same, with the tracebacks of errors nobody foresaw in the log, where nobody has put them there yet."""
+    """Return the same diagnostics with the tracebacks of errors nobody foresaw moved to the log."""
     context = click.get_current_context(silent=True)
     settings = context.find_object(Settings) if context is not None else None
     if settings is None:

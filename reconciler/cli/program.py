@@ -130,7 +130,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def main() -> None:
-    """The entry point: `run` on the process's own arguments and streams."""
+    """Call `run` with the process's own arguments and streams: the entry point."""
     sys.excepthook = _report_bug
     codecs.register_error(_SPELL_OUT, _spell_out)
     for stream in (sys.stdout, sys.stderr):
@@ -187,14 +187,14 @@ def _discard_output_if_broken() -> None:
 
 
 def _discard_output() -> None:
-    """Nobody can read stdout any more, so what is left in its buffer must not raise again when Python ends."""
+    """Discard what is left in stdout's buffer: nobody can read it, and it must not raise when Python ends."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)
 
 
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """The hook for what nothing above expected, so for our own bugs; Python then exits with 1."""
+    """Report what nothing above expected, so a bug of ours. Python then exits with 1."""
     if os.environ.get("RECONCILER_DEBUG"):
         traceback.print_exception(kind, error, trace)
     about = " ".join(str(error).split())[:200]
@@ -203,7 +203,7 @@ def _report_bug(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 
 def _traceback_of(error: BaseException) -> str:
-    """Where its traceback is: in the log of the state directory, as soon as a command knows that."""
+    """Say where the traceback is: in the log of the state directory, as soon as a command knows that."""
     from reconciler.state_dir import error_log
 
     if _state_dirs and isinstance(error, Exception):

@@ -27,7 +27,7 @@ _REFRESHES_PER_SECOND = 4
 
 @contextmanager
 def show_progress(stream: TextIO | None, *, total: int) -> Iterator[Progress]:
-    """Progress of `total` steps on `stream`: a live display if it is a terminal that can move its cursor."""
+    """Show the progress of `total` steps, live if `stream` is a terminal that can move its cursor."""
     if stream is None or not stream.isatty() or os.environ.get("TERM") == "dumb":
         yield PlainProgress(stream)
         return

@@ -85,7 +85,7 @@ def load(path: Path) -> SavedPlan:
 
 
 def check_specs(saved: SavedPlan, reading: TreeReading) -> None:
-    """Raises ReconcilerError (refused) naming what changed in the spec tree since the plan was saved."""
+    """Raise ReconcilerError (refused) naming what changed in the spec tree since the plan was saved."""
     changed = moved(saved.files, reading.digests)
     if changed or saved.plan.tree_digest != reading.desired.tree_digest:
         named = ", ".join(changed[:_LISTED_FILES]) or "what the tree holds"
@@ -97,7 +97,7 @@ def check_specs(saved: SavedPlan, reading: TreeReading) -> None:
 
 
 def check_unused(saved: SavedPlan, state_dir: Path) -> None:
-    """Raises ReconcilerError (refused) when the plan was used before; `use_once` has the last word."""
+    """Raise ReconcilerError (refused) when the plan was used before; `use_once` has the last word."""
     if (_used(state_dir) / saved.id).exists():
         raise _used_before()
 
@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _seal(document: Mapping[str, Any]) -> str:
-    """sha256 of all the rest: a guard against mistakes, not against forgers, who could as well run apply."""
+    """Return the sha256 of all the rest: a guard against mistakes, not forgers, who could as well run apply."""
     body = {key: value for key, value in document.items() if key != "seal"}
     return hashlib.sha256(canonical_json(body).encode(errors="surrogatepass")).hexdigest()
 

@@ -24,12 +24,12 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def specs_argument(command: Command) -> Command:
-    """`SPECS`: the argument, else $RECONCILER_SPECS, else ./specs."""
+    """Declare `SPECS`: the argument, else $RECONCILER_SPECS, else ./specs."""
     return click.argument("specs", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path))(command)
 
 
 def specs_option(command: Command) -> Command:
-    """`--specs DIR`, for commands whose argument is an address."""
+    """Declare `--specs DIR`, for commands whose argument is an address."""
     return click.option(
         "--specs",
         envvar="RECONCILER_SPECS",
@@ -41,7 +41,7 @@ def specs_option(command: Command) -> Command:
 
 
 def selection_options(command: Command) -> Command:
-    """`--host` and `--target`."""
+    """Declare `--host` and `--target`."""
     target = click.option(
         "--target", "targets", metavar="ADDRESS", multiple=True, help="Only this domain (host/domain); repeatable."
     )
@@ -65,7 +65,7 @@ class Session:
 
 @contextmanager
 def open_session(reading: TreeReading, specs: Path, state_dir: Path) -> Iterator[Session]:
-    """Closed at the end, whatever happened: it may hold ssh connections."""
+    """Open a session that is closed at the end, whatever happened: it may hold ssh connections."""
     with asyncio.Runner() as runner:
         session = Session(Reconciler(reading, specs, state_dir), runner)
         try:
@@ -75,7 +75,7 @@ def open_session(reading: TreeReading, specs: Path, state_dir: Path) -> Iterator
 
 
 def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
-    """The selection that was asked for; hosts nobody knows are refused, whatever the specs' other errors are."""
+    """Return the selection that was asked for. Unknown hosts are refused, whatever else is wrong with the specs."""
     for address in targets:
         _check_form("--target", address)
     chosen = Selection(hosts=frozenset(hosts), targets=frozenset(targets))
@@ -109,7 +109,7 @@ def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
 
 
 def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> frozenset[str]:
-    """The addresses of --adopt, --restart, --retry: each that of a spec."""
+    """Return the addresses of --adopt, --restart or --retry, each of which has to be that of a spec."""
     given = frozenset(addresses)
     for address in sorted(given):
         _check_form(option, address)
@@ -119,7 +119,7 @@ def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> fr
 
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:
-    """The domain that a spec declares under this address. Raises what is wrong with its file when it has errors."""
+    """Return the domain that a spec declares under this address. Raises what is wrong with its file, if anything."""
     _check_form("ADDRESS", address)
     host, _, name = address.partition("/")
     part = reading.desired.hosts.get(host)

@@ -45,7 +45,7 @@ class Stopping:
         return f"not begun, since apply was {_WORDS[self._first]}"
 
     def heed(self, number: int, frame: FrameType | None) -> None:
-        """The handler of signals."""
+        """Note a signal. This is the handler of signals."""
         if self._first is not None:
             raise LeftAtOnce
         self._first = signal.Signals(number)
@@ -53,7 +53,7 @@ class Stopping:
 
 @contextmanager
 def heeding_signals() -> Iterator[Stopping]:
-    """Signals are heeded in the block, but for those that whoever started us has us ignore (`nohup`, a job of sh)."""
+    """Heed signals in the block, except those that we were started to ignore (`nohup`, a job of sh)."""
     stopping = Stopping()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     heeded = [number for number, handler in before.items() if handler is not signal.SIG_IGN]

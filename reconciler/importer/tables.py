@@ -59,10 +59,7 @@ class NotImportable(ValueError):
 def import_domain(
     domain: Domain, defaults: Table, *, unsaid: Iterable[str] = (), ignored: Iterable[str] = ()
 ) -> Imported:
-    """The spec of a domain, for a tree with these `[defaults]`. `unsaid` and `ignored` are what its reader told.
-
-    A spec that lacks something is held (`reconcile = false`), so that no apply takes it away before a person decides.
-    """
+    """Make the spec of a domain, for a tree with these `[defaults]`. Its reader told `unsaid` and `ignored`."""
     _check_name(domain.name)
     table = _table(domain, defaults)
     kept, spec, refused = _fit(table, defaults)
@@ -97,7 +94,7 @@ def host_needs(specs: Iterable[DomainSpec], settings: HostSettings) -> dict[str,
 
 
 def as_toml(imported: Imported, origin: str) -> str:
-    """The file: where it came from, what it cannot say, and the table. Same input, same bytes."""
+    """Write the file: where it came from, what it cannot say, and the table. Same input, same bytes."""
     import tomli_w
 
     head = [f"Imported from {origin}."]
@@ -119,7 +116,7 @@ def _check_name(name: str) -> None:
 
 
 def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
-    """The keys of the spec, in the order people read them; one that says the default only where the tree's differs."""
+    """Make the table of the spec, in the order people read it. Defaults are left out unless the tree's differ."""
     table: dict[str, Any] = {}
     for key in _IMPORTED:
         value = _value(key, domain)
@@ -132,7 +129,7 @@ def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
 
 
 def _value(key: Key[Domain], domain: Domain) -> Any:
-    """The value of a key as TOML has it; None: nothing is to be said."""
+    """Return the value of a key as TOML has it; None when nothing is to be said."""
     match key.kind, key.meant(domain):
         case Kind.FILE, value:
             return value.path if isinstance(value, Image) else None
@@ -175,7 +172,7 @@ def _autostart(order: int | None) -> bool | int:
 
 
 def _duration(seconds: float) -> str:
-    """A duration that is at least as long."""
+    """Write a duration that is at least as long."""
     return f"{int(seconds)}s" if seconds == int(seconds) else f"{math.ceil(seconds * 1000)}ms"
 
 
@@ -193,13 +190,13 @@ def _disk(disk: Disk) -> dict[str, Any]:
 
 
 def _vif(vif: Vif) -> dict[str, Any]:
-    """The interface with its mac, which then identifies it; a file may leave that open."""
+    """Return the interface with its mac, which then identifies it; a file may leave that open."""
     given = {key.name: key.value(vif) for key in VIF_KEYS}
     return {key: value for key, value in given.items() if value is not None and (key, value) != ("mac", "")}
 
 
 def _pci(device: str) -> tuple[str, str]:
-    """The address as a spec has it, and what xl was told besides."""
+    """Return the address as a spec has it, and what xl was told besides."""
     match = _PLAIN_BDF.fullmatch(device)
     if match is None:
         return device, ""
@@ -208,10 +205,7 @@ def _pci(device: str) -> tuple[str, str]:
 
 
 def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], DomainSpec, tuple[str, ...]]:
-    """The table less what no spec may say, the spec it makes, and why the rest was taken out.
-
-    Each round takes out at least one entry of the table, so there are not many.
-    """
+    """Take out what no spec may say. Returns the rest, the spec it makes, and why each part was taken out."""
     refused: list[str] = []
     while True:
         spec, complaints = validate(DomainSpec, merge((Layer("", defaults), Layer("", table))))
@@ -255,7 +249,7 @@ def _taken_out(table: Table, entry: Loc, complaint: Complaint) -> str:
 
 
 def _without(table: dict[str, Any], entries: Iterable[Loc]) -> dict[str, Any]:
-    """A copy without these entries; an [xl] or an array that is empty then goes, too."""
+    """Return a copy without these entries. An [xl] or an array that becomes empty goes, too."""
     gone = set(entries)
     kept: dict[str, Any] = {}
     for key, value in table.items():
@@ -308,7 +302,7 @@ def _moved(domain: Domain) -> Iterator[str]:
 
 
 def _need(loc: Loc, spec: DomainSpec) -> tuple[str, str]:
-    """The key of host.toml, and the entry in it, that would allow what a spec has at `loc`."""
+    """Return the key of host.toml, and the entry in it, that would allow what a spec has at `loc`."""
     match loc:
         case ("disk", int(index), _):
             disk = spec.disk[index]

@@ -50,11 +50,10 @@ class DomainStatus:
 
 
 def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
-    """One entry for every declared, managed or unmanaged domain of the hosts that were observed, by address.
+    """Return an entry for every declared, managed or unmanaged domain of the observed hosts, by address.
 
-    Also for one that does not exist yet and is frozen, since its spec file has errors.
-
-    `ways_back` says why the way back of an address failed in the last apply that was about it.
+    A domain that does not exist yet and is frozen, since its spec file has errors, has one too. `ways_back` says why
+    the way back of an address failed in the last apply that was about it.
     """
     found = {address: _unmanaged(address) for address in plan.unmanaged}
     frozen = [change for change in plan.undecided if change.host in plan.hosts and plan.hosts[change.host].observed]
@@ -86,7 +85,7 @@ def _judge(change: Change, way_back: str | None) -> DomainStatus:
 
 
 def _as_it_runs(change: Change, reason: str) -> tuple[Status, str]:
-    """A domain that is as specified, by how it runs: one whose devices are not connected has not come up."""
+    """Judge a domain that is as specified by how it runs: without connected devices it has not come up."""
     guest = change.guest
     if guest is None or guest.power is not Power.RUNNING:
         return Status.READY, reason
@@ -101,7 +100,7 @@ def _as_it_runs(change: Change, reason: str) -> tuple[Status, str]:
 
 
 def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tuple[Status, str]:
-    """A domain whose spec asks for boot inputs that are not to be tried again."""
+    """Judge a domain whose spec asks for boot inputs that are not to be tried again."""
     reason = change.blocked or change.reason
     if way_back is not None:
         return Status.STALLED, f"{reason} The way back failed too: {way_back}"

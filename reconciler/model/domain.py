@@ -67,13 +67,13 @@ class Vif:
 
 
 def usual_vif_type(kind: str) -> str:
-    """The type that xl gives the interfaces of a domain of this type unless it is told one."""
+    """Return the type that xl gives the interfaces of a domain of this type unless it is told one."""
     return "ioemu" if kind == "hvm" else "vif"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """When a started domain counts as ready (seconds; tcp as "address:port"; console a regular expression)."""
+    """The signs by which a started domain counts as ready (seconds; tcp as "address:port"; console a pattern)."""
 
     timeout_seconds: float = 120
     min_seconds: float = 5
@@ -83,7 +83,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How the controller treats a domain. Not part of what exists on the host, so never a difference."""
+    """Says how the controller treats a domain. It is no part of what exists on the host, so never a difference."""
 
     wave: int = 0
     reconcile: bool = True
@@ -138,15 +138,15 @@ Scalar = str | int | float | bool | None
 
 
 def canonical_json(value: object) -> str:
-    """The one JSON text of a value: sorted keys, no blanks, so that equal values have equal bytes.
+    """Write a value as its one JSON text: sorted keys, no blanks, so that equal values have equal bytes.
 
-    Of a dataclass all that counts as equal or different is in it: fields with compare=False are left out.
+    Fields of dataclasses with compare=False are left out, since they make no difference.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_compared)
 
 
 def fingerprint(value: object) -> str:
-    """sha256 over all that counts as equal or different in a value."""
+    """Return the sha256 over all that makes two values equal or different."""
     return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()
 
 

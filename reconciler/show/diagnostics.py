@@ -17,12 +17,12 @@ _CONTEXT_CHARACTERS = 60  # of a long source line, shown on either side of the c
 
 
 def text(diagnostics: Iterable[Diagnostic], paint: Paint = no_paint) -> str:
-    """All diagnostics for a terminal, each ended by a newline; "" for none."""
+    """Write all diagnostics for a terminal, each ended by a newline; "" for none."""
     return "".join(_one(diagnostic, paint) + "\n" for diagnostic in diagnostics)
 
 
 def github(diagnostics: Iterable[Diagnostic]) -> str:
-    """One workflow command a line, so that each problem shows up beside its line of the pull request."""
+    """Write one workflow command a line, so that each problem shows up beside its line of the pull request."""
     lines = []
     for diagnostic in diagnostics:
         place = ""
@@ -36,7 +36,7 @@ def github(diagnostics: Iterable[Diagnostic]) -> str:
 
 
 def documents(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:
-    """The `diagnostics` of every JSON document."""
+    """Make the `diagnostics` of every JSON document."""
     return [document(diagnostic) for diagnostic in diagnostics]
 
 
@@ -69,7 +69,7 @@ def _one(diagnostic: Diagnostic, paint: Paint) -> str:
 
 
 def _titled(diagnostic: Diagnostic) -> str:
-    """The summary, with the host or domain it is about unless it names that by itself."""
+    """Return the summary, with the host or domain it is about unless it names that by itself."""
     address = diagnostic.address
     if address is None or address in diagnostic.summary:
         return diagnostic.summary
@@ -81,7 +81,7 @@ def _hint(diagnostic: Diagnostic) -> str:
 
 
 def _excerpt(source: Source, paint: Paint) -> list[str]:
-    """The source line and, below it, a caret; a line too long for a screen is cut around the column."""
+    """Return the source line and, below it, a caret. A line too long for a screen is cut around the column."""
     if not source.text.strip():
         return []
     column = min(source.column - 1, len(source.text))

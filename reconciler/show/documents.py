@@ -21,7 +21,7 @@ FORMAT = 1
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """ASCII only, so that no control character and no odd encoding of a terminal gets in the way."""
+    """Write a document in ASCII, so that no control character or odd encoding of a terminal gets in the way."""
     return json.dumps(document, indent=2) + "\n"
 
 

@@ -13,25 +13,29 @@ _BACKTICKS = re.compile(r"`+")
 
 
 def plain(text: str) -> str:
-    """Text for one line of a terminal: whatever would move a cursor, ring or reorder letters is shown escaped."""
+    r"""Escape text for one line of a terminal: whatever would move a cursor, ring or reorder letters.
+
+    >>> plain("web\x1b[2J\n")
+    'web\\x1b[2J\\n'
+    """
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def plain_lines(text: str) -> list[str]:
-    """Like `plain`, for text that may have several lines (a console's last ones)."""
+    """Escape text that may have several lines (a console's last ones)."""
     return [plain(line.expandtabs(8).rstrip("\r")) for line in text.split("\n")]
 
 
 def markdown(text: str) -> str:
-    """Text within a line or table cell of Markdown: no markup, no HTML, no mention of a person (`@name`)."""
+    """Escape text within a line or table cell of Markdown: no markup, no HTML, no mention of a person (`@name`)."""
     shown = plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return _MARKDOWN_SPECIAL.sub(r"\\\1", shown)
 
 
 def markdown_code(text: str) -> str:
-    """Text as a code span, also within a table; its fence is longer than any run of backticks in the text."""
+    """Write text as a code span, also within a table. Its fence is longer than any run of backticks in it."""
     shown = plain(text).replace("|", "\\|")
     if not shown:
         return ""
@@ -41,16 +45,16 @@ def markdown_code(text: str) -> str:
 
 
 def html(text: str) -> str:
-    """Text within an HTML element."""
+    """Escape text within an HTML element."""
     return plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
 
 
 def github_message(text: str) -> str:
-    """The message of a GitHub workflow command. Source: actions/toolkit, packages/core/src/command.ts."""
+    """Escape the message of a GitHub workflow command. Source: actions/toolkit, packages/core/src/command.ts."""
     lines = "\n".join(plain_lines(text))
     return lines.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def github_property(text: str) -> str:
-    """A property (`file=`) of a GitHub workflow command."""
+    """Escape a property (`file=`) of a GitHub workflow command."""
     return github_message(text).replace(":", "%3A").replace(",", "%2C")

@@ -20,7 +20,7 @@ _NUMBERS = frozenset({"done", "failed", "skipped"})
 
 
 def history_text(records: Sequence[ApplyRecord], paint: Paint = no_paint) -> str:
-    """The last applies, newest first, each with the problems it met."""
+    """Write the last applies, newest first, each with the problems it met."""
     if not records:
         return "Nothing was applied yet.\n"
     shown = records[:_SHOWN]
@@ -41,7 +41,7 @@ def history_document(records: Sequence[ApplyRecord]) -> dict[str, Any]:
 
 
 def apply_record(record: ApplyRecord) -> dict[str, Any]:
-    """One past apply; `ended` and `seconds` are null when it was cut short or still runs."""
+    """Make the entry of one apply. `ended` and `seconds` are null when it was cut short or still runs."""
     counted = _outcomes(record)
     return {
         "id": record.id,
@@ -72,7 +72,7 @@ def moment(record: ApplyRecord) -> str:
 
 
 def steps_in_words(record: ApplyRecord) -> str:
-    """`4 steps done, 1 failed`."""
+    """Count steps in words: `4 steps done, 1 failed`."""
     counted = _outcomes(record)
     parts = [f"{counted['done']} {'step' if counted['done'] == 1 else 'steps'} done"]
     parts += [f"{counted[outcome]} {outcome}" for outcome in ("failed", "skipped") if counted[outcome]]
@@ -117,7 +117,7 @@ def _outcomes(record: ApplyRecord) -> dict[str, int]:
 
 
 def _seconds(record: ApplyRecord) -> float | None:
-    """By the clock of the machine that ran the apply; a simulated host's own clock goes much faster."""
+    """Return how long it took by this machine's clock; a simulated host's own clock goes much faster."""
     if record.ended is None:
         return None
     taken = datetime.fromisoformat(record.ended) - datetime.fromisoformat(record.began)

@@ -17,7 +17,7 @@ _UNKNOWN = "(unknown)"
 
 
 def kernels_text(domains: Sequence[DomainKernels], paint: Paint = no_paint) -> str:
-    """A block a domain: a line a file, then what failed, then what the specs would change."""
+    """Write a block for each domain: a line for each file, what failed, and what the specs would change."""
     blocks = ["\n  ".join((paint(plain(domain.address), "bold"), *_lines(domain, paint))) for domain in domains]
     return "\n\n".join(blocks or ["No domain of ours has a kernel there."]) + "\n"
 

@@ -20,7 +20,7 @@ _STEPS_MAX = 100
 
 
 def plan_markdown(plan: Plan) -> str:
-    """The whole plan."""
+    """Write the whole plan."""
     every = sorted((*plan.changes, *plan.undecided), key=lambda change: change.address)
     shown = [change for change in every if not is_quiet(change)]
     sections = [f"### {markdown(headline(plan))}"]

@@ -9,12 +9,12 @@ Paint = Callable[[str, str], str]
 
 
 def no_paint(text: str, colour: str) -> str:
-    """For pipes, files, `NO_COLOR` and tests."""
+    """Leave text without colours: for pipes, files, `NO_COLOR` and tests."""
     return text
 
 
 def ansi(text: str, colour: str) -> str:
-    """For terminals."""
+    """Colour text for terminals."""
     import click
 
     return click.style(text, bold=True) if colour == "bold" else click.style(text, fg=colour)

@@ -27,7 +27,7 @@ def apply_text(result: ApplyResult, outages: Sequence[Outage] = (), paint: Paint
 
 
 def _ways_back(outages: Sequence[Outage], paint: Paint) -> list[str]:
-    """A line for each domain that did not come up with its new definition."""
+    """Write a line for each domain that did not come up with its new definition."""
     return [_way_back(outage, paint) for outage in outages if outage.outcome is not Outcome.RESTARTED]
 
 
@@ -88,7 +88,7 @@ def _failed(result: StepResult, paint: Paint) -> str:
 
 
 def _skipped(results: tuple[StepResult, ...]) -> list[str]:
-    """One line a domain and reason, however many of its steps were skipped."""
+    """Write one line for each domain and reason, however many of its steps were skipped."""
     steps: dict[tuple[str, str], int] = {}
     for result in results:
         key = (result.step.address, result.reason or "")

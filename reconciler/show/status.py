@@ -26,7 +26,7 @@ _COLOURS = {
 
 
 def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_paint) -> str:
-    """A line a domain and a line for each host that is silent, then how many domains there are of each kind."""
+    """Write a line for each domain and each silent host, then how many domains there are of each kind."""
     address_width = max((len(status.address) for status in statuses), default=0)
     width = max((len(status.status) for status in statuses), default=0)
     widths = [max(map(len, column)) for column in zip(*map(_runs, statuses), strict=True)]
@@ -46,7 +46,7 @@ def status_text(statuses: Sequence[DomainStatus], plan: Plan, paint: Paint = no_
 
 
 def _runs(status: DomainStatus) -> tuple[str, str]:
-    """The kernel file that runs, which has the digest in its name where it is staged, and for how long it has."""
+    """Name the kernel file that runs (with its digest, if it is staged), and for how long it has."""
     if status.kernel is None:
         return "", ""
     name, digest = status.kernel.path.rpartition("/")[2], status.kernel.short

@@ -80,7 +80,7 @@ def _words(step: Step) -> str:
 
 
 def _patience(step: Shutdown) -> str:
-    """How long it may take, and what comes then."""
+    """Say how long a step may take, and what comes then."""
     own = f"at most {values.duration(step.timeout_seconds)}, then {step.on_timeout}"
     short = step.unconnected_seconds
     if short is None or (short >= step.timeout_seconds and step.on_timeout == "destroy"):

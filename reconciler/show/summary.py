@@ -20,14 +20,14 @@ _SAME_AS = {key.name: key.floor for key in DOMAIN_KEYS}
 
 
 def counts(plan: Plan) -> dict[str, int]:
-    """Changes by action; `pending` counts those with something that waits, whatever their action is."""
+    """Count changes by action. `pending` counts those with something that waits, whatever their action is."""
     by_action = Counter(change.action.value for change in (*plan.changes, *plan.undecided))
     by_action["pending"] = sum(bool(change.pending) for change in plan.changes)
     return {key: by_action[key] for key in _ORDER}
 
 
 def headline(plan: Plan) -> str:
-    """`Plan: 1 to create, 1 blocked. 5 as specified.`, or why there is nothing to do."""
+    """Write `Plan: 1 to create, 1 blocked. 5 as specified.`, or why there is nothing to do."""
     numbers = counts(plan)
     del numbers[Action.NO_OP.value]
     parts = [f"{number} {_PHRASES.get(key, f'to {key}')}" for key, number in numbers.items() if number]
@@ -56,7 +56,7 @@ def _why_nothing(plan: Plan) -> str:
 
 
 def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
-    """(host, sentence) where memory moves: promised now, at most on the way, and at the end, of what there is."""
+    """Return (host, sentence) where memory moves: promised now, at most on the way, and at the end, of all."""
     used: dict[str, list[int]] = defaultdict(list)
     for entry in plan.ledger:
         used[entry.host].append(entry.used_kib)

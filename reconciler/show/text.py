@@ -39,7 +39,7 @@ _LISTED_UNMANAGED = 20
 
 
 def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> str:
-    """The whole plan; `steps` adds the steps in their order."""
+    """Write the whole plan; `steps` adds the steps in their order."""
     every = sorted((*plan.changes, *plan.undecided), key=lambda change: change.address)
     shown = [change for change in every if not is_quiet(change)]
     large = len(shown) > _LARGE_PLAN_CHANGES
@@ -59,7 +59,7 @@ def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> st
 
 
 def _join_blocks(blocks: Sequence[str]) -> str:
-    """One-line changes stand close together, those with fields apart."""
+    """Put one-line changes close together, and those with fields apart."""
     text = ""
     for before, block in zip(("", *blocks), blocks, strict=False):
         gap = "" if not text else "\n\n" if "\n" in block or "\n" in before else "\n"
@@ -100,7 +100,7 @@ def _downtime(change: Change) -> str:
 
 
 def _fields(fields: Sequence[FieldChange], *, with_effect: bool, paint: Paint) -> Iterator[str]:
-    """Aligned: `memory  512 MiB → 1 GiB  (live)`; a field of something new has no left side."""
+    """Align the fields: `memory  512 MiB → 1 GiB  (live)`. A field of something new has no left side."""
     rows = []
     for field in fields:
         before, after = values.before_and_after(field)

@@ -17,7 +17,11 @@ _NONE = "(none)"
 
 
 def memory(kib: int) -> str:
-    """KiB in the largest unit that needs at most one decimal: `512 MiB`, `7.9 GiB`. Exact when it has no decimal."""
+    """Write KiB in the largest unit that needs at most one decimal. Without a decimal it is exact.
+
+    >>> memory(512 * 1024), memory(8252 * 1024)
+    ('512 MiB', '8.1 GiB')
+    """
     amount, unit = float(abs(kib)), 0
     if kib == 0:
         return "0 MiB"
@@ -29,7 +33,7 @@ def memory(kib: int) -> str:
 
 
 def exact_memory(kib: int) -> str:
-    """KiB in the largest unit that divides it, so that no difference is rounded away: `1536 MiB`, `1 GiB`."""
+    """Write KiB in the largest unit that divides it, so that no difference is lost: `1536 MiB`, `1 GiB`."""
     unit = 0
     while kib and kib % 1024 == 0 and unit < len(_UNITS) - 1:
         kib //= 1024
@@ -38,12 +42,12 @@ def exact_memory(kib: int) -> str:
 
 
 def size(size_bytes: int) -> str:
-    """Bytes, exactly."""
+    """Write bytes exactly."""
     return exact_memory(size_bytes // 1024) if size_bytes and size_bytes % 1024 == 0 else f"{size_bytes} bytes"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people say them: `4.2 s`, `1 min 30 s`, `2 h`."""
+    """Write seconds as people say them: `4.2 s`, `1 min 30 s`, `2 h`."""
     if seconds < 60:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)
@@ -52,7 +56,7 @@ def duration(seconds: float) -> str:
 
 
 def before_and_after(change: FieldChange) -> tuple[str, str]:
-    """Both values of a changed field, readable and safe to print."""
+    """Write both values of a changed field, readable and safe to print."""
     return _value(change.path, change.before), _value(change.path, change.after)
 
 

@@ -70,7 +70,7 @@ def _in_brief(why: Explanation) -> str:
 
 
 def _asked_by(why: Explanation) -> Iterator[str]:
-    """The files, each with its commit, the domain's own first."""
+    """List the files, each with its commit, the domain's own first."""
     if not why.is_declared:
         last = f"; the last commit that touched it: {why.commits[why.file]}" if why.file in why.commits else ""
         yield plain(f"No spec asks for it: there is no {why.file}{last}")
@@ -83,7 +83,7 @@ def _asked_by(why: Explanation) -> Iterator[str]:
 
 
 def _fields(why: Explanation, change: Change) -> Iterator[str]:
-    """Each field, what it costs, and the line that says so; of a new domain only what is not usual."""
+    """Write each field, what it costs, and the line that says so; of a new domain only what is not usual."""
     rows, is_all_new = [], is_new(change)
     for field in change.fields:
         if is_default(change, field):

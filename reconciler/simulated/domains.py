@@ -282,7 +282,7 @@ def _running(draft: Draft, name: str, uuid: str) -> Instance:
 
 
 def _is_done(definition: Domain, step: LiveStep) -> bool:
-    """Whether a run whose answer was lost has attached it already."""
+    """Return whether an earlier run, whose answer was lost, has attached it already."""
     match step:
         case AttachVif():
             return any(vif.devid == step.vif.devid and vif.mac == step.vif.mac for vif in definition.vifs)

@@ -10,7 +10,7 @@ _TIMEOUT_SECONDS = 20
 
 
 def commit_of(tree: Path) -> str | None:
-    """The commit whose content this spec tree has; None outside git, or with changes that are not committed."""
+    """Return the commit whose content this spec tree has; None outside git, or with uncommitted changes."""
     head = _git(tree, "rev-parse", "--verify", "HEAD")
     if head is None:
         return None
@@ -27,10 +27,7 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
 
 
 def commit_for(file: Path) -> str | None:
-    """The last commit that changed a file, as "<hash> <date> <author>: <subject>"; None where git does not know.
-
-    Says so when the file was changed since. It may be gone: then it is the commit that removed it.
-    """
+    """Return the last commit of a file as "<hash> <date> <author>: <subject>"; None where git does not know."""
     commit = _git(file.parent, "log", "-1", "--format=%h %as %an: %s", "--", file.name)
     if not commit:
         return None

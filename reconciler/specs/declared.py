@@ -59,7 +59,7 @@ class Declarations:
             yield from self._profiles(defaults)
 
     def _profiles(self, table: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any], Loc]]:
-        """The profiles that a table builds on, the strongest first: the last one named, then what that builds on."""
+        """List the profiles that a table builds on, the strongest first: the last named, then its own profiles."""
         layers: list[tuple[str, Mapping[str, Any], Loc]] = []
         pending = _profile_names(table)
         while pending and len(layers) < _PROFILES_MAX:
@@ -70,7 +70,7 @@ class Declarations:
         return layers
 
     def _read(self, file: str) -> dict[str, Any]:
-        """The tables of a file; {} for one that is not there or is broken, which `validate` tells."""
+        """Read the tables of a file; {} when it is missing or broken, which `validate` tells."""
         content = self._root.read_spec(file, is_link=True)
         if not isinstance(content, Content):
             return {}
@@ -87,7 +87,7 @@ def _profile_names(table: Mapping[str, Any]) -> list[str]:
 
 
 def _loc_within(table: Mapping[str, Any], key: str, path: str) -> Loc:
-    """The path of keys that says most exactly what `path` means, as far as the table has it."""
+    """Return the path of keys that says most exactly what `path` means, as far as the table has it."""
     if path.startswith("xl."):
         return _present(table, ("xl", path.removeprefix("xl.")))
     element = _ELEMENT.fullmatch(path)
@@ -109,7 +109,7 @@ def _present(table: Mapping[str, Any], loc: Loc) -> Loc:
 
 
 def _index_of(elements: Any, key: str, which: str) -> int | None:
-    """The place of a disk by its vdev, of a vif by its index; None when that cannot be told for sure."""
+    """Return the place of a disk by its vdev, of a vif by its index; None when nobody can be sure."""
     if not isinstance(elements, list):
         return None
     if key == "disk":

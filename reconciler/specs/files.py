@@ -51,7 +51,7 @@ class TreeRoot:
         return real == self._real or real.startswith(self._real.rstrip("/") + "/")
 
     def read_spec(self, relative: str, *, is_link: bool) -> Content | Unreadable:
-        """The text of a TOML file."""
+        """Read the text of a TOML file."""
         path = f"{self.path}/{relative}"
         if is_link and not self.holds(path):
             return _leads_out(relative)
@@ -72,7 +72,7 @@ class TreeRoot:
         return Content(text=text, sha256=hashlib.sha256(raw).hexdigest())
 
     def digest(self, relative: str) -> TreeFile:
-        """The sha256 of a kernel or ramdisk of the tree, however large it is."""
+        """Return the sha256 of a kernel or ramdisk of the tree, however large it is."""
         path = f"{self.path}/{relative}"
         if "\0" in relative or not self.holds(path):
             return TreeFile(problem=f"{relative} lies outside the spec tree, or is a link that leads out of it.")
@@ -86,7 +86,7 @@ class TreeRoot:
 
 
 def line_shown(line: str) -> str:
-    """A line of a file as a terminal may show it, column for column; nothing of one that would fill the screen."""
+    """Return a line of a file as a terminal may show it, column for column; "" if it would fill the screen."""
     if len(line) > _LINE_SHOWN_MAX:
         return ""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in line)

@@ -43,7 +43,7 @@ class Positions:
         self._read_document(_parser().parse(text.encode()).root_node)
 
     def source(self, loc: Loc, *, at_key: bool = False) -> Source:
-        """The place of a key or its value; of the nearest table around it when it is not there itself."""
+        """Find the place of a key or its value; of the nearest table around it when it is missing."""
         for end in range(len(loc), 0, -1):
             part = loc[:end]
             # what is missing shows where it should be: at the header of its table
@@ -80,7 +80,7 @@ class Positions:
                 self._read_pair(pair, loc)
 
     def _resolve_header(self, names: tuple[str, ...], *, is_element: bool) -> Loc:
-        """`[[disk]]` is the next element of disk, and `[disk.x]` lies in the last one."""
+        """Resolve a header: `[[disk]]` is the next element of disk, and `[disk.x]` lies in the last one."""
         loc: Loc = ()
         for position, name in enumerate(names):
             loc = (*loc, name)
@@ -119,7 +119,7 @@ def _span(node: Node) -> Span:
 
 
 def _key_parts(node: Node) -> list[str]:
-    """The names in `a.b."c d"`, which the parser nests to the left; only as many as positions are kept for."""
+    """List the names in `a.b."c d"`, which the parser nests to the left, as many as positions are kept for."""
     names: list[str] = []
     pending = [node]
     while pending and len(names) < DEPTH_MAX:

@@ -46,11 +46,7 @@ class Problem:
 
 
 def validate(model: type[S], table: Mapping[str, Any]) -> tuple[S | None, tuple[Complaint, ...]]:
-    """The spec that a table holds, and what is wrong with its values one by one.
-
-    A table with wrong values gives what is left without them, where that is a spec at all: so that the rules between
-    keys can be checked too, and one run reports every problem.
-    """
+    """Return the spec that a table holds, and what is wrong with its values one by one."""
     complaints: list[Complaint] = []
     for _ in range(SALVAGE_ROUNDS_MAX):
         try:
@@ -67,7 +63,7 @@ def validate(model: type[S], table: Mapping[str, Any]) -> tuple[S | None, tuple[
 
 
 def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str, Any]:
-    """A copy without the value at `loc`; without all below its first key if an array would lose an element."""
+    """Copy without the value at `loc`, or without all below its first key if an array would lose an element."""
     first = str(loc[0])
     if first not in table:
         return table
@@ -83,7 +79,7 @@ def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str,
 
 
 def near_miss(word: str, known: Iterable[str]) -> str | None:
-    """A hint naming what a misspelt word is close to."""
+    """Return a hint that names the word which a misspelt one is close to."""
     if len(word) < 3:  # close to too much
         return None
     matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
@@ -216,7 +212,7 @@ def _place(loc: Loc) -> str:
 
 
 def spell(loc: Loc) -> str:
-    """A path of keys as people write it: `disk[1].size`. Counted from 0, as in plans and in the toolstack."""
+    """Write a path of keys as people do: `disk[1].size`. It counts from 0, as plans and the toolstack do."""
     text = ""
     for part in loc:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -224,7 +220,7 @@ def spell(loc: Loc) -> str:
 
 
 def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
-    """The model that describes the table at `loc`."""
+    """Return the model that describes the table at `loc`."""
     for part in loc:
         if isinstance(part, int):
             continue

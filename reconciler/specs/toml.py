@@ -30,7 +30,7 @@ class TomlError(Exception):
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text; raises TomlError."""
+    """Parse the tables of a TOML text; raises TomlError."""
     if text.count("[") + text.count("{") > BRACKETS_MAX:
         raise TomlError(f"The file has more than {BRACKETS_MAX} brackets.", 1, 1)
     if len(text) > LINE_MAX_CHARACTERS:

@@ -176,7 +176,7 @@ class _Reader:
         return profiles
 
     def _read_host(self, folder: os.DirEntry[str]) -> HostFolder | None:
-        """The host in a folder of the tree; a folder without any .toml file, however deep, is none."""
+        """Read the host in a folder of the tree; a folder without any .toml file, however deep, is none."""
         entries = self._entries_of(folder)
         names = [entry.name for entry in entries if entry.name.endswith(".toml")]
         host = folder.name
@@ -257,7 +257,7 @@ class _Reader:
             return _Loaded(content=content, problem=problem)
 
     def _digest_of(self, relative: str) -> TreeFile:
-        """The digest of a kernel or ramdisk of the tree."""
+        """Return the digest of a kernel or ramdisk of the tree."""
         return self._cache.images.recall(
             relative,
             self._path(relative),
@@ -331,7 +331,7 @@ class _Reader:
         )
 
     def _placed(self, problems: Iterable[Problem]) -> Iterable[Diagnostic]:
-        """The problems that were found in them, each at its line and column."""
+        """Give each problem that was found its line and column."""
         indexes: dict[str, Positions] = {}
         for problem in problems:
             complaint = problem.complaint
@@ -350,7 +350,7 @@ class _Reader:
             )
 
     def _path(self, relative: str) -> str:
-        """A file of the tree as the user would name it."""
+        """Name a file of the tree as the user would."""
         return f"{self._root.rstrip('/')}/{relative}"
 
     def _tree_digest(self) -> str:
@@ -365,7 +365,7 @@ def _entries(path: str) -> list[os.DirEntry[str]]:
 
 
 def _printable(text: str) -> str:
-    """File names are bytes, and strings of specs hold anything: what a terminal should not see is replaced."""
+    """Replace what a terminal should not see: file names are bytes, and strings of specs hold anything."""
     return printable(text.encode(errors="surrogateescape").decode(errors="replace"))
 
 

@@ -39,7 +39,10 @@ class Endpoint:
 
 
 def parse_listen(text: str) -> Endpoint:
-    """`8080` and `:8080` mean loopback, so that nobody opens a port to the world by leaving something out."""
+    """Parse an address to listen on.
+
+    `8080` and `:8080` mean loopback, so that nobody opens a port to the world by leaving something out.
+    """
     match = _FORM.fullmatch(text.strip())
     if match is None:
         raise _bad_listen(text, "is neither a port nor an address and a port")
@@ -60,7 +63,7 @@ def _bad_listen(text: str, problem: str) -> ReconcilerError:
 
 
 def bind(endpoint: Endpoint) -> socket.socket:
-    """A listening socket. From here on connections wait in its queue, so nobody is turned away while we start."""
+    """Open a listening socket. Connections wait in its queue from then on, so nobody is turned away at the start."""
     family = socket.AF_INET6 if endpoint.host.version == 6 else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:

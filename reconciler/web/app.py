@@ -42,7 +42,7 @@ _NO_PLAN = Diagnostic(
 
 
 def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> ASGIApp:
-    """The whole site. `token` None: nobody may ask for a pass."""
+    """Build the whole site. With `token` None nobody may ask for a pass."""
     aside = _Aside()
     site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside))
     app = Starlette(

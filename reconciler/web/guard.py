@@ -55,5 +55,5 @@ class Guard:
 
 
 def _refuse(status: int, sentence: str) -> PlainTextResponse:
-    """Closes the connection too, so that the rest of a large body is not even received."""
+    """Refuse a request and close the connection, so that the rest of a large body is not even received."""
     return PlainTextResponse(f"{sentence}\n", status, {"Connection": "close"})

@@ -70,7 +70,7 @@ def _passes(numbers: Metrics) -> Iterator[Metric]:
 
 
 def metrics_text(ask: Callable[[], Metrics]) -> Callable[[], bytes]:
-    """A function that gives the numbers of the moment as text."""
+    """Return a function that gives the numbers of the moment as text."""
     registry = CollectorRegistry()
     registry.register(_LoopCollector(ask))
     return lambda: generate_latest(registry)

@@ -46,7 +46,7 @@ class _Part:
 
 
 def page(view: WatchView) -> str:
-    """The page as of now."""
+    """Render the page as of now."""
     document, metrics, plan = view.status_document(), view.metrics(), view.plan()
     return _TEMPLATE.render(
         style=Markup(_STYLE),  # our own file; escaping it would change its digest
@@ -106,7 +106,7 @@ def _moment(when: datetime) -> str:
 
 
 def _since(text: str) -> str:
-    """A moment of the status document for people. What cannot be read is shown as it is."""
+    """Write a moment of the status document for people. What cannot be read is shown as it is."""
     try:
         return _moment(datetime.fromisoformat(text).astimezone(UTC))
     except ValueError:

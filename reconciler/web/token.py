@@ -29,7 +29,7 @@ class Token:
 
 
 def read_token(path: Path) -> tuple[Token, tuple[Diagnostic, ...]]:
-    """The token, and notes about its file. A file that holds none is an error, not a server without a token."""
+    """Read the token, with notes about its file. A file that holds none is an error, not a server without a token."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode

@@ -433,7 +433,7 @@ def _file_facts(answer: _Answer) -> dict[str, FileFact]:
 
 
 def _decimal(number: str) -> str:
-    """Linux's stat prints major and minor in hex, /sys names them in decimal."""
+    """Turn "major:minor" from hex, as Linux's stat prints it, into decimals, by which /sys names devices."""
     return ":".join(str(int(part, 16)) for part in number.split(":"))
 
 

@@ -159,7 +159,7 @@ def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) ->
 
 
 def _specs_of(saved: saved_plan.SavedPlan) -> Path:
-    """The tree that the plan was made from; where it is gone (another machine, another checkout) the usual one."""
+    """Return the tree that the plan was made from; where it is gone (another machine or checkout), the usual one."""
     if saved.specs.is_dir():
         return saved.specs
     usual = Path(os.environ.get("RECONCILER_SPECS") or "specs")
@@ -268,7 +268,7 @@ class _Noted:
 
 
 def _ask() -> Diagnostic | None:
-    """None after a yes. Nothing else counts as one, an end of input and an empty line included."""
+    """Ask for consent, and return None after a yes. Nothing else counts as one, not even an empty line."""
     if not is_terminal(sys.stdin):
         return Diagnostic(
             kind=Kind.REFUSED,

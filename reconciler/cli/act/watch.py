@@ -176,7 +176,7 @@ def _first_rules(require_signed: Signed, allowed_signers: Path | None) -> Rules:
 
 
 async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:
-    """The loop, with signals and perhaps HTTP beside it."""
+    """Run the loop, with signals and perhaps HTTP beside it."""
     signals = _Signals(watcher)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -88,7 +88,7 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
 
 
 def _host_among(reading: TreeReading, specs: Path, sources: tuple[str, ...]) -> str | None:
-    """The host that was named; None when all are files. A name that is neither is refused, with what to do."""
+    """Return the host that was named; None when all are files. A name that is neither is refused with a hint."""
     hosts = reading.desired.hosts
     named = [source for source in sources if source in hosts or source in reading.desired.frozen]
     if named and len(sources) > 1:
@@ -129,7 +129,7 @@ def _observe(reading: TreeReading, specs: Path, settings: Settings, host: str) -
 
 
 def _domains_of(host: Host, reading: TreeReading, report: _Report) -> Iterator[_Found]:
-    """Every domain of the host that is not ours and runs or has a config file."""
+    """Yield every domain of the host that is not ours and runs or has a config file."""
     declared = {address.partition("/")[2]: address for address in reading.files}
     for name, guest in sorted(host.guests.items()):
         if guest.owner is Owner.OURS or not (guest.exists or guest.config_exists):
@@ -180,7 +180,7 @@ def _obstacle(guest: Guest) -> tuple[str, str | None] | None:
 
 
 def _settings_for(reading: TreeReading, specs: Path, out: Path | None) -> HostSettings:
-    """The host whose folder the specs are written to, else one that allows nothing yet."""
+    """Return the host whose folder the specs are written to, else one that allows nothing yet."""
     if out is not None:
         for name, part in reading.desired.hosts.items():
             if (specs / name).resolve() == out.resolve():
@@ -191,7 +191,7 @@ def _settings_for(reading: TreeReading, specs: Path, out: Path | None) -> HostSe
 
 
 def _domain_in(path: str, report: _Report) -> Iterator[_Found]:
-    """The domain of an xl.cfg file; nothing when xl would refuse the file, which is then told."""
+    """Yield the domain of an xl.cfg file; nothing when xl would refuse the file, which is then told."""
     shown = printable(os.fsencode(path).decode(errors="replace"))
     try:
         text = _text_of(path)
@@ -214,7 +214,7 @@ def _domain_in(path: str, report: _Report) -> Iterator[_Found]:
 
 
 def _text_of(path: str) -> str:
-    """The text of a regular file; anything else is not even opened, since a pipe might never end."""
+    """Read a regular file. Anything else is not even opened, since a pipe might never end."""
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode):
         what = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
@@ -288,7 +288,7 @@ def _notes(imported: Imported, subject: str) -> Iterator[Diagnostic]:
 
 
 def _needed(made: list[Imported], settings: HostSettings) -> str:
-    """The lines for host.toml, to be pasted; "" when it allows everything already."""
+    """Write the lines for host.toml, to be pasted; "" when it allows everything already."""
     needs = host_needs((imported.spec for imported in made), settings)
     if not needs:
         return ""

@@ -56,7 +56,7 @@ def kernels(settings: Settings, address: str | None, specs: Path, as_json: bool)
 def _only(
     address: str, found: list[DomainKernels], hosts: dict[str, Host], reading: TreeReading
 ) -> list[DomainKernels]:
-    """The entry of one address. Raises for a domain that neither the specs nor its host know."""
+    """Return the entry of one address. Raises for a domain that neither the specs nor its host know."""
     host, _, name = address.partition("/")
     if host in hosts and name not in reading.desired.hosts[host].domains and name not in hosts[host].guests:
         raise no_domain(reading.desired, address)

@@ -77,6 +77,6 @@ def plan(
 
 
 def beside_the_plan(made: Plan) -> Sequence[Diagnostic]:
-    """The diagnostics that the plan's text does not tell by itself, as it does why a domain is blocked."""
+    """Return the diagnostics that the plan's text does not tell by itself, as it does why a domain is blocked."""
     told = {change.address for change in made.changes if change.blocked is not None}
     return [problem for problem in made.diagnostics if not (problem.kind is Kind.REFUSED and problem.address in told)]

@@ -73,7 +73,7 @@ def _watch_text(record: WatchRecord) -> str:
 
 
 def _failed_ways_back(plan: Plan, state_dir: Path) -> dict[str, str]:
-    """Address -> why its way back failed in the last apply that was about it, as far as the history goes."""
+    """Map each address to why its way back failed in the last apply that was about it."""
     history = History(state_dir)
     found = {}
     for change in plan.changes:

@@ -27,15 +27,12 @@ _BYTES_PER_KIB = 1024
 
 
 def domain_uuid(fleet: str, name: str) -> str:
-    """The UUID of a domain whose spec gives none."""
+    """Derive the UUID of a domain whose spec gives none."""
     return str(uuid.uuid5(uuid.uuid5(NAMESPACE, fleet), name))
 
 
 def derived_mac(domain: str, index: int, attempt: int = 0) -> str:
-    """The MAC of the interface at `index` of the domain with this UUID, in the range that Xen guests share.
-
-    `attempt` 0 is the one in use; others are proposals for when two domains of a fleet happen to derive the same.
-    """
+    """Derive the MAC of the interface at `index` of a domain by its UUID, in the range that Xen guests share."""
     seed = f"{domain}/{index}" + (f"/{attempt}" if attempt else "")
     tail = hashlib.sha256(seed.encode()).digest()[:3]
     return "00:16:3e:" + tail.hex(":")
@@ -62,7 +59,7 @@ def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Co
 def build_domain(
     name: str, spec: DomainSpec, settings: HostSettings, fleet: str, files: Mapping[str, TreeFile]
 ) -> Domain:
-    """The domain that a spec without complaints asks for."""
+    """Build the domain that a spec without complaints asks for."""
     identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(fleet, name)
     memory_kib = spec.memory_kib if spec.memory_kib is not None else spec.maxmem_kib
     assert memory_kib is not None  # check_alone has seen to it
@@ -91,17 +88,14 @@ def build_domain(
 
 
 def _ordinary(keys: Iterable[Key[Owner]], spec: Spec) -> dict[str, Any]:
-    """The keys that are passed on as they stand."""
+    """Return the values of keys that are passed on as they stand."""
     return {key.attribute: getattr(spec, key.attribute) for key in keys if key.is_ordinary}
 
 
 def _image(
     path: str | None, pin: str | None, domain: str, settings: HostSettings, files: Mapping[str, TreeFile]
 ) -> Image | None:
-    """A file of the tree is known by its bytes already; one of the host is, once the host was asked.
-
-    One of the tree that cannot be used has none: then what the host has staged counts.
-    """
+    """Return an image. One of the tree is known by its bytes already, one of the host once the host was asked."""
     if path is None:
         return None
     if path.startswith("/"):

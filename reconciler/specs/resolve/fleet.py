@@ -42,7 +42,7 @@ class Resolved:
 
 
 def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
-    """A domain name is unique in the fleet, since UUID and MACs derive from it."""
+    """Check that each domain name is unique in the fleet, since UUID and MACs derive from it."""
     first: dict[str, tuple[str, str]] = {}
     for host in sorted(hosts):
         for name, file in sorted(hosts[host].domains.items()):
@@ -59,7 +59,7 @@ def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
 
 
 def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], findings: Findings) -> None:
-    """All rules between domains (what two files of one name share is no news)."""
+    """Check all rules between domains. (What two files of one name share is no news.)"""
     named_once = (entry for entry in resolved if entry.address not in findings.frozen)
     entries = sorted(named_once, key=lambda entry: (entry.host, entry.domain.name))
     _check_uuids(entries, findings)

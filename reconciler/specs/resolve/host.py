@@ -18,7 +18,7 @@ _PORT_MAX = 65535
 
 
 def resolve_host(name: str, table: Table) -> tuple[HostSettings | None, tuple[Complaint, ...]]:
-    """The settings, or what is wrong with them."""
+    """Resolve the settings, or report what is wrong with them."""
     spec, complaints = validate(HostSpec, table)
     if spec is None:
         return None, complaints
@@ -80,13 +80,13 @@ def _build_allow(allow: AllowSpec) -> Allow:
 
 
 def pci_address(address: str) -> str:
-    """The one spelling of a PCI device: lower case, with its PCI domain."""
+    """Return the one spelling of a PCI device: lower case, with its PCI domain."""
     lower = address.lower()
     return lower if lower.count(":") == 2 else f"0000:{lower}"
 
 
 def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complaint]:
-    """Everything that a domain asks of its host and host.toml does not allow."""
+    """Report all that a domain asks of its host and that host.toml does not allow."""
     for key in ("kernel", "ramdisk"):
         path = getattr(spec, key)
         if path is not None and path.startswith("/"):

@@ -21,12 +21,12 @@ POINTER_BEGINS = b"version https://git-lfs.github.com/spec/"
 
 
 def digest_told(sha256: str, head: bytes) -> str:
-    """What a host tells of a file that begins with `head`: its sha256, or that it is a pointer."""
+    """Return what a host tells of a file that begins with `head`: its sha256, or that it is a pointer."""
     return POINTER if head.startswith(POINTER_BEGINS) else sha256
 
 
 def why_no_image(sha256: str) -> tuple[str, str] | None:
-    """What such a file is, as the end of a sentence, and a hint; None: it may boot."""
+    """Say what such a file is, as the end of a sentence, with a hint; None when it may boot."""
     if sha256 == EMPTY_SHA256:
         return "is empty", "Put the whole file there; one that is kept in Git LFS comes with: git lfs pull"
     if sha256 == POINTER:

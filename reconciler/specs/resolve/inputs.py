@@ -53,7 +53,7 @@ class SpecTree:
             yield from host.domains.values()
 
     def image_paths(self) -> frozenset[str]:
-        """The paths relative to the tree that any spec names as kernel or ramdisk."""
+        """Return the paths relative to the tree that any spec names as kernel or ramdisk."""
         tables = [spec.data for spec in self.spec_files() if spec.data]
         tables += [table["defaults"] for table in tables if isinstance(table.get("defaults"), dict)]
         paths = (table.get(key) for table in tables for key in ("kernel", "ramdisk"))
@@ -72,6 +72,6 @@ class Findings:
         return tuple(self._problems)
 
     def report(self, file: str, complaint: Complaint, *freezes: str, address: str | None = None) -> None:
-        """A profile's problem is one problem, however many domains build on the profile."""
+        """Report a problem. One of a profile is told once, however many domains build on the profile."""
         self._problems.setdefault(Problem(file=file, complaint=complaint, address=address))
         self.frozen.update(freezes)

@@ -27,7 +27,7 @@ class Layer:
 
 
 def merge(layers: tuple[Layer, ...]) -> dict[str, Any]:
-    """One table of all layers, lowest first: tables merge key by key, everything else replaces."""
+    """Merge the tables of all layers, lowest first: tables merge key by key, everything else replaces."""
     merged: dict[str, Any] = {}
     for layer in layers:
         for key, value in layer.data.items():
@@ -37,7 +37,7 @@ def merge(layers: tuple[Layer, ...]) -> dict[str, Any]:
 
 
 def origin(layers: tuple[Layer, ...], loc: Loc) -> tuple[str, Loc]:
-    """The file, and the path in it, that gave the value at `loc`; what nobody gave is the top file's to give."""
+    """Find the file, and the path in it, that gave the value at `loc`. A missing value is the top file's to give."""
     for layer in reversed(layers):
         if loc and loc[0] in layer.data:
             value = layer.data[str(loc[0])]
@@ -64,10 +64,7 @@ class Profiles:
     def below(
         self, table: Table, file: str, prefix: Loc = (), path: tuple[str, ...] = (), address: str | None = None
     ) -> tuple[Layer, ...] | None:
-        """The layers of the profiles that `table` names, lowest first; None when one of them cannot be used.
-
-        `path` are the profiles being expanded already, `address` the domain whose table it is.
-        """
+        """Return the layers of the profiles that `table` names, lowest first; None when one cannot be used."""
         named = table.get("profile", ())
         names = [named] if isinstance(named, str) else named
         if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
@@ -117,7 +114,7 @@ class Profiles:
 
 
 def base_layers(tree: SpecTree, profiles: Profiles) -> tuple[Layer, ...] | None:
-    """The `[defaults]` of the tree and the profiles they name: what lies below every domain."""
+    """Return the `[defaults]` of the tree and the profiles they name: what lies below every domain."""
     defaults = (tree.settings.data or {}).get("defaults")
     if not isinstance(defaults, dict):
         return ()

@@ -21,7 +21,7 @@ _PORT_MAX = 65535
 
 
 def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
-    """Every contradiction within one domain."""
+    """Yield every contradiction within one domain."""
     yield from _check_boot(spec)
     yield from _check_sizes(spec)
     for index, disk in enumerate(spec.disk):
@@ -119,7 +119,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _check_device(disk: DiskSpec, index: int) -> Iterator[Complaint]:
-    """A device is there already: it is neither created, filled, grown nor deleted."""
+    """Check that a device, which exists already, is not to be created, filled, grown or deleted."""
     creation = {"size": disk.size_kib is not None, "source": disk.source is not None}
     creation |= {"allocate": disk.allocate != "sparse", "on_delete": disk.on_delete != "keep"}
     for key, given in creation.items():
@@ -184,7 +184,7 @@ def _check_xl(spec: DomainSpec) -> Iterator[Complaint]:
 
 
 def check_path(loc: tuple[str | int, ...], path: str, normal: Callable[[str], str] = absolute) -> Iterator[Complaint]:
-    """A complaint if `path` has no normal spelling."""
+    """Yield a complaint if `path` has no normal spelling."""
     try:
         normal(path)
     except Unfit as error:

@@ -30,7 +30,7 @@ class Resolution:
 
 
 def resolve(tree: SpecTree) -> Resolution:
-    """The desired state that a tree asks for, and every problem in it."""
+    """Resolve the desired state that a tree asks for, with every problem in it."""
     findings = Findings()
     settings = _tree_settings(tree, findings)
     profiles = Profiles(tree.profiles, findings)
