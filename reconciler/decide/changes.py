@@ -1,4 +1,4 @@
-"""What a change is: the action, why, what differs, and what it leads to. `decide` makes them, `plan` orders them."""
+"""Defines a change: the action, why, what differs, and what it leads to. `decide` makes changes, `plan` orders them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FROZEN = "its spec file has errors, so it is left alone"
 
 
 class Action(StrEnum):
-    """What a change does, in Terraform's and xl's words."""
+    """The actions of changes, in the words of Terraform and xl."""
 
     CREATE = "create"
     UPDATE = "update"
@@ -34,7 +34,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Consent:
-    """What the user allowed for this run, by address."""
+    """The consent that the user gave for this run, by address."""
 
     adopt: frozenset[str] = frozenset()
     restart: frozenset[str] = frozenset()
@@ -80,17 +80,17 @@ class Change:
 
     @property
     def own(self) -> Action:
-        """What is done with it for its own sake, and not because another domain goes down."""
+        """Return what is done with the domain for its own sake, and not because another one goes down."""
         return self.action if self.alone is None else self.alone
 
     @property
     def restarts(self) -> bool:
-        """Whether a running domain goes down and comes back."""
+        """Return whether a running domain goes down and comes back."""
         return self.action is Action.RESTART
 
     @property
     def resumes(self) -> bool:
-        """Whether this goes on with an update that was cut short, so that nobody knows if it works."""
+        """Return whether this goes on with an update that was cut short, so that nobody knows if it works."""
         guest = self.guest
         if guest is None:
             return False
@@ -105,7 +105,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """What a decision about one host has to know of the others: where else names are declared or held."""
+    """Holds what a decision about one host has to know of the others: where else names are declared or held."""
 
     declared: Mapping[str, str]  # domain name -> host whose specs declare it
     managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
@@ -156,7 +156,7 @@ def make_blocked(
 
 
 def block(change: Change, reason: str) -> Change:
-    """The change refused, for a reason that another domain or the whole run gives."""
+    """Return the change as blocked, for a reason that another domain or the whole run gives."""
     return replace(
         change,
         action=Action.BLOCKED,
@@ -172,7 +172,7 @@ def block(change: Change, reason: str) -> Change:
 def make_acting(
     host: Host, guest: Guest, action: Action, reason: str, target: Domain, fields: tuple[FieldChange, ...]
 ) -> Change:
-    """The change, or a no-op when there is nothing to do for an update."""
+    """Make a change that acts, or a no-op when an update has nothing to do."""
     waits = guest.unproven or (not guest.exists and target.state == "stopped")  # in a candidate, for the next start
     written = (guest.candidate if waits else None) or guest.config
     writes = written is None or guest.edited or not same_config(written, target)
@@ -190,19 +190,19 @@ def make_acting(
 
 
 def _differing(one: Domain, other: Domain) -> list[str]:
-    """The keys of which a config file carries another value, by name."""
+    """Name the keys of which a config file carries another value."""
     names = {key.attribute: key.name for key in DOMAIN_KEYS if key.of is not None}
     differing = (part.name for part in dataclass_fields(Domain) if part.compare and part.name != "autostart")
     return sorted(names.get(name, name) for name in differing if getattr(one, name) != getattr(other, name))
 
 
 def same_config(one: Domain, other: Domain) -> bool:
-    """Whether two definitions are the same as far as a config file carries them (autostart is the dom0's)."""
+    """Return whether a config file would be the same for both. (It does not carry autostart.)"""
     return one == other or replace(one, autostart=None) == replace(other, autostart=None)
 
 
 def left_alone(change: Change, reason: str, waits_for: str) -> Change:
-    """What differs is still told; nothing is done about it."""
+    """Do nothing about a domain, but still tell what differs."""
     return replace(
         change,
         action=Action.NO_OP,

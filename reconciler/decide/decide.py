@@ -1,4 +1,4 @@
-"""What happens to each domain of a host: the decision, without the order.
+"""Decides what happens to each domain of a host, without the order.
 
 `decide_host` looks at one host's guests and desired domains and gives one `Change` for every declared or managed
 domain. `plan` orders the steps that carry the changes out.
@@ -44,7 +44,7 @@ def decide_host(
     fleet: Fleet,
     consent: Consent,
 ) -> tuple[Change, ...]:
-    """One change for every declared or managed domain of a host, sorted by name."""
+    """Return one change for every declared or managed domain of a host, sorted by name."""
     index = HostIndex.of(host, desired)
     names = set(desired) | {name for name, guest in host.guests.items() if guest.owner is Owner.OURS}
     names |= {name for owner, _, name in (address.partition("/") for address in frozen) if owner == host.name and name}
@@ -71,7 +71,7 @@ def decide_host(
 
 
 def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, consent: Consent) -> Change:
-    """A domain of ours that no spec of this host names."""
+    """Decide about a domain of ours that no spec of this host names."""
     other = fleet.twice.get(address_of(host.name, guest.name))
     if other is not None:
         return on_two_hosts(host, guest, guest.name, other)
@@ -170,7 +170,10 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
 
 
 def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
-    """Back to what it booted before; what it leaves and what the spec asks for are quarantined, or watch undoes it."""
+    """Decide about a rollback to what the domain booted before.
+
+    What it leaves and what the spec asks for are quarantined, lest `watch` undo the rollback.
+    """
     back = before_this(guest)
     wanted = as_before(desired, back) if back is not None else desired
     block = no_rollback(host, guest, desired, wanted, is_kept=back is not None)
@@ -184,7 +187,7 @@ def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) ->
 
 
 def _lives(guest: Guest) -> bool:
-    """Whether there is more of it than what a creation that was cut short left: that never ran."""
+    """Return whether a guest is more than the remnant of a creation that was cut short, which never ran."""
     return guest.exists and guest.power is not Power.UNFINISHED
 
 
@@ -200,7 +203,7 @@ def _towards_stopped(host: Host, guest: Guest, desired: Domain) -> Change:
 
 
 def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange, ...], consent: Consent) -> Change:
-    """A running domain of ours: live changes, a restart, or changes that wait for one."""
+    """Decide about a running domain of ours: live changes, a restart, or changes that wait for one."""
     assert guest.running is not None
     costly = [change for change in fields if change.effect is Effect.RESTART and not change.waits]
     lowered = tuple(f"{change.path} is lowered at the next start" for change in fields if change.waits)
@@ -226,7 +229,7 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
 def _unpaused(
     host: Host, guest: Guest, target: Domain, live: tuple[FieldChange, ...], pending: tuple[str, ...]
 ) -> Change:
-    """A paused domain goes on; what else is to be changed about it while it runs follows."""
+    """Decide about a paused domain: it goes on, and what else changes while it runs follows."""
     changed = make_acting(host, guest, Action.UPDATE, "it is paused", target, live)
     return replace(changed, action=Action.UPDATE, reason="it is paused", target=target, pending=pending)
 
@@ -275,8 +278,8 @@ def _hold(change: Change, settings: HostSettings) -> Change:
 def _noted(change: Change, guest: Guest) -> Change:
     """What its spec says of leaving it alone is noted in its config file, so that it outlives the spec."""
     config = guest.config
-    settled = guest.owner is Owner.OURS and guest.candidate is None and guest.config_proven and not guest.edited
-    if config is None or not settled or guest.problem or not config.policy.reconcile:
+    untouched = guest.owner is Owner.OURS and guest.candidate is None and guest.config_proven and not guest.edited
+    if config is None or not untouched or guest.problem or not config.policy.reconcile:
         return change
     target = replace(config, policy=replace(config.policy, reconcile=False))
     reason = f"{change.reason}; that it is to be left alone is noted in its config file"

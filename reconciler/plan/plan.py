@@ -1,4 +1,4 @@
-"""The plan: changes, the ordered steps that carry them out, and the memory ledger.
+"""Makes the plan: the changes, the ordered steps that carry them out, and the memory ledger.
 
 `build_plan` is the whole pipeline: decide each domain, decide them together, brake, chain, order. It is pure, and the
 same input gives the same bytes. `verify` replays the result before anybody sees it.
@@ -41,7 +41,7 @@ class HostSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """What is promised on a host after a step, against what there is (KiB)."""
+    """The memory promised on a host after a step, and the memory there is (KiB)."""
 
     host: str
     step: str
@@ -51,7 +51,7 @@ class LedgerEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What apply will do, and nothing else."""
+    """All that apply will do, and nothing else."""
 
     commit: str | None
     hosts: Mapping[str, HostSummary]
@@ -68,7 +68,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """sha256 over what was observed, what is asked for and what will be done."""
+        """Return the sha256 over what was observed, what is asked for and what will be done."""
         digest = hashlib.sha256()
         for part in self._canonical():
             # file names on a host are bytes, and those that are no UTF-8 are surrogates here
@@ -76,7 +76,7 @@ class Plan:
         return digest.hexdigest()
 
     def _canonical(self) -> Iterator[str]:
-        """All of it as one JSON text, step by step: written at once, a large plan would let no other thread run."""
+        """Yield all of it as one JSON text, step by step: a large plan at once would let no other thread run."""
         base = {host: dict(base) for host, base in self.base.items()}
         yield f'{{"base":{canonical_json(base)},"commit":{canonical_json(self.commit)},"steps":['
         steps = (*self.steps, *(step for fallback in self.fallbacks for step in fallback.steps))
@@ -142,7 +142,7 @@ def build_plan(
 def _undecided(
     desired: Desired, decided: set[str], hosts: Mapping[str, Host], targets: frozenset[str]
 ) -> tuple[Change, ...]:
-    """Declared domains that no change is about, since their file has errors or their host could not be observed."""
+    """List declared domains without a change, since their file has errors or their host did not answer."""
     reasons = {
         address_of(name, domain): (f"{name} could not be observed", f"{name} to answer")
         for name, part in desired.hosts.items()
@@ -168,7 +168,10 @@ def _placed(change: Change, places: Mapping[str, str]) -> Change:
 
 
 def _with_rename_hints(changes: list[Change]) -> list[Change]:
-    """A file that was renamed is a destroy and a create that share a disk: say how its domain keeps its identity."""
+    """Add a hint to a create and a destroy that share a disk, as when a file was renamed.
+
+    The hint says how the domain keeps its identity.
+    """
     leaving = {
         (change.host, disk.target): change.guest.definition
         for change in changes
@@ -188,7 +191,10 @@ def _with_rename_hints(changes: list[Change]) -> list[Change]:
 
 
 def _parked(change: Change, desired: Desired) -> Change:
-    """A change that nobody asked for: its domain stays as it is, or goes down and up with what it depends on."""
+    """Return a change that nobody asked for as parked.
+
+    Its domain stays as it is, or goes down and up with what it depends on.
+    """
     guest, wanted = change.guest, desired.hosts[change.host].domains.get(change.domain)
     kept = guest.config if guest is not None and guest.owner is Owner.OURS and guest.exists else None
     return Change(
@@ -207,9 +213,9 @@ def _parked(change: Change, desired: Desired) -> Change:
 def _fallbacks(
     steps: Sequence[PlannedStep], changes: Sequence[Change], hosts: Mapping[str, Host]
 ) -> tuple[Fallback, ...]:
-    """The way back of every change that starts what has not proven itself.
+    """Return the way back of every change that starts what is not proven.
 
-    It leads only down where another domain may have got by then what the old definition needs.
+    It leads only down if another domain may have taken by then what the old definition needs.
     """
     heirs = Register()
     for change in changes if steps else ():
@@ -250,12 +256,12 @@ def _may_return(change: Change, hosts: Mapping[str, Host], heirs: Register) -> b
 
 
 def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict in which 120.0 is 120: they are equal, and so must be the digests of what holds them."""
+    """Write 120.0 as 120 in a dict: they are equal, and so must be the digests of what holds them."""
     return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in pairs}
 
 
 def _most_down_at_once(steps: Sequence[PlannedStep], changes: Sequence[Change], rooms: Mapping[str, Room]) -> int:
-    """How many domains may be down for a restart at the same moment.
+    """Return how many domains may be down for a restart at the same moment.
 
     No two waves overlap, and within one a host lets at most max_unavailable go down, so nothing has to be replayed.
     """
@@ -269,7 +275,7 @@ def _most_down_at_once(steps: Sequence[PlannedStep], changes: Sequence[Change], 
 
 
 def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:
-    """A change with what it waits for and the down time to expect."""
+    """Add to a change what it waits for and the down time to expect."""
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
     if seconds is not None and change.outings:
         seconds *= len(change.outings) + (change.own is Action.RESTART)
@@ -299,7 +305,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
 
 
 def _twice(hosts: Mapping[str, Host]) -> dict[str, str]:
-    """Address -> another one, on another host, that has its uuid: by what runs there, or by what is ours there."""
+    """Map each address to another one on another host with the same uuid, by what runs or is ours there."""
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for name, host in sorted(hosts.items()):
         for guest in host.guests.values():
@@ -337,7 +343,7 @@ def _rooms(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, Room]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _World:
-    """All that orders changes besides the changes themselves."""
+    """All that the order depends on besides the changes themselves."""
 
     desired: Desired
     hosts: Mapping[str, Host]
@@ -349,7 +355,7 @@ class _World:
 def _order(
     decided: list[Change], world: _World
 ) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
-    """The steps of all changes that can be done. What cannot be done together is refused, and then the rest anew.
+    """Order the steps of all changes that can be done. What cannot be done together is refused, and the rest ordered anew.
 
     `decided` are the changes before other domains do anything to them: what is refused changes what they do.
     """
