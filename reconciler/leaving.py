@@ -40,7 +40,7 @@ def end_all() -> None:
 
 
 def _children() -> list[int]:
-    """Our own processes that nobody could tell of yet, as they were begun only just now; where the system knows."""
+    """List our processes that were begun just now, so that nobody could register them; where the system knows."""
     found: list[int] = []
     for file in Path("/proc/self/task").glob("*/children"):
         with suppress(OSError):

@@ -51,8 +51,10 @@ def kept(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def _write(stream: TextIO | None, text: str) -> None:
-    """Flushed at once, so that both streams keep their order when they go to one place. (click.echo would write UTF-8
-    to a terminal that says it knows only ASCII.)"""
+    """Write text and flush at once, so that both streams keep their order when they go to one place.
+
+    (click.echo would write UTF-8 to a terminal that says it knows only ASCII.)
+    """
     if stream is not None and text:
         stream.write(text)
         stream.flush()

@@ -276,7 +276,7 @@ def _hold(change: Change, settings: HostSettings) -> Change:
 
 
 def _noted(change: Change, guest: Guest) -> Change:
-    """What its spec says of leaving it alone is noted in its config file, so that it outlives the spec."""
+    """Note in the config file that the spec says to leave the domain alone, so that this outlives the spec."""
     config = guest.config
     untouched = guest.owner is Owner.OURS and guest.candidate is None and guest.config_proven and not guest.edited
     if config is None or not untouched or guest.problem or not config.policy.reconcile:

@@ -74,7 +74,7 @@ def _is_untold(guest: Guest) -> bool:
 
 
 def block_second_file(host: Host, target: Domain) -> Block | None:
-    """A config file of somebody that defines this domain and bears another name: there would be two of it."""
+    """Block a domain that somebody's config file of another name defines too: there would be two of it."""
     for guest in host.guests.values():
         defines = guest.config is not None and guest.config.name == target.name
         if defines and guest.name != target.name and guest.owner is not Owner.OURS:

@@ -160,7 +160,7 @@ def _undecided(
 
 
 def _placed(change: Change, places: Mapping[str, str]) -> Change:
-    """A frozen domain with where the error is, if it is in its own file."""
+    """Tell of a frozen domain where the error is, if it is in its own file."""
     place = places.get(change.address)
     if change.reason != FROZEN or place is None:
         return change
@@ -355,7 +355,7 @@ class _World:
 def _order(
     decided: list[Change], world: _World
 ) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
-    """Order the steps of all changes that can be done. What cannot be done together is refused, and the rest ordered anew.
+    """Order the steps of all changes that can be done. What cannot be done together is refused, the rest ordered anew.
 
     `decided` are the changes before other domains do anything to them: what is refused changes what they do.
     """

@@ -72,7 +72,10 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
 
 
 def _check_waves(plan: Plan, changes: Mapping[str, Change]) -> None:
-    """No change comes before its wave, no wave before a lower one, and nobody goes along with one that stays up."""
+    """Check that no change comes before its wave, and no wave before a lower one.
+
+    A domain goes on an outing only if one that it depends on goes down.
+    """
     reached: int | None = None
     downs = {(step.address, step.wave) for step in plan.steps if isinstance(step.step, Shutdown)}
     for planned in plan.steps:

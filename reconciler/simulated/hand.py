@@ -122,24 +122,24 @@ class Hand:
             draft.stored.instances[name] = reboot(self._running(draft, name, "reboot"), draft.now)
 
     def pause(self, name: str) -> None:
-        """`xl pause`."""
+        """Do as `xl pause`."""
         with self._change() as draft:
             draft.stored.instances[name] = replace(self._running(draft, name, "pause"), power=Power.PAUSED)
 
     def unpause(self, name: str) -> None:
-        """`xl unpause`; one that runs goes on running."""
+        """Do as `xl unpause`. A domain that runs goes on running."""
         with self._change() as draft:
             instance = self._existing(draft, name)
             if instance.power is Power.PAUSED:
                 draft.stored.instances[name] = replace(instance, power=Power.RUNNING)
 
     def save(self, name: str) -> None:
-        """`xl save` into the folder that xendomains restores from."""
+        """Do as `xl save`, into the folder that xendomains restores from."""
         with self._change() as draft:
             draft.stored.instances[name] = replace(self._running(draft, name, "be saved"), power=Power.SAVED)
 
     def restore(self, name: str) -> None:
-        """`xl restore` of the image that waits there, which is removed."""
+        """Do as `xl restore` with the image that waits there, which is then removed."""
         with self._change() as draft:
             instance = draft.stored.instances.get(name)
             if instance is None or instance.power is not Power.SAVED:
@@ -324,7 +324,7 @@ def _set_power(draft: Draft, instance: Instance, key: str, text: str) -> Instanc
 
 
 def _set_name(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
-    """As by `xl rename`; "(null)" is what a domain is listed as that has lost its name."""
+    """Rename a domain as `xl rename` does. A domain that has lost its name is listed as "(null)"."""
     if text != NAMELESS and re.fullmatch(NAME, text) is None:
         raise ValueError(f"it is a name, or {NAMELESS} for none")
     return replace(instance, listed_as=None if text == instance.definition.name else text)

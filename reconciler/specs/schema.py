@@ -60,7 +60,7 @@ def _one_or_many(value: object) -> object:
 
 
 def _words(value: object) -> object:
-    """xl splits a string at blanks."""
+    """Split a string at blanks, as xl does."""
     return tuple(value.split()) if isinstance(value, str) else _one_or_many(value)
 
 
@@ -74,7 +74,10 @@ def _autostart(value: object) -> int | None:
 
 
 def _xl_value(value: object) -> XlValue:
-    """xl.cfg knows strings, numbers without a sign, and lists of them (xl would take `true` for a variable's name)."""
+    """Check a value of `[xl]`. xl.cfg knows strings, numbers without a sign, and lists of them.
+
+    (xl would take `true` for the name of a variable.)
+    """
     if isinstance(value, list):
         if any(isinstance(item, list) for item in value):
             raise Unfit("must not be an array of arrays")
@@ -177,7 +180,7 @@ class Spec(BaseModel):
 
 
 def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:
-    """A model of the keys that are passed on as they stand, each checked by its kind; `word` is the type of strings."""
+    """Make a model of the keys that are passed on as they stand, each checked by its kind. `word` types strings."""
     fields: dict[str, Any] = {}
     for key in keys:
         if key.is_ordinary:
@@ -285,7 +288,7 @@ class DomainSpec(OrdinaryKeys):
     @model_validator(mode="before")
     @classmethod
     def _lift(cls, table: Any) -> Any:
-        """Keys that came after 0.1 stood in `[xl]` until then, and still may; the key itself is stronger."""
+        """Lift keys out of `[xl]`: those that came after 0.1 stood there, and still may. The key itself is stronger."""
         below = table.get("xl") if isinstance(table, Mapping) else None
         if not isinstance(below, Mapping):
             return table
@@ -294,7 +297,7 @@ class DomainSpec(OrdinaryKeys):
 
 
 def _as_flag(kind: Kind | Whole | Choice, value: object) -> object:
-    """`[xl]` has 1 and 0 where a key of its own is true or false."""
+    """Turn the 1 and 0 of `[xl]` into true and false for a key that is a flag."""
     return bool(value) if kind is Kind.FLAG and value in (0, 1) else value
 
 
@@ -370,7 +373,7 @@ _TABLES: Final[dict[type[Spec], Iterable[Key[Any]]]] = {
 
 
 def schema(kind: SpecKind) -> dict[str, Any]:
-    """JSON Schema of a kind of spec file, for editors."""
+    """Return the JSON Schema of a kind of spec file, for editors."""
     described = MODELS[kind].model_json_schema()
     for model, keys in _TABLES.items():
         table = described if model is MODELS[kind] else described.get("$defs", {}).get(model.__name__)

@@ -75,7 +75,7 @@ def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) 
 
 
 def is_migrating(name: str | None) -> bool:
-    """Whether a host lists a domain as one that is on its way, or was when its migration was cut short."""
+    """Return whether a host lists a domain as one that is on its way. A migration cut short leaves one, too."""
     return name is not None and name.endswith(MIGRATION_SUFFIXES)
 
 

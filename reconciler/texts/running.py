@@ -94,7 +94,7 @@ def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
 
 
 def _told(part: _Json, name: str, key: Key[Any]) -> Value:
-    """What a part of the JSON says of a key that is passed on as it stands; None: nothing."""
+    """Return what a part of the JSON says of a key that is passed on as it stands; None when nothing."""
     match key.kind:
         case Choice():
             word = _text(part, name)

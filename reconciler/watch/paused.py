@@ -1,6 +1,7 @@
-"""Which paused domains go on: those that two looks a minute apart saw paused. Called by each pass with its plan.
+"""Finds the paused domains that shall go on: those that two looks a minute apart saw paused. Called by each pass.
 
-A backup or a dump pauses a domain for moments, and a person may look at it; one that is forgotten so is drift.
+A backup or a dump pauses a domain for moments, and a person may look at it. One that stays paused was forgotten, and
+that is drift.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ PAUSED_SECONDS = 60.0
 
 @dataclass(slots=True)
 class Paused:
-    """Since when each paused domain of ours is, by address; another start of it is another pause."""
+    """Remembers since when each domain of ours is paused, by address. Another start of it is another pause."""
 
     now: Callable[[], float]
     _since: dict[tuple[str, int | None], float] = field(default_factory=dict)
 
     def note(self, plan: Plan) -> frozenset[str]:
-        """Remember what a look saw, and say which domains have been paused for long enough."""
+        """Remember what a look saw. Returns the domains that have been paused for long enough."""
         now = self.now()
         seen = {
             (change.address, change.guest.domid)
@@ -33,7 +34,7 @@ class Paused:
         return frozenset(address for (address, _), since in self._since.items() if now - since >= PAUSED_SECONDS)
 
     def next_seconds(self) -> float | None:
-        """How long until the next one has been paused for long enough; None: none is."""
+        """Return the seconds until another one has been paused for long enough; None when none is."""
         now = self.now()
         left = (since + PAUSED_SECONDS - now for since in self._since.values())
         return min((seconds for seconds in left if seconds > 0), default=None)

@@ -85,13 +85,16 @@ class _Server(Server):
         self._ended.set()
 
     async def main_loop(self) -> None:
-        """Sleeps. uvicorn's own looks at the clock ten times a second, at half the cpu time the loop may have at rest;
-        all that it would do for us is to keep a Date header, which `guard` writes."""
+        """Sleep until the server is to end.
+
+        uvicorn's own loop looks at the clock ten times a second, at half the cpu time the loop may have at rest. It
+        would only keep a Date header for us, which `guard` writes.
+        """
         await self._ended.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT belong to the loop, which finishes its steps first; uvicorn would take them."""
+        """Leave SIGTERM and SIGINT to the loop, which finishes its steps first. uvicorn would take them."""
         yield
 
 

@@ -382,7 +382,7 @@ def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[st
 def _started_besides(
     host: str, answer: _Answer, texts: Mapping[str, str], dom0: Dom0, guests: Mapping[str, Guest]
 ) -> Iterator[Diagnostic]:
-    """Files that the dom0 starts at boot and that define a domain of ours as well, though they are not its config."""
+    """Tell of files that the dom0 starts at boot and that define a domain of ours, but are not its config."""
     folder = f"{_ROOT}{dom0.auto_dir}/"
     links = (line.partition("\t") for line in answer.lines("autostart"))
     known = {name for name, _, target in links if dom0.domain_of_config(posixpath.join(dom0.auto_dir, target))}
