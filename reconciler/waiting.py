@@ -76,7 +76,7 @@ async def wait_until(
         await clock.sleep(min(poll_seconds, max(left, 0.0)))
 
 
-# Who wants to know that the work goes on, in this task and in those that it begins: nobody, unless somebody says so.
+# Is called with each sign of life of this task and of those that it begins; None: nobody listens.
 _listener: ContextVar[Callable[[], None] | None] = ContextVar("sign_of_life", default=None)
 
 

@@ -15,7 +15,7 @@ from reconciler.plan.steps import AwaitReady, Shutdown
 
 
 class Outcome(StrEnum):
-    """How the apply ended for one domain."""
+    """The end of an apply for one domain."""
 
     RESTARTED = "restarted"  # it runs its new definition
     FELL_BACK = "fell back"  # the new definition did not get ready; the last proven one is ready again

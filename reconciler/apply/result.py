@@ -12,7 +12,7 @@ from reconciler.plan.steps import PlannedStep
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """How one step ended. `began` is a time on the host's clock, in seconds.
+    """The end of one step. `began` is a time on the host's clock, in seconds.
 
     A failed step has a `problem`, a skipped one a `reason`, and a done one neither.
     """

@@ -25,7 +25,7 @@ class Waves:
         steps = list(steps)
         self._left = Counter(step.wave for step in steps)
         self._rest = sorted(self._left, reverse=True)  # the one under way is the last
-        self._offered: dict[int, list[PlannedStep]] = defaultdict(list)  # what could begin but for its wave
+        self._offered: dict[int, list[PlannedStep]] = defaultdict(list)  # steps that could begin but for their wave
         self._broken = False
 
     def may_begin(self, step: PlannedStep) -> bool:

@@ -47,7 +47,7 @@ class Consent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What differs for one domain, why, and what will be done about it.
+    """The change of one domain: what differs, why, and what will be done about it.
 
     `target` is the definition the steps lead to (the desired one, less what has to wait); None after a destroy.
     """
@@ -69,7 +69,7 @@ class Change:
     parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
-    would: Action | None = None  # what it would be, or what the rest of it would be, but for what holds it back
+    would: Action | None = None  # the action it would have, all or its rest, were it not held back
     wave: int = 0
     outings: tuple[int, ...] = ()  # waves in which it goes down with what it depends on and comes back as it was
     alone: Action | None = None  # what is done besides that, in its own wave; None: what `action` says

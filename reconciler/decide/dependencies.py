@@ -76,9 +76,9 @@ class _Graph:
                 if base in self._changes:
                     self._bases[change.address].append(base)
                     self._dependents[base].append(change.address)
-        self._roots: dict[str, str] = {}  # who cannot start -> the domain at the bottom that does not run
+        self._roots: dict[str, str] = {}  # a domain that cannot start -> the one at the bottom that does not run
         self._kept_up = set[str]()  # addresses of what runs and may not go down
-        self._todo: list[tuple[Callable[[str], None], str]] = []  # what is to be heeded, and of whom
+        self._todo: list[tuple[Callable[[str], None], str]] = []  # rules to heed, each with its address
 
     def refuse_all(self) -> None:
         """Block the changes that cannot be, and those that this makes impossible in turn."""

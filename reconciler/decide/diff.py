@@ -22,7 +22,7 @@ from reconciler.specs.resolve.host import pci_address
 
 
 class Effect(StrEnum):
-    """What it costs the running domain to change a field."""
+    """The cost to the running domain of changing a field."""
 
     LIVE = "live"
     RESTART = "restart"

@@ -55,7 +55,7 @@ parent=${target%/*}
 [ -d "$parent" ] || fail "The folder $parent, in which the disk is to be made, does not exist." "mkdir -p '$parent'"
 inside_roots "$parent"
 if [ -e "$target" ] || [ -L "$target" ]; then fail "$target exists already, and a disk is never overwritten."; fi
-# What a cut-short run left; a command of its that still runs then has nothing to give the disk's name to.
+# Left by a run that was cut short. If a command of it still goes on, it has nothing to give the name of the disk to.
 rm -f -- "$parent/.$name".reconciler-*
 trap 'rm -f -- "$unfinished"' EXIT
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """Who has to act on a diagnostic. It decides the exit code."""
+    """Says who has to act on a diagnostic, and so decides the exit code."""
 
     SPEC = "spec"  # a spec file is wrong: exit 4
     WORLD = "world"  # a host, a file or a command failed: exit 1
@@ -47,7 +47,7 @@ class Diagnostic:
     source: Source | None = None
     transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
     later: bool = False  # but not at once: the host needs time, or has to be mended, first
-    boot_failed: bool = False  # what was to boot did and failed, or is nothing that boots; else nothing is known of it
+    boot_failed: bool = False  # it booted and failed, or is nothing that boots; False: nobody knows
     trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
 

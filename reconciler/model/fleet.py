@@ -11,7 +11,7 @@ from reconciler.model.domain import Domain
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allow:
-    """What the specs of a host are allowed to use. Each of these runs as root in dom0 or reaches hardware."""
+    """The things that specs of a host are allowed to use. Each of these runs as root in dom0 or reaches hardware."""
 
     bootloaders: tuple[str, ...] = ()
     scripts: tuple[str, ...] = ()

@@ -162,7 +162,7 @@ class Host:
     unstaged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
-    notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # what is odd there, and no domain's state
+    notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state
 
     def with_guest(self, guest: Guest) -> Host:
         return replace(self, guests={**self.guests, guest.name: guest})

@@ -73,7 +73,7 @@ class Key(Generic[Owner]):
     doc: str
     of: Callable[[Owner], Value] | None = None  # None: it has no field of its own, or is a table
     field: str = ""  # of the owner; "": as the key
-    also: tuple[str, ...] = ()  # other fields that it settles
+    also: tuple[str, ...] = ()  # other fields that it sets
     default: Value = None
     unset: Scalar = None
     takes: Takes = Takes.RESTART

@@ -138,7 +138,7 @@ class _Bank:
 
     free_kib: int
     given: deque[tuple[Node, int]] = field(default_factory=deque)
-    debt: list[Node] = field(default_factory=list)  # what gives back what was promised beyond what there is
+    debt: list[Node] = field(default_factory=list)  # steps that give back what is promised beyond capacity
     available_kib: int = 0
 
     def __post_init__(self) -> None:

@@ -147,7 +147,7 @@ class Journal:
         line = _CHANGE.dump_json(change) + b"\n"
         descriptor = os.open(self._journal_file(), os.O_WRONLY | os.O_CREAT, 0o666)
         with os.fdopen(descriptor, "wb") as journal:
-            journal.truncate(self._offset)  # what a killed writer left of its line
+            journal.truncate(self._offset)  # cut off the line that a killed writer left unfinished
             journal.seek(self._offset)
             journal.write(line)
         self._offset += len(line)

@@ -249,7 +249,7 @@ class VifSpec(OrdinaryKeysOfVifs):
 
 
 class ReadySpec(Spec):
-    """When a started domain counts as ready."""
+    """The signs by which a started domain counts as ready."""
 
     timeout_seconds: PositiveSeconds = Field(default=120.0, alias="timeout")
     min_seconds: Annotated[float, Field(ge=0, le=3600, allow_inf_nan=False)] = 5.0
@@ -302,7 +302,7 @@ def _as_flag(kind: Kind | Whole | Choice, value: object) -> object:
 
 
 class AllowSpec(Spec):
-    """What specs of a host may use; each of these runs as root in dom0 or reaches hardware."""
+    """The things that specs of a host may use; each of these runs as root in dom0 or reaches hardware."""
 
     bootloaders: Words = ()
     scripts: Words = ()
@@ -338,14 +338,14 @@ class HostSpec(Spec):
 
 
 class BrakeSpec(Spec):
-    """How much one run may destroy or restart."""
+    """The most that one run may destroy or restart."""
 
     max_destroy: Share = 0.2
     max_restart: Share | None = None
 
 
 class GitSpec(Spec):
-    """Which commits `watch` accepts."""
+    """The rule for the commits that `watch` accepts."""
 
     require_signed: Literal["none", "head", "all"] = "none"
     allowed_signers: Word | None = None

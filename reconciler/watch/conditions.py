@@ -92,7 +92,7 @@ _OF_STATUS = {
     Status.RECONCILING: Condition.RECONCILING,
     Status.STALLED: Condition.STALLED,
     Status.PENDING_RESTART: Condition.HELD,
-    Status.DRIFTED: Condition.HELD,  # what acts is told apart before
+    Status.DRIFTED: Condition.HELD,  # one that is acted on was judged before
     Status.UNMANAGED: Condition.STALLED,  # declared, and another's
     Status.QUARANTINED: Condition.STALLED,
 }

@@ -143,7 +143,7 @@ class Watcher:
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
         """Run the tasks beside the loop: listen to hosts and specs, and give signs of life."""
-        of_no_pass = copy_context()  # whoever listens is sent to by a pass, and tells of what happens after it
+        of_no_pass = copy_context()  # a pass begins to listen, and what is heard later bears no id of it
         self._passes.listen(
             lambda: self._triggers.ask(EVENT), lambda text: of_no_pass.run(self._log.say, text, "warning")
         )

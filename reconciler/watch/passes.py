@@ -28,7 +28,7 @@ _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is chang
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a pass found and did. With `plan` None there were no specs, so nothing was looked at."""
+    """The findings and the deeds of a pass. With `plan` None there were no specs, so nothing was looked at."""
 
     commit: str | None = None
     signer: str | None = None

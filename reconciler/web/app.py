@@ -83,7 +83,7 @@ class _PlanText:
         if self._text is None or plan is not self._plan:
             self._plan = plan
             self._text = asyncio.create_task(self._aside.make(lambda: as_text(plan_document(plan))))
-        return await asyncio.shield(self._text)  # who goes away takes it from nobody
+        return await asyncio.shield(self._text)  # a client that goes away must not cancel it for the others
 
 
 @dataclass(frozen=True, slots=True)
