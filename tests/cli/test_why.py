@@ -191,7 +191,7 @@ def test_a_spec_with_errors(run: Run, tree: Path) -> None:
     (tree / "specs/alpha/web.toml").write_text("memroy = 1\n")
     shown = run("why", "alpha/web")
     assert shown.code == INVALID
-    assert "its spec file has errors, so it is left alone" in shown.out
+    assert "its spec file has errors (specs/alpha/web.toml:1:1), so it is left alone" in shown.out
     assert "specs/alpha/web.toml:1:1" in shown.err
     assert run("why", "alpha/db").code == DONE
 
