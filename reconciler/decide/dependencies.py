@@ -1,4 +1,4 @@
-"""Decides what depends_on asks of changes: who goes down with whom, and what may not stop or start. Called by `plan`.
+"""Decides what depends_on asks: who goes down with whom, and what may not stop or start. Called by `together`.
 
 A restart takes the running domains that depend on it down as well. If one of them may not go down, the restart is
 blocked, and nobody goes down for it. A stop or destroy under a domain that runs, and a start on top of one that will

@@ -1,7 +1,7 @@
 """Compares the observed with the desired definition of a domain, and says what it takes to change each field.
 
 `compare` answers for one pair of definitions; what the differences mean for a domain as a whole (create, restart,
-blocked …) is decided in `safety_rules`. Equal pairs cost one `==`; deepdiff describes only nested values that differ.
+blocked …) is decided in `decide`. Equal pairs cost one `==`; deepdiff describes only nested values that differ.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Finds what other domains still have when a change would begin: a disk, a mac or a uuid that they keep.
 
-Called by `plan` with all changes of the fleet. A disk, a mac or a uuid counts by what runs and what config files say,
-not only by specs: a domain that stays as it is keeps them whatever its spec asks for.
+Called by `together` with all changes of the fleet. Claims count by what runs and what config files say, not only by
+specs: a domain that stays as it is keeps its claims whatever its spec asks for.
 
 >>> from tests.worlds import change_of, desired, disk, domain, guest, host, plan
 >>> from reconciler.model.domain import Policy

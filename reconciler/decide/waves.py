@@ -1,4 +1,4 @@
-"""Decides which restarts wait since a lower wave is not through, or since their kernel failed. Called by `plan`.
+"""Decides which restarts wait since a lower wave is not through, or since their kernel failed. Called by `together`.
 
 Domains of lower waves are ready before higher ones begin. `plan` orders what this run brings through. Here it is found
 what this run will not bring through, or what nobody knows, and which restarts wait for that. `plan`, `apply` and

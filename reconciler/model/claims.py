@@ -1,7 +1,7 @@
 """Names what no two domains may have at once: a disk that one of them writes, a mac, a uuid.
 
 A disk belongs to its host; a mac and a uuid belong to the whole fleet. `handover` says who keeps what another one
-wants, `order` hands it over, and `verify` checks that no two live domains ever have it both.
+wants, `edges` hands it over, and `verify` checks that no two live domains ever have it both.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class Plan:
     ledger: tuple[LedgerEntry, ...]
     unmanaged: tuple[str, ...]
     diagnostics: tuple[Diagnostic, ...]
-    base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `binding`
+    base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `stale`
     tree_digest: str = ""
     fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
     undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them

@@ -1,4 +1,4 @@
-"""Says which step takes a disk, a mac or a uuid, and which one gives it up. `order` lets them change hands by that."""
+"""Says which step takes a disk, a mac or a uuid, and which one gives it up. `edges` lets them change hands by that."""
 
 from __future__ import annotations
 

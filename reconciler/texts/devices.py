@@ -1,6 +1,6 @@
 """Reads and writes the device specs in xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`.
 
-Called by `config_file` for files, by `listing` to compare rates and addresses, by the xl host for hotplug arguments.
+Called by `config_file` for files, by `running` to compare addresses and paths, by the xl host for hotplug arguments.
 Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to 4.21).
 """
 

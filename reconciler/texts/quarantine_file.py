@@ -1,6 +1,6 @@
 """Keeps the failed boots of a domain as a file on its host (`<kernel_dir>/<domain>/quarantine.json`). Pure.
 
-Written by `config_files`, read by `observe`. It lies on the host, so that no controller tries them again.
+Written by `config_files`, read by `guests`. It lies on the host, so that no controller tries them again.
 """
 
 from __future__ import annotations
