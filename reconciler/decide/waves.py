@@ -134,7 +134,8 @@ def _all_behind(
     for address in sorted(address for address in desired.frozen if "/" in address):
         host, name = address.split("/", 1)
         guest = hosts[host].guests.get(name) if host in hosts else None
-        if host not in hosts or (guest is not None and guest.owner is Owner.OURS):
+        left_alone = guest is not None and guest.config is not None and not guest.config.policy.reconcile
+        if host not in hosts or (guest is not None and guest.owner is Owner.OURS and not left_alone):
             why = "is frozen, since its spec file has errors"
             yield Behind(address=address, wave=lowest, why=why, way_out="mend that file")
     for host in sorted(desired.hosts.keys() - hosts.keys()):

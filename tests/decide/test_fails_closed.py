@@ -89,6 +89,11 @@ class TestACanaryThatDoesNotGetThrough:
         wanted = desired(new("web"), new("low", policy=CANARY), settings=SETTINGS, frozen=frozenset({"alpha/other"}))
         assert change_of(plan(self.world, replace(wanted, prune=False)), "web").action is Action.RESTART
 
+    def test_frozen_and_left_alone_by_what_is_kept_on_its_host_is_out_of_its_wave(self) -> None:
+        there = host(guest(domain("canary", policy=Policy(reconcile=False))), guest(domain("web")))
+        wanted = desired(new("web"), new("low", policy=CANARY), settings=SETTINGS, frozen=frozenset({"alpha/canary"}))
+        assert change_of(plan(there, replace(wanted, prune=False)), "web").action is Action.RESTART
+
     @pytest.mark.parametrize("power", [Power.REBOOTING, Power.SUSPENDED, Power.DYING])
     def test_in_a_state_that_nobody_can_tell_anything_of(self, power: Power) -> None:
         there = host(guest(domain("canary"), power=power), guest(domain("web")))
