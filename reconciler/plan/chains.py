@@ -313,7 +313,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     yield from _grow_disks(target, host, attached=tuple(disk.devid for disk in running.disks))
     if guest.unproven:
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
-        yield from _promote(change, guest.candidate)
+        yield from _promote(change, None if _runs_first_boot(guest) else guest.candidate)
     yield from _devices(running, target)
     if running.vcpus != target.vcpus:
         yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)
@@ -326,6 +326,13 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     if change.writes_config:
         yield WriteConfig(definition=target, adopt=_adopts(change), booted=booted_unstaged(host, guest))
     yield from _autostart(change)
+
+
+def _runs_first_boot(guest: Guest) -> bool:
+    """Whether it runs from a config file that has proven nothing yet; a candidate beside that was never started."""
+    if guest.config is None or guest.running is None or guest.config_proven:
+        return False
+    return boot_digest(guest.config) == boot_digest(guest.running)
 
 
 def _devices(running: Domain, target: Domain) -> Iterator[Step]:
