@@ -26,7 +26,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outage:
-    """What became of one domain. `down_seconds` go from the begin of its shutdown until it was ready (host's clock).
+    """The outage of one domain. `down_seconds` go from the begin of its shutdown until it was ready (host's clock).
 
     They are None when the domain did not run before, or is not ready now.
     """

@@ -329,7 +329,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
 
 
 def _runs_first_boot(guest: Guest) -> bool:
-    """Whether it runs from a config file that has proven nothing yet; a candidate beside that was never started."""
+    """Return whether it runs from a config file that is not proven. A candidate beside it was never started."""
     if guest.config is None or guest.running is None or guest.config_proven:
         return False
     return boot_digest(guest.config) == boot_digest(guest.running)
