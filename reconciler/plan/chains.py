@@ -53,10 +53,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """The steps of one change in one wave, in order. `change` is the part of it that they carry out.
-
-    A change is one chain, and one more for each wave in which its domain only goes down with others (`outing`).
-    """
+    """The steps of a change in one wave. A change has one more chain for each of its outings, in their waves."""
 
     change: Change
     links: tuple[Link, ...]
@@ -85,7 +82,7 @@ class Chain:
     def memory_done(self) -> int | None:
         """Return the index of the step after which the memory that a chain gives back is free: the last that moves any.
 
-        After a restart that is the proof that the new definition works: until then the old one may need its memory.
+        After a restart it is the wait for ready: until the new definition works, the old one may need its memory.
         """
         if self.change.restarts:
             return self.first(AwaitReady)
@@ -123,9 +120,8 @@ def _outing(change: Change) -> Iterator[Step]:
 def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     """Return the way back: the steps that bring a domain back when its new definition does not get ready; () for none.
 
-    The failed boot is quarantined first: if apply is killed anywhere after that, the next run does not try it again. A
-    first boot leaves nothing but its disks and its config. A domain that only goes down with another just starts again.
-    Unless it `may_return`, nothing is started.
+    The failed boot is quarantined first, so that a run cut short after that does not try it again. A first boot leaves
+    only disks and config. One that goes down with another just starts again. Unless it `may_return`, nothing starts.
     """
     guest, target = change.guest, change.target
     if change.restarts and target is not None and guest is not None and not (_is_own(change) and _boots_anew(change)):
