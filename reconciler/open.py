@@ -1,6 +1,7 @@
 """Opening a host with the toolstack that it has; nothing else decides this. Called by `reconcile` and by commands.
 
-A toolstack is imported only when a host has it, so that the other one costs nothing at start-up.
+A toolstack is imported only when a host has it, so that the other one costs nothing at start-up. What only one of them
+has (a hand that reaches in, a console to attach to) is asked for here as well; None says that this host has it not.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from reconciler.model.fleet import HostSettings
 from reconciler.toolstack import Executor, Observer
+
+if TYPE_CHECKING:
+    from reconciler.simulated.hand import Hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,5 +47,31 @@ def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
             return OpenHost(
                 observer, lambda commit, root: XlExecutor(settings, fleet, commit, root, connection=observer.connection)
             )
+        case _:
+            assert_never(settings.toolstack)
+
+
+def open_hand(settings: HostSettings, fleet: str, state_dir: Path) -> Hand | None:
+    """Make what lets a person reach into a simulated host; None for a real one, where people have xl."""
+    match settings.toolstack:
+        case "simulated":
+            from reconciler.simulated.hand import Hand
+
+            return Hand(settings=settings, fleet=fleet, state_dir=state_dir)
+        case "xl":
+            return None
+        case _:
+            assert_never(settings.toolstack)
+
+
+def console_command(settings: HostSettings, name: str) -> list[str] | None:
+    """Return the command that attaches to a console; None for a simulated host, which only tells what was said."""
+    match settings.toolstack:
+        case "simulated":
+            return None
+        case "xl":
+            from reconciler.xl.console import attach
+
+            return attach(settings.connect, name)
         case _:
             assert_never(settings.toolstack)

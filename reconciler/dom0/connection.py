@@ -95,15 +95,6 @@ class Connection:
             self._opened = True
             return result
 
-    async def upload(self, content: bytes | Path, remote_path: str, *, timeout_seconds: float = 600) -> None:
-        """Write a remote file in place. Use it for temporary names: the caller verifies and renames."""
-        chunks = [content] if isinstance(content, bytes) else _chunks_of(content)
-        result = await self.script(f"cat > {shlex.quote(remote_path)}", input=chunks, timeout_seconds=timeout_seconds)
-        if result.exit_code != 0:
-            raise world_error(
-                "upload failed", f"{remote_path} could not be written on {self.host}: {result.errors}", None, self.host
-            )
-
     @asynccontextmanager
     async def process(self, text: str, *, takes_input: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start an sh that stays, for callers that need more than one answer. It is killed when the block is left.
@@ -302,12 +293,6 @@ def _for_any_login_shell(script: str) -> str:
 def _bytes(script: str) -> bytes:
     """Encode a script to send it. File names that are no UTF-8 stand in it as surrogates, and become bytes again."""
     return script.encode(errors="surrogateescape")
-
-
-def _chunks_of(path: Path) -> Iterable[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk
 
 
 async def _write(stream: asyncio.StreamWriter, chunks: Iterable[bytes]) -> None:

@@ -14,11 +14,12 @@ import shlex
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import replace
+from functools import partial
 from time import monotonic
 
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
+from reconciler.waiting import MachineClock, NotYet, wait_until
 
 HEARTBEAT_SECONDS = 5
 SILENCE_SECONDS = 30
@@ -84,19 +85,20 @@ class HostLock:
             report(f"the lock of {shell.host} was lost with its connection, and is taken again")
             if self._lost_since is None:
                 self._lost_since = monotonic()
-            while (problem := await self._try_again(shell, self._holders)) is not None:
-                if not problem.transient or monotonic() - self._lost_since > REGAIN_SECONDS:
-                    raise _lost(shell.host, problem)
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+            left = REGAIN_SECONDS - (monotonic() - self._lost_since)
+            taken = partial(self._try_again, shell, self._holders)
+            await wait_until(taken, clock=MachineClock(), seconds=left, poll_seconds=HEARTBEAT_SECONDS)
             self._lost_since = None
 
-    async def _try_again(self, shell: Dom0Shell, holders: AsyncExitStack) -> Diagnostic | None:
-        """Take the lock again, or return the problem. It is transient if it may go away, like our own old holder."""
+    async def _try_again(self, shell: Dom0Shell, holders: AsyncExitStack) -> NotYet | None:
+        """Take the lock again. What keeps us from it may go away, like our own old holder, unless it is refused."""
         try:
             await self._take(shell, holders)
         except ReconcilerError as error:
             problem = error.diagnostics[0]
-            return problem if problem.kind is Kind.REFUSED else replace(problem, transient=True)
+            if problem.kind is Kind.REFUSED:
+                raise _lost(shell.host, problem) from error
+            return NotYet(too_late=partial(_lost, shell.host, problem))
         return None
 
     async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
@@ -140,7 +140,7 @@ class FileFact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
-    """A host as observed, or as replayed. Its mappings are never changed: use `with_guest` and `replace`.
+    """A host as observed, or as replayed. Its mappings are never changed: use `replace`.
 
     `total_kib` is the machine's memory, `free_kib` is what the hypervisor could give away now (claims subtracted).
     """
@@ -163,6 +163,3 @@ class Host:
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state
-
-    def with_guest(self, guest: Guest) -> Host:
-        return replace(self, guests={**self.guests, guest.name: guest})

@@ -85,11 +85,14 @@ def _misfit(host: str, members: Sequence[Chain], room: Room) -> Diagnostic | Non
         if total > room_for_risers:
             break
     wanted = ", ".join(f"{chain.change.address} {chain.delta_kib // 1024} MiB more" for chain in chosen)
+    said, spec = "These do not fit together", "one of these specs"
+    if len(chosen) == 1:
+        said, spec = "This does not fit", "its spec"
     return Diagnostic(
         kind=Kind.REFUSED,
         summary=f"{host} has not enough memory",
-        detail=f"These do not fit together: {wanted}. Room for growth is {max(0, room_for_risers) // 1024} MiB, "
+        detail=f"{said}: {wanted}. Room for growth is {max(0, room_for_risers) // 1024} MiB, "
         f"{(total - room_for_risers + 1023) // 1024} MiB too little (overhead and keep_free counted).",
-        hint="lower memory in one of these specs, or stop or move a domain",
+        hint=f"lower memory in {spec}, or stop or move a domain",
         address=host,
     )

@@ -34,7 +34,6 @@ class Info:
 
     total_kib: int
     free_kib: int
-    outstanding_claims_kib: int
     cpus: int
     xen_version: str
     scheduler: str
@@ -64,7 +63,6 @@ def parse_info(text: str) -> Info:
     return Info(
         total_kib=_info_number(found, "total_memory") * 1024,
         free_kib=_info_number(found, "free_memory") * 1024,
-        outstanding_claims_kib=_info_number(found, "outstanding_claims", default=0) * 1024,
         cpus=_info_number(found, "nr_cpus"),
         xen_version=found.get("xen_version", ""),
         scheduler=found.get("xen_scheduler", ""),
@@ -72,13 +70,11 @@ def parse_info(text: str) -> Info:
     )
 
 
-def _info_number(found: Mapping[str, str], key: str, default: int | None = None) -> int:
+def _info_number(found: Mapping[str, str], key: str) -> int:
     text = found.get(key, "")
     if re.fullmatch("[0-9]{1,15}", text):
         return int(text)
-    if default is None:
-        raise XlOutputError(f"`xl info` does not tell {key}.")
-    return default
+    raise XlOutputError(f"`xl info` does not tell {key}.")
 
 
 def parse_list(text: str) -> tuple[Row, ...]:

@@ -52,6 +52,12 @@ def test_no_module_is_long() -> None:
     assert {path: lines for path, lines in lengths.items() if lines > LINES_MAX} == {}
 
 
+def test_only_open_asks_which_toolstack_a_host_has() -> None:
+    asks = re.compile(r"toolstack (?:[=!]=|in |is )|match \S*toolstack\b|isinstance\([^)]*(Observer|Executor)")
+    modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if asks.search(path.read_text())}
+    assert modules == {"open.py"}
+
+
 def draw(layers: list[list[str]], arrows: Mapping[str, set[str]], pure: set[str]) -> str:
     """The rooms as a Mermaid flowchart, from the top layer to the lowest; those that are pure look different."""
     lines = [f'    {room}["<b>{room}</b><br/>{_in_a_few_words(room)}"]' for layer in layers for room in layer]

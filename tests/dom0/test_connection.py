@@ -60,18 +60,6 @@ async def test_a_remote_255_is_not_taken_for_a_failure_of_ssh(door: Connection) 
     assert (await door.script("exit 255")).exit_code == 254
 
 
-async def test_a_file_is_uploaded_byte_by_byte(door: Connection, tmp_path: Path) -> None:
-    source = tmp_path / "image"
-    source.write_bytes(bytes(range(256)) * 5000)
-    await door.upload(source, str(tmp_path / "it's there"))
-    assert (tmp_path / "it's there").read_bytes() == source.read_bytes()
-
-
-async def test_a_file_that_cannot_be_written_is_an_error_that_names_it(door: Connection, tmp_path: Path) -> None:
-    with pytest.raises(ReconcilerError, match="nowhere/x could not be written on alpha"):
-        await door.upload(b"x", str(tmp_path / "nowhere/x"))
-
-
 async def test_a_command_that_hangs_is_ended_and_may_be_tried_again(door: Connection) -> None:
     with pytest.raises(ReconcilerError) as caught:
         await door.script("echo got this far >&2; sleep 60", timeout_seconds=0.3)

@@ -81,6 +81,11 @@ class TestMemory:
         assert said.startswith("These do not fit together: alpha/large 100 MiB more, alpha/small 10 MiB more. ")
         assert "Room for growth is 104 MiB, 6 MiB too little" in said
 
+    def test_one_that_does_not_fit_by_itself_is_told_alone(self) -> None:
+        problems, _ = misfits([chain("large", 100)], {"alpha": Room(free_kib=60 * MIB, max_unavailable=1)})
+        assert problems[0].detail.startswith("This does not fit: alpha/large 100 MiB more. Room for growth is 60 MiB, ")
+        assert problems[0].hint == "lower memory in its spec, or stop or move a domain"
+
     def test_other_hosts_go_on(self) -> None:
         there = chain("b", 100)
         elsewhere = replace(there, change=replace(there.change, host="beta"))

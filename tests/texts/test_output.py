@@ -51,7 +51,6 @@ def test_info() -> None:
     assert parse_info(INFO) == Info(
         total_kib=1023 * 1024,
         free_kib=626 * 1024,
-        outstanding_claims_kib=4 * 1024,
         cpus=2,
         xen_version="4.17.7",
         scheduler="credit2",

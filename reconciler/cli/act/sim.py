@@ -13,6 +13,7 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.units import Unfit, size_kib
+from reconciler.open import open_hand
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS
 
@@ -38,13 +39,14 @@ class _Target:
             if unreadable and reading.diagnostics:
                 raise ReconcilerError(*reading.diagnostics)
             raise self._unknown(sorted(reading.desired.hosts))
-        if settings.toolstack != "simulated":
+        hand = open_hand(settings, reading.desired.fleet, self.state_dir)
+        if hand is None:
             raise world_error(
                 "not a simulated host",
                 f"The host {self.host} has the toolstack {settings.toolstack}, so `sim` cannot reach into it.",
                 address=self.host,
             )
-        return Hand(settings=settings, fleet=reading.desired.fleet, state_dir=self.state_dir)
+        return hand
 
     def _unknown(self, hosts: list[str]) -> ReconcilerError:
         there = f"The hosts there are {', '.join(hosts)}." if hosts else f"{self.specs} has no hosts."

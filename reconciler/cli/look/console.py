@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shlex
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,7 +17,7 @@ from reconciler.dom0.connection import SBIN
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Power
-from reconciler.open import open_host
+from reconciler.open import console_command, open_host
 from reconciler.show.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.schema import NAME
@@ -41,17 +40,11 @@ def console(settings: Settings, address: str, specs: Path) -> None:
     if host not in reading.desired.hosts:
         raise ReconcilerError(*reading.diagnostics)
     target = reading.desired.hosts[host].settings
-    if target.toolstack == "simulated":
+    command = console_command(target, name)
+    if command is None:
         _print_simulated(reading, target, name, specs, settings.state_dir)
     else:
-        _become(["xl", "console", name] if target.connect == "local" else _over_ssh(target.connect, name))
-
-
-def _over_ssh(connect: str, name: str) -> list[str]:
-    # ssh takes the whole ssh:// address; -t, since a console without a terminal cannot be left. A login without a shell
-    # of its own may not have xl's folder on its PATH, and may be any shell.
-    script = f'PATH="$PATH:{SBIN}"; export PATH; exec {shlex.join(["xl", "console", name])}'
-    return ["ssh", "-t", connect, shlex.join(["/bin/sh", "-c", script])]
+        _become(command)
 
 
 def _become(argv: list[str]) -> NoReturn:
