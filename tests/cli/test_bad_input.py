@@ -177,6 +177,7 @@ def test_the_json_of_a_plan_has_an_entry_for_domains_that_nobody_could_decide_ab
     document = json.loads(run("plan", "--json").out)
     told = {change["address"]: (change["action"], change["reason"]) for change in document["changes"]}
     assert list(told) == ["alpha/broken", "alpha/db", "alpha/web", "beta/far"]
-    assert told["alpha/broken"] == ("no-op", "its spec file has errors, so it is left alone")
+    why = "its spec file has errors (specs/alpha/broken.toml:1:10), so it is left alone"
+    assert told["alpha/broken"] == ("no-op", why)
     assert told["beta/far"] == ("no-op", "beta could not be observed")
     assert document["summary"]["no-op"] == 2
