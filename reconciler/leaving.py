@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _endings: list[Callable[[], None]] = []
 
 
@@ -29,14 +30,26 @@ def must_end(end: Callable[[], None]) -> Callable[[], None]:
 
 def end_all() -> None:
     """End what is left, the newest first."""
-    while _endings:
-        end = _endings.pop()
-        with suppress(Exception):  # whatever hinders one ending must not hinder the others
-            end()
-    for child in _children():
-        kill_group(child)
-        with suppress(OSError):
-            os.kill(child, signal.SIGKILL)
+    with _undisturbed():
+        while _endings:
+            end = _endings.pop()
+            with suppress(Exception):  # whatever hinders one ending must not hinder the others
+                end()
+        for child in _children():
+            kill_group(child)
+            with suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore signals in the block: people press Ctrl-C again, and an ending that is cut short ends nothing."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _children() -> list[int]:
