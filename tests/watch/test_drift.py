@@ -203,7 +203,10 @@ def test_a_held_domain_is_shown_and_left_alone(world: World) -> None:
     look(watcher)
     world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\nreconcile = false\n')
     world.hand.destroy("web")
+    noted = look(watcher).result.done  # with the domain, so that it outlives the spec file
+    assert [done.step.step.kind for done in noted] == ["write_config"]
     assert not look(watcher).result.done
+    assert (guest := world.guest()) is not None and guest.running is None
     known = world.record().domains["alpha/web"]
     assert known.condition.value == "Held"
     assert "reconcile = false" in known.reason
