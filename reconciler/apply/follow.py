@@ -75,8 +75,8 @@ class _Run:
         self._resumed = {change.address for change in plan.changes if change.resumes}
         self._outages = Outages(plan)
         self._put_aside = puts_aside(plan)
-        self._fallbacks = {step_id: fallback for fallback in plan.fallbacks for step_id in fallback.after}
-        self._returns = {fallback.address: starts_of(fallback) for fallback in plan.fallbacks}
+        self._ways_back = {step_id: way for way in plan.ways_back for step_id in way.after}
+        self._returns = {way.address: starts_of(way) for way in plan.ways_back}
         self._returning: set[str] = set()  # addresses
         self._begun: set[str] = set()  # addresses
         self._failed_restart: str | None = None  # the address of the first one; none is begun after it
@@ -175,9 +175,9 @@ class _Run:
                 self._offer(later.id)
         else:
             self._heed_failed_restart(step)
-            if step.id in self._fallbacks:
+            if step.id in self._ways_back:
                 undo = step.address in self._put_aside
-                steps = way_back(self._fallbacks[step.id], step, result.problem, undo_quarantine=undo)
+                steps = way_back(self._ways_back[step.id], step, result.problem, undo_quarantine=undo)
                 await self._follow_back(steps)
             why = f"{step.address} failed before it"
             self._leave_out(self._followers[step.id], why)

@@ -40,7 +40,7 @@ class Outage:
 
 def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
     """Return an entry for each domain that was restarted or had to go its way back, by address."""
-    ways_back = {step.id for fallback in plan.fallbacks for step in fallback.steps}
+    ways_back = {step.id for way in plan.ways_back for step in way.steps}
     restarting = {change.address for change in plan.changes if change.restarts}
     by_address: dict[str, list[StepResult]] = {}
     for ended in (*result.done, *result.failed):

@@ -7,7 +7,7 @@ When `web` gets a new kernel, its plan has this way back, for when the start or 
 >>> made = plan(host(guest(domain("web"))), desired(domain("web", kernel=kernel("web", NEW))))
 >>> [step.step.kind for step in made.steps]
 ['stage_image', 'write_config', 'shutdown', 'start', 'await_ready', 'promote_config', 'sweep_images']
->>> made.fallbacks[0].after, [step.step.kind for step in made.fallbacks[0].steps]
+>>> made.ways_back[0].after, [step.step.kind for step in made.ways_back[0].steps]
 (('s4', 's5'), ['set_quarantine', 'shutdown', 'start', 'await_ready'])
 """
 
@@ -20,13 +20,13 @@ from dataclasses import replace
 from reconciler.apply.result import StepResult
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
+from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
 
 _REASON_MAX = 300  # characters of a reason that are kept on the host
 
 
 def way_back(
-    fallback: Fallback, failed: PlannedStep, problem: Diagnostic, *, undo_quarantine: bool = False
+    way: WayBack, failed: PlannedStep, problem: Diagnostic, *, undo_quarantine: bool = False
 ) -> tuple[PlannedStep, ...]:
     """Return what to do after this failure. Only a boot that was tried and failed is held against what it booted.
 
@@ -36,10 +36,10 @@ def way_back(
     well come again.
     """
     if problem.boot_failed:
-        return tuple(_with_reason(planned, problem) for planned in fallback.steps)
+        return tuple(_with_reason(planned, problem) for planned in way.steps)
     if problem.transient and isinstance(failed.step, AwaitReady) and problem.trace is None:
         return ()
-    steps = (_without_the_last(planned) for planned in fallback.steps)
+    steps = (_without_the_last(planned) for planned in way.steps)
     return tuple(planned for planned in steps if undo_quarantine or not isinstance(planned.step, SetQuarantine))
 
 
@@ -121,9 +121,9 @@ class Outages:
         return None
 
 
-def starts_of(fallback: Fallback) -> tuple[PlannedStep, ...]:
+def starts_of(way: WayBack) -> tuple[PlannedStep, ...]:
     """Return the steps of a way back that start a domain as it was. None of them quarantines anything."""
-    return tuple(planned for planned in fallback.steps if isinstance(planned.step, Start | AwaitReady))
+    return tuple(planned for planned in way.steps if isinstance(planned.step, Start | AwaitReady))
 
 
 def _may_have_been_done(result: StepResult) -> bool:

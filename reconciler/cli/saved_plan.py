@@ -24,7 +24,7 @@ from reconciler.show.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 from reconciler.state_dir.files import create_file, make_folder, replace_file
 
-VERSION = 1
+VERSION = 2
 _MAX_BYTES = 512 * 1024 * 1024
 _LISTED_FILES = 5
 _PLAN = TypeAdapter(Plan)

@@ -117,7 +117,7 @@ def _outing(change: Change) -> Iterator[Step]:
     yield from _start_again(target)
 
 
-def fallback_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
+def way_back_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
     """Return the way back: the steps that bring a domain back when its new definition does not get ready; () for none.
 
     The failed boot is quarantined first, so that a run cut short after that does not try it again. A first boot leaves

@@ -22,11 +22,11 @@ from reconciler.model.domain import address_of, canonical_json
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
-from reconciler.plan.chains import Chain, chains_of, fallback_of
+from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import OrderError, Refusal, Room, order_chains
 from reconciler.plan.refusals import brake, misfits
 from reconciler.plan.stale import base_of
-from reconciler.plan.steps import AwaitReady, Fallback, PlannedStep, SetQuarantine, Shutdown, Start
+from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Plan:
     diagnostics: tuple[Diagnostic, ...]
     base: Mapping[str, Mapping[str, str]]  # host -> what was observed there, see `stale`
     tree_digest: str = ""
-    fallbacks: tuple[Fallback, ...] = ()  # the way back of each start that has not proven itself yet
+    ways_back: tuple[WayBack, ...] = ()  # the way back of each start that has not proven itself yet
     undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
@@ -79,7 +79,7 @@ class Plan:
         """Yield all of it as one JSON text, step by step: a large plan at once would let no other thread run."""
         base = {host: dict(base) for host, base in self.base.items()}
         yield f'{{"base":{canonical_json(base)},"commit":{canonical_json(self.commit)},"steps":['
-        steps = (*self.steps, *(step for fallback in self.fallbacks for step in fallback.steps))
+        steps = (*self.steps, *(step for way in self.ways_back for step in way.steps))
         for place, step in enumerate(steps):
             said = [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs]
             yield ("," if place else "") + canonical_json(said)
@@ -128,7 +128,7 @@ def build_plan(
         hosts=_summaries(desired, hosts),
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
-        fallbacks=_fallbacks(steps, changes, hosts),
+        ways_back=_ways_back(steps, changes, hosts),
         ledger=_ledger(steps, desired, hosts),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
@@ -210,9 +210,9 @@ def _parked(change: Change, desired: Desired) -> Change:
     )
 
 
-def _fallbacks(
+def _ways_back(
     steps: Sequence[PlannedStep], changes: Sequence[Change], hosts: Mapping[str, Host]
-) -> tuple[Fallback, ...]:
+) -> tuple[WayBack, ...]:
     """Return the way back of every change that starts what is not proven.
 
     It leads only down if another domain may have taken by then what the old definition needs.
@@ -229,7 +229,7 @@ def _fallbacks(
     found = []
     for change in changes:
         after = critical.get(change.address, [])
-        links = fallback_of(change, may_return=_may_return(change, hosts, heirs)) if after else ()
+        links = way_back_of(change, may_return=_may_return(change, hosts, heirs)) if after else ()
         if links:
             planned = tuple(
                 PlannedStep(
@@ -245,7 +245,7 @@ def _fallbacks(
             gives_up = any(isinstance(link.step, SetQuarantine) for link in links)
             own = [step.id for step in after if not step.outing]
             failing = tuple(own) if gives_up else ()  # else it only goes down with another
-            found.append(Fallback(address=change.address, after=failing, steps=planned))
+            found.append(WayBack(address=change.address, after=failing, steps=planned))
     return tuple(found)
 
 

@@ -267,7 +267,7 @@ class PlannedStep:
 
 
 def is_of_way_back(step_id: str) -> bool:
-    """Return whether this is the id of a step of a `Fallback`.
+    """Return whether this is the id of a step of a `WayBack`.
 
     Such an id is that of the start it belongs to, with its place in the way back: s5.f1.
     """
@@ -275,7 +275,7 @@ def is_of_way_back(step_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fallback:
+class WayBack:
     """The way back of a start that does not get ready: these steps, in order, as soon as one of `after` fails.
 
     If a domain was taken down and its start is not tried, since something else failed, only the start of the proven

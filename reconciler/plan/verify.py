@@ -25,10 +25,10 @@ from reconciler.plan.steps import (
     AttachVif,
     AwaitReady,
     DetachVif,
-    Fallback,
     PlannedStep,
     Shutdown,
     Start,
+    WayBack,
     WriteConfig,
     domain_of,
 )
@@ -58,7 +58,7 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     _check_waves(plan, changes)
     live = _live(hosts) if plan.steps else Register()
     replays = {name: _HostReplay(host, desired, changes, live) for name, host in hosts.items()}
-    ways_back = {fallback.after[0]: fallback for fallback in plan.fallbacks if fallback.after}
+    ways_back = {way.after[0]: way for way in plan.ways_back if way.after}
     done: set[str] = set()
     for planned in plan.steps:
         if not done.issuperset(planned.needs):
@@ -66,7 +66,7 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
         done.add(planned.id)
         replays[planned.host].apply(planned)
         if planned.id in ways_back:
-            replays[planned.host].check_fallback(ways_back[planned.id])
+            replays[planned.host].check_way_back(ways_back[planned.id])
     for name, replay in replays.items():
         _check_end(replay.host(), desired, plan, name)
 
@@ -144,28 +144,28 @@ class _HostReplay:
         if isinstance(planned.step, Start | Shutdown | AttachDisk | AttachVif | DetachVif):
             self._check_claims(planned, before, after)
 
-    def check_fallback(self, fallback: Fallback) -> None:
+    def check_way_back(self, way: WayBack) -> None:
         """Check the way back at the moment when the new definition has just been started.
 
         It must fit into memory and lead to the proven definition.
         """
-        name = fallback.address.split("/", 1)[1]
+        name = way.address.split("/", 1)[1]
         guest, used_kib = self._replay.guests.get(name), self._used_kib
         proven = guest.config if guest is not None else None
-        target = self._changes[fallback.address].target
-        for planned in fallback.steps:
+        target = self._changes[way.address].target
+        for planned in way.steps:
             before = guest
             self._check_plug(planned, target)
             try:
                 guest = guest_after(guest, planned.step)
             except ValueError as error:
-                raise PlanError(f"fallback step {planned.id} is impossible: {error}", fallback.address) from error
+                raise PlanError(f"step {planned.id} of a way back is impossible: {error}", way.address) from error
             used_kib += (promised_kib(guest) if guest else 0) - (promised_kib(before) if before else 0)
             if isinstance(planned.step, Start) and used_kib > self._capacity_kib:
-                raise PlanError(f"fallback step {planned.id} would not fit into memory", fallback.address)
-        comes_back = any(isinstance(planned.step, Start) for planned in fallback.steps)
+                raise PlanError(f"step {planned.id} of a way back would not fit into memory", way.address)
+        comes_back = any(isinstance(planned.step, Start) for planned in way.steps)
         if comes_back and (guest is None or guest.running != proven):
-            raise PlanError("its way back does not lead to the proven definition", fallback.address)
+            raise PlanError("its way back does not lead to the proven definition", way.address)
 
     def _check_plug(self, planned: PlannedStep, target: Domain | None) -> None:
         """Check that a guest has its time to shut down, and that its plug is pulled only if that was asked for."""

@@ -13,7 +13,7 @@ from reconciler.decide.diff import FieldChange
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import LedgerEntry, Plan
-from reconciler.plan.steps import Fallback, PlannedStep
+from reconciler.plan.steps import PlannedStep, WayBack
 from reconciler.show import diagnostics
 from reconciler.show.summary import counts
 
@@ -42,7 +42,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         },
         "changes": [_change(change) for change in sorted((*plan.changes, *plan.undecided), key=_address)],
         "steps": [_step(step) for step in plan.steps],
-        "fallbacks": [_fallback(fallback) for fallback in plan.fallbacks],
+        "fallbacks": [_way_back(way) for way in plan.ways_back],
         "ledger": [_ledger(entry) for entry in plan.ledger],
         "unmanaged": list(plan.unmanaged),
         "diagnostics": diagnostics.documents(plan.diagnostics),
@@ -117,11 +117,11 @@ def _step(step: PlannedStep) -> dict[str, Any]:
     }
 
 
-def _fallback(fallback: Fallback) -> dict[str, Any]:
+def _way_back(way: WayBack) -> dict[str, Any]:
     return {
-        "address": fallback.address,
-        "after": list(fallback.after),
-        "steps": [_step(step) for step in fallback.steps],
+        "address": way.address,
+        "after": list(way.after),
+        "steps": [_step(step) for step in way.steps],
     }
 
 

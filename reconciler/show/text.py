@@ -43,7 +43,7 @@ def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> st
     every = sorted((*plan.changes, *plan.undecided), key=lambda change: change.address)
     shown = [change for change in every if not is_quiet(change)]
     large = len(shown) > _LARGE_PLAN_CHANGES
-    back = {fallback.address for fallback in plan.fallbacks if any(isinstance(s.step, Start) for s in fallback.steps)}
+    back = {way.address for way in plan.ways_back if any(isinstance(s.step, Start) for s in way.steps)}
     blocks = [
         _change(change, brief=large and is_new(change), falls_back=change.address in back, paint=paint)
         for change in shown
@@ -125,9 +125,9 @@ def _effect(field: FieldChange) -> str:
 def _steps(plan: Plan) -> Iterator[str]:
     yield "Steps, each as soon as what it needs is done:"
     yield from _step_lines(plan.steps)
-    for fallback in plan.fallbacks:
-        yield f"\nIf {' or '.join(fallback.after)} fails, so {plain(fallback.address)} does not get ready:"
-        yield from _step_lines(fallback.steps)
+    for way in plan.ways_back:
+        yield f"\nIf {' or '.join(way.after)} fails, so {plain(way.address)} does not get ready:"
+        yield from _step_lines(way.steps)
 
 
 def _step_lines(steps: Sequence[PlannedStep]) -> Iterator[str]:

@@ -12,7 +12,6 @@ from reconciler.model.host import Look, Power, Quarantined
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AwaitReady,
-    Fallback,
     HostStep,
     PlannedStep,
     PromoteConfig,
@@ -20,6 +19,7 @@ from reconciler.plan.steps import (
     Shutdown,
     Start,
     Step,
+    WayBack,
     WriteConfig,
     domain_of,
 )
@@ -86,7 +86,7 @@ class Silence:
 def restarts(names: Iterable[str], *, host: str = "alpha", one_by_one: bool = True) -> Plan:
     """Each of these domains is restarted onto a candidate, with a way back; with `one_by_one` each after the other."""
     steps: list[PlannedStep] = []
-    fallbacks = []
+    ways_back = []
     for name in names:
         chain, back = _restart(name), _way_back(name)
         ids = [f"s{len(steps) + place}" for place in range(1, len(chain) + 1)]
@@ -96,11 +96,11 @@ def restarts(names: Iterable[str], *, host: str = "alpha", one_by_one: bool = Tr
             needs += before if isinstance(step, Shutdown) else []
             steps.append(PlannedStep(id=step_id, host=host, step=step, needs=tuple(needs)))
         planned = [PlannedStep(id=f"{ids[2]}.{place}", host=host, step=step) for place, step in enumerate(back, 1)]
-        fallbacks.append(Fallback(address=f"{host}/{name}", after=(ids[2], ids[3]), steps=tuple(planned)))
+        ways_back.append(WayBack(address=f"{host}/{name}", after=(ids[2], ids[3]), steps=tuple(planned)))
     changes = tuple(
         Change(host=host, domain=name, action=Action.RESTART, reason="spec changed") for name in sorted(names)
     )
-    return plan_of(steps, changes, fallbacks)
+    return plan_of(steps, changes, ways_back)
 
 
 def _restart(name: str) -> list[Step]:
@@ -124,7 +124,7 @@ def _way_back(name: str) -> list[Step]:
     ]
 
 
-def plan_of(steps: Iterable[PlannedStep], changes: Iterable[Change] = (), fallbacks: Iterable[Fallback] = ()) -> Plan:
+def plan_of(steps: Iterable[PlannedStep], changes: Iterable[Change] = (), ways_back: Iterable[WayBack] = ()) -> Plan:
     return Plan(
         commit=None,
         hosts={},
@@ -134,5 +134,5 @@ def plan_of(steps: Iterable[PlannedStep], changes: Iterable[Change] = (), fallba
         unmanaged=(),
         diagnostics=(),
         base={},
-        fallbacks=tuple(fallbacks),
+        ways_back=tuple(ways_back),
     )

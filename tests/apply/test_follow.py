@@ -169,7 +169,7 @@ def test_asked_to_stop_it_brings_back_whose_own_start_is_left_out() -> None:
         app["await_ready"],
         app["promote_config"],
     ]
-    plan = plan_of(steps, (*first.changes, *second.changes), first.fallbacks)
+    plan = plan_of(steps, (*first.changes, *second.changes), first.ways_back)
     host = RecordingHost({"app", "db"})
     follow(plan, host, lambda: "asked to stop" if ("shutdown", "app") in host.asked else None, at_once=1)
     assert host.running == {"app", "db"}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from reconciler import reconcile
+from reconciler.cli import saved_plan
 from tests.cli.conftest import Run
 
 DONE, FAILED, REFUSED = 0, 1, 3
@@ -236,7 +237,7 @@ def only_printed(tree: Path) -> None:
 
 
 def of_another_version(tree: Path) -> None:
-    edit(tree, lambda document: document["saved"].update(version=2))
+    edit(tree, lambda document: document["saved"].update(version=saved_plan.VERSION + 1))
 
 
 def of_another_format(tree: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_first_boot_that_failed_is_quarantined_again_when_its_retry_fails() ->
     failed = replace(down, quarantine=with_quarantined(down, web, "it hung"), config_proven=False)
     made = plan(host(failed), desired(web), Consent(retry=frozenset({"alpha/web"})))
     assert kinds(made, "web") == ["set_quarantine", "start", "await_ready", "promote_config"]
-    (way_back,) = made.fallbacks
+    (way_back,) = made.ways_back
     assert [step.step.kind for step in way_back.steps] == ["set_quarantine", "shutdown"]
 
 

@@ -13,9 +13,9 @@ def test_they_are_read_back_as_saved_and_followed(running: Fleet) -> None:
     running.kernel("web", 'boot = "panic"')
     assert running.run("plan", "--out", "web.plan").code == 0
     path = running.folder / "web.plan"
-    (fallback,) = saved_plan.load(path).plan.fallbacks
-    assert fallback.address == "alpha/web"
-    assert [planned.step.kind for planned in fallback.steps] == ["set_quarantine", "shutdown", "start", "await_ready"]
+    (way,) = saved_plan.load(path).plan.ways_back
+    assert way.address == "alpha/web"
+    assert [planned.step.kind for planned in way.steps] == ["set_quarantine", "shutdown", "start", "await_ready"]
     failed = running.run("apply", "web.plan", "--yes")
     assert failed.code == 1
     assert "fell back: alpha/web" in failed.out
@@ -28,7 +28,7 @@ def test_a_plan_whose_way_back_was_cut_out_is_refused(running: Fleet) -> None:
     running.run("plan", "--out", "web.plan")
     path = running.folder / "web.plan"
     document = json.loads(path.read_text())
-    document["saved"]["plan"]["fallbacks"] = []
+    document["saved"]["plan"]["ways_back"] = []
     path.write_text(json.dumps(document))
     before = running.boot()
     assert running.run("apply", "web.plan", "--yes").code == 3

@@ -21,8 +21,8 @@ def steps(world: Host, wanted: Domain, consent: Consent | None = None) -> list[S
 
 
 def way_back(one: Guest, wanted: Domain, consent: Consent | None = None) -> list[Step]:
-    """The steps of the only fallback of a plan; [] when it has none."""
-    ways = plan(host(one), desired(wanted), consent).fallbacks
+    """The steps of the only way back of a plan; [] when it has none."""
+    ways = plan(host(one), desired(wanted), consent).ways_back
     assert len(ways) < 2
     return [planned.step for way in ways for planned in way.steps]
 
@@ -171,7 +171,7 @@ class TestWayBack:
         assert [step.ready.tcp for step in back if isinstance(step, AwaitReady)] == ["web:1"]
 
     def test_a_first_boot_leads_only_down(self) -> None:
-        (way,) = plan(host(), desired(OLD)).fallbacks
+        (way,) = plan(host(), desired(OLD)).ways_back
         assert [planned.step.kind for planned in way.steps] == ["set_quarantine", "shutdown"]
 
     def test_what_failed_before_is_not_gone_back_to(self) -> None:
@@ -190,5 +190,5 @@ class TestWayBack:
         wanted = desired(CHANGED, top)
         two = replace(wanted.hosts["alpha"], settings=replace(wanted.hosts["alpha"].settings, max_unavailable=2))
         made = plan(host(guest(OLD), guest(top)), replace(wanted, hosts={"alpha": two}))
-        ways = {way.address: [planned.step.kind for planned in way.steps] for way in made.fallbacks}
+        ways = {way.address: [planned.step.kind for planned in way.steps] for way in made.ways_back}
         assert ways["alpha/top"] == ["start", "await_ready"]

@@ -153,7 +153,7 @@ def test_the_way_back_of_a_domain_leads_only_down_once_another_has_its_disk() ->
     world = host(guest(domain("a", disks=(image,))), guest(domain("c")))
     wanted = [domain(name, kernel=kernel(name, NEW)) for name in ("a", "c")]
     made = plan(world, desired(*wanted, domain("n", disks=(image,))))
-    ways = {way.address: [step.step.kind for step in way.steps] for way in made.fallbacks}
+    ways = {way.address: [step.step.kind for step in way.steps] for way in made.ways_back}
     assert ways["alpha/a"] == ["set_quarantine", "shutdown"]
     assert "start" in ways["alpha/c"]
 
@@ -185,4 +185,4 @@ def test_the_proof_refuses_two_live_domains_with_one_uuid() -> None:
     down = next(step for step in made.steps if isinstance(step.step, Shutdown))
     late = (*(replace(step, needs=()) for step in made.steps if step.address == "alpha/z"), down)
     with pytest.raises(PlanError, match="uuid-of-a is still the uuid of alpha/a"):
-        verify(replace(made, steps=late, fallbacks=()), {"alpha": world}, wanted)
+        verify(replace(made, steps=late, ways_back=()), {"alpha": world}, wanted)

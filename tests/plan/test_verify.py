@@ -17,12 +17,12 @@ from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
-    Fallback,
     PlannedStep,
     SetMemory,
     Shutdown,
     Start,
     Step,
+    WayBack,
 )
 from reconciler.plan.verify import PlanError, verify
 from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel, plan, stopped, unmanaged, vif
@@ -230,38 +230,38 @@ class TestWayBack:
 
     def test_its_memory_is_kept_for_it(self) -> None:
         made = plan(self.world, self.wanted)
-        assert made.fallbacks
+        assert made.ways_back
         early = [("a", kind) for kind in ("stage_image", "write_config", "shutdown")]
         taken = in_order(made, *early, ("b", "set_memory"), ("a", "start"))
         assert "would not fit into memory" in refused(taken, self.world, self.wanted)
 
-    def fallback_changed(self, change: Callable[[Fallback], tuple[PlannedStep, ...]]) -> str:
+    def way_back_changed(self, change: Callable[[WayBack], tuple[PlannedStep, ...]]) -> str:
         made = plan(self.world, self.wanted)
-        (way,) = made.fallbacks
-        changed = replace(made, fallbacks=(replace(way, steps=change(way)),))
+        (way,) = made.ways_back
+        changed = replace(made, ways_back=(replace(way, steps=change(way)),))
         return refused(changed, self.world, self.wanted)
 
     def test_it_leads_to_the_definition_that_has_proven_itself(self) -> None:
-        def elsewhere(way: Fallback) -> tuple[PlannedStep, ...]:
+        def elsewhere(way: WayBack) -> tuple[PlannedStep, ...]:
             return tuple(
                 replace(one, step=replace(one.step, definition=self.new)) if isinstance(one.step, Start) else one
                 for one in way.steps
             )
 
-        assert "does not lead to the proven definition" in self.fallback_changed(elsewhere)
+        assert "does not lead to the proven definition" in self.way_back_changed(elsewhere)
 
     def test_it_ends_there(self) -> None:
-        def down_again(way: Fallback) -> tuple[PlannedStep, ...]:
+        def down_again(way: WayBack) -> tuple[PlannedStep, ...]:
             (down,) = (one for one in way.steps if one.step.kind == "shutdown")
             return (*way.steps, replace(down, id="s0.f9"))
 
-        assert "does not lead to the proven definition" in self.fallback_changed(down_again)
+        assert "does not lead to the proven definition" in self.way_back_changed(down_again)
 
     def test_each_of_its_steps_can_be_done(self) -> None:
-        def not_down(way: Fallback) -> tuple[PlannedStep, ...]:
+        def not_down(way: WayBack) -> tuple[PlannedStep, ...]:
             return tuple(one for one in way.steps if one.step.kind != "shutdown")
 
-        assert "is impossible: a runs already" in self.fallback_changed(not_down)
+        assert "is impossible: a runs already" in self.way_back_changed(not_down)
 
 
 class TestEnd:
@@ -312,12 +312,12 @@ class TestThePlug:
         assert ("less time" if "timeout_seconds" in change else "pull its plug") in refused(
             hasty, self.world, self.wanted
         )
-        (back,) = made.fallbacks
+        (back,) = made.ways_back
         steps = tuple(
             replace(one, step=replace(one.step, **change)) if isinstance(one.step, Shutdown) else one
             for one in back.steps
         )
-        on_the_way_back = replace(made, fallbacks=(replace(back, steps=steps),))
+        on_the_way_back = replace(made, ways_back=(replace(back, steps=steps),))
         assert ("less time" if "timeout_seconds" in change else "pull its plug") in refused(
             on_the_way_back, self.world, self.wanted
         )
@@ -344,5 +344,5 @@ class TestWaves:
     def test_nobody_goes_along_with_one_that_stays_up(self) -> None:
         made = plan(self.world, self.wanted)
         steps = tuple(replace(step, needs=()) for step in made.steps if step.address == "alpha/b")
-        said = refused(replace(made, steps=steps, fallbacks=()), self.world, self.wanted)
+        said = refused(replace(made, steps=steps, ways_back=()), self.world, self.wanted)
         assert "takes it down though nothing that it depends on goes down" in said
