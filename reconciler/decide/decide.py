@@ -63,7 +63,7 @@ def decide_host(
         if change.action is not Action.NO_OP and not reconciles:
             change = _hold(change, settings)
         if wanted is not None and guest is not None and settings.reconcile and not wanted.policy.reconcile:
-            change = _noted(change, guest)
+            change = change if change.address in consent.rollback else _noted(change, guest)
         elif change.acts and change.address in fleet.postponed:
             change = postponed(host, change, fleet.postponed[change.address])
         changes.append(change)
