@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 
-from reconciler.decide.diff import FieldChange
+from reconciler.decide.diff import FieldChange, noted_fields
 from reconciler.decide.safety_rules import Block
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host, Quarantined
@@ -176,7 +176,8 @@ def make_acting(
     waits = guest.unproven or (not guest.exists and target.state == "stopped")  # in a candidate, for the next start
     written = (guest.candidate if waits else None) or guest.config
     writes = written is None or guest.edited or not same_config(written, target)
-    writes = writes or (written is not None and written.policy.reconcile != target.policy.reconcile)
+    noted = () if written is None else noted_fields(written, target)
+    writes, fields = writes or bool(noted), tuple(sorted({*fields, *noted}, key=lambda field: field.path))
     unstaged = any(host.images.get(image.path) != image.sha256 for image in target.images if image.sha256)
     if action is Action.UPDATE and not (fields or writes or unstaged or guest.unproven):
         return make_change(host, guest.name, Action.NO_OP, "as specified", guest=guest, target=target)

@@ -25,7 +25,7 @@ from reconciler.decide.changes import (
 from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
 from reconciler.decide.partial import defer, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
-from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_second_file
+from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.domain import Domain, address_of
@@ -54,6 +54,9 @@ def decide_host(
         if address_of(host.name, name) in frozen:
             why, until = FROZEN, ("a spec file without errors",)
             change = make_change(host, name, Action.NO_OP, why, guest=guest, waits_for=until)
+        elif guest is not None and (left := block_newer(guest)) is not None:
+            changes.append(make_blocked(host, name, left, guest))
+            continue
         elif wanted is None:
             assert guest is not None
             change = _decide_unwanted(host, guest, index, fleet, consent)
@@ -279,7 +282,7 @@ def _noted(change: Change, guest: Guest) -> Change:
     """Note in the config file that the spec says to leave the domain alone, so that this outlives the spec."""
     config = guest.config
     untouched = guest.owner is Owner.OURS and guest.candidate is None and guest.config_proven and not guest.edited
-    if config is None or not untouched or guest.problem or not config.policy.reconcile:
+    if config is None or not untouched or guest.problem or guest.newer is not None or not config.policy.reconcile:
         return change
     target = replace(config, policy=replace(config.policy, reconcile=False))
     reason = f"{change.reason}; that it is to be left alone is noted in its config file"

@@ -218,6 +218,8 @@ def _why_not_down(change: Change, desired: Desired) -> str | None:
     assert guest is not None
     if wanted is None:  # its spec may forbid it, and cannot be asked
         return change.reason
+    if guest.newer is not None:
+        return change.reason
     if not (wanted.policy.reconcile and part.settings.reconcile):
         return f"{'host.toml' if wanted.policy.reconcile else 'its spec'} says reconcile = false"
     if guest.power is not Power.RUNNING:

@@ -16,7 +16,7 @@ from reconciler.model.domain import Disk, Domain, Image, Scalar, Vif, usual_vif_
 from reconciler.model.host import Host
 from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
-from reconciler.model.parts import as_written
+from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.units import same_rate
 from reconciler.specs.resolve.host import pci_address
 
@@ -60,6 +60,16 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
     if not running:
         changes = [replace(change, effect=Effect.LIVE, waits=False) for change in changes]
     return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def noted_fields(written: Domain, desired: Domain) -> tuple[FieldChange, ...]:
+    """The fields that only say how a domain is treated, and of which its mark notes another value."""
+    pairs = [(key.name, shown(key, written), shown(key, desired)) for key in KEPT_OF_POLICY]
+    return tuple(
+        FieldChange(path=name, before=before, after=after, effect=Effect.LIVE)
+        for name, before, after in pairs
+        if before != after
+    )
 
 
 def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:

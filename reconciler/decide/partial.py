@@ -12,7 +12,7 @@ from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, compare
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host
-from reconciler.model.parts import live_values, with_kept
+from reconciler.model.parts import kept_of_policy, live_values, with_kept
 
 
 def without_restart(target: Domain, running: Domain) -> Domain:
@@ -86,4 +86,8 @@ def postponed(host: Host, change: Change, why: str) -> Change:
     now = guest.running or guest.config
     kept = replace(_kept(now, target), policy=target.policy)
     update = make_acting(host, guest, Action.UPDATE, why, to_be_written(kept, guest), ())
-    return replace(update, waits_for=alone.waits_for) if kept != now and update.acts else alone
+    keeps = kept != now or kept_of_policy(kept) != kept_of_policy(guest.config)
+    if not (keeps and update.acts):
+        return alone
+    rest = alone.would if alone.would is not Action.UPDATE else None
+    return replace(update, reason=why, waits_for=alone.waits_for, would=rest)

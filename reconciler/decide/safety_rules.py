@@ -38,6 +38,7 @@ class HostIndex:
     macs: Mapping[str, str]  # mac -> unmanaged domain
     growth: Mapping[str, int]  # volume group -> bytes that the specs ask of it beside what they have
     untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
+    unread: tuple[str, ...] = ()  # the same of domains whose files a newer version wrote
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
@@ -61,7 +62,8 @@ class HostIndex:
                     growth[volume_group(disk)] += growth_bytes(host, disk)
         untold = (one.name for one in host.guests.values() if one.owner is not Owner.OURS and _is_untold(one))
         held = {key: tuple(holders) for key, holders in disks.items()}
-        return HostIndex(held, macs, growth, tuple(untold))
+        unread = (one.name for one in host.guests.values() if one.newer is not None and one.definition is None)
+        return HostIndex(held, macs, growth, tuple(untold), tuple(unread))
 
 
 def _served(guest: Guest) -> tuple[tuple[str, str], ...]:
@@ -71,6 +73,16 @@ def _served(guest: Guest) -> tuple[tuple[str, str], ...]:
 
 def _is_untold(guest: Guest) -> bool:
     return guest.exists and guest.running is None and (guest.devices is None or guest.devices.disks is None)
+
+
+def block_newer(guest: Guest) -> Block | None:
+    """Why a domain is left alone that a newer version of this program looks after; None if it is not."""
+    if guest.newer is None:
+        return None
+    return Block(
+        f"a newer version of reconciler manages it and wrote {guest.newer}, which this version does not know",
+        "upgrade reconciler on this controller",
+    )
 
 
 def block_second_file(host: Host, target: Domain) -> Block | None:
@@ -103,7 +115,9 @@ def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool
             "prevent_destroy is kept with the domain on the host",
             f"restore {host.name}/{guest.name}.toml with prevent_destroy = false, apply, then remove the file",
         )
-    doomed = (disk for disk in guest.definition.disks if disk.on_delete == "delete")
+    doomed = [disk for disk in guest.definition.disks if disk.on_delete == "delete"]
+    if doomed and index.unread:
+        return _unread(index, doomed[0].target)
     return next(filter(None, (_block_untold(host, index, guest, disk) for disk in doomed)), None)
 
 
@@ -205,6 +219,8 @@ def _block_macs(index: HostIndex, guest: Guest | None, target: Domain) -> Block 
     running = guest.running if guest is not None and guest.exists else None
     has = {vif.mac for vif in running.vifs} if running is not None else set()
     given = next((vif.mac for vif in target.vifs if vif.named and vif.mac not in has), None)
+    if index.unread and given is not None:
+        return _unread(index, given)
     if index.untold and given is not None:  # one that is derived comes from the uuid, which every row shows
         return _untold(index, given)
     taken = next((vif.mac for vif in target.vifs if vif.mac in index.macs and index.macs[vif.mac] != target.name), None)
@@ -217,9 +233,18 @@ def _block_untold(host: Host, index: HostIndex, guest: Guest | None, disk: Disk)
     """Block a disk that exists and may belong to a domain of which the host tells nothing."""
     running = guest.running if guest is not None and guest.exists else None
     holds = {one.target for one in running.disks} if running is not None else set()
+    if index.unread and disk.target in host.files and disk.target not in holds:
+        return _unread(index, disk.target)
     if not index.untold or disk.target not in host.files or disk.target in holds:
         return None
     return _untold(index, disk.target)
+
+
+def _unread(index: HostIndex, what: str) -> Block:
+    return Block(
+        f"{what} may belong to {index.unread[0]}, whose files only a newer version can read",
+        "upgrade reconciler on this controller",
+    )
 
 
 def _untold(index: HostIndex, what: str) -> Block:

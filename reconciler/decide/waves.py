@@ -23,7 +23,7 @@ from reconciler.decide.partial import without_boot
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
-from reconciler.model.host import Host, Owner, Power
+from reconciler.model.host import Guest, Host, Owner, Power
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
 _UNKNOWN = (Power.UNFINISHED, Power.REBOOTING, Power.SUSPENDED, Power.MIGRATING, Power.DYING, Power.SAVED)
@@ -134,10 +134,11 @@ def _all_behind(
     for address in sorted(address for address in desired.frozen if "/" in address):
         host, name = address.split("/", 1)
         guest = hosts[host].guests.get(name) if host in hosts else None
-        left_alone = guest is not None and guest.config is not None and not guest.config.policy.reconcile
-        if host not in hosts or (guest is not None and guest.owner is Owner.OURS and not left_alone):
+        if host not in hosts or (guest is not None and guest.owner is Owner.OURS and _is_to_reconcile(guest)):
             why = "is frozen, since its spec file has errors"
-            yield Behind(address=address, wave=lowest, why=why, way_out="mend that file")
+            wave = _recorded_wave(guest) if guest is not None else None
+            wave = lowest if wave is None else wave
+            yield Behind(address=address, wave=wave, why=why, way_out="mend that file")
     for host in sorted(desired.hosts.keys() - hosts.keys()):
         for name, domain in sorted(desired.hosts[host].domains.items()):
             if domain.policy.reconcile and desired.hosts[host].settings.reconcile:
@@ -149,6 +150,16 @@ def _all_behind(
         wanted = part.domains.get(change.domain)
         if wanted is not None and wanted.policy.reconcile and part.settings.reconcile:
             yield from _behind(change, wanted.policy.wave, elsewhere)
+
+
+def _recorded_wave(guest: Guest) -> int | None:
+    """Return the wave that the marks of a domain recorded; None when nobody can tell."""
+    waves = [one.policy.wave for one in (guest.config, guest.candidate) if one is not None]
+    return min(waves) if waves and guest.wave_noted and guest.newer is None else None
+
+
+def _is_to_reconcile(guest: Guest) -> bool:
+    return guest.config is None or guest.config.policy.reconcile
 
 
 def _behind(change: Change, wave: int, elsewhere: Collection[str]) -> Iterator[Behind]:

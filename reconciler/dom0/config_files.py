@@ -13,7 +13,7 @@ from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.texts.config_file import as_proven, render_file, split_mark
-from reconciler.texts.quarantine_file import render_quarantine
+from reconciler.texts.quarantine_file import is_newer, render_quarantine
 
 # `expected` is the digest of the file that was judged before, so that nothing written since is lost.
 _REPLACE = """
@@ -183,11 +183,13 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
     """Store the boots that failed, and drop the candidate, which was the last of them; () forgets them all."""
     dom0 = shell.dom0
     path = dom0.quarantine_path(step.domain)
+    before = await _read(shell, step.domain, path, timeout_seconds=_HASTE_SECONDS)
+    if before is not None and is_newer(before.decode(errors="replace")):
+        raise _written_by_newer(shell, step.domain, path)
     if not step.entries:
         await shell.act(step.domain, "lifting the quarantine failed", 'rm -f -- "$path"', {"path": path})
         return
     failed = "writing the quarantine failed"
-    before = await _read(shell, step.domain, path, timeout_seconds=_HASTE_SECONDS)
     content = render_quarantine(step.entries).encode()
     given = _replacing(path, before, content, token, dom0.candidate_path(step.domain))
     await shell.act(step.domain, failed, _WRITE_IN_HASTE, given, input=[content], timeout_seconds=_HASTE_SECONDS)
@@ -241,6 +243,8 @@ async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, an
     if content is None:
         return None
     mark, _body = split_mark(content.decode(errors="surrogateescape"))
+    if mark is not None and mark.newer is not None:
+        raise _written_by_newer(shell, domain, path)
     if not anyone and (mark is None or mark.fleet != fleet or mark.name != domain):
         whose = "bears no mark of reconciler" if mark is None else f"belongs to the fleet {mark.fleet!r}"
         address = address_of(shell.host, domain)
@@ -251,6 +255,15 @@ async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, an
             address,
         )
     return content
+
+
+def _written_by_newer(shell: Dom0Shell, domain: str, path: str) -> ReconcilerError:
+    return refused(
+        "a newer version manages it",
+        f"A newer version of reconciler wrote {path}, so it is left alone.",
+        "Upgrade reconciler on this controller.",
+        address_of(shell.host, domain),
+    )
 
 
 def _replacing(path: str, before: bytes | None, content: bytes, token: str, obsolete: str = "") -> dict[str, str]:

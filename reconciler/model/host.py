@@ -111,6 +111,8 @@ class Guest:
     config_exists: bool = False  # a config file of that name is there, whoever wrote it, readable or not
     edited: bool = False  # the body of our file was changed by hand
     problem: str | None = None  # why it could not be read whole (a config xl refuses, a domain `xl list -l` left out)
+    newer: str | None = None  # which of its files a newer version of reconciler wrote: it is left alone
+    wave_noted: bool = field(default=True, compare=False)  # its marks say its wave; those of 0.1 do not
     commit: str | None = None  # the commit that its config file was written for
     # sentences about what the file it was started from holds and a definition cannot: what xl leaves out as well, and
     # what xl heeds, so that rewriting the file would lose it

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.model.domain import Domain, XlValue
+from reconciler.model.domain import Domain, Policy, XlValue
 from reconciler.model.key_row import LATER, Key, Owner, Takes, Value
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 
-KEPT = tuple(key for key in DOMAIN_KEYS if key.kept)
+KEPT = tuple(key for key in DOMAIN_KEYS if key.kept and "policy" not in key.also)
 """Those that the mark of a config file carries, since xl has no word for them."""
+
+KEPT_OF_POLICY = tuple(key for key in DOMAIN_KEYS if key.kept and "policy" in key.also)
+"""Those of them that say how the domain is treated: no difference of what exists, and yet to be noted."""
 
 KEPT_OF_DISKS = tuple(key for key in DISK_KEYS if key.kept)
 
@@ -53,7 +56,19 @@ def with_kept(definition: Domain, other: Domain) -> Domain:
     """Return a definition with the values of another one that only our config files carry."""
     there = {disk.devid: disk for disk in other.disks}
     disks = (taken_from(disk, there.get(disk.devid, disk), KEPT_OF_DISKS) for disk in definition.disks)
-    return replace(taken_from(definition, other, KEPT), disks=tuple(disks))
+    policy = with_kept_policy(definition.policy, kept_of_policy(other))
+    return replace(taken_from(definition, other, KEPT), disks=tuple(disks), policy=policy)
+
+
+def kept_of_policy(definition: Domain) -> dict[str, Value]:
+    """Return by field what the mark of a config file notes of how a domain is treated."""
+    return {key.attribute: key.value(definition) for key in KEPT_OF_POLICY}
+
+
+def with_kept_policy(policy: Policy, noted: Mapping[str, Value]) -> Policy:
+    """Return the policy with these values of what a mark notes."""
+    values: dict[str, Any] = dict(noted)
+    return replace(policy, **values)
 
 
 def live_values(target: Domain, running: Domain) -> dict[str, Any]:

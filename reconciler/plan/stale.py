@@ -9,6 +9,7 @@ from reconciler.decide.changes import Action, Change
 from reconciler.model.domain import canonical_json, fingerprint
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import needed_kib
+from reconciler.model.parts import kept_of_policy
 
 
 def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
@@ -41,7 +42,8 @@ def _fingerprint(guest: Guest, adopted: Collection[str]) -> str:
     plan that never touches it is not refused for that.
     """
     if guest.owner is Owner.OURS or guest.name in adopted:
-        return fingerprint(guest)
+        files = [definition for definition in (guest.config, guest.candidate) if definition is not None]
+        return fingerprint([guest, *map(kept_of_policy, files)])
     definitions = [definition for definition in (guest.running, guest.config) if definition is not None]
     taken = {
         "uuids": [definition.uuid for definition in definitions],

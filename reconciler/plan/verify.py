@@ -181,6 +181,8 @@ class _HostReplay:
 
     def _check_ownership(self, planned: PlannedStep, name: str) -> None:
         guest = self._replay.guests.get(name)
+        if guest is not None and guest.newer is not None:
+            raise PlanError(f"step {planned.id} would change what a newer version manages", planned.address)
         adopts = isinstance(planned.step, WriteConfig) and planned.step.adopt
         if guest is None or guest.owner is Owner.OURS or adopts:
             return

@@ -64,12 +64,23 @@ class Draft:
 
     def refuse_foreign(self, name: str, guest: Guest | None) -> None:
         """Raise for a domain or a config file that is not ours."""
+        self.refuse_newer(name, guest)
         if guest is not None and guest.owner is not Owner.OURS:
             raise self.failed(
                 name,
                 "not ours",
                 f"The domain {name} or its config file on {self.settings.name} is not ours, so it is left alone.",
                 hint=f"To take it over: reconciler apply --adopt {self.settings.name}/{name}",
+            )
+
+    def refuse_newer(self, name: str, guest: Guest | None) -> None:
+        """Raise for a domain whose files a newer version of reconciler wrote."""
+        if guest is not None and guest.newer is not None:
+            raise self.failed(
+                name,
+                "a newer version manages it",
+                f"A newer version of reconciler wrote {guest.newer} of {name} on {self.settings.name}.",
+                hint="Upgrade reconciler on this controller.",
             )
 
     def check_disk(self, name: str, disk: Disk) -> None:

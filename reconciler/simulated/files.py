@@ -147,6 +147,7 @@ def _delete_disk(draft: Draft, step: DeleteDisk) -> None:
 def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
     definition, paths = step.definition, draft.paths
     guest = draft.guest(definition.name)
+    draft.refuse_newer(definition.name, guest)
     if not step.adopt:
         draft.refuse_foreign(definition.name, guest)
     elif guest is not None and guest.definition is not None and guest.owner is not Owner.OURS:

@@ -19,16 +19,21 @@ from typing import Any, Literal
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
-from reconciler.model.parts import KEPT, KEPT_OF_DISKS, in_cfg
+from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, read_values
 from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
+FORMAT = 1
+"""The format of the marks that are written here. It is raised when a mark says something that a version which does not
+know it would have to heed; such a version then leaves the domain alone."""
+
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
 _REMEMBERED_FILES = 8192
+_KEPT = (*KEPT, *KEPT_OF_POLICY)
 _WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in ("name", "uuid"))  # these two come first
 
 
@@ -37,7 +42,10 @@ Pairs = tuple[tuple[int, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """The mark of a file: whose it is, and what the file itself cannot say of the domain."""
+    """The mark of a file: whose it is, and what the file itself cannot say of the domain.
+
+    One whose format is newer than FORMAT is read as far as it goes, and its domain is left alone.
+    """
 
     fleet: str
     name: str
@@ -52,13 +60,23 @@ class Mark:
     kept_of_disks: Mapping[str, Pairs] = field(default_factory=dict)  # the same of disks, by field and devid
     kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
     proven: bool = True  # whether a domain has got ready from this definition
-    reconcile: bool = True  # False: its spec said to leave it alone, which counts when the spec is gone
+    format: int = 0  # of the mark; 0: written by 0.1, which noted none
     # what the domain runs that was adopted: path and sha256 of files that are not staged; None: written by 0.1
     booted: tuple[tuple[str, str], ...] | None = None
     ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
 
+    @property
+    def newer(self) -> str | None:
+        """Return in words which format it is that only a newer version knows; None when this one knows it."""
+        if _is_known(self.format):
+            return None
+        return "an unknown format" if self.format == UNKNOWN_FORMAT else f"format {self.format}"
+
 
 _MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
+_MARK_TEXTS = ("fleet", "name", "uuid", "spec", "body", "text", "kernel", "ramdisk")
+UNKNOWN_FORMAT = -1
+"""The format of a mark whose format is no number that any version of ours would have written so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,12 +188,12 @@ def _mark_of(domain: Domain, fleet: str, commit: str | None, body: str) -> Mark:
         commit=commit,
         kernel=domain.kernel.sha256 if domain.kernel else "",
         ramdisk=domain.ramdisk.sha256 if domain.ramdisk else "",
-        kept={key.attribute: key.value(domain) for key in KEPT},
+        kept={key.attribute: key.value(domain) for key in _KEPT},
         kept_of_disks={
             key.attribute: tuple((disk.devid, str(key.value(disk))) for disk in domain.disks) for key in KEPT_OF_DISKS
         },
         kinds=tuple((disk.devid, disk.kind) for disk in domain.disks),
-        reconcile=domain.policy.reconcile,
+        format=FORMAT,
         ready=astuple(domain.policy.ready),
     )
 
@@ -258,7 +276,9 @@ def _read_mark(text: str) -> Mark | None:
         return None
     try:
         found = {key: _frozen(value) for key, value in json.loads(text).items()}
-        kept = {key.attribute: found.pop(key.attribute, key.default) for key in KEPT}
+        if not _is_known(found.get("format", 0)):
+            return _as_far_as_it_goes(found)
+        kept = {key.attribute: found.pop(key.attribute, key.default) for key in _KEPT}
         of_disks = {key.attribute: found.pop(key.attribute, ()) for key in KEPT_OF_DISKS}
         known = {key: value for key, value in found.items() if key in _MARK_FIELDS}
         mark = Mark(**known, kept=kept, kept_of_disks=of_disks)
@@ -267,21 +287,50 @@ def _read_mark(text: str) -> Mark | None:
     return mark if _is_sound(mark) else None
 
 
+def _is_known(number: object) -> bool:
+    """Return whether marks of this format are understood. What is no number of ours is taken for a newer one."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= FORMAT
+
+
+def _as_far_as_it_goes(found: Mapping[str, Any]) -> Mark:
+    """Read a mark that a newer version wrote: whose it is and what is kept, where that has the shape that we know."""
+    number = found.get("format")
+    texts: dict[str, Any] = {name: value if isinstance(value := found.get(name), str) else "" for name in _MARK_TEXTS}
+    mark = Mark(
+        **texts,
+        format=number if isinstance(number, int) and number > FORMAT else UNKNOWN_FORMAT,
+        kept={key.attribute: key.default for key in _KEPT},
+        kept_of_disks={key.attribute: () for key in KEPT_OF_DISKS},
+    )
+    for name in sorted((_MARK_FIELDS & found.keys()) - {"format"}):
+        mark = _if_sound(mark, replace(mark, **{name: found[name]}))
+    for key in _KEPT:
+        kept = {**mark.kept, key.attribute: found.get(key.attribute, key.default)}
+        mark = _if_sound(mark, replace(mark, kept=kept))
+    for of_disk in KEPT_OF_DISKS:
+        pairs = {**mark.kept_of_disks, of_disk.attribute: found.get(of_disk.attribute, ())}
+        mark = _if_sound(mark, replace(mark, kept_of_disks=pairs))
+    return mark
+
+
+def _if_sound(before: Mark, after: Mark) -> Mark:
+    return after if _is_sound(after) else before
+
+
 def _frozen(value: Any) -> Any:
     return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _is_sound(mark: Mark) -> bool:
     """Return whether all fields of a mark have their types, since JSON can hold anything."""
-    texts = (mark.fleet, mark.name, mark.uuid, mark.spec, mark.body, mark.text, mark.kernel, mark.ramdisk)
     return (
-        all(isinstance(text, str) for text in texts)
+        all(isinstance(getattr(mark, name), str) for name in _MARK_TEXTS)
+        and isinstance(mark.format, int)
         and isinstance(mark.commit, str | None)
         and isinstance(mark.proven, bool)
-        and isinstance(mark.reconcile, bool)
         and (mark.booted is None or _are_texts(mark.booted))
         and _is_ready(mark.ready)
-        and all(_is_a(key.kind, mark.kept[key.attribute]) for key in KEPT)
+        and all(_is_a(key.kind, mark.kept[key.attribute]) for key in _KEPT)
         and all(_are_pairs(mark.kept_of_disks[key.attribute], key.kind) for key in KEPT_OF_DISKS)
         and _are_pairs(mark.kinds, Choice(("file", "lv", "device")))
     )
@@ -297,11 +346,17 @@ def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
         case Kind.FLAG:
             return isinstance(value, bool)
         case Kind.DURATION:
-            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            return _are_seconds(value)
         case Kind.NAMES:
             return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
         case _:
             return isinstance(value, str)
+
+
+def _are_seconds(value: object) -> bool:
+    with suppress(OverflowError):  # a whole number that is too large for a float
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return False
 
 
 def _are_texts(value: object) -> bool:
@@ -315,7 +370,7 @@ def _is_ready(value: object) -> bool:
     return (
         isinstance(value, tuple)
         and len(value) == 4
-        and all(isinstance(seconds, int | float) and math.isfinite(seconds) for seconds in value[:2])
+        and all(_are_seconds(seconds) for seconds in value[:2])
         and all(isinstance(sign, str | None) for sign in value[2:])
     )
 
@@ -337,8 +392,9 @@ def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
 
     Digests and kinds of disks belong to the body that we wrote, so they are added only if it was not edited since.
     """
-    values: dict[str, Any] = dict(mark.kept)
-    domain = replace(domain, policy=Policy(ready=_ready(mark), reconcile=mark.reconcile), **values)
+    values: dict[str, Any] = {key.attribute: mark.kept[key.attribute] for key in KEPT}
+    noted = {key.attribute: mark.kept[key.attribute] for key in KEPT_OF_POLICY}
+    domain = replace(domain, policy=with_kept_policy(Policy(ready=_ready(mark)), noted), **values)
     if not intact:
         return domain
     return replace(

@@ -17,7 +17,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listing import Row
-from reconciler.texts.quarantine_file import parse_quarantine
+from reconciler.texts.quarantine_file import is_newer, parse_quarantine
 from reconciler.texts.running import Recorded, overlay, untold
 
 MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
@@ -140,13 +140,24 @@ def assemble_guests(
 
 def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
     """Add to a guest of ours what is kept beside its config file: its previous definition and the failed boots."""
+    file = read_file(previous, images) if previous is not None else None
+    newer = guest.newer or _newer("its previous config file", file)
+    if newer is None and quarantine is not None and is_newer(quarantine):
+        newer = "its list of failed boots (an unknown format)"
     if guest.owner is not Owner.OURS:
-        return guest
+        return replace(guest, newer=newer)
     return replace(
         guest,
-        previous=None if previous is None else read_file(previous, images).domain,
+        newer=newer,
+        previous=None if file is None else file.domain,
         quarantine=() if quarantine is None else parse_quarantine(quarantine),
     )
+
+
+def _newer(what: str, file: ConfigFile | None) -> str | None:
+    """Name a file that a newer version of reconciler wrote, with its format; None for any other."""
+    newer = file.mark.newer if file is not None and file.mark is not None else None
+    return None if newer is None else f"{what} ({newer})"
 
 
 def _ours_by_uuid(
@@ -210,7 +221,8 @@ def _guest(found: _Evidence) -> Guest | None:
     """Make the guest of this evidence; None when there is only a leftover candidate that cannot be ours."""
     owner, problems = _owner(found)
     candidate = found.candidate if owner is Owner.OURS and _is_ours(found, found.candidate) else None
-    if found.config is None and candidate is None and found.instance is None:
+    newer = _newer("its config file", found.config) or _newer("its candidate", found.candidate)
+    if found.config is None and candidate is None and found.instance is None and newer is None:
         return None
     started_from, running = _running(found, candidate, problems)
     mark = found.config.mark if owner is Owner.OURS and found.config is not None else None
@@ -231,6 +243,8 @@ def _guest(found: _Evidence) -> Guest | None:
         config_exists=found.config is not None,
         edited=owner is Owner.OURS and found.config is not None and not found.config.intact,
         problem=" ".join(problems) or None,
+        newer=newer,
+        wave_noted=all(file.mark is None or file.mark.format != 0 for file in (found.config, candidate) if file),
         commit=_commit(owner, found.config or candidate),
         ignored=found.config.ignored if found.config is not None else (),
         unsaid=_unsaid(found, started_from),
@@ -302,6 +316,8 @@ def _owner(found: _Evidence) -> tuple[Owner, list[str]]:
     if mark.fleet != found.fleet:
         return Owner.FOREIGN, problems
     if mark.name != found.name:
+        if not mark.name:  # a newer version may have other words for it
+            return Owner.UNMANAGED, problems
         problems.append(f"Its config file is a copy of the one of {mark.name}.")
         return Owner.UNMANAGED, problems
     known = {file.mark.uuid for file in (found.config, found.candidate) if file and file.mark and _is_ours(found, file)}

@@ -18,8 +18,30 @@ def render_quarantine(entries: Iterable[Quarantined]) -> str:
 
 def parse_quarantine(text: str) -> tuple[Quarantined, ...]:
     """Read the entries of a file. A damaged file gives none, so at worst a failed boot is tried once more."""
+    found = _read(text)
+    entries = found if isinstance(found, list) else ()
+    return tuple(entry for entry in map(_entry, entries) if entry is not None)
+
+
+def is_newer(text: str) -> bool:
+    """Return whether a newer version wrote the file. Ours is an array; a later format is an object that names itself.
+
+    >>> is_newer('{"format": 2, "entries": []}'), is_newer("[]"), is_newer("damaged")
+    (True, False, False)
+    """
+    return isinstance(_read(text), dict)
+
+
+def _read(text: str) -> object:
     try:
-        found = json.loads(text)
-        return tuple(Quarantined(**entry) for entry in found if isinstance(entry.get("boot"), str))
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        return ()
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _entry(found: object) -> Quarantined | None:
+    """Read one failed boot. What else an entry says is no reason to forget it."""
+    told = {key: found.get(key, "") for key in ("boot", "kernel", "reason")} if isinstance(found, dict) else {}
+    if not told.get("boot") or not all(isinstance(text, str) for text in told.values()):
+        return None
+    return Quarantined(**told)

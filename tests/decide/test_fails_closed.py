@@ -82,7 +82,8 @@ class TestACanaryThatDoesNotGetThrough:
 
     def test_frozen(self) -> None:
         wanted = desired(new("web"), new("low", policy=CANARY), settings=SETTINGS, frozen=frozenset({"alpha/canary"}))
-        made = plan(self.world, replace(wanted, prune=False))
+        noted = host(guest(domain("canary", policy=CANARY)), guest(domain("web")))
+        made = plan(noted, replace(wanted, prune=False))
         assert "alpha/canary is frozen, since its spec file has errors" in held(made).reason
 
     def test_frozen_and_never_made_is_in_no_wave(self) -> None:

@@ -61,7 +61,7 @@ def test_half_a_rename_is_blocked() -> None:
 
 
 def test_higher_waves_wait_while_the_canary_is_quarantined() -> None:
-    canary, other = domain("canary"), domain("other")
+    canary, other = domain("canary", policy=Policy(wave=-1)), domain("other")
     bad = domain("canary", kernel=kernel("canary", NEW), policy=Policy(wave=-1))
     failed = replace(guest(canary), quarantine=with_quarantined(guest(canary), bad, "it panicked"))
     wanted = desired(bad, domain("other", kernel=kernel("other", NEW)), settings=SETTINGS)
