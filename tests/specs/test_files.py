@@ -120,7 +120,10 @@ def test_a_kernel_that_leads_out_of_the_tree(tree: Path) -> None:
     (tree / "kernels/linux").symlink_to("/etc/passwd")
     (tree / "alpha/web.toml").write_text('kernel = "kernels/linux"\nmemory = 64\n')
     diagnostic = only_problem(tree, frozen=None)  # what runs may go on from its staged bytes
-    assert diagnostic.detail == "kernels/linux lies outside the spec tree, or is a link that leads out of it."
+    assert diagnostic.detail == (
+        "kernels/linux lies outside the spec tree, or is a link that leads out of it. "
+        "Domains that have it staged go on with the bytes they have."
+    )
 
 
 def test_a_file_name_that_is_no_text_can_be_printed(tree: Path) -> None:

@@ -24,6 +24,7 @@ NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
 """Of all derived UUIDs. It must never change: a domain is known by its UUID."""
 
 _BYTES_PER_KIB = 1024
+_GOES_ON = "Domains that have it staged go on with the bytes they have."
 
 
 def domain_uuid(fleet: str, name: str) -> str:
@@ -46,12 +47,12 @@ def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Co
             continue
         file = files[path]
         if file.problem is not None:
-            yield Complaint(loc=(key,), summary=f"Unusable {key}", detail=file.problem, hint=file.hint)
+            yield Complaint(loc=(key,), summary=f"Unusable {key}", detail=f"{file.problem} {_GOES_ON}", hint=file.hint)
         elif pin is not None and pin.lower() != file.sha256:
             yield Complaint(
                 loc=(f"{key}_sha256",),
                 summary=f"{key.capitalize()} has other bytes than its pin",
-                detail=f"{path} has the sha256 {file.sha256}, but {key}_sha256 says {pin.lower()}.",
+                detail=f"{path} has the sha256 {file.sha256}, but {key}_sha256 says {pin.lower()}. {_GOES_ON}",
                 hint=f'If these bytes are the right ones, write {key}_sha256 = "{file.sha256}".',
             )
 
