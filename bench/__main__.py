@@ -60,7 +60,7 @@ def bench_plans(reading: TreeReading, root: Path, state_dir: Path, floor: float)
 
 
 def after(host: Host, plan: Plan) -> Host:
-    from reconciler.plan.simulate import Replay
+    from reconciler.plan.meaning import Replay
 
     replay = Replay(host)
     for step in plan.steps:

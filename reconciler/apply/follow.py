@@ -13,9 +13,9 @@ import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
+from reconciler.apply.current_wave import Waves
 from reconciler.apply.ready import await_ready
 from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
-from reconciler.apply.waves import Waves
 from reconciler.apply.ways_back import Outages, puts_aside, starts_of, way_back
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.plan.order import expected_seconds

@@ -17,7 +17,7 @@ from reconciler.model.host import Host
 from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
-from reconciler.model.units import same_rate
+from reconciler.model.quantities import same_rate
 from reconciler.specs.resolve.host import pci_address
 
 

@@ -20,7 +20,7 @@ from reconciler.model.key_row import Key, Kind, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import key_named
 from reconciler.model.paths import absolute, disk_identity
-from reconciler.model.units import printable, quoted
+from reconciler.model.quantities import printable, quoted
 from reconciler.specs.resolve.host import check_allowed, pci_address
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.layers import Layer, merge

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 
-from reconciler.model.units import Unfit, quoted
+from reconciler.model.quantities import Unfit, quoted
 
 _MAPPER = re.compile(r"/dev/mapper/(?P<group>.*[^-])-(?P<volume>[^-].*)")
 _GROUP = re.compile(r"[a-zA-Z0-9+_][a-zA-Z0-9+_.-]*", re.ASCII)

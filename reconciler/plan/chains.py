@@ -15,7 +15,7 @@ from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib, promised_kib
 from reconciler.model.parts import shares, with_kept
-from reconciler.plan.simulate import guest_after
+from reconciler.plan.meaning import guest_after
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

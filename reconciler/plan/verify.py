@@ -18,8 +18,8 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib
+from reconciler.plan.meaning import Replay, guest_after
 from reconciler.plan.plan import Plan
-from reconciler.plan.simulate import Replay, guest_after
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

@@ -10,7 +10,7 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner
-from reconciler.plan.simulate import guest_after
+from reconciler.plan.meaning import guest_after
 from reconciler.plan.steps import Step, domain_of
 from reconciler.simulated.guest import Instance, brought_up_to
 from reconciler.simulated.store import Store, StoredHost
@@ -55,7 +55,7 @@ class Draft:
         return instance
 
     def after(self, step: Step) -> Guest | None:
-        """Return what the step makes of its guest, by the definition of steps in `plan.simulate`."""
+        """Return what the step makes of its guest, by the definition of steps in `plan.meaning`."""
         name = domain_of(step)
         try:
             return guest_after(self.guest(name), step)

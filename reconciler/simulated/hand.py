@@ -19,7 +19,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, Owner, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import SHARES, limit_of, with_shares
-from reconciler.model.units import Unfit, size_kib
+from reconciler.model.quantities import Unfit, size_kib
 from reconciler.model.vdev import devid_of
 from reconciler.simulated.domains import start_instance
 from reconciler.simulated.draft import Draft, changing

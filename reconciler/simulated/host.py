@@ -1,6 +1,6 @@
 """A simulated host shows and does what a real one would, and is kept in a folder. `toolstack = "simulated"` chooses it.
 
-As for a real host, `plan` gets an observer and `apply` an executor. `plan.simulate` says what a step means for a guest;
+As for a real host, `plan` gets an observer and `apply` an executor. `plan.meaning` says what a step means for a guest;
 here that is stored, takes time, and fails as on a real host.
 """
 

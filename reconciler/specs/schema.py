@@ -2,7 +2,8 @@
 
 Keys are named as in xl.cfg(5). A profile and the `[defaults]` table are domain specs too, so no key is required here:
 resolve checks what a whole domain needs, after merging. Python names carry units, aliases are the keys of the file.
-Rules about several keys at once, or about a host, are resolve's.
+Rules about several keys at once, or about a host, are resolve's. A new key of a domain begins as a row of `model.keys`;
+one that is passed on as it stands needs nothing here.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pydantic import (
 from reconciler.model.domain import XlValue
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
-from reconciler.model.units import (
+from reconciler.model.quantities import (
     DURATION_FORMS,
     SIZE_FORMS,
     Unfit,

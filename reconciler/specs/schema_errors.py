@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from reconciler.model.units import Unfit, kind_of, number_shown, quoted
+from reconciler.model.quantities import Unfit, kind_of, number_shown, quoted
 from reconciler.specs.schema import PATTERN_SENTENCES, DomainSpec, Spec
 
 Loc = tuple[str | int, ...]

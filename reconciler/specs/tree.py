@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from reconciler.model.diagnostics import Diagnostic, Kind, Source, unforeseen
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
-from reconciler.model.units import printable
+from reconciler.model.quantities import printable
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.commit import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown

@@ -14,7 +14,7 @@ from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, VIF_KEYS
 from reconciler.model.parts import LATER_KEYS_OF_DISKS, given_later, in_cfg
-from reconciler.model.units import rate_of
+from reconciler.model.quantities import rate_of
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_grammar import number_of
 

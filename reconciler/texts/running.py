@@ -14,7 +14,7 @@ from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
-from reconciler.model.units import rate_text, same_rate
+from reconciler.model.quantities import rate_text, same_rate
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address

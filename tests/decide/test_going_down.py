@@ -11,8 +11,8 @@ from reconciler.decide.changes import Action, Consent
 from reconciler.model.domain import Domain, Policy
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
+from reconciler.plan.meaning import Replay
 from reconciler.plan.plan import Plan
-from reconciler.plan.simulate import Replay
 from reconciler.plan.steps import Start
 from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped
 

@@ -9,8 +9,8 @@ import pytest
 from reconciler.decide.changes import Action
 from reconciler.model.domain import Domain, Policy
 from reconciler.model.host import Host, Power
+from reconciler.plan.meaning import apply_step
 from reconciler.plan.plan import Plan
-from reconciler.plan.simulate import apply_step
 from reconciler.texts.config_file import read_file, render_file
 from tests.worlds import MIB, change_of, desired, domain, guest, host, kernel, plan, stopped
 

@@ -10,7 +10,7 @@ from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.boot import ROLLED_BACK, with_quarantined
 from reconciler.model.domain import Domain, Policy, Ready
 from reconciler.model.host import Guest
-from reconciler.plan.simulate import Replay
+from reconciler.plan.meaning import Replay
 from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped
 
 GOOD = domain("web")

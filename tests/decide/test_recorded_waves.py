@@ -11,8 +11,8 @@ from reconciler.decide.diff import Effect, FieldChange
 from reconciler.model.domain import Domain, Policy
 from reconciler.model.fleet import Desired, HostSettings
 from reconciler.model.host import Guest, Host
+from reconciler.plan.meaning import apply_step
 from reconciler.plan.plan import Plan
-from reconciler.plan.simulate import apply_step
 from reconciler.plan.stale import base_of
 from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, plan, stopped
 

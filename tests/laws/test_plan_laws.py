@@ -12,8 +12,8 @@ from reconciler.model.claims import live_claims
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
+from reconciler.plan.meaning import Replay
 from reconciler.plan.plan import Plan, build_plan
-from reconciler.plan.simulate import Replay
 from reconciler.plan.steps import PlannedStep, Shutdown
 from reconciler.plan.verify import verify
 

@@ -13,8 +13,8 @@ from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.model.domain import Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.model.memory import needed_kib
+from reconciler.plan.meaning import Replay
 from reconciler.plan.plan import Plan, build_plan
-from reconciler.plan.simulate import Replay
 from reconciler.plan.steps import PlannedStep, Start
 from reconciler.plan.verify import verify
 from tests.worlds import MIB, NEW, change_of, desired, disk, domain, guest, host, kernel, plan, stopped

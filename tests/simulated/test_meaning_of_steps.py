@@ -1,4 +1,4 @@
-"""What a step does to a simulated host is what `simulate` says it means, for every kind of step."""
+"""What a step does to a simulated host is what `meaning` says it means, for every kind of step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.host import Quarantined
-from reconciler.plan.simulate import apply_step
+from reconciler.plan.meaning import apply_step
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Domain, Image, Vif, usual_vif_type
-from reconciler.model.units import rate_of
+from reconciler.model.quantities import rate_of
 from reconciler.texts.cfg_grammar import XlCfgError, parse_cfg
 from reconciler.texts.config_file import read_file, render_file
 from reconciler.texts.devices import pci_address, read_disk, read_vif

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from reconciler.model.domain import Disk, Vif
-from reconciler.model.units import rate_of, rate_text
+from reconciler.model.quantities import rate_of, rate_text
 from reconciler.texts.devices import (
     PciAddress,
     disk_spec,

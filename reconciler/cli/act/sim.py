@@ -12,7 +12,7 @@ import click
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.units import Unfit, size_kib
+from reconciler.model.quantities import Unfit, size_kib
 from reconciler.open import open_hand
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS

@@ -17,7 +17,7 @@ import click
 from reconciler.cli.settings import Settings
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import world_error
-from reconciler.model.units import Unfit, duration_seconds
+from reconciler.model.quantities import Unfit, duration_seconds
 
 if TYPE_CHECKING:
     from reconciler.watch.logs import Log

@@ -19,7 +19,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Sour
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
-from reconciler.model.units import printable
+from reconciler.model.quantities import printable
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.state_dir.files import create_file

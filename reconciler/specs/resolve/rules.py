@@ -9,7 +9,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.paths import absolute, disk_identity, is_normal, relative
 from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern
-from reconciler.model.units import Unfit
+from reconciler.model.quantities import Unfit
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema import DiskSpec, DomainSpec
 from reconciler.specs.schema_errors import Complaint, spell
