@@ -37,6 +37,13 @@ def test_the_drawing_shows_the_rooms_and_imports_of_today() -> None:
     assert drawn == drawing, f"draw it anew: RECONCILER_UPDATE_CASES=1 pytest {Path(__file__).relative_to(ROOT)}"
 
 
+def test_the_page_says_where_to_look_in_every_room_and_what_each_folder_of_tests_is_for() -> None:
+    text = PAGE.read_text()
+    assert [room for layer in _layers() for room in layer if f"\n| {room} | " not in text] == []
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and not path.name.startswith("_")}
+    assert {name for name in folders if f"`tests/{name}/`" not in text} == set()
+
+
 def test_a_way_that_leads_through_other_rooms_is_not_drawn_twice() -> None:
     imports = {"top": {"middle", "bottom"}, "middle": {"bottom"}, "bottom": set[str]()}
     assert _without_shortcuts(imports) == {"top": {"middle"}, "middle": {"bottom"}, "bottom": set()}
