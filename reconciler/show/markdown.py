@@ -10,7 +10,7 @@ from reconciler.plan.plan import Plan
 from reconciler.show import values
 from reconciler.show.escape import html, markdown, markdown_code
 from reconciler.show.steps import in_words
-from reconciler.show.summary import headline, is_quiet, memory_by_host
+from reconciler.show.summary import headline, is_quiet, left_to_others, memory_by_host
 from reconciler.show.text import SYMBOLS
 
 # A comment has a limit (65,536 characters on GitHub), and a table of hundreds of rows is read by nobody.
@@ -32,8 +32,8 @@ def plan_markdown(plan: Plan) -> str:
     if plan.steps:
         sections.append("\n".join(_steps(plan)))
     sections += [f"{markdown_code(host)}: {markdown(sentence)}" for host, sentence in memory_by_host(plan)]
-    if plan.unmanaged:
-        sections.append("Not ours, never changed: " + ", ".join(map(markdown_code, plan.unmanaged[:_ROWS_MAX])))
+    if others := left_to_others(plan):
+        sections.append("Not ours, never changed: " + ", ".join(map(markdown_code, others[:_ROWS_MAX])))
     return "\n\n".join(sections) + "\n"
 
 

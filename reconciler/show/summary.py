@@ -55,6 +55,12 @@ def _why_nothing(plan: Plan) -> str:
     return "the one domain is as specified" if total == 1 else f"all {total} domains are as specified"
 
 
+def left_to_others(plan: Plan) -> tuple[str, ...]:
+    """Return the addresses that are not ours and stay so: those that this plan takes over are its changes."""
+    taken = {change.address for change in plan.changes if change.acts}
+    return tuple(address for address in plan.unmanaged if address not in taken)
+
+
 def memory_by_host(plan: Plan) -> Iterator[tuple[str, str]]:
     """Return (host, sentence) where memory moves: promised now, at most on the way, and at the end, of all."""
     used: dict[str, list[int]] = defaultdict(list)

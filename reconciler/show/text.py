@@ -12,7 +12,7 @@ from reconciler.show import values
 from reconciler.show.escape import plain
 from reconciler.show.paint import Paint, no_paint
 from reconciler.show.steps import in_words
-from reconciler.show.summary import headline, is_default, is_new, is_quiet, memory_by_host
+from reconciler.show.summary import headline, is_default, is_new, is_quiet, left_to_others, memory_by_host
 
 SYMBOLS = {
     Action.CREATE: "+",
@@ -53,7 +53,7 @@ def plan_text(plan: Plan, *, steps: bool = False, paint: Paint = no_paint) -> st
         sections.append("What new domains consist of is left out here: --target ADDRESS shows one of them.")
     if steps and plan.steps:
         sections.append("\n".join(_steps(plan)))
-    sections += ["\n".join(lines) for lines in (_memory(plan), list(_unmanaged(plan.unmanaged))) if lines]
+    sections += ["\n".join(lines) for lines in (_memory(plan), list(_unmanaged(left_to_others(plan)))) if lines]
     sections.append(paint(headline(plan), "bold"))
     return "\n\n".join(sections) + "\n"
 
