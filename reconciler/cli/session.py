@@ -140,7 +140,9 @@ def _problems_of(reading: TreeReading, address: str) -> tuple[Diagnostic, ...]:
 def _check_form(option: str, address: str) -> None:
     host, slash, domain = address.partition("/")
     if not (host and slash and domain) or "/" in domain:
-        raise world_error("not an address", f'"{address}" ({option}) is not of the form host/domain.')
+        whole = "; a whole host is taken with --host" if option == "--target" else ""
+        hint = f"`reconciler status` lists the addresses{whole}"
+        raise world_error("not an address", f'"{address}" ({option}) is not of the form host/domain.', hint)
 
 
 def no_domain(desired: Desired, address: str) -> ReconcilerError:

@@ -73,7 +73,10 @@ def change_files(draft: Draft, step: FileStep, *, commit: str | None, spec_root:
 def _check_room(draft: Draft, step: FileStep) -> None:
     needs_room = isinstance(step, StageImage | CreateDisk | GrowDisk | WriteConfig)
     if needs_room and draft.store.take_fault("disk-full"):
-        raise draft.failed(domain_of(step), "no space left", f"No space left on device on {draft.settings.name}.")
+        host = draft.settings.name
+        end = f"reconciler sim {host} fault disk-full --times 0"
+        hint = f"The fault was asked for; it ends by itself, or at once with: {end}"
+        raise draft.failed(domain_of(step), "no space left", f"No space left on device on {host}.", hint)
     if isinstance(step, CreateDisk | GrowDisk) and step.disk.kind == "lv":
         group, there = volume_group(step.disk), draft.stored.files.get(step.disk.target)
         needed = (step.disk.size_bytes or 0) - (there.size_bytes if there is not None else 0)
