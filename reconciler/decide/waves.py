@@ -1,8 +1,8 @@
-"""Decides which restarts wait since a lower wave is not through, or since their kernel failed. Called by `together`.
+"""Decides which restarts wait since a lower wave is not through, or what they boot has failed. Called by `together`.
 
 Domains of lower waves are ready before higher ones begin. `plan` orders what this run brings through. Here it is found
 what this run will not bring through, or what nobody knows, and which restarts wait for that. `plan`, `apply` and
-`watch` all go by this one rule, so no run of any of them walks a bad kernel through a fleet.
+`watch` all go by this one rule, so no run of any of them walks a bad kernel, ramdisk or cmdline through a fleet.
 
 >>> from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, plan
 >>> from reconciler.model.domain import Policy
@@ -21,12 +21,17 @@ from reconciler.decide.changes import Action, Change, Consent
 from reconciler.decide.dependencies import wave_of
 from reconciler.decide.partial import without_boot
 from reconciler.model.boot import ROLLED_BACK
-from reconciler.model.domain import address_of
+from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
 _UNKNOWN = (Power.UNFINISHED, Power.REBOOTING, Power.SUSPENDED, Power.MIGRATING, Power.DYING, Power.SAVED)
+
+Novelty = tuple[str, str]
+"""Something that a domain is to boot and has not proven: the key of its spec, and its digest or its text."""
+
+_WAITS_FOR = ("wave: ", "kernel: ", "ramdisk: ", "cmdline: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +42,7 @@ class Behind:
     wave: int
     why: str
     way_out: str
-    kernel: str | None = None  # it holds only restarts that bring this kernel: the end of its staged path
+    novelties: frozenset[Novelty] | None = None  # it holds only restarts that bring one of these; None: all of them
 
 
 def held_by_waves(
@@ -57,22 +62,22 @@ def held_by_waves(
     if not restarts:
         return {}
     behind = sorted(_all_behind(closed, desired, hosts, elsewhere), key=lambda one: (one.wave, one.address))
-    lowest = next((one for one in behind if one.kernel is None), None)
-    by_kernel: dict[str, Behind] = {}
+    lowest = next((one for one in behind if one.novelties is None), None)
+    rolled_back: dict[Novelty, Behind] = {}
     for one in behind:
-        by_kernel.setdefault(one.kernel or "", one)
-    failed = _failed_kernels(closed)
+        for novelty in one.novelties or ():
+            rolled_back.setdefault(novelty, one)
+    failed = _failed(closed, desired)
     found = {}
     for change in restarts:
-        wave, kernel = wave_of(change, desired), _new_kernel(change)
-        for one in filter(None, (lowest, by_kernel.get(kernel) if kernel else None)):
-            if one.wave < wave and one.address != change.address:
-                found[change.address] = _waiting(change, hosts[change.host], _for_wave(one))
-                break
-        else:
-            culprit = failed.get(kernel) if kernel else None
-            if culprit not in (None, change.address) and change.address not in consent.retry:
-                found[change.address] = _waiting(change, hosts[change.host], _for_kernel(culprit or "", change))
+        wave, brings = wave_of(change, desired), sorted(_brought(change))
+        lower = [lowest, *(rolled_back.get(novelty) for novelty in brings)]
+        one_behind = next((one for one in lower if one and one.wave < wave and one.address != change.address), None)
+        same = next((novelty for novelty in brings if failed.get(novelty, change.address) != change.address), None)
+        if one_behind is not None:
+            found[change.address] = _waiting(change, hosts[change.host], _for_wave(one_behind))
+        elif same is not None and change.address not in consent.retry:
+            found[change.address] = _waiting(change, hosts[change.host], _for_boot(same[0], failed[same], change))
     return found
 
 
@@ -91,11 +96,11 @@ def _for_wave(one: Behind) -> _Wait:
     )
 
 
-def _for_kernel(culprit: str, change: Change) -> _Wait:
+def _for_boot(what: str, culprit: str, change: Change) -> _Wait:
     return _Wait(
-        reason=f"its restart waits, since the kernel failed to boot in {culprit}",
-        waits_for=f"kernel: {culprit}",
-        hint=f"change the kernel, or try it in this domain all the same: reconciler apply --retry {change.address}",
+        reason=f"its restart waits, since the {what} failed to boot in {culprit}",
+        waits_for=f"{what}: {culprit}",
+        hint=f"change the {what}, or try it in this domain all the same: reconciler apply --retry {change.address}",
     )
 
 
@@ -116,7 +121,7 @@ def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
 
 def waits_for_another(change: Change) -> bool:
     """Return whether the restart of a domain waits here until another one has got through."""
-    return change.would is Action.RESTART and any(what.startswith(("wave: ", "kernel: ")) for what in change.waits_for)
+    return change.would is Action.RESTART and any(what.startswith(_WAITS_FOR) for what in change.waits_for)
 
 
 def _leads_back(change: Change, consent: Consent) -> bool:
@@ -149,7 +154,7 @@ def _all_behind(
         part = desired.hosts[change.host]
         wanted = part.domains.get(change.domain)
         if wanted is not None and wanted.policy.reconcile and part.settings.reconcile:
-            yield from _behind(change, wanted.policy.wave, elsewhere)
+            yield from _behind(change, wanted, elsewhere)
 
 
 def _recorded_wave(guest: Guest) -> int | None:
@@ -162,7 +167,7 @@ def _is_to_reconcile(guest: Guest) -> bool:
     return guest.config is None or guest.config.policy.reconcile
 
 
-def _behind(change: Change, wave: int, elsewhere: Collection[str]) -> Iterator[Behind]:
+def _behind(change: Change, wanted: Domain, elsewhere: Collection[str]) -> Iterator[Behind]:
     """Yield a domain of ours that exists and is behind: it should restart or start, but does not, or nobody knows."""
     guest = change.guest
     made = (guest is not None and guest.owner is Owner.OURS and guest.definition is not None) or (
@@ -171,9 +176,9 @@ def _behind(change: Change, wave: int, elsewhere: Collection[str]) -> Iterator[B
     told = _why_behind(change) if made else None
     if told is not None:
         why, way_out = told
-        entry = change.quarantined
-        kernel = _file_digest(entry.kernel) if entry is not None and entry.reason == ROLLED_BACK else None
-        yield Behind(address=change.address, wave=wave, why=why, way_out=way_out, kernel=kernel)
+        rolled_back = change.quarantined is not None and change.quarantined.reason == ROLLED_BACK
+        novelties = _unproven(change, wanted) if rolled_back else None
+        yield Behind(address=change.address, wave=wanted.policy.wave, why=why, way_out=way_out, novelties=novelties)
 
 
 def _why_behind(change: Change) -> tuple[str, str] | None:
@@ -199,22 +204,34 @@ def _why_held(change: Change) -> tuple[str, str]:
     return f"is left alone: {change.reason}", f"see why: reconciler why {change.address}"
 
 
-def _failed_kernels(changes: Iterable[Change]) -> dict[str, str]:
-    """Map the end of a staged path to the address in which that kernel failed and is still asked for."""
-    found: dict[str, str] = {}
+def _failed(changes: Iterable[Change], desired: Desired) -> dict[Novelty, str]:
+    """Map what failed to boot, and is still asked for, to the address in which it did."""
+    found: dict[Novelty, str] = {}
     for change in changes:
-        entry = change.quarantined
-        if entry is not None and entry.reason != ROLLED_BACK and entry.kernel:
-            found.setdefault(_file_digest(entry.kernel), change.address)
+        wanted = desired.hosts[change.host].domains.get(change.domain)
+        if wanted is not None and change.quarantined is not None and change.quarantined.reason != ROLLED_BACK:
+            for novelty in _unproven(change, wanted):
+                found.setdefault(novelty, change.address)
     return found
 
 
-def _file_digest(path: str) -> str:
-    return path.rpartition(".")[2]
+def _unproven(change: Change, wanted: Domain) -> frozenset[Novelty]:
+    """Return what the spec has a domain boot that it has never been ready with, as far as its host knows."""
+    guest = change.guest
+    proven = guest.config if guest is not None and guest.config_proven else None
+    return _booted(wanted) - (_booted(proven) if proven is not None else frozenset())
 
 
-def _new_kernel(change: Change) -> str | None:
-    """Return the end of the staged path of the kernel that a restart brings; None if the domain runs it already."""
-    kernel = change.target.kernel if change.target is not None else None
-    running = change.guest.running.kernel if change.guest is not None and change.guest.running is not None else None
-    return None if kernel is None or not kernel.sha256 or kernel == running else kernel.short
+def _brought(change: Change) -> frozenset[Novelty]:
+    """Return what a restart has a domain boot that it does not run already."""
+    running = change.guest.running if change.guest is not None else None
+    if change.target is None:
+        return frozenset()
+    return _booted(change.target) - (_booted(running) if running is not None else frozenset())
+
+
+def _booted(definition: Domain) -> frozenset[Novelty]:
+    """Return what a definition boots of what several domains may share."""
+    images = (("kernel", definition.kernel), ("ramdisk", definition.ramdisk))
+    told = [(key, image.sha256) for key, image in images if image is not None and image.sha256]
+    return frozenset([*told, *([("cmdline", definition.cmdline)] if definition.cmdline else [])])

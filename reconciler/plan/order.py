@@ -243,6 +243,8 @@ class _Line:
             before = wave
 
     def _lay_wave(self, wave: int, members: Sequence[int]) -> None:
+        for places in self._places.values():
+            places.had.clear()  # who went down in a lower wave is ready, or this one does not begin
         ready = [self._ranks[at] for at in members if self._left[at] == 0]
         heapq.heapify(ready)
         short: list[int] = []  # units that wait for memory or a place

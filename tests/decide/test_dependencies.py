@@ -47,7 +47,7 @@ class TestRestart:
         made = plan(host(*map(guest, (DB, APP))), wanted(domain("db", memory_kib=300 * MIB), APP))
         assert actions(made) == {"db": Action.UPDATE, "app": Action.NO_OP}
 
-    @pytest.mark.parametrize("held", ["app"])
+    @pytest.mark.parametrize("held", ["app", "zed"])
     def test_it_is_blocked_when_one_of_them_may_not_go_down_and_then_nobody_goes_down_for_it(self, held: str) -> None:
         others = [replace(one, policy=Policy(reconcile=one.name != held)) for one in (APP, ZED)]
         made = plan(host(*map(guest, (DB, *others))), wanted(BETTER_DB, *others))
@@ -56,6 +56,11 @@ class TestRestart:
         said = change_of(made, "db").blocked or ""
         assert f"{held} depends on it and may not restart" in said
         assert "reconcile = false" in said
+
+    def test_nobody_has_gone_down_for_it_either_when_one_far_up_may_not(self) -> None:
+        web = domain("web", depends_on=("app",), policy=Policy(reconcile=False))
+        made = plan(host(*map(guest, (DB, APP, ZED, web))), wanted(BETTER_DB, APP, ZED, web))
+        assert made.steps == ()
 
     def test_more_of_them_than_may_be_down_at_once_are_blocked_together(self) -> None:
         made = plan(host(*map(guest, (DB, APP, ZED))), wanted(BETTER_DB, APP, ZED, max_unavailable=2))

@@ -203,6 +203,37 @@ class TestAKernelThatFailedElsewhere:
         assert change_of(made, "d1").reason == "wave -1 is not through: alpha/d0 was rolled back by hand"
 
 
+SHARED = Image(sha256="5" * 64, path="/k/initrd.555555555555", source="kernels/initrd")
+
+
+class TestARamdiskOrACmdlineThatFailedElsewhere:
+    """The kernel stays as it is. What is new is shared by all three, and does not boot in the first."""
+
+    @pytest.mark.parametrize("key, value", [("ramdisk", SHARED), ("cmdline", "root=/dev/nowhere")])
+    @pytest.mark.parametrize("reason, way_out", [("it hung", "change the"), (ROLLED_BACK, "--retry alpha/d0")])
+    def test_is_brought_to_no_other(self, key: str, value: object, reason: str, way_out: str) -> None:
+        wanted = {name: domain(name, **{key: value}) for name in ("d0", "d1")}
+        wanted["d0"] = replace(wanted["d0"], policy=CANARY if reason == ROLLED_BACK else Policy())
+        wanted["d2"] = domain("d2", kernel=kernel("d2", NEW))
+        there = guest(domain("d0", policy=wanted["d0"].policy))
+        there = replace(there, quarantine=with_quarantined(there, wanted["d0"], reason))
+        world = host(there, guest(domain("d1")), guest(domain("d2")))
+        made = plan(world, desired(*wanted.values(), settings=SETTINGS))
+        held, other = change_of(made, "d1"), change_of(made, "d2")
+        assert (held.action, held.would, other.action) == (Action.NO_OP, Action.RESTART, Action.RESTART)
+        assert waits_for_another(held)
+        assert "alpha/d0" in held.reason
+        assert way_out in (held.hint or "")
+
+    def test_what_it_was_ready_with_before_did_not_fail(self) -> None:
+        failing = replace(domain("d0"), cmdline="root=/dev/nowhere", kernel=kernel("d0", NEW))
+        there = guest(domain("d0", kernel=kernel("d0", NEW)))
+        there = replace(there, quarantine=with_quarantined(there, failing, "it hung"))
+        world = host(there, guest(domain("d1")))
+        made = plan(world, desired(failing, domain("d1", kernel=kernel("d1", NEW)), settings=SETTINGS))
+        assert change_of(made, "d1").action is Action.RESTART
+
+
 class TestWhatIsNotKnownIsNotDone:
     def test_nothing_is_pruned_while_a_spec_cannot_be_read(self) -> None:
         made = plan(host(guest(domain("web")), guest(domain("gone"))), desired(domain("web"), prune=False))

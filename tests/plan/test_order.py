@@ -251,3 +251,12 @@ def test_a_restart_that_needs_more_memory_runs_on_until_it_is_there() -> None:
     made = plan(world, desired(domain("a"), grows))
     at = positions(made)
     assert made.steps[at["a", "set_memory"]].id in made.steps[at["b", "shutdown"]].needs
+
+
+def test_nobody_waits_for_a_place_that_was_given_back_in_a_lower_wave() -> None:
+    low, high = domain("low", policy=Policy(wave=-1)), domain("high")
+    settings = HostSettings(name="alpha", toolstack="simulated", max_unavailable=1)
+    wanted = desired(*(replace(one, kernel=kernel(one.name, NEW)) for one in (low, high)), settings=settings)
+    made = plan(host(guest(low), guest(high)), wanted)
+    assert change_of(made, "high").waits_for == ("wave -1",)
+    assert change_of(made, "low").waits_for == ()
