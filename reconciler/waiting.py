@@ -17,6 +17,7 @@ from typing import Protocol, TypeVar
 
 from reconciler.model.diagnostics import ReconcilerError
 
+_LEAST_SECONDS = 0.001  # a shorter sleep may be lost in rounding, and then a virtual clock stands still for ever
 POLL_SECONDS = 1.0
 
 Seen = TypeVar("Seen")
@@ -73,7 +74,7 @@ async def wait_until(
             raise seen.too_late()
         if seen.news is not None:
             report(seen.news)
-        await clock.sleep(min(poll_seconds, max(left, 0.0)))
+        await clock.sleep(max(min(poll_seconds, left), _LEAST_SECONDS))
 
 
 # Is called with each sign of life of this task and of those that it begins; None: nobody listens.

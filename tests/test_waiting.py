@@ -45,6 +45,18 @@ async def test_it_looks_at_once_and_once_more_at_the_end(seconds: float, times: 
     assert news == [f"look {number}" for number in range(1, len(times))], "the last look is told as the error"
 
 
+async def test_a_rest_that_is_lost_in_rounding_is_waited_for_all_the_same() -> None:
+    clock, looks = StillClock(), list[float]()
+    clock.seconds = 100.123  # after 120 looks 1.4e-14 s are left, and 220.123 + 1.4e-14 is 220.123 again
+
+    async def look() -> NotYet:
+        assert len(looks) < 1000, "time stands still"
+        return never(looks, clock)
+
+    with pytest.raises(ReconcilerError, match="after look 122"):
+        await wait_until(look, clock=clock, seconds=120)
+
+
 async def test_what_is_seen_is_returned() -> None:
     clock, looks = StillClock(), list[float]()
 

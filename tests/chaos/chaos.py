@@ -340,6 +340,7 @@ class Chaos:
 
     def check_comes_to_rest(self) -> None:
         """See that what is left alone stays as it is, however often it is applied."""
+        self.end_faults()
         for _ in range(len(self.specs) + 4):
             before = self.boots()
             self.run("apply", "--yes")
@@ -352,11 +353,20 @@ class Chaos:
             if self.boots() != before:
                 self.fail(f"what was at rest has moved: {before} {self.boots()}")
 
-    def heal(self) -> None:
-        """End all faults, ask only for what can be, and see that one apply makes it true."""
+    def end_faults(self) -> None:
         for host in HOSTS:
             for fault in _FAULTS:
                 self.sim(host, "fault", fault, "--times", "0")
+
+    def heal(self) -> None:
+        """End all faults, ask only for what can be, and see that one apply makes it true."""
+        self.end_faults()
+        for host in HOSTS:
+            for one in self.look(host):
+                if one["power"] == "paused":
+                    self.sim(host, "unpause", one["name"])
+                if one["power"] == "rebooting":  # which takes time, and none passes where nothing is done
+                    self.sim(host, "destroy", one["name"])
             self.settings[host]["max_unavailable"] = len(_NAMES)
         for name, host in self.saved.items():
             self.sim(host, "restore", name)
