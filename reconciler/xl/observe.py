@@ -7,18 +7,17 @@ nothing that could.
 from __future__ import annotations
 
 import asyncio
-import io
 import posixpath
 import re
 import secrets
 import shlex
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
 from reconciler.dom0 import autostart
+from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
@@ -109,7 +108,7 @@ class XlObserver:
 
     def _understood(self, question: Question, result: Result, boundary: str) -> Host:
         """Make a Host of the output. It may be much, so this runs in a thread beside the loop."""
-        answer = _Answer(self.name, result, boundary)
+        answer = Answer(self.name, result, boundary)
         _check_xl(self.name, answer)
         _check_tools(self.name, answer)
         try:
@@ -136,7 +135,7 @@ class XlObserver:
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         return assignments + resources("reconciler.xl").joinpath("observe.sh").read_text()
 
-    def _host(self, question: Question, answer: _Answer) -> Host:
+    def _host(self, question: Question, answer: Answer) -> Host:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)
         info = parse_info(answer.text("info"))
         texts = answer.files("texts")
@@ -179,7 +178,7 @@ class XlObserver:
             notes=tuple(_started_besides(self.name, answer, texts, dom0, guests)),
         )
 
-    def _digests(self, answer: _Answer) -> dict[str, str]:
+    def _digests(self, answer: Answer) -> dict[str, str]:
         """Map every image on the host to its sha256: read just now, or known since it has not changed."""
         fresh = {line[64:].lstrip(): line[:64] for line in answer.lines("digests")}
         known = self._cache.known()
@@ -194,58 +193,6 @@ class XlObserver:
         return digests
 
 
-class _Answer:
-    """Holds the sections that `observe.sh` printed, by name."""
-
-    def __init__(self, host: str, result: Result, boundary: str) -> None:
-        self._host = host
-        self.errors = result.errors
-        self._sections: dict[str, tuple[bytes, int]] = {}
-        *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
-        for content, name, status in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
-            self._sections[name.decode()] = (content, int(status))
-        if "groups" not in self._sections:  # the last one
-            raise world_error(
-                "observing was cut short",
-                f"{host} did not answer whole (exit {result.exit_code}). {result.errors[-500:]}".rstrip(),
-                None,
-                host,
-            )
-
-    def status(self, name: str) -> int:
-        return self._sections[name][1]
-
-    def text(self, name: str) -> str:
-        return self._sections[name][0].decode(errors="surrogateescape")
-
-    def lines(self, name: str) -> list[str]:
-        return [line for line in self.text(name).split("\n") if line]
-
-    @property
-    def boot_id(self) -> str:
-        """Return a name of this boot of the dom0; "" where neither Linux nor NetBSD has one."""
-        return (self.lines("system")[3:] or [""])[0]
-
-    def files(self, name: str) -> dict[str, str]:
-        """Return the texts in a tar, by absolute path. A file that could not be read is missing from it."""
-        content = self._sections[name][0]
-        if not content:
-            return {}
-        texts: dict[str, str] = {}
-        try:
-            with tarfile.open(fileobj=io.BytesIO(content), mode="r:", ignore_zeros=True) as archive:
-                for member in archive:
-                    file = archive.extractfile(member)
-                    if file is not None:
-                        path = "/" + member.name.lstrip("/")
-                        texts[path] = file.read().decode(errors="surrogateescape")
-        except (tarfile.TarError, EOFError) as error:
-            raise world_error(
-                "observing was cut short", f"The files of {self._host} did not arrive whole: {error}.", None, self._host
-            ) from None
-        return texts
-
-
 def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool:
     """Return whether a guest may only be rebooting: that takes about two seconds, and then it is back."""
     if guest.owner is not Owner.OURS or guest.config is None:
@@ -254,7 +201,7 @@ def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool
     return missing or guest.power is Power.REBOOTING
 
 
-def _check_xl(host: str, answer: _Answer) -> None:
+def _check_xl(host: str, answer: Answer) -> None:
     """Raise when xl is missing, when we may not use it, or when it fails."""
     for section in ("info", "list", "long"):
         status = answer.status(section)
@@ -280,7 +227,7 @@ def _check_xl(host: str, answer: _Answer) -> None:
         raise refused_to_run_xl(host)
 
 
-def _check_tools(host: str, answer: _Answer) -> None:
+def _check_tools(host: str, answer: Answer) -> None:
     """Raise when a tool of the dom0 failed: what it left out would look as if it did not exist."""
     failed = next((section for section in _TOOLS if answer.status(section) != 0), None)
     unread = set(answer.lines("config_names")) - answer.files("texts").keys() if failed is None else set()
@@ -336,7 +283,7 @@ def _configs_and_candidates(
     return configs, candidates
 
 
-def _instances(answer: _Answer) -> list[LiveDomain]:
+def _instances(answer: Answer) -> list[LiveDomain]:
     """Make the list of live domains: what xl lists, with age, devices and processes where these are known."""
     instances = live_domains_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
     now, *lines = answer.lines("store") or ("",)
@@ -368,7 +315,7 @@ def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str]
     return with_past(guest, previous=texts.get(previous), quarantine=texts.get(quarantine), images=images)
 
 
-def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:
+def _autostart(answer: Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:
     if dom0.flavour == "debian":
         return autostart.read_links(answer.lines("autostart"), dom0)
     # rc.conf.d is read after rc.conf, so its word counts
@@ -380,7 +327,7 @@ def _autostart(answer: _Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[st
 
 
 def _started_besides(
-    host: str, answer: _Answer, texts: Mapping[str, str], dom0: Dom0, guests: Mapping[str, Guest]
+    host: str, answer: Answer, texts: Mapping[str, str], dom0: Dom0, guests: Mapping[str, Guest]
 ) -> Iterator[Diagnostic]:
     """Tell of files that the dom0 starts at boot and that define a domain of ours, but are not its config."""
     folder = f"{_ROOT}{dom0.auto_dir}/"
@@ -412,7 +359,7 @@ def _autoballoon(texts: Mapping[str, str], dom0_mem: bool) -> bool:
             return not dom0_mem
 
 
-def _file_facts(answer: _Answer) -> dict[str, FileFact]:
+def _file_facts(answer: Answer) -> dict[str, FileFact]:
     lines, real_paths = answer.lines("files"), answer.lines("real_paths")
     if len(real_paths) != len(lines):  # one of them vanished in between
         real_paths = [""] * len(lines)
@@ -437,7 +384,7 @@ def _decimal(number: str) -> str:
     return ":".join(str(int(part, 16)) for part in number.split(":"))
 
 
-def _vg_free_bytes(answer: _Answer) -> dict[str, int]:
+def _vg_free_bytes(answer: Answer) -> dict[str, int]:
     free: dict[str, int] = {}
     for line in answer.lines("groups"):
         name, _, number = line.strip().partition("|")

@@ -1,0 +1,62 @@
+"""Takes apart what the script that observes a host printed: sections, each with the exit status of what wrote it."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+
+from reconciler.dom0.connection import Result
+from reconciler.model.diagnostics import world_error
+
+
+class Answer:
+    """Holds the sections that `observe.sh` printed, by name. Raises ReconcilerError when it was cut short."""
+
+    def __init__(self, host: str, result: Result, boundary: str) -> None:
+        self._host = host
+        self.errors = result.errors
+        self._sections: dict[str, tuple[bytes, int]] = {}
+        *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
+        for content, name, status in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            self._sections[name.decode()] = (content, int(status))
+        if "groups" not in self._sections:  # the last one
+            raise world_error(
+                "observing was cut short",
+                f"{host} did not answer whole (exit {result.exit_code}). {result.errors[-500:]}".rstrip(),
+                None,
+                host,
+            )
+
+    def status(self, name: str) -> int:
+        return self._sections[name][1]
+
+    def text(self, name: str) -> str:
+        return self._sections[name][0].decode(errors="surrogateescape")
+
+    def lines(self, name: str) -> list[str]:
+        return [line for line in self.text(name).split("\n") if line]
+
+    @property
+    def boot_id(self) -> str:
+        """Return a name of this boot of the dom0; "" where neither Linux nor NetBSD has one."""
+        return (self.lines("system")[3:] or [""])[0]
+
+    def files(self, name: str) -> dict[str, str]:
+        """Return the texts in a tar, by absolute path. A file that could not be read is missing from it."""
+        content = self._sections[name][0]
+        if not content:
+            return {}
+        texts: dict[str, str] = {}
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content), mode="r:", ignore_zeros=True) as archive:
+                for member in archive:
+                    file = archive.extractfile(member)
+                    if file is not None:
+                        path = "/" + member.name.lstrip("/")
+                        texts[path] = file.read().decode(errors="surrogateescape")
+        except (tarfile.TarError, EOFError) as error:
+            raise world_error(
+                "observing was cut short", f"The files of {self._host} did not arrive whole: {error}.", None, self._host
+            ) from None
+        return texts
