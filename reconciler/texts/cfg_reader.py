@@ -14,9 +14,11 @@ from typing import Any, Literal
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
-from reconciler.model.parts import CEILING_OF
+from reconciler.model.parts import CEILING_OF, key_named
+from reconciler.model.quantities import Unfit
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
-from reconciler.texts.cfg_grammar import Number, number_of
+from reconciler.specs.schema_errors import near_miss
+from reconciler.texts.cfg_grammar import Loc, Number, number_of
 from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.devices import pci_address, read_disk, read_vif
 
@@ -31,14 +33,23 @@ _ORDINARY = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.is_ordinary)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """A sentence about a value of the file, and where that stands; `hint` can be copied or done."""
+
+    loc: Loc
+    text: str
+    hint: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """The result of reading. `domain` is None when xl would refuse the values, and `problem` says why."""
+    """The result of reading. `domain` is None when xl would refuse the values, and `problems` say why."""
 
     domain: Domain | None
-    problem: str | None
-    ignored: tuple[str, ...]  # sentences: what xl leaves out, too
-    unsaid: tuple[str, ...]  # sentences: what xl heeds and a domain spec cannot say
+    problems: tuple[Remark, ...]
+    ignored: tuple[Remark, ...]  # what xl leaves out, too
+    unsaid: tuple[Remark, ...]  # what xl heeds and a domain spec cannot say
     disks: tuple[Disk, ...]  # those that could be read, also without a domain
     vifs: tuple[Vif, ...]
 
@@ -48,8 +59,8 @@ def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Re
     reader = _Reader(values, images)
     domain = reader.domain()
     return Reading(
-        domain=domain if reader.problem is None else None,
-        problem=reader.problem,
+        domain=None if reader.problems else domain,
+        problems=tuple(reader.problems),
         ignored=tuple(reader.ignored),
         unsaid=tuple(reader.unsaid),
         disks=domain.disks,
@@ -58,14 +69,14 @@ def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Re
 
 
 class _Reader:
-    """Goes over the values once, and collects the first problem and all that was left out."""
+    """Goes over the values once, and collects all problems and all that was left out."""
 
     def __init__(self, values: Mapping[str, CfgValue], images: Mapping[str, str]) -> None:
         self._values = values
         self._images = images
-        self.problem: str | None = None
-        self.ignored: list[str] = []
-        self.unsaid: list[str] = []
+        self.problems: list[Remark] = []
+        self.ignored: list[Remark] = []
+        self.unsaid: list[Remark] = []
 
     def domain(self) -> Domain:
         ordinary: dict[str, Any] = {key.attribute: self._value(key) for key in _ORDINARY}
@@ -104,26 +115,33 @@ class _Reader:
             case _:
                 return self._string(key.name)
 
-    def _refuse(self, problem: str) -> None:
-        self.problem = self.problem or problem
+    def _refuse(self, problem: str, *loc: str | int, hint: str | None = None) -> None:
+        self.problems.append(Remark(loc, problem, hint))
+
+    def _leave_out(self, sentence: str, *loc: str | int, hint: str | None = None) -> None:
+        self.ignored.append(Remark(loc, sentence, hint))
+
+    def _cannot_say(self, sentence: str, *loc: str | int) -> None:
+        self.unsaid.append(Remark(loc, sentence))
 
     def _string(self, key: str) -> str | None:
         value = self._values.get(key)
         if isinstance(value, tuple):
-            heeded = self.unsaid if key == "cpus" else self.ignored  # of all these keys, xl takes a list for this one
-            heeded.append(f"{key} is a list where a domain spec has one value.")
+            tell = self._cannot_say if key == "cpus" else self._leave_out  # of all these, xl takes a list for this one
+            tell(f"{key} is a list where a domain spec has one value.", key)
             return None
         return None if value is None else str(value)
 
     def _strings(self, key: str) -> tuple[str, ...]:
         value = self._values.get(key, ())
         if isinstance(value, str):
-            self.ignored.append(f"{key} is one value where xl expects a list, so xl leaves it out.")
+            hint = f"Write {key} = [ ... ]."
+            self._leave_out(f"{key} is one value where xl expects a list, so xl leaves it out.", key, hint=hint)
             return ()
         items: list[str] = []
-        for item in value:
+        for index, item in enumerate(value):
             if isinstance(item, tuple):  # xl stops reading there, too
-                self.ignored.append(f"{key} has a list inside the list, where xl stops reading it.")
+                self._leave_out(f"{key} has a list inside the list, where xl stops reading it.", key, index)
                 break
             items.append(str(item))
         return tuple(items)
@@ -132,9 +150,11 @@ class _Reader:
         text = self._string(key)
         number = None if text is None else number_of(text)
         if text is not None and number is None:
-            self.ignored.append(f'{key} is "{text[:40]}", no number, so xl leaves it out.')
+            self._leave_out(
+                f'{key} is "{text[:40]}", no number, so xl leaves it out.', key, hint=_plain_number(key, text)
+            )
         if number is not None and number < 0:
-            self._refuse(f"{key} is negative.")
+            self._refuse(f"{key} is negative.", key)
         return number
 
     def _kib(self, key: str) -> int | None:
@@ -146,19 +166,19 @@ class _Reader:
         ceiling = CEILING_OF[key]
         most = self._number(ceiling.name) or least
         if most < least:
-            self._refuse(f"{ceiling.name} ({most}) is less than {key} ({least}).")
+            self._refuse(f"{ceiling.name} ({most}) is less than {key} ({least}).", ceiling.name)
         return {ceiling.attribute: most}
 
     def _name(self) -> str:
         name = self._string("name")
         if name is None:
-            self._refuse("It gives the domain no name (`name = …`).")
+            self._refuse("It gives the domain no name (`name = …`).", "name")
         return name or ""
 
     def _uuid(self) -> str:
         uuid = (self._string("uuid") or "").lower()
         if uuid and not _UUID.fullmatch(uuid):
-            self._refuse(f'uuid is "{uuid[:60]}", which is no UUID.')
+            self._refuse(f'uuid is "{uuid[:60]}", which is no UUID.', "uuid")
         return uuid
 
     def _type(self) -> Literal["pv", "pvh", "hvm"]:
@@ -169,9 +189,15 @@ class _Reader:
         if builder is not None:
             older = "hvm" if "hvm".startswith(builder) else "pv" if "generic".startswith(builder) else ""
         if kind == "" or older == "":
-            self._refuse(f'type is "{asked if kind == "" else builder}"; xl knows pv, pvh and hvm.')
+            wrong = "type" if kind == "" else "builder"
+            hint = 'The builder "linux" of xm is type = "pv".' if builder == "linux" else None
+            self._refuse(
+                f'{wrong} is "{asked if kind == "" else builder}"; xl knows pv, pvh and hvm.', wrong, hint=hint
+            )
         if kind and older and kind != older:
-            self._refuse(f'type is "{kind}" but builder is "{builder}": xl refuses the contradiction.')
+            hint = "Take out the builder, which is older."
+            contradiction = f'type is "{kind}" but builder is "{builder}": xl refuses the contradiction.'
+            self._refuse(contradiction, "builder", hint=hint)
         match kind or older:
             case "hvm":
                 return "hvm"
@@ -183,7 +209,7 @@ class _Reader:
     def _kernel(self, kind: str) -> Image | None:
         image = self._image("kernel")
         if kind == "hvm" and image is not None and image.path.rpartition("/")[2] == "hvmloader":
-            self.ignored.append("kernel names hvmloader, which xl uses anyway.")
+            self._leave_out("kernel names hvmloader, which xl uses anyway.", "kernel")
             return None
         return image
 
@@ -194,8 +220,8 @@ class _Reader:
     def _cmdline(self) -> str | None:
         cmdline, root, extra = self._string("cmdline"), self._string("root"), self._string("extra")
         if cmdline is not None:
-            overruled = [key for key, value in (("root", root), ("extra", extra)) if value is not None]
-            self.ignored += [f"{key} is given beside cmdline, so xl leaves it out." for key in overruled]
+            for key in [key for key, value in (("root", root), ("extra", extra)) if value is not None]:
+                self._leave_out(f"{key} is given beside cmdline, so xl leaves it out.", key)
         if cmdline is not None or root is None:
             return cmdline if cmdline is not None else extra
         return f"root={root}" if extra is None else f"root={root} {extra}"
@@ -207,19 +233,21 @@ class _Reader:
     def _choice(self, key: str, kind: Choice, default: Value) -> Value:
         word = self._string(key) or default
         if word is not None and word not in kind.words:
-            self._refuse(f'{key} is "{str(word)[:40]}"; xl knows {", ".join(kind.words)}.')
+            hint = near_miss(str(word), kind.words)
+            self._refuse(f'{key} is "{str(word)[:40]}"; xl knows {", ".join(kind.words)}.', key, hint=hint)
         return word
 
     def _disks(self) -> tuple[Disk, ...]:
         disks = []
-        for spec in self._strings("disk"):
+        for index, spec in enumerate(self._strings("disk")):
             try:
                 disk, others = read_disk(spec)
             except ValueError as error:
-                self._refuse(str(error))
+                self._refuse(str(error), "disk", index, hint=_hint(error))
                 continue
             disks.append(disk)
-            self.unsaid += [f"disk {disk.vdev} has {part}, which a domain spec cannot say." for part in others]
+            for part in others:
+                self._cannot_say(f"disk {disk.vdev} has {part}, which a domain spec cannot say.", "disk", index)
         return tuple(disks)
 
     def _vifs(self) -> tuple[Vif, ...]:
@@ -228,17 +256,18 @@ class _Reader:
             try:
                 vif, others = read_vif(spec, index)
             except ValueError as error:
-                self._refuse(str(error))
+                self._refuse(str(error), "vif", index, hint=_hint(error))
                 continue
             vifs.append(vif)
-            self.unsaid += [f"vif {index} has {part}, which a domain spec cannot say." for part in others]
+            for part in others:
+                self._cannot_say(f"vif {index} has {part}, which a domain spec cannot say.", "vif", index)
         return tuple(vifs)
 
     def _pci(self) -> tuple[str, ...]:
         devices = self._strings("pci")
-        for device in devices:
+        for index, device in enumerate(devices):
             if pci_address(device) is None:
-                self._refuse(f'pci has "{device[:60]}", which names no device such as 01:00.0.')
+                self._refuse(f'pci has "{device[:60]}", which names no device such as 01:00.0.', "pci", index)
         return devices
 
     def _other_keys(self) -> tuple[tuple[str, XlValue], ...]:
@@ -248,7 +277,7 @@ class _Reader:
             if key in OWN_KEYS:
                 continue
             if key in SPEC_KEYS:
-                self.ignored.append(f"{key} is a key that xl does not know, and in a spec it means something else.")
+                self._leave_out(f"{key} is a key that xl does not know, and in a spec it means something else.", key)
                 continue
             if isinstance(value, str):
                 found.append((key, _atom(value)))
@@ -257,8 +286,23 @@ class _Reader:
             if len(items) == len(value):
                 found.append((key, tuple(_atom(item) for item in items)))
             else:
-                self.unsaid.append(f"{key} is a list of lists, which a domain spec cannot say.")
+                self._cannot_say(f"{key} is a list of lists, which a domain spec cannot say.", key)
         return tuple(found)
+
+
+def _hint(error: ValueError) -> str | None:
+    return error.hint if isinstance(error, Unfit) else None
+
+
+def _plain_number(key: str, text: str) -> str | None:
+    """Return how a number with a unit is written for xl, which counts MiB."""
+    match = re.fullmatch(r"\s*([0-9]+)\s*([kKmMgGtT]?)i?[bB]?\s*", text)
+    if match is None or key_named(key).kind is not Kind.SIZE:
+        return None
+    if re.fullmatch(r"0[0-9]+", match[1]):
+        return f"Write {key} = {int(match[1])}: a number that begins with 0 is octal."
+    mib = int(match[1]) * 1024 ** (" kmgt".index(match[2].lower() or " ")) // 1024**2
+    return f"xl counts MiB: write {key} = {mib}." if match[2] and mib else None
 
 
 def _atom(value: str) -> str | int:

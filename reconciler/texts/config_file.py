@@ -22,7 +22,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_grammar import Value as CfgValue
-from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, read_values
+from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, read_values
 from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
@@ -90,6 +90,9 @@ class ConfigFile:
     problem: str | None = None
     ignored: tuple[str, ...] = ()  # sentences: what the file says and xl leaves out
     unsaid: tuple[str, ...] = ()  # sentences: what the file says to xl that a domain spec cannot
+    reading: Reading | None = field(
+        default=None, repr=False
+    )  # the same with the places of all; None: it cannot be read
     disks: tuple[Disk, ...] = ()  # those that could be read, also without a domain
     vifs: tuple[Vif, ...] = ()
 
@@ -243,9 +246,10 @@ def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
         mark=mark,
         intact=intact,
         original=domain if intact else original,
-        problem=reading.problem,
-        ignored=reading.ignored,
-        unsaid=reading.unsaid,
+        problem=reading.problems[0].text if reading.problems else None,
+        ignored=tuple(remark.text for remark in reading.ignored),
+        unsaid=tuple(remark.text for remark in reading.unsaid),
+        reading=reading,
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
     )

@@ -14,8 +14,9 @@ from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, VIF_KEYS
 from reconciler.model.parts import LATER_KEYS_OF_DISKS, given_later, in_cfg
-from reconciler.model.quantities import rate_of
+from reconciler.model.quantities import Unfit, rate_of
 from reconciler.model.vdev import devid_of
+from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import number_of
 
 _FORMATS = ("raw", "qcow", "qcow2", "vhd", "empty", "qed")
@@ -208,19 +209,21 @@ def _set_vdev(parts: _DiskParts, value: str, spec: str) -> None:
 
 def _set_format(parts: _DiskParts, value: str, spec: str) -> None:
     value = value or "raw"
-    _refuse(value not in _FORMATS, spec, f'has the format "{value}", which xl does not know')
+    hint = near_miss(value, _FORMATS) or f"xl knows {', '.join(_FORMATS)}."
+    _refuse(value not in _FORMATS, spec, f'has the format "{value}", which xl does not know', hint)
     _refuse(parts.format not in (None, value), spec, "names two formats")
     parts.format = value
 
 
 def _access(value: str, spec: str) -> Literal["rw", "ro"]:
-    _refuse(value not in _ACCESS, spec, f'has the access "{value}"; xl knows r and w')
+    hint = 'The "w!" of xm let two domains write to one disk; write w, for one of them.' if value == "w!" else None
+    _refuse(value not in _ACCESS, spec, f'has the access "{value}"; xl knows r and w', hint)
     return _ACCESS[value]
 
 
-def _refuse(wrong: bool, spec: str, what: str) -> None:
+def _refuse(wrong: bool, spec: str, what: str, hint: str | None = None) -> None:
     if wrong:
-        raise ValueError(f'The disk "{spec}" {what}.')
+        raise Unfit(f'The disk "{spec}" {what}.', hint)
 
 
 def device_path(target: str) -> str:
