@@ -210,8 +210,9 @@ class Recording:
     def end(self, result: ApplyResult) -> None:
         """Note that the apply came to its end, and how long each restarted domain was down; waits for all notes."""
         for outage in outages_of(self._plan, result):
-            if outage.outcome is Outcome.RESTARTED:  # a way back that was taken is no measure
-                row = (self._apply_id, outage.address, outage.down_seconds)
+            # a way back that was taken is no measure; one that was down twice is two
+            for seconds in outage.times_seconds if outage.outcome is Outcome.RESTARTED else ():
+                row = (self._apply_id, outage.address, round(seconds, 1))
                 self._write("INSERT INTO downtime VALUES (?, ?, ?)", row)
         self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id)).result()
 

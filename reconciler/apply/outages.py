@@ -28,12 +28,14 @@ class Outcome(StrEnum):
 class Outage:
     """The outage of one domain. `down_seconds` go from the begin of its shutdown until it was ready (host's clock).
 
-    They are None when the domain did not run before, or is not ready now.
+    They are None when the domain did not run before, or is not ready now. Of a domain that went down with another, and
+    then for its own sake, they are the sum, and `times_seconds` has both.
     """
 
     address: str
     outcome: Outcome
     down_seconds: float | None = None
+    times_seconds: tuple[float, ...] = ()
     problem: str | None = None  # why the new definition was given up
     way_back_problem: str | None = None
 
@@ -62,12 +64,14 @@ def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult])
     if back:  # then only how the last one ended is of interest
         downs, ups = downs[-1:], [ended for ended in back if isinstance(ended.step.step, AwaitReady)]
     down, is_up = bool(downs), bool(ups) and all(ended.problem is None for ended in ups)
-    seconds = None
+    times: tuple[float, ...] = ()
     if down and is_up:
-        seconds = round(sum(up.began + up.seconds - gone.began for gone, up in zip(downs, ups, strict=False)), 1)
+        times = tuple(up.began + up.seconds - gone.began for gone, up in zip(downs, ups, strict=False))
+    seconds = round(sum(times), 1) if times else None
     problem, way_back_problem = _first_problem(own), _first_problem(back)
     if not back:
-        return Outage(address=address, outcome=Outcome.RESTARTED, down_seconds=seconds) if is_up and down else None
+        restarted = Outage(address=address, outcome=Outcome.RESTARTED, down_seconds=seconds, times_seconds=times)
+        return restarted if is_up and down else None
     if way_back_problem is not None:
         outcome = Outcome.STALLED
     elif not is_up:
@@ -78,6 +82,7 @@ def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult])
         address=address,
         outcome=outcome,
         down_seconds=seconds,
+        times_seconds=times,
         problem=problem,
         way_back_problem=way_back_problem,
     )
