@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.plan.steps import Shutdown
+from reconciler.xl.commands import Xl
 from reconciler.xl.execute import XlExecutor
 from tests.fake_dom0 import UUID, table_row, write_tool
 from tests.xl.fake_guests import OTHER_UUID, Guests, ignore
@@ -124,6 +126,40 @@ async def test_a_guest_between_two_lives_is_not_gone(
     guests.show(table_row("web", 6))
     await shutting
     assert guests.calls == ["shutdown -F 6"]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["while it waits for the guest", "while it ends what it asked"])
+async def test_a_shutdown_that_is_cancelled_is_never_taken_for_done(
+    executor: XlExecutor, guests: Guests, step: Shutdown, gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that runs beside the looking is cancelled too, and its end must not stand for that of the step."""
+    asked, ending = asyncio.Event(), asyncio.Event()
+
+    async def run(self: Xl, *arguments: str, timeout_seconds: float = 60) -> Result:
+        if arguments[0] != "shutdown":
+            return await real_run(self, *arguments, timeout_seconds=timeout_seconds)
+        asked.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ending.set()
+            await asyncio.sleep(0.2)  # a process that is killed is gone only after a moment
+        raise AssertionError
+
+    real_run = Xl.run
+    monkeypatch.setattr(Xl, "run", run)
+    guests.show(table_row("web", 5))
+    said: list[str] = []
+    shutting = asyncio.create_task(executor.execute(step, said.append))
+    await asyncio.wait_for(asked.wait(), 20)
+    if gone:
+        guests.show()
+        await asyncio.wait_for(ending.wait(), 20)
+    shutting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(shutting, 20)
+    assert ending.is_set()
+    assert "web is down" not in said
 
 
 async def test_a_zombie_is_reported_not_hammered(executor: XlExecutor, guests: Guests, step: Shutdown) -> None:
