@@ -5,6 +5,7 @@ What is remembered from pass to pass only decides when something is tried again,
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ class Passes:
         self._detect_only = detect_only
         self._now = now
         self._backoff = backoff
-        self._paused = Paused(now)
+        self._paused = Paused(now, state_dir)
         self._reconciler: Reconciler | None = None
         self._heard: Callable[[], None] | None = None
         self._tell: Callable[[str], None] = lambda _: None
@@ -142,7 +143,7 @@ class Passes:
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
         plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
-        consent = Consent(unpause=self._paused.note(plan))
+        consent = Consent(unpause=await asyncio.to_thread(self._paused.note, plan))
         if consent.unpause:
             plan = await reconciler.make_plan(Selection(postponed=postponed), consent)
         left = {change.address for change in plan.changes if change.acts or change.target is None}
