@@ -17,7 +17,9 @@ class Guests:
         self._folder = folder
 
     def show(self, *rows: str) -> None:
-        (self._folder / "list").write_text(TABLE_HEAD + "".join(rows))
+        new = self._folder / "list.shown"  # a fake xl may read it at any moment, so it changes all at once
+        new.write_text(TABLE_HEAD + "".join(rows))
+        new.replace(self._folder / "list")
 
     def on(self, command: str, body: str) -> None:
         write_tool(self._folder, command, body)
