@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,6 +92,29 @@ def write_tool(folder: Path, name: str, body: str) -> Path:
     tool.write_text(f"#!/bin/sh\n{body}\n")
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return tool
+
+
+@contextmanager
+def process_of_xl(folder: Path, *arguments: str, log: str | None = None) -> Iterator[None]:
+    """A process that looks like xl with these arguments: one that makes a domain, or a daemon that writes to `log`."""
+    command = folder / "processes" / "xl"
+    command.parent.mkdir(exist_ok=True)
+    if not command.exists():
+        command.symlink_to("/bin/sh")
+        (command.parent / arguments[0]).write_text("echo begins >&2; read -r _\n")
+    with open("/dev/null" if log is None else command.parent / log, "w") as output:  # noqa: PTH123 -- either is a path
+        process = subprocess.Popen(
+            ["xl", *arguments],
+            executable=command,
+            cwd=command.parent,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.PIPE,
+        )
+    with process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        yield
 
 
 @pytest.fixture

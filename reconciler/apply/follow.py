@@ -12,6 +12,7 @@ import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from reconciler.apply.current_wave import Waves
 from reconciler.apply.ready import await_ready
@@ -81,6 +82,7 @@ class _Run:
         self._begun: set[str] = set()  # addresses
         self._failed_restart: str | None = None  # the address of the first one; none is begun after it
         self._fallen_back: list[StepResult] = []
+        self._refused: list[Diagnostic] = []  # by steps that are not needed as planned
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
         self._waves = Waves(plan.steps)
@@ -94,7 +96,8 @@ class _Run:
         await self._turn(stop)
         results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
         told = () if self._progress.problem is None else (self._progress.problem,)
-        return result_of([*results, *self._fallen_back], (*(held[host] for host in sorted(held)), *told))
+        refused = (*(held[host] for host in sorted(held)), *self._refused)
+        return result_of([*results, *self._fallen_back], (*refused, *told))
 
     async def _turn(self, stop: Callable[[], str | None]) -> None:
         """Begin what can begin, and wait for what is in flight, until there is neither."""
@@ -168,6 +171,10 @@ class _Run:
         The way back goes before anything else is done about the failure, since the domain is down meanwhile.
         """
         result = await self._carry_out(step)
+        if result.problem is not None and result.problem.moved:
+            self._refused.append(result.problem)
+            self._leave_out_begun(result, result.problem)
+            return
         self._note(result)
         if result.problem is None:
             self._offer_followers(step)
@@ -182,6 +189,14 @@ class _Run:
             why = f"{step.address} failed before it"
             self._leave_out(self._followers[step.id], why)
             self._leave_higher_waves(step, why)
+        self._slots[step.host] += 1
+
+    def _leave_out_begun(self, result: StepResult, moved: Diagnostic) -> None:
+        """Skip a step that is not needed as planned, and what needs it: that is for the next plan, and no failure."""
+        step, why = result.step, f"{moved.summary}: plan again"
+        self._note(replace(result, problem=None, reason=why))
+        self._leave_out(self._followers[step.id], why)
+        self._leave_higher_waves(step, why)
         self._slots[step.host] += 1
 
     def _note(self, result: StepResult) -> None:

@@ -112,7 +112,7 @@ def _refuse_what_cannot_get_ready(step: AwaitReady, look: Look, signs: _Signs) -
             raise _kept_from_booting(step, "it was suspended")
         case Power.MIGRATING:
             raise _kept_from_booting(step, "it is being migrated")
-        case Power.RUNNING | Power.PAUSED | Power.UNFINISHED:
+        case Power.RUNNING | Power.PAUSED | Power.STARTING | Power.UNFINISHED:
             pass
         case _:
             assert_never(look.power)

@@ -17,6 +17,10 @@ from reconciler.decide.safety_rules import Block
 from reconciler.model.domain import address_of
 from reconciler.model.host import NAMELESS, Guest, Host, Power
 
+_STARTING = Block(
+    "xl is making it just now, on behalf of whoever began that", "run the command again when that has ended: xl list"
+)
+
 
 def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
     """Return the change of a domain whose state overrides the specs; None when its state allows all."""
@@ -32,6 +36,8 @@ def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
         case Power.CRASHED:
             keeps = _keeps_its_crash(guest) and address not in consent.restart
             return _under_another_name(host, guest) or (_preserved(host, guest) if keeps else None)
+        case Power.STARTING:
+            return make_blocked(host, guest.name, _STARTING, guest)
         case Power.REBOOTING:
             return _waits(host, guest, None) if guest.served is not False else _under_another_name(host, guest)
         case Power.SUSPENDED:

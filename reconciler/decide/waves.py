@@ -26,7 +26,15 @@ from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
-_UNKNOWN = (Power.UNFINISHED, Power.REBOOTING, Power.SUSPENDED, Power.MIGRATING, Power.DYING, Power.SAVED)
+_UNKNOWN = (
+    Power.STARTING,
+    Power.UNFINISHED,
+    Power.REBOOTING,
+    Power.SUSPENDED,
+    Power.MIGRATING,
+    Power.DYING,
+    Power.SAVED,
+)
 
 Novelty = tuple[str, str]
 """Something that a domain is to boot and has not proven: the key of its spec, and its digest or its text."""

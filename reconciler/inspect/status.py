@@ -115,6 +115,8 @@ def _held_back(change: Change, entry: Quarantined, way_back: str | None) -> tupl
 
 def _status(change: Change) -> tuple[Status, str]:
     guest = change.guest
+    if guest is not None and guest.owner is Owner.OURS and guest.power is Power.STARTING:
+        return Status.RECONCILING, change.blocked or change.reason
     if change.action is Action.BLOCKED:
         ours = guest is None or guest.owner is Owner.OURS
         return Status.STALLED if ours else Status.UNMANAGED, change.blocked or change.reason

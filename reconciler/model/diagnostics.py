@@ -47,6 +47,7 @@ class Diagnostic:
     source: Source | None = None
     transient: bool = False  # may go away by itself (ssh down), so trying again makes sense
     later: bool = False  # but not at once: the host needs time, or has to be mended, first
+    moved: bool = False  # a step found the world so that it is not needed as planned: nothing was done, or went wrong
     boot_failed: bool = False  # it booted and failed, or is nothing that boots; False: nobody knows
     trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
@@ -87,6 +88,13 @@ def world_error(
 def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:
     """Make the error for a refusal by a safety rule (exit 3)."""
     return ReconcilerError(Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint, address=address))
+
+
+def moved_on(summary: str, detail: str, hint: str, address: str) -> ReconcilerError:
+    """Make the error of a step that is not needed as it was planned, since the world moved meanwhile (exit 3)."""
+    return ReconcilerError(
+        Diagnostic(kind=Kind.REFUSED, summary=summary, detail=detail, hint=hint, address=address, moved=True)
+    )
 
 
 def unforeseen(doing: str, error: Exception, address: str | None = None) -> Diagnostic:

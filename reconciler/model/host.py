@@ -19,7 +19,8 @@ class Power(StrEnum):
 
     RUNNING = "running"
     PAUSED = "paused"  # --p---: somebody paused it
-    UNFINISHED = "half-made"  # --p---, never ran, and `xl list -l` leaves it out: being made, or left half made
+    STARTING = "starting"  # --p---, never ran, and `xl list -l` leaves it out: xl is making it just now
+    UNFINISHED = "half-made"  # the same, and nobody is seen to be making it
     SHUTDOWN = "shutdown"  # ---s--: shut down and kept (on_poweroff = "preserve", or nobody cleaned up)
     CRASHED = "crashed"  # ---sc-
     REBOOTING = "rebooting"  # ---sr-: about to come back under another domid

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 
 from reconciler.model.boot import boots_the_same
-from reconciler.model.diagnostics import ReconcilerError
-from reconciler.model.domain import Domain, Image, Vif
+from reconciler.model.diagnostics import ReconcilerError, moved_on
+from reconciler.model.domain import Domain, Image, Vif, address_of
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import limit_of
@@ -85,8 +85,7 @@ class DomainSteps:
                 if instance is None or instance.definition.uuid != step.uuid:
                     return None  # gone; who has its name now is left alone
                 if step.remnant and instance.power is Power.RUNNING:
-                    problem = f"{step.domain} was to be cleared away, and runs by now; it is left alone."
-                    raise draft.failed(step.domain, "domain runs meanwhile", problem, transient=True)
+                    raise _not_needed(draft, step, "domain runs meanwhile", "was to be cleared away, and runs by now")
                 waited_seconds = draft.now - asked_at
                 late = waited_seconds >= step.timeout_seconds
                 pulled = (late and step.on_timeout == "destroy") or _is_hopeless(
@@ -317,7 +316,14 @@ def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
             pass
 
 
+def _not_needed(draft: Draft, step: Shutdown, summary: str, how: str) -> ReconcilerError:
+    problem = f"{step.domain} {how}; it is left alone."
+    return moved_on(summary, problem, "Plan again.", address_of(draft.settings.name, step.domain))
+
+
 def _still_up(draft: Draft, step: Shutdown, instance: Instance) -> ReconcilerError:
+    if step.remnant and instance.power is Power.STARTING:
+        return _not_needed(draft, step, "domain is being made", "is being made just now")
     return draft.failed(
         step.domain,
         "did not shut down",

@@ -23,6 +23,7 @@ from reconciler.toolstack import Question
 XEN_AND_DOM0_KIB = 128 * 1024
 SAVE_DIR = "/var/lib/xen/save"
 _VOLUME_GROUP_BYTES = 1 << 40
+_UNTOLD = (Power.STARTING, Power.UNFINISHED)  # libxl tells what a domain runs with once it is complete
 _STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
 
 
@@ -178,7 +179,7 @@ class View:
                     domid=instance.domid,
                     devices=Devices(connected=will_connect(instance, self._now)),
                     served=instance.served,
-                    definition=instance.definition,
+                    definition=None if instance.power in _UNTOLD else instance.definition,
                 )
                 for name, instance in live.items()
                 if instance.exists

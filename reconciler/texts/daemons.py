@@ -17,10 +17,12 @@ _FILE = re.compile(r"(?:[0-9]{1,3}-)?(?P<name>.+?)(?:\.cfg)?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Daemons:
-    """The names of domains that have such a process now, and of those that had one by their logs."""
+    """The names of domains that have such a process now, that had one by their logs, and that one makes just now."""
 
     serving: frozenset[str]
     logged: frozenset[str]
+    making: frozenset[str] = frozenset()
+    locked: bool = False  # xl holds its own lock: it makes a domain, and nobody can tell which
 
     def serve(self, name: str | None, *, is_at_rest: bool) -> bool | None:
         """Return whether the domain of this name has its process; None when nobody can tell.
@@ -34,23 +36,44 @@ class Daemons:
             return True
         return False if is_at_rest or name in self.logged else None
 
+    def make(self, name: str | None) -> bool:
+        """Return whether a domain of this name that is half made is seen to be in the making."""
+        return self.locked or name in self.making
+
 
 def read_daemons(lines: Iterable[str]) -> Daemons:
-    """Read lines `process ARGUMENTS` and `writes LOG` of running processes, and `log LOG` of the logs.
+    """Read lines `process PID ARGUMENTS` and `writes PID FILE` of running processes, `log LOG` of logs, and `locked`.
 
-    >>> found = read_daemons(["process /usr/sbin/xl create /etc/xen/web.cfg", "log /var/log/xen/xl-db.log"])
+    A process that does not write to the log of a domain is no daemon yet. One that does serves its domain, and makes it
+    anew when the guest reboots. Where nobody can tell what it writes to, it may be either.
+
+    >>> found = read_daemons(["process 7 /usr/sbin/xl create /etc/xen/web.cfg", "log /var/log/xen/xl-db.log"])
     >>> [found.serve(name, is_at_rest=False) for name in ("web", "db", "mail")]
     [True, False, None]
+    >>> found.make("web"), read_daemons(["process 7 xl create /etc/xen/web.cfg", "writes 7 /dev/null"]).make("web")
+    (False, True)
     """
     serving: set[str] = set()
     logged: set[str] = set()
-    for line in lines:
-        what, _, rest = line.partition(" ")
-        if what == "process":
-            serving |= _named(rest.split())
-        elif log := _LOG.fullmatch(posixpath.basename(rest)):
-            (serving if what == "writes" else logged).add(log["name"])
-    return Daemons(serving=frozenset(serving), logged=frozenset(logged))
+    making: set[str] = set()
+    named: dict[str, set[str]] = {}
+    locked = False
+    for what, _, rest in (line.partition(" ") for line in lines):
+        pid, _, told = rest.partition(" ")
+        match what:
+            case "process":
+                serving |= (names := _named(told.split()))
+                named[pid] = names
+            case "writes" if log := _LOG.fullmatch(posixpath.basename(told)):
+                serving.add(log["name"])
+                making.add(log["name"])
+            case "writes":
+                making |= named.get(pid, set())
+            case "log" if log := _LOG.fullmatch(posixpath.basename(rest)):
+                logged.add(log["name"])
+            case "locked":
+                locked = True
+    return Daemons(serving=frozenset(serving), logged=frozenset(logged), making=frozenset(making), locked=locked)
 
 
 def _named(arguments: list[str]) -> set[str]:

@@ -26,7 +26,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
 from reconciler.texts.config_file import read_file
-from reconciler.texts.daemons import read_daemons
+from reconciler.texts.daemons import Daemons, read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
 from reconciler.texts.xenstore import read_store
@@ -34,6 +34,7 @@ from reconciler.toolstack import Question
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl.digest_cache import DigestCache
 from reconciler.xl.events import listen
+from reconciler.xl.processes import functions
 
 _OBSERVE_SECONDS = 120
 _HASH_SECONDS = 600  # the first pass over a host may have many images to read
@@ -133,7 +134,7 @@ class XlObserver:
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-        return assignments + resources("reconciler.xl").joinpath("observe.sh").read_text()
+        return assignments + functions() + resources("reconciler.xl").joinpath("observe.sh").read_text()
 
     def _host(self, question: Question, answer: Answer) -> Host:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)
@@ -294,9 +295,15 @@ def _instances(answer: Answer) -> list[LiveDomain]:
             running_seconds=_seconds_since(now, store.booted.get(instance.uuid)),
             devices=store.devices.get(instance.domid if instance.domid is not None else -1),
             served=daemons.serve(instance.name, is_at_rest=instance.power in (Power.REBOOTING, Power.SHUTDOWN)),
+            power=_power(instance, daemons),
         )
         for instance in instances
     ]
+
+
+def _power(instance: LiveDomain, daemons: Daemons) -> Power:
+    made = instance.power is Power.UNFINISHED and daemons.make(instance.name)
+    return Power.STARTING if made else instance.power
 
 
 def _seconds_since(now: str, then: int | None) -> float | None:

@@ -190,12 +190,7 @@ close saved 0
 
 # The process that xl leaves for each domain, by the log that it writes to; and the logs there are.
 status=0
-processes=''
-if command -v ps >/dev/null; then processes=$(ps -A -ww -o args=) || status=$?; fi
-printf '%s\n' "$processes" | awk '$1 ~ /(^|\/)xl$/ { print "process", $0 }'
-for process in $(grep -lsx xl /proc/[0-9]*/comm); do
-    log=$(command readlink "${process%comm}fd/1" 2>/dev/null) && printf 'writes %s\n' "$log"
-done
+xl_processes || status=$?
 for file in "$root"/var/log/xen/xl-*.log; do
     case $file in *"$nl"*) continue ;; esac
     [ -f "$file" ] && printf 'log %s\n' "$file"

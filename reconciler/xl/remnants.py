@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import shlex
 
-from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.diagnostics import ReconcilerError, moved_on, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
 from reconciler.plan.steps import Unpause
+from reconciler.texts.daemons import read_daemons
 from reconciler.texts.listing import Row
 from reconciler.xl.commands import Xl, reason_of
+from reconciler.xl.processes import functions
 
 # What needs a domain paused, or as it is: `xl dump-core NAME FILE` and the like, by its name or its domid.
 _BUSY = """
@@ -25,18 +27,6 @@ ps -A -ww -o args= | awk -v name="$name" -v domid="$domid" '
             else if (works && ($i == name || $i == domid)) { print $0; exit }
         }
     }'
-"""
-
-_XL_LOCKS = ("/var/lock/xl", "/run/lock/xl", "/var/run/xen/xl", "/var/lib/xl")
-"""Where xl keeps its own lock, which it holds while it makes room for a domain and makes it; it differs by system."""
-
-_XL_LOCK = """
-for lock in $locks; do
-    [ -e "$lock" ] || continue
-    command -v flock >/dev/null || break
-    flock -n -s "$lock" true || { echo held; exit; }
-done
-echo free
 """
 
 
@@ -73,28 +63,26 @@ async def runs(xl: Xl, row: Row) -> bool:
 
 
 async def is_abandoned(xl: Xl, row: Row) -> bool:
-    """Return whether nobody is making this half-made domain: xl does not know it yet, and its own lock is free."""
+    """Return whether nobody is seen to be making this half-made domain, which xl does not know yet."""
     if row.has_run or row.domid in await xl.configs():
         return False
-    given = f"locks={shlex.quote(' '.join(_XL_LOCKS))}\n"
-    return (await xl.connection.script(given + _XL_LOCK)).text.strip() == "free"
+    result = await xl.connection.script(functions() + "xl_processes")
+    return result.exit_code == 0 and not read_daemons(result.text.splitlines()).make(row.name)
 
 
 def runs_meanwhile(xl: Xl, domain: str) -> ReconcilerError:
-    return world_error(
+    return moved_on(
         "domain runs meanwhile",
         f"{domain} was to be cleared away, and runs by now on {xl.host}; it is left alone.",
         "Plan again.",
         address_of(xl.host, domain),
-        transient=True,
     )
 
 
 def is_being_made(xl: Xl, domain: str) -> ReconcilerError:
-    return world_error(
+    return moved_on(
         "domain is being made",
         f"{domain} is half made on {xl.host}, and xl seems to be at work there, so it is left alone.",
-        "See which `xl create` runs there: ps -A -ww -o args=",
+        "Plan again when that has ended. See which `xl create` runs there: ps -A -ww -o args=",
         address_of(xl.host, domain),
-        transient=True,
     )

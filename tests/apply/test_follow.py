@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.result import ApplyResult
-from reconciler.model.diagnostics import world_error
+from reconciler.model.diagnostics import exit_code, moved_on, world_error
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AttachDisk,
@@ -104,6 +104,30 @@ def test_an_error_nobody_foresaw_costs_its_own_step_and_what_needs_it(step: Step
     assert problem.detail.startswith("An error that nobody foresaw came up while alpha/web was worked on")
     assert problem.detail.endswith(".")
     assert "\n" not in problem.detail
+
+
+def test_a_step_that_is_not_needed_as_planned_is_no_failure_and_is_left_to_the_next_plan() -> None:
+    plan = plan_of(
+        [
+            PlannedStep(
+                id="s1", host="alpha", step=Shutdown(**WEB, timeout_seconds=9, on_timeout="fail", remnant=True)
+            ),
+            PlannedStep(id="s2", host="alpha", step=Start(definition=domain("web")), needs=("s1",)),
+            PlannedStep(id="s3", host="alpha", step=WriteConfig(definition=domain("db"))),
+        ]
+    )
+    moved = moved_on("domain runs meanwhile", "web runs by now.", "Plan again.", "alpha/web")
+    host = RecordingHost({"web"}, failing("shutdown", "web", moved))
+    result = follow(plan, host)
+    assert [done.step.id for done in result.done] == ["s3"]
+    assert result.failed == ()
+    assert [(left.step.id, left.reason) for left in result.skipped] == [
+        ("s1", "domain runs meanwhile: plan again"),
+        ("s2", "domain runs meanwhile: plan again"),
+    ]
+    assert result.diagnostics == moved.diagnostics
+    assert exit_code(result.diagnostics) == 3
+    assert host.asked.count(("shutdown", "web")) == 1
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=str)

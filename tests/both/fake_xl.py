@@ -62,12 +62,13 @@ def found(domains: Domains, domid: str) -> Domain:
 def list_(domains: Domains, how: str, domid: str = "") -> int:
     if how == "-v":
         rows = (
-            f"{one['name']} {one['domid']} {one['mib']} {one['vcpus']} {one['state']} 8.0 {one['uuid']} - -\n"
+            f"{one['name']} {one['domid']} {one['mib']} {one['vcpus']} {one['state']}"
+            f" {one.get('seconds', 8.0)} {one['uuid']} - -\n"
             for one in domains
         )
         print(HEAD + DOM0 + "".join(rows), end="")
     else:
-        asked = [one for one in domains if domid in ("", str(one["domid"]))]
+        asked = [one for one in domains if domid in ("", str(one["domid"])) and one.get("told", True)]
         print(json.dumps([{"domid": one["domid"], "config": one["config"]} for one in asked], indent=4))
     return 0
 

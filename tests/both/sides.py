@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import pytest
 
@@ -26,7 +27,7 @@ from reconciler.plan.steps import CreateDisk, StageImage, Start, Step, WriteConf
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
 from reconciler.toolstack import Executor, Observer, Question
-from reconciler.xl import observe
+from reconciler.xl import observe, processes
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import FastClock, tools_on_path, write_tool
@@ -37,6 +38,8 @@ REBOOT_SECONDS = 2.0
 _STATES = {
     Power.RUNNING: "-b----",
     Power.PAUSED: "--p---",
+    Power.STARTING: "--p---",
+    Power.UNFINISHED: "--p---",
     Power.SHUTDOWN: "---s--",
     Power.CRASHED: "---sc-",
     Power.REBOOTING: "---sr-",
@@ -76,6 +79,7 @@ class XenSide:
     settings: HostSettings
     folder: Path
     clock: FastClock
+    xl_lock: IO[str]
 
     def executor(self) -> XlExecutor:
         return XlExecutor(
@@ -86,7 +90,10 @@ class XenSide:
         return XlObserver(self.settings, FLEET, None, clock=self.clock)
 
     def set_power(self, name: str, power: Power) -> None:
-        self._change(name, {"state": _STATES[power]})
+        """xl has never let run, and does not tell of, what is half made; while it makes that, it holds its lock."""
+        made = power not in (Power.STARTING, Power.UNFINISHED)
+        self._change(name, {"state": _STATES[power], "seconds": 8.0 if made else 0.0, "told": made})
+        fcntl.lockf(self.xl_lock, fcntl.LOCK_EX if power is Power.STARTING else fcntl.LOCK_UN)
 
     def set_guest(self, name: str, key: str, value: str) -> None:
         self._change(name, lambda one: one["behaviour"].update({key: value}))
@@ -169,7 +176,11 @@ def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[XenSide, 
         disk_roots=(str(folder / "disks"),),
         simulated=Simulated(memory_kib=4096 * MIB_KIB, cpus=8),
     )
-    return XenSide(settings, folder, FastClock()), SimulatedSide(replace(settings, toolstack="simulated"), folder)
+    lock = folder / "xen" / "xl.lock"
+    monkeypatch.setattr(processes, "XL_LOCKS", (str(lock),))
+    return XenSide(settings, folder, FastClock(), lock.open("w")), SimulatedSide(
+        replace(settings, toolstack="simulated"), folder
+    )
 
 
 def make_domain(settings: HostSettings, name: str = "web", number: int = 1, **changes: Any) -> Domain:

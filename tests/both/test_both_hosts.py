@@ -249,6 +249,21 @@ CASES: dict[str, Case] = {
     "what is left of a crash is cleared away": Case(
         lambda web, db: (clear_away(web),), by_hand=(power("web", Power.CRASHED),), ends=GONE
     ),
+    "what was left half made is cleared away": Case(
+        lambda web, db: (clear_away(web),), by_hand=(power("web", Power.UNFINISHED),), ends=GONE
+    ),
+    "what is being made is a state of its own": Case(
+        lambda web, db: (), by_hand=(power("web", Power.STARTING),), ends={"web": Power.STARTING}
+    ),
+    "what is being made is not cleared away": Case(
+        lambda web, db: (clear_away(web),),
+        by_hand=(power("web", Power.STARTING),),
+        ends={"web": Power.STARTING},
+        fails=True,
+    ),
+    "what is made is there": Case(
+        lambda web, db: (), by_hand=(power("web", Power.STARTING), power("web", Power.RUNNING))
+    ),
     "what runs is no remnant": Case(lambda web, db: (clear_away(web),), fails=True),
     "a domain that lost its name is that domain": Case(lambda web, db: (), by_hand=(renamed("web", "(null)"),)),
     "a domain that was renamed is that domain": Case(lambda web, db: (), by_hand=(renamed("web", "other"),)),

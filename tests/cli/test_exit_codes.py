@@ -168,3 +168,18 @@ def test_a_host_that_another_apply_holds_is_refused(tree: Path, run: Run) -> Non
     assert ran.code == REFUSED
     assert "0 steps done" in ran.out
     assert run("apply", "--yes").code == DONE
+
+
+def test_a_domain_that_xl_is_making_is_waited_for_and_runs_at_the_next_apply(tree: Path, run: Run) -> None:
+    """As after an apply that was killed: its `xl create` goes on."""
+    applied(tree, run)
+    run("sim", "alpha", "set", "web", "power=starting")
+    status = next(one for one in json.loads(run("status", "--json").out)["domains"] if one["address"] == "alpha/web")
+    assert (status["status"], status["state"]) == ("reconciling", "starting")
+    assert status["reason"].startswith("xl is making it just now")
+    waits = run("apply", "--yes", "--json")
+    assert waits.code == REFUSED
+    assert json.loads(waits.out)["summary"] == {"done": 0, "failed": 0, "skipped": 0}
+    run("sim", "alpha", "set", "web", "power=running")
+    assert run("apply", "--yes").code == DONE
+    assert run("plan", "--detailed-exitcode").code == DONE

@@ -29,6 +29,7 @@ STATES: dict[str, dict[str, Any]] = {
     "paused": {"power": Power.PAUSED},
     "paused, and xl cannot tell its configuration": {"power": Power.PAUSED, "running": None},
     "being saved": {"power": Power.SUSPENDED},
+    "being made": {"power": Power.STARTING, "running": None},
     "rebooting": {"power": Power.REBOOTING, "served": True},
     "migrated away": {"power": Power.MIGRATING, "listed_as": "web--migratedaway"},
     "coming in": {"power": Power.MIGRATING, "listed_as": "web--incoming", "running": None},

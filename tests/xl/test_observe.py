@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from importlib.resources import files as resources
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,9 +21,9 @@ from reconciler.model.host import Devices, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question
-from reconciler.xl import observe
+from reconciler.xl import observe, processes
 from reconciler.xl.observe import XlObserver
-from tests.fake_dom0 import INFO, TABLE_HEAD, running_json, table_row, write_tool
+from tests.fake_dom0 import INFO, TABLE_HEAD, process_of_xl, running_json, table_row, write_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -374,6 +376,43 @@ async def test_whether_xl_serves_a_domain_is_told(
         (xen / "var/log/xen/xl-web.log").touch()
     show_running(xen, make_domain())
     assert (await observer.observe(Question())).guests["web"].served is served
+
+
+@pytest.mark.parametrize(
+    ("file", "log", "power"),
+    [
+        ("/etc/xen/web.cfg", None, Power.STARTING),
+        ("/var/lib/xen/kernels/web/candidate.cfg", None, Power.STARTING),
+        ("/etc/xen/web.cfg", "xl-web.log", Power.STARTING),  # its daemon, after a reboot of its guest
+        ("/etc/xen/db.cfg", None, Power.UNFINISHED),
+        ("/etc/xen/db.cfg", "xl-db.log", Power.UNFINISHED),
+    ],
+)
+async def test_a_domain_that_a_process_of_xl_is_making_is_no_remnant(
+    observer: XlObserver, xen: Path, tmp_path: Path, file: str, log: str | None, power: Power
+) -> None:
+    (xen / "list").write_text(TABLE_HEAD + table_row("web", 4, "--p---", seconds=0))
+    with process_of_xl(tmp_path, "create", file, log=log):
+        assert (await observer.observe(Question())).guests["web"].power is power
+    assert (await observer.observe(Question())).guests["web"].power is Power.UNFINISHED, "a killed xl makes nothing"
+
+
+@pytest.mark.parametrize("lock_it", [fcntl.flock, fcntl.lockf], ids=["flock", "fcntl, as xl does"])
+async def test_while_xl_holds_its_own_lock_a_domain_may_be_in_the_making(
+    observer: XlObserver,
+    xen: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lock_it: Callable[[IO[str], int], object],
+) -> None:
+    monkeypatch.setattr(processes, "XL_LOCKS", (str(tmp_path / "none"), str(tmp_path / "xl.lock")))
+    (xen / "list").write_text(TABLE_HEAD + table_row("web", 4, "--p---", seconds=0))
+    with (tmp_path / "xl.lock").open("w") as held:
+        assert (await observer.observe(Question())).guests["web"].power is Power.UNFINISHED
+        lock_it(held, fcntl.LOCK_EX)
+        assert (await observer.observe(Question())).guests["web"].power is Power.STARTING
+        (xen / "list").write_text(TABLE_HEAD + table_row("web", 4, "--p---", seconds=1.5))
+        assert (await observer.observe(Question())).guests["web"].power is Power.PAUSED
 
 
 STORE = """/libxl/4/type = "pv"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.plan.steps import Shutdown, Unpause
-from reconciler.xl import remnants
+from reconciler.xl import processes
 from reconciler.xl.execute import XlExecutor
-from tests.fake_dom0 import UUID, table_row, write_tool
+from tests.fake_dom0 import UUID, process_of_xl, table_row, write_tool
 from tests.xl.fake_guests import Guests, ignore, shown
 
 pytestmark = pytest.mark.anyio
@@ -80,7 +82,7 @@ async def test_what_its_process_brings_back_is_left_to_it(executor: XlExecutor, 
     guests.show(table_row("web", 6))
     with pytest.raises(ReconcilerError, match="runs by now") as caught:
         await clearing
-    assert caught.value.diagnostics[0].transient
+    assert caught.value.diagnostics[0].moved
     assert guests.calls == []
 
 
@@ -91,17 +93,45 @@ async def test_what_was_left_half_made_is_cleared_away(executor: XlExecutor, gue
     assert guests.calls == ["destroy 5"]
 
 
+@pytest.mark.parametrize("lock_it", [fcntl.flock, fcntl.lockf], ids=["flock", "fcntl, as xl does"])
 async def test_what_xl_is_making_is_left_alone(
-    executor: XlExecutor, guests: Guests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    executor: XlExecutor,
+    guests: Guests,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lock_it: Callable[[IO[str], int], object],
 ) -> None:
     lock = tmp_path / "xl.lock"
-    monkeypatch.setattr(remnants, "_XL_LOCKS", (str(lock),))
+    monkeypatch.setattr(processes, "XL_LOCKS", (str(lock),))
     guests.show(HALF_MADE)
     with lock.open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ReconcilerError, match="xl seems to be at work"):
+        lock_it(held, fcntl.LOCK_EX)
+        with pytest.raises(ReconcilerError, match="xl seems to be at work") as caught:
             await executor.execute(CLEAR, ignore)
+    assert caught.value.diagnostics[0].moved
     assert guests.calls == []
+
+
+async def test_what_an_xl_create_is_making_that_outlived_its_caller_is_left_alone(
+    executor: XlExecutor, guests: Guests, tmp_path: Path
+) -> None:
+    guests.show(HALF_MADE)
+    with (
+        process_of_xl(tmp_path, "create", "/etc/xen/web.cfg"),
+        pytest.raises(ReconcilerError, match="xl seems to be at work"),
+    ):
+        await executor.execute(CLEAR, ignore)
+    assert guests.calls == []
+
+
+async def test_a_process_of_xl_that_serves_another_domain_says_nothing(
+    executor: XlExecutor, guests: Guests, tmp_path: Path
+) -> None:
+    guests.show(HALF_MADE)
+    guests.on("destroy", guests.later("gone"))
+    with process_of_xl(tmp_path, "create", "/etc/xen/web.cfg", log="xl-db.log"):
+        await executor.execute(CLEAR, ignore)
+    assert guests.calls == ["destroy 5"]
 
 
 async def test_what_is_whole_by_now_is_left_alone(executor: XlExecutor, guests: Guests, xen: Path) -> None:
