@@ -197,8 +197,8 @@ def _sweep_images(draft: Draft, step: SweepImages) -> None:
     kept = (guest.config, guest.candidate) if guest is not None and step.keep else ()  # nothing kept: it is destroyed
     definitions = (*kept, guest.running if guest is not None else None)
     in_use = {image.path for definition in definitions if definition is not None for image in definition.images}
-    for path in draft.paths.images(draft.stored):
-        if path.split("/")[-2] == step.domain and path not in {*step.keep, *in_use}:
+    for path in draft.paths.images_of(step.domain, draft.stored):
+        if path not in {*step.keep, *in_use}:
             del draft.stored.files[path]
 
 

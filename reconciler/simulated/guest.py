@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
 from reconciler.model.domain import Domain
 from reconciler.model.host import Power
+from reconciler.model.memory import needed_kib
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024
@@ -198,6 +199,21 @@ def actual_kib(instance: Instance, now: float) -> int:
             moved = int((now - instance.balloon_at) * SLOW_BALLOON_KIB_PER_SECOND)
             gap = target - instance.balloon_from_kib
             return target if moved >= abs(gap) else instance.balloon_from_kib + (moved if gap > 0 else -moved)
+
+
+def settled_kib(instance: Instance) -> int | None:
+    """Return the KiB that a host gives for a domain, overhead included; None where time alone changes that."""
+    doomed = instance.power is Power.RUNNING and instance.behaviour.boot not in ("ok", "hang")
+    comes_back = instance.power is Power.REBOOTING and instance.back_at is not None
+    moves = instance.behaviour.balloon == "slow" and instance.balloon_from_kib != instance.definition.memory_kib
+    if instance.exists and (doomed or comes_back or moves):
+        return None
+    return held_kib(instance, instance.balloon_at)
+
+
+def held_kib(instance: Instance, now: float) -> int:
+    """Return the KiB that a host gives for a domain, overhead included."""
+    return needed_kib(instance.definition, actual_kib(instance, now)) if instance.exists else 0
 
 
 def _short_of(target: int, start: int) -> int:

@@ -30,6 +30,7 @@ from reconciler.simulated.guest import (
     behaviour_of,
     brought_up_to,
     crash,
+    held_kib,
     power_off,
     reboot,
     set_target,
@@ -107,7 +108,7 @@ class Hand:
         """Cut the power and bring it back: all that ran is gone, and what the dom0 starts at boot runs again."""
         with self._change() as draft:
             draft.stored.boots += 1
-            for name, instance in draft.stored.instances.items():
+            for name, instance in list(draft.stored.instances.items()):
                 kept = Power.RUNNING if instance.power is Power.SAVED else Power.ABSENT  # images are restored at boot
                 words = "the dom0 rebooted"
                 draft.stored.instances[name] = replace(instance, power=kept, listed_as=None, last_words=words)
@@ -147,7 +148,7 @@ class Hand:
                 hint = f"reconciler sim {self.settings.name} save {name}"
                 raise self._refuse(name, "nothing to restore", problem, hint)
             running = replace(instance, power=Power.RUNNING)
-            self._check_memory(draft, name, _held_kib(running, draft.now))
+            self._check_memory(draft, name, held_kib(running, draft.now))
             draft.stored.instances[name] = running
 
     def power_off(self, name: str) -> None:
@@ -175,7 +176,7 @@ class Hand:
                     raise self._refuse(name, "bad value", f"{key} {error}.", error.hint) from None
                 except ValueError as error:
                     raise self._refuse(name, "bad value", f"{key}={text}: {error}.") from None
-                growth_kib = _held_kib(changed, draft.now) - _held_kib(instance, draft.now)
+                growth_kib = held_kib(changed, draft.now) - held_kib(instance, draft.now)
                 self._check_memory(draft, name, growth_kib)
                 draft.stored.instances[name] = changed
 
@@ -262,10 +263,6 @@ def _described(instance: Instance, now: float) -> dict[str, Any]:
         "disks": [{"vdev": disk.vdev, "target": disk.target, "access": disk.access} for disk in definition.disks],
         "vifs": [{"devid": vif.devid, "mac": vif.mac, "bridge": vif.bridge} for vif in definition.vifs],
     }
-
-
-def _held_kib(instance: Instance, now: float) -> int:
-    return needed_kib(instance.definition, actual_kib(instance, now)) if instance.exists else 0
 
 
 Setter = Callable[[Draft, Instance, str, str], Instance]

@@ -44,6 +44,7 @@ from reconciler.simulated.domains import DomainSteps
 from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.files import change_files
 from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
+from reconciler.simulated.journal import has_ip
 from reconciler.simulated.store import Store
 from reconciler.simulated.view import View
 from reconciler.toolstack import Look, Question
@@ -134,8 +135,8 @@ class SimulatedExecutor:
         """Return whether an address answers: the `ip` of a guest while it is up, any other one always."""
         await self._reach()
         ip, now = address.rpartition(":")[0], self.now()
-        instances = [brought_up_to(instance, now) for instance in self._store.read().instances.values()]
-        named = [one for one in instances if any(vif.ip == ip for vif in one.definition.vifs)]
+        instances = self._store.read().instances
+        named = [brought_up_to(instances[name], now) for name in instances.about(has_ip(ip))]
         return not named or any(is_up(instance, now) for instance in named)
 
     async def _reach(self) -> None:

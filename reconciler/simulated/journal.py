@@ -8,19 +8,23 @@ short is no change; the next writer cuts it off. Reading needs no lock and write
 from __future__ import annotations
 
 import os
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.simulated.guest import Instance
+from reconciler.simulated.guest import Instance, settled_kib
+from reconciler.simulated.tables import Table, TableDraft
 from reconciler.state_dir.files import replace_file
 
 _WHOLE_AGAIN_BYTES = 256 * 1024  # a journal of this size, and of the state's, gives way to a new state
 NOT_THERE = (FileNotFoundError, NotADirectoryError)
 V = TypeVar("V")
+
+SETTLED = "settled"  # domains that hold as much memory until somebody changes them; their sum is in KiB
+MOVING = "moving"  # domains whose memory, or whose being there, changes with time alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +38,18 @@ class StoredFile:
 
 @dataclass(slots=True, kw_only=True)
 class StoredHost:
-    """All that a simulated host has. It is mutable, so that `Store.change` can hand it out as a draft."""
+    """All that a simulated host has, open to changes. It is good until the host is read or changed again."""
+
+    boots: int
+    next_domid: int
+    instances: TableDraft[Instance]
+    autostart: TableDraft[int]
+    files: TableDraft[StoredFile]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """The content of `state.json`."""
 
     format: Literal[1] = 1
     boots: int = 1
@@ -56,7 +71,7 @@ class _Change:
     files: dict[str, StoredFile | None] = field(default_factory=dict)
 
 
-_HOST = TypeAdapter(StoredHost)
+_STATE = TypeAdapter(_State)
 _CHANGE = TypeAdapter(_Change)
 
 
@@ -74,13 +89,12 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._state_file = folder / "state.json"
-        self._host = StoredHost()
+        self._tables = _Tables(_State())
         self._stamp: tuple[int, int, int] | None = None  # of the state file that was read; None: there was none
         self._offset = 0  # how far its journal was read
-        self._uses: Counter[str] = Counter()  # sha256 of a blob -> the files that hold it
 
     def catch_up(self) -> StoredHost:
-        """Return a copy of the host as it is stored now."""
+        """Return the host as it is stored now, to be changed by `write`."""
         while True:
             stamp = self._stamp_now()
             if stamp != self._stamp or stamp is None:
@@ -88,28 +102,35 @@ class Journal:
             self._read_journal()
             if self._stamp_now() == stamp:  # else a new state has taken the place of both meanwhile
                 self._stamp = stamp
-                return _copy(self._host)
+                return self._tables.draft()
             self._stamp = None
 
     def write(self, draft: StoredHost) -> set[str]:
-        """Store what differs from what was last read. Returns the blobs that no file holds any more."""
-        change = _change(self._host, draft)
-        if change == _Change(boots=self._host.boots, next_domid=self._host.next_domid):
+        """Store what the draft changed. Returns the blobs that no file holds any more."""
+        change = _Change(
+            boots=draft.boots,
+            next_domid=draft.next_domid,
+            instances=draft.instances.differing(),
+            autostart=draft.autostart.differing(),
+            files=draft.files.differing(),
+        )
+        if change == _Change(boots=self._tables.boots, next_domid=self._tables.next_domid):
             return set()
         if self._stamp is None:
-            self._write_state(draft)
-        else:
-            self._append(change)
-        unused = self._apply(change)
-        if self._offset > max(_WHOLE_AGAIN_BYTES, self._stamp[2] if self._stamp is not None else 0):
+            unused = self._tables.put(change)
+            self._write_state()
+            return unused
+        self._append(change)
+        unused = self._tables.put(change)
+        if self._offset > max(_WHOLE_AGAIN_BYTES, self._stamp[2]):
             journal = self._journal_file()
-            self._write_state(replace(self._host, journal=self._host.journal + 1))
-            self._host.journal += 1
+            self._tables.journal += 1
+            self._write_state()
             journal.unlink(missing_ok=True)
         return unused
 
     def _journal_file(self) -> Path:
-        return self._folder / f"journal.{self._host.journal}.jsonl"
+        return self._folder / f"journal.{self._tables.journal}.jsonl"
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
@@ -120,14 +141,13 @@ class Journal:
 
     def _read_state(self) -> None:
         try:
-            self._host = _HOST.validate_json(self._state_file.read_bytes())
+            self._tables = _Tables(_STATE.validate_json(self._state_file.read_bytes()))
         except NOT_THERE:
-            self._host = StoredHost()
+            self._tables = _Tables(_State())
         except ValidationError as error:
             self._stamp = None
             raise BrokenStateError(self._state_file, _first_problem(error)) from None
         self._offset = 0
-        self._uses = Counter(file.sha256 for file in self._host.files.values() if file.sha256 is not None)
 
     def _read_journal(self) -> None:
         try:
@@ -138,7 +158,7 @@ class Journal:
             return
         for line in new[: new.rfind(b"\n") + 1].splitlines(keepends=True):
             try:
-                self._apply(_CHANGE.validate_json(line))
+                self._tables.put(_CHANGE.validate_json(line))
             except ValidationError as error:
                 raise BrokenStateError(self._journal_file(), _first_problem(error)) from None
             self._offset += len(line)
@@ -152,73 +172,83 @@ class Journal:
             journal.write(line)
         self._offset += len(line)
 
-    def _write_state(self, host: StoredHost) -> None:
-        replace_file(self._state_file, _HOST.dump_json(host), durable=True)
+    def _write_state(self) -> None:
+        try:
+            replace_file(self._state_file, _STATE.dump_json(self._tables.state()), durable=True)
+        except BaseException:
+            self._stamp = None  # what is in memory here is not what is stored, so it is read again
+            raise
         self._stamp, self._offset = self._stamp_now(), 0
 
-    def _apply(self, change: _Change) -> set[str]:
-        before = {self._host.files[path].sha256 for path in change.files if path in self._host.files}
-        after = [file.sha256 for file in change.files.values() if file is not None]
-        gone = [self._host.files[path].sha256 for path in change.files if path in self._host.files]
-        self._uses.update(sha256 for sha256 in after if sha256 is not None)
-        self._uses.subtract(sha256 for sha256 in gone if sha256 is not None)
-        _put(self._host.instances, change.instances)
-        _put(self._host.autostart, change.autostart)
-        _put(self._host.files, change.files)
-        self._host.boots, self._host.next_domid = change.boots, change.next_domid
-        return {sha256 for sha256 in before if sha256 is not None and self._uses[sha256] <= 0}
+
+class _Tables:
+    """The parts of a stored host as tables, into which changes are put."""
+
+    def __init__(self, state: _State) -> None:
+        self.boots, self.next_domid, self.journal = state.boots, state.next_domid, state.journal
+        self._instances = Table(state.instances, _about_instance)
+        self._autostart = Table(state.autostart, lambda *_: ())
+        self._files = Table(state.files, _about_file)
+
+    def state(self) -> _State:
+        return _State(
+            boots=self.boots,
+            next_domid=self.next_domid,
+            journal=self.journal,
+            instances=dict(self._instances),
+            autostart=dict(self._autostart),
+            files=dict(self._files),
+        )
+
+    def draft(self) -> StoredHost:
+        return StoredHost(
+            boots=self.boots,
+            next_domid=self.next_domid,
+            instances=TableDraft(self._instances),
+            autostart=TableDraft(self._autostart),
+            files=TableDraft(self._files),
+        )
+
+    def put(self, change: _Change) -> set[str]:
+        """Take over a change. Returns the blobs that no file holds any more."""
+        held = [self._files[path].sha256 for path in change.files if path in self._files]
+        self._instances.put(change.instances)
+        self._autostart.put(change.autostart)
+        self._files.put(change.files)
+        self.boots, self.next_domid = change.boots, change.next_domid
+        return {sha256 for sha256 in held if sha256 is not None and not self._files.about(holds(sha256))}
 
 
-class _Noted(dict[str, V]):
-    """A dict that remembers which of its keys were set or deleted."""
-
-    def __init__(self, values: dict[str, V]) -> None:
-        super().__init__(values)
-        self.touched: set[str] = set()
-
-    def __setitem__(self, key: str, value: V) -> None:
-        self.touched.add(key)
-        super().__setitem__(key, value)
-
-    def __delitem__(self, key: str) -> None:
-        self.touched.add(key)
-        super().__delitem__(key)
-
-    def pop(self, key: str, *default: V) -> V:  # type: ignore[override]  # dict has it in three spellings
-        self.touched.add(key)
-        return super().pop(key, *default)
-
-    def setdefault(self, key: str, default: V) -> V:
-        self.touched.add(key)
-        return super().setdefault(key, default)
+def _about_instance(name: str, instance: Instance) -> Iterator[tuple[str, int]]:
+    kib = settled_kib(instance)
+    yield (MOVING, 0) if kib is None else (SETTLED, kib)
+    for disk in instance.definition.disks:
+        yield has_disk(disk.target), 0
+    for vif in instance.definition.vifs:
+        yield has_ip(vif.ip or ""), 0
 
 
-def _copy(host: StoredHost) -> StoredHost:
-    """Return a host that can be changed without changing this one. The values in its mappings are frozen."""
-    return replace(host, instances=_Noted(host.instances), autostart=_Noted(host.autostart), files=_Noted(host.files))
+def _about_file(path: str, file: StoredFile) -> Iterator[tuple[str, int]]:
+    yield is_in(path.rpartition("/")[0]), file.size_bytes
+    if file.sha256 is not None:
+        yield holds(file.sha256), 0
 
 
-def _change(before: StoredHost, after: StoredHost) -> _Change:
-    return _Change(
-        boots=after.boots,
-        next_domid=after.next_domid,
-        instances=_differing(before.instances, after.instances),
-        autostart=_differing(before.autostart, after.autostart),
-        files=_differing(before.files, after.files),
-    )
+def has_disk(target: str) -> str:
+    return f"disk {target}"
 
 
-def _differing(before: dict[str, V], after: dict[str, V]) -> dict[str, V | None]:
-    touched = sorted(after.touched if isinstance(after, _Noted) else before.keys() | after.keys())
-    return {key: after.get(key) for key in touched if before.get(key) != after.get(key)}
+def has_ip(address: str) -> str:
+    return f"ip {address}"
 
 
-def _put(values: dict[str, V], changed: dict[str, V | None]) -> None:
-    for key, value in changed.items():
-        if value is None:
-            values.pop(key, None)
-        else:
-            values[key] = value
+def is_in(folder: str) -> str:
+    """Label what is in a folder, and the bytes of it all."""
+    return f"in {folder}"
+
+
+def holds(sha256: str) -> str:
+    return f"holds {sha256}"
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -46,7 +46,7 @@ class Store:
         self._journal = Journal(self.folder)
 
     def read(self) -> StoredHost:
-        """Return a copy of the host as it was last stored. A host that was never changed is empty."""
+        """Return the host as it was last stored, until it is read or changed again. One never changed is empty."""
         try:
             return self._journal.catch_up()
         except BrokenStateError as error:

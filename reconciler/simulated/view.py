@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 
 from reconciler.model.domain import Disk
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, Devices, FileFact, Guest, Host, Owner, Power
-from reconciler.model.memory import needed_kib
 from reconciler.model.paths import disk_identity
-from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, will_connect
+from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held_kib, will_connect
+from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
 from reconciler.texts.guests import LiveDomain, assemble_guests, is_migrating, with_past
@@ -55,6 +54,10 @@ class HostPaths:
             if path.startswith(folder) and path.endswith(suffix)
         )
         return [name for name in names if name and "/" not in name]
+
+    def images_of(self, domain: str, stored: StoredHost) -> list[str]:
+        """List the staged kernels and ramdisks of one domain."""
+        return [path for path in stored.files.about(is_in(f"{self.kernel_dir}/{domain}")) if self.is_image(path)]
 
     def images(self, stored: StoredHost) -> dict[str, str]:
         """Return every staged kernel and ramdisk, with its sha256."""
@@ -118,36 +121,29 @@ class View:
     def _instance(self, name: str) -> Instance:
         return brought_up_to(self._stored.instances[name], self._now)
 
-    @cached_property
-    def _instances(self) -> dict[str, Instance]:
-        """Return every domain as it is by now. A step on one domain does not pay for this."""
-        return {name: self._instance(name) for name in self._stored.instances}
-
     def guest(self, name: str) -> Guest | None:
         """Return one guest; None when the host holds nothing of that name."""
         return self._guests([name]).get(name)
 
     def free_kib(self) -> int:
         """Return the KiB that can be given to domains: all but the share of Xen and dom0, and what domains hold."""
-        held = sum(
-            needed_kib(instance.definition, actual_kib(instance, self._now))
-            for instance in self._instances.values()
-            if instance.exists
-        )
-        return self._settings.simulated.memory_kib - XEN_AND_DOM0_KIB - held
+        instances = self._stored.instances
+        moving = sum(held_kib(self._instance(name), self._now) for name in instances.about(MOVING))
+        return self._settings.simulated.memory_kib - XEN_AND_DOM0_KIB - instances.total(SETTLED) - moving
 
     def disk_users(self, target: str) -> dict[str, Disk]:
         """Return the domains that hold this disk now, each with the disk as it defines it."""
+        users = {name: self._instance(name) for name in self._stored.instances.about(has_disk(target))}
         return {
             name: disk
-            for name, instance in self._instances.items()
+            for name, instance in users.items()
             if instance.exists
             for disk in instance.definition.disks
             if disk.target == target
         }
 
     def _names(self) -> list[str]:
-        live = (name for name, instance in self._instances.items() if instance.exists)
+        live = (name for name in self._stored.instances if self._instance(name).exists)
         candidates = (
             path.split("/")[-2]
             for path in self._stored.files
@@ -224,10 +220,8 @@ class View:
     def vg_free_bytes(self) -> dict[str, int]:
         """Return the free bytes of each volume group among the disk roots; each has 1 TiB in all."""
         roots = (root.removeprefix("/dev/") for root in self._settings.disk_roots)
-        return {vg: _VOLUME_GROUP_BYTES - self._used_bytes(f"/dev/{vg}/") for vg in roots if vg and "/" not in vg}
-
-    def _used_bytes(self, folder: str) -> int:
-        return sum(file.size_bytes for path, file in self._stored.files.items() if path.startswith(folder))
+        used = self._stored.files.total
+        return {vg: _VOLUME_GROUP_BYTES - used(is_in(f"/dev/{vg}")) for vg in roots if vg and "/" not in vg}
 
 
 def _listed_name(name: str, instance: Instance) -> str | None:
