@@ -10,8 +10,13 @@ nl='
 '
 tab='	'
 
-# Closes a section: its name and the exit status of what wrote it. One that failed is taken for nothing but that.
-close() { printf '\n%s %s %s\n' "$boundary" "$1" "$2"; }
+# Closes a section: its name and the exit status of what wrote it. One that failed is taken for nothing but that; of
+# two of one name the later one counts. Returns that status.
+close() { printf '\n%s %s %s\n' "$boundary" "$1" "$2" && return "$2"; }
+
+# Looks once more where a tool fails: a file may have vanished between two glances, or been replaced just then, and xl
+# itself crashes now and then.
+twice() { "$@" || "$@"; }
 
 # The arguments of `stat` for one line a file: kind|size|device:inode|device number|modified|changed|path
 system=$(uname -s)
@@ -32,59 +37,73 @@ config_dir=${config_dir:-$xen_dir}
 printf '%s\n' "$system" "$(id -u)" "$config_dir" "$(boot_id)"
 close system 0
 
-xl info
-close info "$?"
-xl list -v
-close list "$?"
-long=$(xl list -l)
-status=$?
-printf '%s\n' "$long"
-close long "$status"
+look_at_info() {
+    xl info
+    close info "$?"
+}
+look_at_list() {
+    xl list -v
+    close list "$?"
+}
+look_at_long() {
+    long=$(xl list -l)
+    status=$?
+    printf '%s\n' "$long"
+    close long "$status"
+}
+twice look_at_info
+twice look_at_list
+twice look_at_long
 
 # When the domains booted, what the clock says now, and the devices of all domains with the states of both ends. libxl
 # writes the time anew at each boot of a guest.
-date +%s
-status=0
-if command -v xenstore-ls >/dev/null; then
-    store=$(xenstore-ls -f)
-    status=$?
-    printf '%s\n' "$store" | grep -E '^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/)|[^ ]*/state)'
-fi
-close store "$status"
+look_at_store() {
+    date +%s
+    status=0
+    if command -v xenstore-ls >/dev/null; then
+        store=$(xenstore-ls -f) || status=$?
+        printf '%s\n' "$store" | grep -E '^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/)|[^ ]*/state)'
+    fi
+    close store "$status"
+}
+twice look_at_store
 
 # Texts: config files, candidates and the settings of the dom0 that matter, in one tar. What is too large for a config,
 # or is no file at all, is only named: its name is taken all the same.
-large=$nl$(find -L "$config_dir" -maxdepth 1 -type f -size +512 2>/dev/null)$nl # over 256 KiB
-set --
-others=''
-for file in "$config_dir"/*"$suffix" "$kernel_dir"/*/candidate.cfg; do
-    case $file in *"$nl"* | */xl.conf | */oxenstored.conf) continue ;; esac
-    case $large in *"$nl$file$nl"*) others=$others$file$nl && continue ;; esac
-    if [ -f "$file" ]; then
-        set -- "$@" "$file"
-    elif [ -d "$file" ] && [ -z "$suffix" ]; then
-        continue # where configs have no suffix, a folder is no config
-    elif [ -e "$file" ] || [ -L "$file" ]; then
-        others=$others$file$nl
-    fi
-done
-configs=''
-for file do configs=$configs$file$nl; done
-printf '%s' "$configs"
-close config_names 0
-printf '%s' "$others"
-close unread_names 0
-for file in "$xen_dir/xl.conf" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
-    "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started; do
-    [ -f "$file" ] && set -- "$@" "$file"
-done
-for file in "$xen_dir/auto"/*; do # what the dom0 starts at boot and is no link to a config file of ours
-    case $file in *"$nl"*) continue ;; esac
-    [ -f "$file" ] && [ -z "$(find -L "$file" -size +512)" ] && set -- "$@" "$file"
-done
-status=0
-[ $# -eq 0 ] || tar -chPf - -- "$@" || status=$?
-close texts "$status"
+look_at_texts() {
+    large=$nl$(find -L "$config_dir" -maxdepth 1 -type f -size +512 2>/dev/null)$nl # over 256 KiB
+    set --
+    others=''
+    for file in "$config_dir"/*"$suffix" "$kernel_dir"/*/candidate.cfg; do
+        case $file in *"$nl"* | */xl.conf | */oxenstored.conf) continue ;; esac
+        case $large in *"$nl$file$nl"*) others=$others$file$nl && continue ;; esac
+        if [ -f "$file" ]; then
+            set -- "$@" "$file"
+        elif [ -d "$file" ] && [ -z "$suffix" ]; then
+            continue # where configs have no suffix, a folder is no config
+        elif [ -e "$file" ] || [ -L "$file" ]; then
+            others=$others$file$nl
+        fi
+    done
+    configs=''
+    for file do configs=$configs$file$nl; done
+    printf '%s' "$configs"
+    close config_names 0
+    printf '%s' "$others"
+    close unread_names 0
+    for file in "$xen_dir/xl.conf" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
+        "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started; do
+        [ -f "$file" ] && set -- "$@" "$file"
+    done
+    for file in "$xen_dir/auto"/*; do # what the dom0 starts at boot and is no link to a config file of ours
+        case $file in *"$nl"*) continue ;; esac
+        [ -f "$file" ] && [ -z "$(find -L "$file" -size +512)" ] && set -- "$@" "$file"
+    done
+    status=0
+    [ $# -eq 0 ] || tar -chPf - -- "$@" || status=$?
+    close texts "$status"
+}
+twice look_at_texts
 
 # Disks that config files and running domains name, for the question who uses what: of each quoted text what follows
 # target=, else what looks like the path of an old disk specification.
@@ -110,21 +129,27 @@ named=$(
             }
         }'
 )
-set --
-for file in $files $named; do
-    [ -e "$file" ] && set -- "$@" "$file"
-done
 unset IFS
 set +f
-facts='' status=0
-if [ $# -gt 0 ]; then
-    facts=$(stat_format -L -- "$@") || status=$?
-    printf '%s\n' "$facts"
-fi
-close files "$status"
-status=0
-[ $# -eq 0 ] || readlink -f -- "$@" || status=$?
-close real_paths "$status"
+look_at_files() {
+    set -f
+    IFS=$nl
+    set --
+    for file in $files $named; do
+        [ -e "$file" ] && set -- "$@" "$file"
+    done
+    unset IFS
+    set +f
+    facts='' status=0
+    if [ $# -gt 0 ]; then
+        facts=$(stat_format -L -- "$@") || status=$?
+        printf '%s\n' "$facts"
+    fi
+    close files "$status" || return
+    [ $# -eq 0 ] || readlink -f -- "$@" || status=$?
+    close real_paths "$status"
+}
+twice look_at_files
 
 # Sizes of block devices, in sectors of 512 bytes.
 printf '%s\n' "$facts" | while IFS='|' read -r kind _ _ number _; do
@@ -135,45 +160,47 @@ done
 close sectors 0
 
 # Staged images, asked ones, and what running domains name elsewhere; only those that changed since the controller looked last are read.
-set -f
-IFS=$nl
-set --
-for file in $images; do [ -f "$file" ] && set -- "$@" "$file"; done
-for file in $(printf '%s\n' "$long" | awk -F '"' '($2 == "kernel" || $2 == "ramdisk") && !seen[$4]++ { print $4 }'); do
-    case $file in "$kernel_dir"/*) continue ;; esac
-    case $nl$images$nl in *"$nl$file$nl"*) continue ;; esac
-    [ -f "$file" ] && set -- "$@" "$file"
-done
-unset IFS
-set +f
-for file in "$kernel_dir"/*/*.????????????; do
-    case $file in *"$nl"*) continue ;; esac
-    [ -f "$file" ] && set -- "$@" "$file"
-done
-facts='' status=0
-if [ $# -gt 0 ]; then
-    facts=$(stat_format -L -- "$@") || status=$?
-    printf '%s\n' "$facts"
-fi
-close images "$status"
-set -f
-IFS=$nl
-set --
-for line in $facts; do
-    case $nl$known$nl in
-    *"$nl$line$nl"*) ;;
-    *) set -- "$@" "${line#*|*|*|*|*|*|}" ;;
-    esac
-done
-unset IFS
-set +f
-status=0
-[ $# -eq 0 ] || digests "$@" || status=$?
-for file do # of what no domain has staged, a Git LFS pointer is told as such in place of its digest
-    case $file in "$kernel_dir"/*) continue ;; esac
-    head -c 64 "$file" 2>/dev/null | grep -q "^$pointer_begins" && printf '%s  %s\n' "$pointer" "$file"
-done
-close digests "$status"
+look_at_images() {
+    set -f
+    IFS=$nl
+    set --
+    for file in $images; do [ -f "$file" ] && set -- "$@" "$file"; done
+    for file in $(printf '%s\n' "$long" | awk -F '"' '($2 == "kernel" || $2 == "ramdisk") && !seen[$4]++ { print $4 }'); do
+        case $file in "$kernel_dir"/*) continue ;; esac
+        case $nl$images$nl in *"$nl$file$nl"*) continue ;; esac
+        [ -f "$file" ] && set -- "$@" "$file"
+    done
+    unset IFS
+    set +f
+    for file in "$kernel_dir"/*/*.????????????; do
+        case $file in *"$nl"*) continue ;; esac
+        [ -f "$file" ] && set -- "$@" "$file"
+    done
+    facts='' status=0
+    if [ $# -gt 0 ]; then
+        facts=$(stat_format -L -- "$@") || status=$?
+        printf '%s\n' "$facts"
+    fi
+    close images "$status" || return
+    set -f
+    IFS=$nl
+    set --
+    for line in $facts; do
+        case $nl$known$nl in
+        *"$nl$line$nl"*) ;;
+        *) set -- "$@" "${line#*|*|*|*|*|*|}" ;;
+        esac
+    done
+    unset IFS
+    set +f
+    [ $# -eq 0 ] || digests "$@" || status=$?
+    for file do # of what no domain has staged, a Git LFS pointer is told as such in place of its digest
+        case $file in "$kernel_dir"/*) continue ;; esac
+        head -c 64 "$file" 2>/dev/null | grep -q "^$pointer_begins" && printf '%s  %s\n' "$pointer" "$file"
+    done
+    close digests "$status"
+}
+twice look_at_images
 
 # Images of domains that xendomains saved when the dom0 went down, and will restore: one a line.
 saves=$root/var/lib/xen/save
@@ -189,34 +216,47 @@ done
 close saved 0
 
 # The process that xl leaves for each domain, by the log that it writes to; and the logs there are.
-status=0
-xl_processes || status=$?
-for file in "$root"/var/log/xen/xl-*.log; do
-    case $file in *"$nl"*) continue ;; esac
-    [ -f "$file" ] && printf 'log %s\n' "$file"
-done
-close daemons "$status"
+look_at_daemons() {
+    status=0
+    xl_processes || status=$?
+    for file in "$root"/var/log/xen/xl-*.log; do
+        case $file in *"$nl"*) continue ;; esac
+        [ -f "$file" ] && printf 'log %s\n' "$file"
+    done
+    close daemons "$status"
+}
+twice look_at_daemons
 
 # Autostart, bridges, volume groups.
-status=0
-if [ "$system" = NetBSD ]; then
-    close autostart 0
-    interfaces=$(ifconfig -l) || status=$?
-    printf '%s\n' "$interfaces" | tr ' ' "$nl" | grep '^bridge'
-else
-    [ ! -d "$xen_dir/auto" ] || find "$xen_dir/auto" -type l -printf "%f$tab%l\n" || status=$?
-    close autostart "$status"
+look_at_autostart() {
     status=0
-    for bridge in /sys/class/net/*/bridge; do
-        [ -d "$bridge" ] && bridge=${bridge%/bridge} && printf '%s\n' "${bridge##*/}"
-    done
-    if command -v ovs-vsctl >/dev/null; then
-        ovs-vsctl list-br || [ ! -e /run/openvswitch/db.sock ] || status=1 # installed and never started: no bridges
+    if [ "$system" != NetBSD ] && [ -d "$xen_dir/auto" ]; then
+        find "$xen_dir/auto" -type l -printf "%f$tab%l\n" || status=$?
     fi
-fi
-close bridges "$status"
-status=0
-if [ "$want_lvm" = 1 ] && command -v vgs >/dev/null; then
-    vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free || status=$?
-fi
-close groups "$status"
+    close autostart "$status"
+}
+look_at_bridges() {
+    status=0
+    if [ "$system" = NetBSD ]; then
+        interfaces=$(ifconfig -l) || status=$?
+        printf '%s\n' "$interfaces" | tr ' ' "$nl" | grep '^bridge'
+    else
+        for bridge in /sys/class/net/*/bridge; do
+            [ -d "$bridge" ] && bridge=${bridge%/bridge} && printf '%s\n' "${bridge##*/}"
+        done
+        if command -v ovs-vsctl >/dev/null; then
+            ovs-vsctl list-br || [ ! -e /run/openvswitch/db.sock ] || status=1 # installed and never started: none
+        fi
+    fi
+    close bridges "$status"
+}
+look_at_groups() {
+    status=0
+    if [ "$want_lvm" = 1 ] && command -v vgs >/dev/null; then
+        vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free || status=$?
+    fi
+    close groups "$status"
+}
+twice look_at_autostart
+twice look_at_bridges
+twice look_at_groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import INFO, TABLE_HEAD, process_of_xl, running_json, table_row, write_tool
 
 pytestmark = pytest.mark.anyio
+
+TOOLS = ["tar", "stat", "readlink", "sha256sum", "find", "xenstore-ls", "ps"]
 
 
 @pytest.fixture(autouse=True)
@@ -294,10 +297,7 @@ def test_the_script_is_plain_sh() -> None:
     assert subprocess.run(["/bin/sh", "-n"], input=text, text=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "tool",
-    ["tar", "stat", "readlink", "sha256sum", "find", "xenstore-ls", "ps"],
-)
+@pytest.mark.parametrize("tool", TOOLS)
 async def test_a_tool_that_fails_is_a_host_that_was_not_observed(
     observer: XlObserver, settings: HostSettings, xen: Path, tools: Path, make_domain: Callable[..., Domain], tool: str
 ) -> None:
@@ -318,6 +318,59 @@ async def test_a_tool_that_fails_is_a_host_that_was_not_observed(
         await observer.observe(Question())
     (problem,) = caught.value.diagnostics
     assert (problem.summary, problem.transient) == ("a tool of the dom0 failed", True)
+
+
+@pytest.mark.parametrize("tool", [*TOOLS, "xl info", "xl list -v", "xl list -l"])
+async def test_what_fails_once_is_looked_at_once_more_in_the_same_look(
+    observer: XlObserver,
+    settings: HostSettings,
+    xen: Path,
+    tools: Path,
+    tmp_path: Path,
+    make_domain: Callable[..., Domain],
+    tool: str,
+) -> None:
+    web = make_domain()
+    config = Path(f"{settings.config_dir}/web.cfg")
+    config.write_text(render_file(web, "default", "abc123"))
+    (Path(settings.disk_roots[0]) / "web.img").write_bytes(b"x")
+    show_running(xen, web)
+    (xen / "etc/xen/auto").mkdir(parents=True)
+    (xen / "etc/xen/auto/web").symlink_to(config)
+    (tmp_path / "vmlinuz").write_text("one")
+    (tmp_path / "store").write_text(STORE.format(vif="4"))
+    write_tool(tools, "xenstore-ls", f"cat {tmp_path}/store")
+    question = Question(images=(str(tmp_path / "vmlinuz"),))
+    usual = await XlObserver(settings, "default", None).observe(question)
+    assert usual.files
+    assert usual.digests
+    assert usual.guests["web"].autostart is not None
+    tool, _, arguments = tool.partition(" ")
+    real = shutil.which(tool)
+    if real == str(tools / tool):
+        real = str((tools / tool).rename(tools / f"real-{tool}"))
+    once = f'[ -e {xen}/failed ] || case "$*" in "{arguments}"*) touch {xen}/failed; echo half; exit 139 ;; esac'
+    write_tool(tools, tool, f'{once}\nexec {real} "$@"')
+    assert await observer.observe(question) == usual
+    assert (xen / "failed").exists()
+
+
+@pytest.mark.parametrize("tool", ["tar", "stat", "readlink", "sha256sum"])
+async def test_a_file_that_vanishes_between_two_glances_costs_nothing_but_itself(
+    observer: XlObserver, settings: HostSettings, tools: Path, tmp_path: Path, tool: str
+) -> None:
+    """It was there when the script asked for it, and is gone when the tool reads it."""
+    gone, stays = Path(f"{settings.config_dir}/gone.cfg"), Path(f"{settings.config_dir}/stays.cfg")
+    for file in (gone, stays):
+        file.write_text('name = "x"\nmemory = 64\nkernel = "/k"\n')
+    write_tool(tools, tool, f'rm -f {gone}\nexec {shutil.which(tool)} "$@"')
+    paths = (str(gone), str(stays))
+    host = await observer.observe(Question(files=paths, images=paths))
+    assert set(host.digests) == {str(stays)}
+    if tool == "tar":
+        assert list(host.guests) == ["stays"]
+    if tool in ("tar", "stat"):
+        assert set(host.files) == {str(stays)}
 
 
 async def test_a_config_file_that_is_not_read_is_a_host_that_was_not_observed(
