@@ -16,10 +16,11 @@ from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Consent
+from reconciler.decide.unusable import as_it_last_worked, why_unusable
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
-from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
-from reconciler.model.host import Host, Owner
+from reconciler.model.host import Host
 from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.stale import base_of, moved
@@ -367,35 +368,25 @@ def question_for(part: DesiredHost) -> Question:
 def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tuple[Diagnostic, ...]]:
     """Return the desired state with the digests that only hosts could tell.
 
-    A source that vanished is an error of the spec. A domain that has its bytes staged goes on with these.
+    A source that vanished is an error of the spec. Its domain goes on as it last worked, and nothing is pruned.
     """
     problems: list[Diagnostic] = []
     parts = dict(desired.hosts)
+    unusable: dict[str, Domain] = {}
     for name, host in hosts.items():
         part = parts[name]
-        domains = {}
+        domains = dict(part.domains)
         for domain in part.domains.values():
             completed, missing = complete_images(domain, part.settings, host.digests)
-            problems += [replace(problem, address=address_of(name, domain.name)) for problem in missing]
-            unknown = any(not image.sha256 for image in completed.images)
-            domains[domain.name] = _with_staged(completed, host) if unknown else completed
+            address = address_of(name, domain.name)
+            problems += [replace(problem, address=address) for problem in missing]
+            domains[domain.name] = completed
+            going_on = as_it_last_worked(completed, host.guests.get(domain.name)) if why_unusable(completed) else None
+            if going_on is not None:
+                unusable[address], domains[domain.name] = completed, going_on
         parts[name] = replace(part, domains=domains)
-    return replace(desired, hosts=parts), tuple(problems)
-
-
-def _with_staged(domain: Domain, host: Host) -> Domain:
-    guest = host.guests.get(domain.name)
-    if guest is None:
-        return domain
-    proven = guest.config if guest.owner is Owner.OURS and guest.config_proven and not guest.unproven else None
-    known = proven or guest.definition
-    if known is None:
-        return domain
-
-    def staged(image: Image | None, current: Image | None) -> Image | None:
-        return current if image is not None and not image.sha256 and current is not None else image
-
-    return replace(domain, kernel=staged(domain.kernel, known.kernel), ramdisk=staged(domain.ramdisk, known.ramdisk))
+    prune = desired.prune and not problems
+    return replace(desired, hosts=parts, unusable=unusable, prune=prune), tuple(problems)
 
 
 def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:

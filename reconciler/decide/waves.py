@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.decide.dependencies import wave_of
 from reconciler.decide.partial import without_boot
+from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
@@ -163,6 +164,11 @@ def _all_behind(
         wanted = part.domains.get(change.domain)
         if wanted is not None and wanted.policy.reconcile and part.settings.reconcile:
             yield from _behind(change, wanted, elsewhere)
+            if change.address in desired.unusable:  # whether it would restart, nobody can tell
+                why = f"cannot be brought to its spec: {why_unusable(desired.unusable[change.address])}"
+                yield Behind(
+                    address=change.address, wave=wanted.policy.wave, why=why, way_out="put the right file there"
+                )
 
 
 def _recorded_wave(guest: Guest) -> int | None:

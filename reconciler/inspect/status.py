@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.decide import HELD_UNTIL
+from reconciler.decide.unusable import USABLE
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Image
 from reconciler.model.host import Owner, Power, Quarantined
@@ -129,6 +130,8 @@ def _status(change: Change) -> tuple[Status, str]:
         return Status.DRIFTED, change.reason
     if guest is not None and guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):
         return Status.RECONCILING, change.reason
+    if USABLE in change.waits_for:
+        return Status.STALLED, change.reason
     if change.target is not None:  # decided in full, and nothing is left to do
         stopped = " (stopped)" if change.target.state == "stopped" else ""
         return Status.READY, change.reason + stopped

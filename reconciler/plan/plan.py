@@ -15,6 +15,7 @@ from typing import Any
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, only_goes_along
+from reconciler.decide.unusable import going_on
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.disks import named_disks
@@ -120,7 +121,12 @@ def build_plan(
         for problem in reversed(diagnostics)
         if problem.source is not None and problem.address is not None
     }
-    changes = [_placed(change, places) for change in changes]
+    changes = [
+        going_on(change, desired.unusable[change.address], hosts[change.host])
+        if change.address in desired.unusable
+        else _placed(change, places)
+        for change in changes
+    ]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
     return Plan(

@@ -122,7 +122,7 @@ def test_a_kernel_that_leads_out_of_the_tree(tree: Path) -> None:
     diagnostic = only_problem(tree, frozen=None)  # what runs may go on from its staged bytes
     assert diagnostic.detail == (
         "kernels/linux lies outside the spec tree, or is a link that leads out of it. "
-        "Domains that have it staged go on with the bytes they have."
+        "Domains that run go on as they last worked."
     )
 
 

@@ -63,5 +63,7 @@ def test_one_of_the_host_blocks_its_domain_and_a_proven_one_goes_on(
     cli.run(["sim", "alpha", "destroy", "web"])
     assert cli.run(["apply", "--yes"]) == 4
     capsys.readouterr()
+    cli.run(["sim", "alpha", "list"])
+    assert "running" in capsys.readouterr().out, "from its staged bytes"
     cli.run(["status"])
-    assert "alpha/web  ready" in capsys.readouterr().out
+    assert "alpha/web  stalled" in capsys.readouterr().out

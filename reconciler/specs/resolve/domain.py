@@ -24,7 +24,7 @@ NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
 """Of all derived UUIDs. It must never change: a domain is known by its UUID."""
 
 _BYTES_PER_KIB = 1024
-_GOES_ON = "Domains that have it staged go on with the bytes they have."
+_GOES_ON = "Domains that run go on as they last worked."
 
 
 def domain_uuid(fleet: str, name: str) -> str:
