@@ -112,6 +112,7 @@ class Fleet:
     unseen: Mapping[str, str] = field(default_factory=dict)  # domain name -> unobserved host it was last seen on
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
+    left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
     prune: bool = True
     any_specs: bool = True
 

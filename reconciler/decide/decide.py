@@ -87,11 +87,13 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
     held = held_by_state(host, guest, consent)
     if held is not None:
         return held
-    if guest.config is not None and not guest.config.policy.reconcile:
-        reason = "no spec names it any more, and the last one said reconcile = false, which is kept on the host"
+    kept = guest.config is not None and not guest.config.policy.reconcile
+    if kept or address_of(host.name, guest.name) in fleet.left_alone:
+        reason = "no spec names it any more, and the last one said reconcile = false"
+        reason += ", which is kept on the host" if kept else ", or nobody could read whether it did"
         hint = f"to give it up, restore {host.name}/{guest.name}.toml without that, apply, then remove the file"
         change = make_change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(HELD_UNTIL,))
-        return replace(change, hint=hint)
+        return replace(change if kept else _noted(change, guest), hint=hint)
     forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)

@@ -70,6 +70,7 @@ class Desired:
     `frozen` are addresses ("host/domain", or "host" for all of a host) whose file could not be read: left alone.
     `unusable` are addresses whose spec asks for a kernel or ramdisk that cannot be used, with all that it asks for; the
     domain under that address is then the one that goes on as it last worked.
+    `left_alone` are addresses that the last accepted commit which named them said to leave alone.
     `prune` is False when anything could not be read, since a missing domain may only have moved.
     """
 
@@ -77,6 +78,7 @@ class Desired:
     hosts: Mapping[str, DesiredHost]
     brake: Brake = Brake()
     frozen: frozenset[str] = frozenset()
+    left_alone: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)
     prune: bool = True
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why

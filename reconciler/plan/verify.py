@@ -271,6 +271,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         managed={},
         postponed=desired.postponed,
         prune=desired.prune,
+        left_alone=desired.left_alone,
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
         held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan
@@ -279,6 +280,6 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
             continue
         if wanted[change.domain].action is not Action.ADOPT:  # what an adopted domain lacks waits for the next plan
             raise PlanError(f"the plan ends with it still to {change.action.value}: {change.reason}", change.address)
-    for domain in sorted(set(wanted) - set(part.domains)):
+    for domain in sorted(name for name, change in wanted.items() if change.own is Action.DESTROY):
         if domain in host.guests and host.guests[domain].owner is Owner.OURS:
             raise PlanError("the plan ends with it still there", address_of(name, domain))

@@ -1,7 +1,8 @@
 """Reads specs from a branch of a git repository: each pass fetches it, judges its head, and lays the files out.
 
 All is kept under `<state dir>/git/<source>/`: `repository.git` holds the history, `trees/<commit>` the files of the
-commit in force, and `accepted.json` names that commit and the rules by which the next one is judged. These are the
+commit in force, `accepted.json` names that commit and the rules by which the next one is judged, and `left-alone.json`
+the domains that it, or a commit before it that still named them, said to leave alone. The rules are the
 rules of the last accepted commit, so nobody gets a commit accepted by changing the rules in it. When a commit is
 refused or the remote is down, the last good commit stays in force.
 """
@@ -26,6 +27,7 @@ from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.state_dir.files import make_folder, replace_file
 from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
+from reconciler.watch.left_alone import after, damaged, load, store
 from reconciler.watch.source import Specs
 from reconciler.watch.trust import Judge, Rules, UnreadableRulesError, rules_in
 
@@ -64,6 +66,7 @@ class GitSource:
         identity = hashlib.sha256(trusted.encode(errors="surrogateescape")).hexdigest()[:12]
         self._folder = (state_dir / "git" / identity).absolute()  # git runs in another folder
         self._accepted_file = self._folder / "accepted.json"
+        self._left_alone_file = self._folder / "left-alone.json"
         self._repository = Repository(self._folder / "repository.git", url, branch)
         self._judge = Judge(self._repository, self._folder)
         self._path = path
@@ -136,6 +139,8 @@ class GitSource:
         problems = [problem] if problem is not None else []
         if self._head is not None:
             try:
+                if accepted is not None and self._head != accepted.commit:
+                    self._note_left_alone(accepted.commit)  # before another one takes its place
                 accepted = self._newer(self._head, accepted)
             except GitError as error:
                 problems.append(error.diagnostic)
@@ -145,13 +150,39 @@ class GitSource:
             raise ReconcilerError(*problems)
         root = self._lay_out(accepted.commit)
         reading = read_tree(root, self._cache, self._contents)
+        left_alone = self._left_alone_by(accepted.commit, problems)
         reading = replace(
             reading,
-            desired=replace(reading.desired, commit=accepted.commit),
+            desired=replace(
+                reading.desired,
+                commit=accepted.commit,
+                left_alone=frozenset(left_alone or ()),
+                prune=reading.desired.prune and left_alone is not None,
+            ),
             diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
         )
         told = tuple(_still_in_force(one, accepted.commit) for one in problems)
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=told)
+
+    def _left_alone_by(self, commit: str, problems: list[Diagnostic]) -> tuple[str, ...] | None:
+        """Return what a commit in force and those before it left alone; None, and why, when nobody can tell."""
+        try:
+            addresses = self._note_left_alone(commit)
+        except OSError as error:
+            problems.append(_not_stored(self._folder, error))
+            return None
+        if addresses is None:
+            problems.append(damaged(self._left_alone_file))
+        return addresses
+
+    def _note_left_alone(self, commit: str) -> tuple[str, ...] | None:
+        """Note what a commit in force leaves alone. Returns what is noted by then; None when the list is damaged."""
+        known = load(self._left_alone_file)
+        if known is not None and known.commit != commit:
+            root = self._lay_out(commit)
+            known = after(known, commit, root, read_tree(root, self._cache, self._contents))
+            store(self._left_alone_file, known)
+        return known.addresses if known is not None else None
 
     def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
         """Give the place of a problem as COMMIT:PATH, which `git show` understands.
