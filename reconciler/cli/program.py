@@ -13,8 +13,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -26,6 +28,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit
 INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
 _FAILED = 1
+_HALF_DONE = "Interrupted. What was begun may be half done: the next run looks, and goes on from there."
 _state_dirs: list[Path] = []  # that of the command under way is the last one
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
@@ -113,10 +116,8 @@ def run(arguments: Sequence[str]) -> int:
         return _FAILED
     except click.ClickException as error:
         return _fail(arguments, _usage_problem(error))
-    except click.Abort:
-        click.echo(
-            "Interrupted. What was begun may be half done: the next run looks, and goes on from there.", err=True
-        )
+    except click.Abort:  # the end of input where a question was asked
+        click.echo(_HALF_DONE, err=True)
         return INTERRUPTED
     except ReconcilerError as error:
         return _fail(arguments, *error.diagnostics)
@@ -131,6 +132,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Call `run` with the process's own arguments and streams: the entry point."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not started to ignore it, like a job of sh
+        signal.signal(signal.SIGINT, _leave_interrupted)
     sys.excepthook = _report_bug
     codecs.register_error(_SPELL_OUT, _spell_out)
     for stream in (sys.stdout, sys.stderr):
@@ -139,12 +142,22 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: leave(ENDED))
     try:
         code = run(sys.argv[1:])
-    except KeyboardInterrupt:  # once more, while what the first one interrupted was being ended
+    except KeyboardInterrupt:  # from a command that heeds signals itself, as it was about to end
         code = INTERRUPTED
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         end_all()
     sys.exit(code)
+
+
+def _leave_interrupted(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave at Ctrl-C, where a command does not heed it itself.
+
+    An exception would not do: where Python cannot raise it (as modules are loaded, in a callback), it prints it.
+    """
+    with suppress(OSError):
+        os.write(2, f"{_HALF_DONE}\n".encode())  # not by a stream, which may be just being written to
+    leave(INTERRUPTED)
 
 
 def _fail(arguments: Sequence[str], *problems: Diagnostic) -> int:
