@@ -31,6 +31,7 @@ from reconciler.specs.commit import signer_of
 from reconciler.specs.resolve.images import complete_images
 from reconciler.state_dir import error_log, sightings
 from reconciler.toolstack import Executor, Observer, Question
+from reconciler.waiting import Stop, never, unless_stopped
 
 _HOSTS_AT_ONCE = 64
 _LISTEN_AGAIN_SECONDS = 60
@@ -92,12 +93,15 @@ class Reconciler:
                 tell(f"{problem.detail} {problem.hint}")
                 await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
 
-    async def make_plan(self, selection: Selection, consent: Consent) -> Plan:
-        """Look at the hosts and return what apply would do. Raises ReconcilerError if the plan fails its proof."""
+    async def make_plan(self, selection: Selection, consent: Consent, stop: Stop = never) -> Plan:
+        """Look at the hosts and return what apply would do. Raises ReconcilerError if the plan fails its proof.
+
+        Once `stop` gives a reason, no host is waited for any more.
+        """
         selected = selection.host_names(self._desired.hosts)
-        hosts, problems = await self.observe(selected)
+        hosts, problems = await self.observe(selected, stop)
         if self._may_be_elsewhere(selected, hosts) or self._waits_for_waves_elsewhere(selected):
-            others, silent = await self.observe(frozenset(self._desired.hosts) - selected)
+            others, silent = await self.observe(frozenset(self._desired.hosts) - selected, stop)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
         return await asyncio.to_thread(self._planned, selection, consent, hosts, problems)
@@ -130,7 +134,7 @@ class Reconciler:
         plan: Plan,
         progress: Progress,
         *,
-        stop: Callable[[], str | None] = lambda: None,
+        stop: Stop = never,
         history_is_needed: bool = True,
     ) -> ApplyResult:
         """Follow a plan of `make_plan`, under the lock of each host, and only where nothing moved since it was made.
@@ -141,12 +145,12 @@ class Reconciler:
         if history_is_needed:
             await asyncio.to_thread(self._history.check_writable)
         async with AsyncExitStack() as locks:
-            executors, held = await self._lock_hosts(plan, locks)
-            held |= await self._moved(plan, frozenset(executors) - set(held))
+            executors, held = await self._lock_hosts(plan, locks, stop)
+            held |= await self._moved(plan, frozenset(executors) - set(held), stop)
             return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
 
     async def apply_saved(
-        self, plan: Plan, progress: Progress, use: Callable[[], None], *, stop: Callable[[], str | None] = lambda: None
+        self, plan: Plan, progress: Progress, use: Callable[[], None], *, stop: Stop = never
     ) -> ApplyResult:
         """Follow a plan that was approved as a whole: nothing is done unless all that it saw is as it was.
 
@@ -155,8 +159,8 @@ class Reconciler:
         """
         await asyncio.to_thread(self._history.check_writable)
         async with AsyncExitStack() as locks:
-            executors, held = await self._lock_hosts(plan, locks)
-            held |= await self._moved(plan, frozenset(plan.base) - set(held))
+            executors, held = await self._lock_hosts(plan, locks, stop)
+            held |= await self._moved(plan, frozenset(plan.base) - set(held), stop)
             if held:
                 reason = f"nothing was done, since {min(held)} cannot be changed as planned"
                 skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
@@ -165,23 +169,26 @@ class Reconciler:
                 use()
             return await self._follow(plan, executors, held, progress, stop)
 
-    async def _lock_hosts(self, plan: Plan, locks: AsyncExitStack) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
+    async def _lock_hosts(
+        self, plan: Plan, locks: AsyncExitStack, stop: Stop
+    ) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
         """Lock each host that has steps. Returns their executors, and why some could not be locked."""
         names = sorted({step.host for step in plan.steps})
         executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
         held: dict[str, Diagnostic] = {}
         for name in names:
             try:
-                await locks.enter_async_context(executors[name].lock())
+                if not await unless_stopped(_locked(executors[name], locks), stop):
+                    held[name] = _given_up(name, stop)
             except ReconcilerError as error:
                 held[name] = error.diagnostics[0]
             except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
                 held[name] = self._unforeseen(f"{name} was locked", error, name)
         return executors, held
 
-    async def _moved(self, plan: Plan, names: frozenset[str]) -> dict[str, Diagnostic]:
+    async def _moved(self, plan: Plan, names: frozenset[str], stop: Stop) -> dict[str, Diagnostic]:
         """Return the hosts that are not as the plan saw them, or that do not answer, with the reason."""
-        hosts, problems = await self.observe(names)
+        hosts, problems = await self.observe(names, stop)
         held = {problem.address: problem for problem in problems if problem.address is not None}
         for name, host in hosts.items():
             if differences := await asyncio.to_thread(_moved_since, plan, host):
@@ -194,7 +201,7 @@ class Reconciler:
         executors: Mapping[str, Executor],
         held: Mapping[str, Diagnostic],
         progress: Progress,
-        stop: Callable[[], str | None] = lambda: None,
+        stop: Stop = never,
         *,
         history_is_needed: bool = True,
     ) -> ApplyResult:
@@ -224,15 +231,21 @@ class Reconciler:
                 raise
             return None, error.diagnostics[0].detail.rstrip(".")
 
-    async def observe(self, names: frozenset[str]) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
-        """Observe these hosts. Returns those that answer, and why the others do not."""
+    async def observe(
+        self, names: frozenset[str], stop: Stop = never
+    ) -> tuple[dict[str, Host], tuple[Diagnostic, ...]]:
+        """Observe these hosts. Returns those that answer, and why the others do not.
+
+        Once `stop` gives a reason, those that have not answered are given up.
+        """
         gate = asyncio.Semaphore(_HOSTS_AT_ONCE)
 
         async def look_at(name: str) -> Host | Diagnostic:
             part = self._desired.hosts[name]
             async with gate:
                 try:
-                    return await self._observer(part.settings).observe(question_for(part))
+                    look = self._observer(part.settings).observe(question_for(part))
+                    return await unless_stopped(look, stop) or _given_up(name, stop)
                 except ReconcilerError as error:
                     return replace(error.diagnostics[0], address=name)
                 except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
@@ -345,6 +358,16 @@ class _Recorded:
     def finished(self, result: StepResult) -> None:
         self._recording.note(result)
         self._progress.finished(result)
+
+
+async def _locked(executor: Executor, locks: AsyncExitStack) -> bool:
+    await locks.enter_async_context(executor.lock())
+    return True
+
+
+def _given_up(host: str, stop: Stop) -> Diagnostic:
+    detail = f"{host} had not answered yet, and is not waited for: {stop() or 'it was asked to stop'}."
+    return Diagnostic(kind=Kind.NOTE, summary="not waited for", detail=detail, address=host, transient=True)
 
 
 def _notes(hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from reconciler.model.diagnostics import ReconcilerError
 
 _LEAST_SECONDS = 0.001  # a shorter sleep may be lost in rounding, and then a virtual clock stands still for ever
 POLL_SECONDS = 1.0
+ASK_SECONDS = 0.5  # how often it is asked whether to stop
 
 Seen = TypeVar("Seen")
 
@@ -75,6 +76,28 @@ async def wait_until(
         if seen.news is not None:
             report(seen.news)
         await clock.sleep(max(min(poll_seconds, left), _LEAST_SECONDS))
+
+
+Stop = Callable[[], str | None]
+"""Gives a reason when what is under way is to be given up, or not to be begun; None as long as it may go on."""
+
+
+def never() -> None:
+    """Say that nothing is to stop."""
+
+
+async def unless_stopped(work: Coroutine[Any, Any, Seen], stop: Stop) -> Seen | None:
+    """Wait for something that can be given up, and cancel it once `stop` gives a reason. Returns None then."""
+    doing = asyncio.create_task(work)
+    try:
+        while not doing.done():
+            await asyncio.wait({doing}, timeout=ASK_SECONDS)
+            if not doing.done() and stop() is not None:
+                break
+    finally:
+        doing.cancel()  # no effect on what is done
+        await asyncio.gather(doing, return_exceptions=True)
+    return None if doing.cancelled() else doing.result()
 
 
 # Is called with each sign of life of this task and of those that it begins; None: nobody listens.

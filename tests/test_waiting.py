@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.waiting import NotYet, give_sign_of_life, signs_of_life, wait_until
+from reconciler.waiting import NotYet, give_sign_of_life, signs_of_life, unless_stopped, wait_until
 
 pytestmark = pytest.mark.anyio
 
@@ -79,3 +79,38 @@ async def test_each_look_is_a_sign_of_life_to_whoever_asked_for_them() -> None:
         heard = len(signs)
     give_sign_of_life()  # to nobody
     assert heard == len(signs) == 5
+
+
+async def test_what_is_done_before_anybody_wants_to_stop_is_returned() -> None:
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return "seen"
+
+    assert await unless_stopped(work(), lambda: None) == "seen"
+
+
+async def test_what_goes_on_is_cancelled_once_there_is_a_reason() -> None:
+    ended: list[str] = []
+
+    async def work() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append("work")
+        return "seen"
+
+    assert await unless_stopped(work(), lambda: "asked to stop") is None
+    waiting = asyncio.create_task(unless_stopped(work(), lambda: None))
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert ended == ["work", "work"]
+
+
+async def test_its_error_is_the_one_that_is_raised() -> None:
+    async def work() -> str:
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        await unless_stopped(work(), lambda: None)

@@ -34,8 +34,8 @@ from reconciler.plan.steps import (
     Step,
 )
 from reconciler.toolstack import Executor
+from reconciler.waiting import ASK_SECONDS
 
-_ASK_SECONDS = 0.5  # how often it is asked whether to stop while steps are in flight
 # A step of these kinds is tried once: the second try would find what the first one made, and take it for somebody
 # else's; and AwaitReady has waited for its host all the time.
 _ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
@@ -113,7 +113,7 @@ class _Run:
                 if not running:
                     break
                 finished, running = await asyncio.wait(
-                    running, timeout=_ASK_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    running, timeout=ASK_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in finished:
                     task.result()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from contextvars import copy_context
 from dataclasses import replace
@@ -108,7 +108,9 @@ class Watcher:
         before = self._record.domains
         steps = LoggedSteps(self._log, self._turned)
         with signs_of_life(self._turned):
-            outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins)
+            outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins, self._end_reason)
+        if outcome.given_up:
+            outcome = replace(outcome, domains={**outcome.domains, **_of_hosts(outcome.given_up, before)})
         self._turned()
         self._remember(outcome, before, began)
         self._tell(outcome, reasons, began)
@@ -139,6 +141,9 @@ class Watcher:
         if self._triggers.is_asked(SPECS):
             return "left for the next pass, since the specs changed"
         return None
+
+    def _end_reason(self) -> str | None:
+        return "watch was asked to stop" if self._stopping else None
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
@@ -290,6 +295,13 @@ def _kept(state_dir: Path) -> dict[str, DomainCondition]:
     """Load the conditions that an earlier watch left, so that "since" survives a restart."""
     record = conditions.load(state_dir)
     return dict(record.domains) if record is not None else {}
+
+
+def _of_hosts(hosts: Collection[str], known: Mapping[str, DomainCondition]) -> dict[str, tuple[Condition, str]]:
+    """Return what is known of the domains of these hosts."""
+    return {
+        address: (one.condition, one.reason) for address, one in known.items() if address.partition("/")[0] in hosts
+    }
 
 
 def _counted(domains: Mapping[str, DomainCondition]) -> dict[str, int]:

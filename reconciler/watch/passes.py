@@ -24,6 +24,7 @@ from reconciler.watch.conditions import judge_domains, judge_unseen
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs
 
+_LAST_LOOK_SECONDS = 5.0  # how long a look may take once watch is to end
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
 
 
@@ -39,6 +40,7 @@ class Outcome:
     problems: tuple[Diagnostic, ...] = ()
     domains: Mapping[str, tuple[Condition, str]] = field(default_factory=dict)
     retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
+    given_up: frozenset[str] = frozenset()  # hosts that had not answered when watch was to end: nothing new is known
 
     @property
     def failed(self) -> bool:
@@ -71,15 +73,17 @@ class Passes:
         stop: Callable[[], str | None],
         known: Collection[str] = (),
         work_begins: Callable[[Outcome], None] = lambda _: None,
+        ending: Callable[[], str | None] = lambda: None,
     ) -> Outcome:
         """Make one pass. It never raises: what hosts, specs or disks do, or an error nobody foresaw, is in the outcome.
 
         `known` are the addresses that earlier passes judged: each gets a new condition, also when it is not seen now.
-        `work_begins` is called with what was found before anything is done about it.
+        `work_begins` is called with what was found before anything is done about it. Once `ending` gives a reason, a
+        host that has not answered for some seconds is not waited for any more.
         """
         try:
             specs = await self._source.read()
-            return await self._over(specs, progress, stop, known, work_begins)
+            return await self._over(specs, progress, stop, known, work_begins, ending)
         except ReconcilerError as error:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
@@ -103,11 +107,12 @@ class Passes:
         stop: Callable[[], str | None],
         known: Collection[str],
         work_begins: Callable[[Outcome], None],
+        ending: Callable[[], str | None],
     ) -> Outcome:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
         known = {*known, *specs.reading.files}
         self._backoff.keep(lambda address: _asked_for(desired, address))
-        plan = await self._plan(reconciler)
+        plan = await self._plan(reconciler, ending)
         drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
@@ -115,7 +120,7 @@ class Passes:
             result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
             self._learn(result, desired)
             if result.done or result.failed:
-                plan = await self._plan(reconciler)
+                plan = await self._plan(reconciler, ending)
         self._learn_of_hosts(plan, desired)
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
@@ -128,6 +133,7 @@ class Passes:
             problems=(*specs.problems, *told, *result.diagnostics),
             domains=self._judged(plan, desired, known),
             retry_seconds=self._retry_seconds(result),
+            given_up=frozenset(name for name, host in plan.hosts.items() if not host.observed and ending() is not None),
         )
 
     async def _renewed(self, specs: Specs) -> Reconciler:
@@ -138,14 +144,19 @@ class Passes:
             self._reconciler.listen(self._heard, self._tell)
         return self._reconciler
 
-    async def _plan(self, reconciler: Reconciler) -> Plan:
+    async def _plan(self, reconciler: Reconciler, ending: Callable[[], str | None]) -> Plan:
         """Make the plan for now, without what failed and is not due yet."""
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
-        plan = await reconciler.make_plan(Selection(postponed=postponed), Consent())
+        began = self._now()
+
+        def late() -> str | None:
+            return ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
+
+        plan = await reconciler.make_plan(Selection(postponed=postponed), Consent(), late)
         consent = Consent(unpause=await asyncio.to_thread(self._paused.note, plan))
         if consent.unpause:
-            plan = await reconciler.make_plan(Selection(postponed=postponed), consent)
+            plan = await reconciler.make_plan(Selection(postponed=postponed), consent, late)
         left = {change.address for change in plan.changes if change.acts or change.target is None}
         for address in list(self._backoff.failures):
             host = plan.hosts.get(address.partition("/")[0])
