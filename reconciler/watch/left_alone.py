@@ -1,8 +1,8 @@
 """Remembers which domains accepted commits left alone, for when their files go before a host could note it.
 
-`reconcile = false` outlives its spec file in the mark on the host. A host that was silent then, or whose config file was
-edited, has no such note; then what the last accepted commit said counts, and the domain is not destroyed since its file
-is gone. Called by `git_source`, which keeps this list beside the accepted commit.
+`reconcile = false` outlives its spec file in the mark on the host. One that was silent then, or whose config file was
+edited, has no such note. Then what the last accepted commit said counts, and the domain is not destroyed when its file
+goes. Called by `git_source`, which keeps this list beside the accepted commit.
 """
 
 from __future__ import annotations
