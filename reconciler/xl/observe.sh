@@ -42,8 +42,9 @@ look_at_info() {
     close info "$?"
 }
 look_at_list() {
-    xl list -v
-    close list "$?"
+    list=$(xl list -v; echo "=$?") # with its last newline, without which it would be taken for cut short
+    printf '%s' "${list%=*}"
+    close list "${list##*=}"
 }
 look_at_long() {
     long=$(xl list -l)
@@ -56,15 +57,51 @@ twice look_at_list
 twice look_at_long
 
 # When the domains booted, what the clock says now, and the devices of all domains with the states of both ends. libxl
-# writes the time anew at each boot of a guest.
+# writes the time anew at each boot of a guest. Listing the whole store takes seconds, so that only its record of the
+# domains is listed, and from elsewhere the nodes are read that this leads to.
+wanted='^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/.*)|/[^ ]*/state) = '
 look_at_store() {
     date +%s
     status=0
     if command -v xenstore-ls >/dev/null; then
-        store=$(xenstore-ls -f) || status=$?
-        printf '%s\n' "$store" | grep -E '^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/)|[^ ]*/state)'
+        store=$(xenstore-ls -f /libxl) || status=$?
+        if [ "$status" -ne 0 ] && names=$(xenstore-list / 2>/dev/null); then
+            case $nl$names$nl in *"${nl}libxl$nl"*) ;; *) status=0 ;; esac # there was no domain yet
+        fi
+        printf '%s\n' "$store" | grep -E "$wanted"
+        nodes=$(printf '%s\n' "$store" "$list" | awk '
+            { known[$1] }
+            $1 ~ /^\/libxl\/[0-9]+\/device\/v[bi][df]\/[0-9]+\/(frontend|backend)$/ {
+                gsub(/"/, "", $3)
+                nodes[++count] = $3 "/state"
+            }
+            !/^\// && match($0, /[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+-[0-9a-f]+/) && $2 != 0 {
+                nodes[++count] = "/vm/" substr($0, RSTART, RLENGTH) "/start_time"
+            }
+            END { for (i = 1; i <= count; i++) if (!(nodes[i] in known)) print nodes[i] }')
+        read_nodes
     fi
     close store "$status"
+}
+
+# Reads $nodes as `xenstore-ls -f` shows them, all at once. xenstore-read ends at the first that is not there, which is
+# left out then; where that would take long, or it does not tell, the whole store is listed.
+read_nodes() {
+    for try in 1 2 3 4 5 6 7 8; do
+        [ "$nodes" ] || return 0
+        failed=''
+        # shellcheck disable=SC2086 -- one argument a node
+        told=$(xenstore-read -p $nodes 2>&1) || failed=$?
+        printf '%s\n' "$told" | sed -n 's/^\(\/[^ ]*\): \(.*\)$/\1 = "\2"/p'
+        [ "$failed" ] || return 0
+        gone=$(printf '%s\n' "$told" | sed -n "s/^.*couldn't read path //p")
+        [ "$gone" ] || break
+        nodes=$(printf '%s\n' "$told" "$nodes" | awk -v gone="$gone" '
+            /^\/[^ ]*: / { sub(/:$/, "", $1); told[$1] }
+            /^\/[^ ]*$/ && $0 != gone && !($0 in told)')
+    done
+    store=$(xenstore-ls -f) || status=$?
+    printf '%s\n' "$store" | grep -E "$wanted"
 }
 twice look_at_store
 

@@ -18,13 +18,14 @@ import pytest
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Devices, Owner, Power, Quarantined
+from reconciler.model.host import Devices, Guest, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question
 from reconciler.xl import observe, processes
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import INFO, TABLE_HEAD, process_of_xl, running_json, table_row, write_tool
+from tests.xl.fake_store import FakeStore, domain_nodes
 
 pytestmark = pytest.mark.anyio
 
@@ -494,6 +495,78 @@ async def test_the_devices_of_a_domain_are_seen_in_the_same_look(
     guest = (await observer.observe(Question())).guests["web"]
     assert guest.running is None
     assert guest.devices == Devices(disks=(("/srv/web.img", "rw"),), macs=("00:16:3e:00:00:02",), connected=connected)
+
+
+def many(xen: Path, store: FakeStore, count: int) -> list[str]:
+    """As many domains, each with a disk and an interface. Returns their names."""
+    uuids = {f"d{number}": f"00000000-0000-4000-8000-{number:012}" for number in range(1, count + 1)}
+    rows = [table_row(name, int(name[1:]), uuid=uuid) for name, uuid in uuids.items()]
+    (xen / "list").write_text(TABLE_HEAD + "".join(rows))
+    nodes: dict[str, str] = {}
+    for name, uuid in uuids.items():
+        nodes |= domain_nodes(int(name[1:]), uuid, f"00:16:3e:00:00:{name[1:]:0>2}")
+    store.show(nodes)
+    return list(uuids)
+
+
+def is_connected(guest: Guest) -> bool | None:
+    assert guest.devices is not None
+    return guest.devices.connected
+
+
+@pytest.fixture
+def store(tmp_path: Path, tools: Path) -> FakeStore:
+    return FakeStore(tmp_path, tools)
+
+
+async def test_of_the_store_only_that_is_asked_for_which_is_needed(
+    observer: XlObserver, xen: Path, store: FakeStore
+) -> None:
+    """A request takes a dom0 under load up to 10 ms, and whole stores have some 150 nodes for each domain."""
+    names = many(xen, store, 60)
+    guests = (await observer.observe(Question())).guests
+    for name in names:
+        assert guests[name].devices == Devices(
+            disks=(("/srv/web.img", "rw"),), macs=(f"00:16:3e:00:00:{name[1:]:0>2}",), connected=True
+        )
+        assert guests[name].running_seconds is not None
+    asked = store.asked()
+    assert [tool for tool, _ in asked] == ["ls", "read"], "processes do not grow with domains"
+    assert sum(requests for _, requests in asked) < 2 * len(store.nodes) / 2.5
+
+
+@pytest.mark.parametrize(("gone", "tools_run"), [(1, 3), (3, 5), (20, 10)])
+async def test_a_node_of_the_store_that_is_gone_is_missed_by_its_own_domain_alone(
+    observer: XlObserver, xen: Path, store: FakeStore, gone: int, tools_run: int
+) -> None:
+    names = many(xen, store, 30)
+    store.show(
+        {
+            path: value
+            for path, value in store.nodes.items()
+            if path not in {f"/local/domain/{number}/device/vif/0/state" for number in range(5, 5 + gone)}
+        }
+    )
+    guests = (await observer.observe(Question())).guests
+    connected = {name: is_connected(guests[name]) for name in names}
+    assert connected == {name: not 5 <= int(name[1:]) < 5 + gone for name in names}
+    assert len(store.asked()) == tools_run, "the whole store is listed where much is gone"
+
+
+@pytest.mark.parametrize("body", ["exit 1", "echo 'xenstore-read: unknown option -p' >&2; exit 1", "exit 127"])
+async def test_where_nodes_cannot_be_read_the_whole_store_is_listed(
+    observer: XlObserver, xen: Path, store: FakeStore, tools: Path, body: str
+) -> None:
+    names = many(xen, store, 2)
+    write_tool(tools, "xenstore-read", body)
+    guests = (await observer.observe(Question())).guests
+    assert {is_connected(guests[name]) for name in names} == {True}
+    assert {guests[name].running_seconds is None for name in names} == {False}
+
+
+async def test_a_store_without_a_domain_yet_is_no_failure(observer: XlObserver, store: FakeStore) -> None:
+    store.show({"/local/domain/0/name": "Domain-0", "/tool/xenstored/domid": "0"})
+    assert (await observer.observe(Question())).guests == {}
 
 
 async def test_what_stays_down_is_not_looked_for_again_at_each_pass(
