@@ -2,7 +2,8 @@
 
 Used by `execute`. A shell on the host holds the lock as long as it hears from us. It lets go when its stdin closes
 (we ended or were killed) and when nothing was heard for a while (the network vanished). No other process inherits it:
-xl, whose daemons live as long as their domains, runs from other shells.
+xl, whose daemons live as long as their domains, runs from other shells. It answers each beat of ours: only one that was
+answered a moment ago proves that the lock is still there, since a network that vanished is noticed late.
 """
 
 from __future__ import annotations
@@ -12,17 +13,20 @@ import getpass
 import os
 import shlex
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from time import monotonic
+from time import monotonic, time
 
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.leaving import kill_group
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
 from reconciler.waiting import MachineClock, NotYet, wait_until
 
 HEARTBEAT_SECONDS = 5
 SILENCE_SECONDS = 30
+HEARD_SECONDS = 10  # an answer proves the lock for so long after its beat: well within what the holder bears in silence
 REGAIN_SECONDS = 120  # how long a lost lock is asked for again: ssh needs some 40 s to see that a network is gone
 _ANSWER_SECONDS = 60
 
@@ -47,6 +51,7 @@ while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
     watch
+    echo heard
 done
 kill "$watcher" 2>/dev/null
 [ "$word" != end ] || : >"$path"
@@ -59,6 +64,7 @@ class HostLock:
     def __init__(self) -> None:
         self._holders: AsyncExitStack | None = None  # while it is meant to be held
         self._holder: asyncio.subprocess.Process | None = None
+        self._heart: _Heart | None = None
         self._line = ""  # what the file says while we have the lock
         self._lost_since: float | None = None
         self._regaining = asyncio.Lock()
@@ -80,8 +86,12 @@ class HostLock:
         Raises ReconcilerError when it cannot be had: someone else may be at work, so nothing more is begun.
         """
         async with self._regaining:
-            if self._holders is None or self._holder is None or self._holder.returncode is None:
+            if self._holders is None or self._holder is None or self._heart is None:
                 return
+            if self._holder.returncode is None:
+                if await self._heart.is_heard():
+                    return
+                kill_group(self._holder.pid)  # it may still hold the lock, and lets go of it at the end of its input
             report(f"the lock of {shell.host} was lost with its connection, and is taken again")
             if self._lost_since is None:
                 self._lost_since = monotonic()
@@ -104,15 +114,15 @@ class HostLock:
     async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:
         given = {"path": shell.dom0.lock_path, "who": _who(), "mine": self._line}
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        asked = _moment()
         holder = await holders.enter_async_context(shell.connection.process(assignments + _HOLD))
         self._line = await _await_lock(shell, holder, self._line)
-        self._holder = holder
-        heart = asyncio.create_task(_beat(holder))
-        holders.push_async_callback(_let_go, holder, heart)
+        self._holder, self._heart = holder, _Heart(holder, asked)
+        holders.push_async_callback(_let_go, holder, self._heart)
 
 
-async def _let_go(holder: asyncio.subprocess.Process, heart: asyncio.Task[None]) -> None:
-    heart.cancel()
+async def _let_go(holder: asyncio.subprocess.Process, heart: _Heart) -> None:
+    heart.stop()
     assert holder.stdin
     with suppress(ConnectionError, TimeoutError):  # it may be gone with its network; then it lets go by itself
         holder.stdin.write(b"end\n")
@@ -165,13 +175,62 @@ def _lost(host: str, problem: Diagnostic) -> ReconcilerError:
     )
 
 
-async def _beat(holder: asyncio.subprocess.Process) -> None:
-    assert holder.stdin
-    with suppress(ConnectionError):  # `ensure` sees that the holder is gone
-        while True:
-            holder.stdin.write(b"\n")
-            await holder.stdin.drain()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+class _Heart:
+    """Beats for a holder, and hears its answers."""
+
+    def __init__(self, holder: asyncio.subprocess.Process, asked: _Moment) -> None:
+        self._holder = holder
+        self._answered = asked  # when that was sent which the last answer is to
+        self._unanswered: deque[_Moment] = deque()
+        self._heard = asyncio.Event()
+        self._tasks = [asyncio.create_task(self._beat_on()), asyncio.create_task(self._listen())]
+
+    async def is_heard(self) -> bool:
+        """Return whether the holder proves that it has the lock, if need be by a beat of its own, within seconds."""
+        if _seconds_since(self._answered) < HEARD_SECONDS:
+            return True
+        with suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(HEARD_SECONDS):
+                await self._beat()
+                while _seconds_since(self._answered) >= HEARD_SECONDS:
+                    self._heard.clear()
+                    await self._heard.wait()
+                return True
+        return False
+
+    async def _beat(self) -> None:
+        assert self._holder.stdin
+        self._unanswered.append(_moment())
+        self._holder.stdin.write(b"\n")
+        await self._holder.stdin.drain()
+
+    async def _beat_on(self) -> None:
+        with suppress(ConnectionError):  # `ensure` sees that the holder is gone
+            while True:
+                await self._beat()
+                await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _listen(self) -> None:
+        assert self._holder.stdout
+        while await self._holder.stdout.readline():
+            self._answered = self._unanswered.popleft()
+            self._heard.set()
+
+    def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+
+_Moment = tuple[float, float]
+
+
+def _moment() -> _Moment:
+    return monotonic(), time()
+
+
+def _seconds_since(moment: _Moment) -> float:
+    """Return how long ago that was, by the clock that says more: one of them may stand still while we are suspended."""
+    return max(monotonic() - moment[0], time() - moment[1])
 
 
 def _who() -> str:

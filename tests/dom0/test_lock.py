@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -136,6 +137,39 @@ async def test_one_that_cannot_be_had_again_is_given_up_after_a_while(
         lock_path.mkdir()
         with pytest.raises(ReconcilerError, match="cannot be written"):
             await lock.ensure(shell, lambda text: None)
+
+
+async def test_a_holder_that_gives_no_answer_proves_nothing(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the network vanishes and ssh has not noticed: no step is begun on the word of a lock like that."""
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr(host_lock, "HEARD_SECONDS", 1.0)
+    lock = HostLock()
+    told: list[str] = []
+    async with lock.hold(shell):
+        await lock.ensure(shell, told.append)
+        assert lock._holder is not None
+        os.killpg(lock._holder.pid, signal.SIGSTOP)
+        await asyncio.sleep(1.1)
+        async with asyncio.timeout(20):
+            await lock.ensure(shell, told.append)
+        assert await taken(shell)
+    assert told == ["the lock of alpha was lost with its connection, and is taken again"]
+
+
+async def test_a_beat_is_sent_at_once_where_the_last_answer_is_old(
+    shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after the controller was suspended: its clocks do not agree on how long, and the holder may be gone."""
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 3600)
+    lock = HostLock()
+    told: list[str] = []
+    async with lock.hold(shell):
+        await asyncio.sleep(0.2)
+        clock = time.time
+        monkeypatch.setattr(host_lock, "time", lambda: clock() + 3600)
+        async with asyncio.timeout(5):
+            await lock.ensure(shell, told.append)
+    assert told == []
 
 
 async def test_it_leaves_no_process_behind(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
