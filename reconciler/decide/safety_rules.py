@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from reconciler.decide.diff import FieldChange
-from reconciler.model.disks import disk_key, growth_bytes, missing_bytes, volume_group
+from reconciler.model.disks import disk_key, growth_bytes, may_share, missing_bytes, volume_group
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
@@ -256,7 +256,7 @@ def _untold(index: HostIndex, what: str) -> Block:
 
 def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Domain, disk: Disk) -> Block | None:
     for name, access in index.disks.get(disk_key(host, disk.target), ()):
-        if name != target.name and "rw" in (access, disk.access):
+        if name != target.name and not may_share(access, disk.access):
             return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
     fact = host.files.get(disk.target)
     block = _block_absent_disk(host, current, disk) if fact is None else _block_present_disk(disk, fact)

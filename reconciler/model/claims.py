@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from reconciler.model.disks import disk_key
+from reconciler.model.disks import disk_key, may_share
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.host import Guest, Host, Power
 
@@ -90,7 +90,7 @@ def _served_claims(host: Host, guest: Guest) -> Claims:
     """Return the claims on what the backends of the host serve to a guest that xl does not tell about."""
     if guest.devices is None:
         return {}
-    disks = [target_claim(host, target, reads_only=access == "ro") for target, access in guest.devices.disks or ()]
+    disks = [target_claim(host, target, reads_only=may_share(access)) for target, access in guest.devices.disks or ()]
     macs = [Claim(key=("mac", mac), what="a mac", value=mac) for mac in guest.devices.macs]
     return {claim.key: claim for claim in (*disks, *macs)}
 
@@ -111,7 +111,7 @@ def mac_claim(vif: Vif) -> Claim:
 
 
 def disk_claim(host: Host, disk: Disk) -> Claim:
-    return target_claim(host, disk.target, reads_only=disk.access == "ro")
+    return target_claim(host, disk.target, reads_only=may_share(disk.access))
 
 
 def target_claim(host: Host, target: str, *, reads_only: bool) -> Claim:

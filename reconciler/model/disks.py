@@ -13,6 +13,17 @@ _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
 
 
+def may_share(*accesses: str) -> bool:
+    """Return whether uses of one disk may stand side by side: only if all of them only read it.
+
+    The one rule about sharing. One that reads what another writes has caches that go stale.
+
+    >>> may_share("ro", "ro"), may_share("ro", "rw"), may_share("rw", "rw")
+    (True, False, False)
+    """
+    return all(access == "ro" for access in accesses)
+
+
 def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
     """Return by how many bytes the spec wants a disk larger than it is: negative for smaller, 0 if nobody can tell.
 

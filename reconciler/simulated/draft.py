@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.disks import may_share
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner
@@ -90,7 +91,7 @@ class Draft:
                 name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.", passing=True
             )
         for user, other in self.view().disk_users(disk.target).items():
-            if user != name and "rw" in (disk.access, other.access):
+            if user != name and not may_share(disk.access, other.access):
                 raise self.failed(name, "disk in use", f"{disk.target} is in use by the domain {user}.", passing=True)
 
     def bring_disks(self, definition: Domain) -> None:

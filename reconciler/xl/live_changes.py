@@ -12,6 +12,7 @@ from typing import Any
 from reconciler.dom0.connection import Result
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused
+from reconciler.model.disks import may_share
 from reconciler.model.domain import Vif, address_of
 from reconciler.model.parts import key_named
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
@@ -245,7 +246,7 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
         for owner, config in configs.items()
         if owner != domid
         for disk in config.get("disks", ())
-        if disk.get("pdev_path") and (disk.get("readwrite") or step.disk.access == "rw")
+        if disk.get("pdev_path") and not may_share("rw" if disk.get("readwrite") else "ro", step.disk.access)
     ]
     given = {"target": device_path(step.disk.target), "others": "\n".join(others)}
     users = (await shell.act(step.domain, "disk not attached", _USERS, given)).split()

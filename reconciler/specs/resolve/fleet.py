@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from reconciler.model.disks import may_share
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.paths import disk_identity
 from reconciler.specs.resolve.domain import derived_mac
@@ -109,11 +110,11 @@ def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
         for index, disk in enumerate(entry.domain.disks):
             users[disk_identity(disk.target)].append((entry, index, disk))
     for target, uses in users.items():
-        writers = [use for use in uses if use[2].access == "rw"]
-        if len(uses) < 2 or not writers:
+        if len(uses) < 2 or may_share(*(disk.access for _, _, disk in uses)):
             continue
-        writer = writers[0][0]
-        entry, index, disk = next(use for use in reversed(uses) if use is not writers[0])
+        writing = next(use for use in uses if not may_share(use[2].access))
+        writer = writing[0]
+        entry, index, disk = next(use for use in reversed(uses) if use is not writing)
         key = {"file": "path", "lv": "lv", "device": "device"}[disk.kind]
         who = _names(use[0].address for use in uses)
         complaint = Complaint(
