@@ -86,11 +86,12 @@ class _Run:
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
         self._waves = Waves(plan.steps)
+        self._comes_up = {step.address for step in plan.steps if isinstance(step.step, Start | AwaitReady)}
 
     async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
         for step in self._steps.values():
             if step.host in held:
-                self._leave_out([step.id], held[step.host].summary)
+                self._leave_out([step.id], held[step.host].summary, is_unknown=True)
         for step_id in [step_id for step_id, needs in self._waiting.items() if not needs]:
             self._offer(step_id)
         await self._turn(stop)
@@ -188,7 +189,7 @@ class _Run:
                 await self._follow_back(steps)
             why = f"{step.address} failed before it"
             self._leave_out(self._followers[step.id], why)
-            self._leave_higher_waves(step, why)
+            self._heed_missing(step, why, is_unknown=_says_nothing(result.problem, step))
         self._slots[step.host] += 1
 
     def _leave_out_begun(self, result: StepResult, moved: Diagnostic) -> None:
@@ -196,7 +197,7 @@ class _Run:
         step, why = result.step, f"{moved.summary}: plan again"
         self._note(replace(result, problem=None, reason=why))
         self._leave_out(self._followers[step.id], why)
-        self._leave_higher_waves(step, why)
+        self._heed_missing(step, why, is_unknown=True)
         self._slots[step.host] += 1
 
     def _note(self, result: StepResult) -> None:
@@ -263,8 +264,8 @@ class _Run:
         shutdown = self._outages.shutdown_before(step_id)
         return shutdown is not None and shutdown not in self._waiting and not self._takes_down(self._steps[step_id])
 
-    def _leave_out(self, step_ids: Iterable[str], reason: str) -> None:
-        """Skip these steps, and all that need them."""
+    def _leave_out(self, step_ids: Iterable[str], reason: str, *, is_unknown: bool = False) -> None:
+        """Skip these steps, and all that need them. `is_unknown` as for `_heed_missing`."""
         todo = list(step_ids)[::-1]
         while todo:
             step_id = todo.pop()
@@ -272,11 +273,18 @@ class _Run:
                 del self._waiting[step_id]
                 self._note(StepResult(step=self._steps[step_id], reason=reason))
                 todo += reversed(self._followers[step_id])
-                self._leave_higher_waves(self._steps[step_id], reason)
+                self._heed_missing(self._steps[step_id], reason, is_unknown=is_unknown)
 
-    def _leave_higher_waves(self, step: PlannedStep, reason: str) -> None:
-        """Let no higher wave begin, since a step of this one is missing."""
-        if self._waves.broken_by(step):
+    def _heed_missing(self, step: PlannedStep, reason: str, *, is_unknown: bool) -> None:
+        """Let no higher wave begin, since a domain of this one did not come up, or nobody can tell how it is.
+
+        A domain that was only to change while it runs, to stop or to go is as ready as before without that, and holds
+        nobody, as in the next plan.
+        """
+        if step.address not in self._comes_up and not is_unknown:
+            for later in self._waves.done(step):
+                self._offer(later.id)
+        elif self._waves.broken_by(step):
             self._leave_out([step_id for step_id in self._waiting if self._steps[step_id].wave > step.wave], reason)
 
 
@@ -286,6 +294,11 @@ async def carry_out(executor: Executor, step: Step, report: Callable[[str], None
         await await_ready(executor, step)
     else:
         await executor.execute(step, report)
+
+
+def _says_nothing(problem: Diagnostic, step: PlannedStep) -> bool:
+    """Return whether an error leaves open how the domain is: its host did not answer, or nobody foresaw the error."""
+    return problem.trace is not None or (problem.transient and problem.address != step.address)
 
 
 def _now(executor: Executor) -> float:

@@ -12,6 +12,7 @@ import pytest
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.result import ApplyResult
 from reconciler.model.diagnostics import exit_code, moved_on, world_error
+from reconciler.model.domain import Domain, Policy
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AttachDisk,
@@ -38,7 +39,8 @@ from reconciler.plan.steps import (
     WriteConfig,
 )
 from tests.apply.recording_host import RecordingHost, Silence, plan_of, restarts
-from tests.worlds import disk, domain, kernel, vif
+from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel, vif
+from tests.worlds import plan as make_plan
 
 ERRORS = [ValueError("no number"), OSError(24, "Too many open files"), RuntimeError(), KeyError("memory")]
 FAILURES = [*ERRORS, world_error("it failed"), world_error("reply lost", transient=True)]
@@ -228,3 +230,45 @@ def test_a_domain_is_brought_back_also_where_nobody_can_note_what_failed() -> No
     result = follow(restarts(["web"]), host)
     assert host.running == {"web"}
     assert [failed.step.step.kind for failed in result.failed] == ["start", "set_quarantine"]
+
+
+LOW, HIGH = Policy(wave=-1), Policy(wave=0)
+REFUSED = world_error("the balloon refused", "It still has 256 MiB.", address="alpha/low")
+SILENT = world_error("host unreachable", "alpha does not answer.", address="alpha", transient=True)
+
+
+class TestALowerWaveThatIsNotDone:
+    """`low` is in wave -1, `high` in wave 0, which restarts onto another kernel."""
+
+    high = domain("high", kernel=kernel("high", NEW), policy=HIGH)
+
+    def followed(self, low: Domain, fails: Callable[[str, str], BaseException | None]) -> tuple[ApplyResult, list[str]]:
+        world = host(guest(domain("low", policy=LOW)), guest(domain("high", policy=HIGH)))
+        made = make_plan(world, desired(low, self.high))
+        followed = RecordingHost(running={"low", "high"}, fails=fails)
+        return follow(made, followed), [kind for kind, name in followed.asked if name == "high"]
+
+    def test_a_live_change_that_failed_holds_nobody_since_its_domain_is_as_ready_as_before(self) -> None:
+        low = domain("low", memory_kib=128 * MIB, policy=LOW)
+        result, asked = self.followed(low, failing("set_memory", "low", REFUSED))
+        assert [one.step.step.kind for one in result.failed] == ["set_memory"]
+        assert "write_config" in [one.step.step.kind for one in result.skipped], "what came after it in its own chain"
+        assert asked[-1] == "sweep_images"
+
+    def test_nor_does_a_stop_that_failed(self) -> None:
+        result, asked = self.followed(domain("low", state="stopped", policy=LOW), failing("shutdown", "low", REFUSED))
+        assert len(result.failed) == 1
+        assert asked[-1] == "sweep_images"
+
+    @pytest.mark.parametrize("error", [SILENT, ValueError("no number")])
+    def test_one_of_which_nobody_can_tell_how_it_is_holds_the_next_wave(self, error: Exception) -> None:
+        low = domain("low", memory_kib=128 * MIB, policy=LOW)
+        result, asked = self.followed(low, failing("set_memory", "low", error))
+        assert asked == []
+        assert {one.step.address for one in result.skipped} >= {"alpha/high"}
+
+    @pytest.mark.parametrize("kind", ["stage_image", "write_config", "shutdown", "start", "await_ready"])
+    def test_a_restart_that_failed_at_any_step_holds_the_next_wave(self, kind: str) -> None:
+        low = domain("low", kernel=kernel("low", NEW), policy=LOW)
+        _, asked = self.followed(low, failing(kind, "low", world_error("it failed", address="alpha/low")))
+        assert asked == []
