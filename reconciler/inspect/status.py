@@ -30,6 +30,10 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"  # what the spec asks for failed to boot, and is not tried again
 
 
+_LIVES = (Power.RUNNING, Power.PAUSED)
+_UNSERVED = "; xl's process for it is gone: nobody acts on its on_reboot and the like until it is restarted"
+
+
 class Condition(StrEnum):
     """The state that watch gives a domain, by what watch itself does about it. It is coarser than the status."""
 
@@ -74,6 +78,8 @@ def _judge(change: Change, way_back: str | None) -> DomainStatus:
         status, reason = _status(change)
     if status is Status.READY:
         status, reason = _as_it_runs(change, reason)
+    if guest is not None and guest.owner is Owner.OURS and guest.power in _LIVES and guest.served is False:
+        reason += _UNSERVED
     return DomainStatus(
         address=change.address,
         status=status,
@@ -95,8 +101,6 @@ def _as_it_runs(change: Change, reason: str) -> tuple[Status, str]:
         waits = guest.running_seconds is not None and guest.running_seconds < timeout_seconds
         why = "it runs, and its disks and interfaces are not connected"
         return (Status.RECONCILING, f"{why} yet") if waits else (Status.STALLED, why)
-    if guest.served is False:
-        reason += ", but xl's process for it is gone: nobody acts on its on_reboot and the like until it is restarted"
     return Status.READY, reason
 
 
