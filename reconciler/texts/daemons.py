@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _LOG = re.compile(r"xl-(?P<name>.+?)(?:--incoming)?\.log(?:\.[0-9]+)?(?: \(deleted\))?")
+_MAKES = frozenset(("create", "restore", "migrate-receive"))
 _FILE = re.compile(r"(?:[0-9]{1,3}-)?(?P<name>.+?)(?:\.cfg)?")
 
 
@@ -23,6 +24,7 @@ class Daemons:
     logged: frozenset[str]
     making: frozenset[str] = frozenset()
     locked: bool = False  # xl holds its own lock: it makes a domain, and nobody can tell which
+    untold: bool = False  # there may be a process of xl for a domain that nobody can tell
 
     def serve(self, name: str | None, *, is_at_rest: bool) -> bool | None:
         """Return whether the domain of this name has its process; None when nobody can tell.
@@ -40,9 +42,15 @@ class Daemons:
         """Return whether a domain of this name that is half made is seen to be in the making."""
         return self.locked or name in self.making
 
+    def may_bring_back(self, name: str) -> bool:
+        """Return whether a domain of this name that is not listed may be between two lives, or about to be made."""
+        return self.untold or self.make(name) or name in self.serving
+
 
 def read_daemons(lines: Iterable[str]) -> Daemons:
-    """Read lines `process PID ARGUMENTS` and `writes PID FILE` of running processes, `log LOG` of logs, and `locked`.
+    """Read lines `process PID ARGUMENTS` and `writes PID FILE` of running processes, and `log LOG` of logs.
+
+    There may be `locked`, and `unseen` where nobody can tell which processes there are.
 
     A process that does not write to the log of a domain is no daemon yet. One that does serves its domain, and makes it
     anew when the guest reboots. Where nobody can tell what it writes to, it may be either.
@@ -57,23 +65,35 @@ def read_daemons(lines: Iterable[str]) -> Daemons:
     logged: set[str] = set()
     making: set[str] = set()
     named: dict[str, set[str]] = {}
-    locked = False
+    anybodys: set[str] = set()  # processes that no log tells the domain of
+    locked = untold = False
     for what, _, rest in (line.partition(" ") for line in lines):
         pid, _, told = rest.partition(" ")
         match what:
             case "process":
                 serving |= (names := _named(told.split()))
                 named[pid] = names
+                if _MAKES & set(told.split()[1:3]):
+                    anybodys.add(pid)
             case "writes" if log := _LOG.fullmatch(posixpath.basename(told)):
                 serving.add(log["name"])
                 making.add(log["name"])
+                anybodys.discard(pid)
             case "writes":
                 making |= named.get(pid, set())
             case "log" if log := _LOG.fullmatch(posixpath.basename(rest)):
                 logged.add(log["name"])
             case "locked":
                 locked = True
-    return Daemons(serving=frozenset(serving), logged=frozenset(logged), making=frozenset(making), locked=locked)
+            case "unseen":
+                untold = True
+    return Daemons(
+        serving=frozenset(serving),
+        logged=frozenset(logged),
+        making=frozenset(making),
+        locked=locked,
+        untold=untold or bool(anybodys),
+    )
 
 
 def _named(arguments: list[str]) -> set[str]:

@@ -32,6 +32,7 @@ from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long,
 from reconciler.texts.xenstore import read_store
 from reconciler.toolstack import Question
 from reconciler.waiting import Clock, MachineClock
+from reconciler.xl import last_look
 from reconciler.xl.digest_cache import DigestCache
 from reconciler.xl.events import listen
 from reconciler.xl.processes import functions
@@ -80,19 +81,26 @@ class XlObserver:
         self._settings = settings
         self._fleet = fleet
         self._clock = clock or MachineClock()
-        self._missing: frozenset[str] = frozenset()  # at the last look
+        self._missing: frozenset[str] | None = None  # at the last look; None: this process has not looked yet
+        self._seen = None if state_dir is None else state_dir / "looks" / f"{settings.name}.json"
         self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
 
     async def observe(self, question: Question) -> Host:
         """Return the host as it is. If a domain of ours that should run is missing or rebooting, look again after 3 s.
 
         One that was missing at the last look already gets no second one: it stays down, or nobody has started it yet.
+        Where that look was another process's, longer ago, it also has to be seen that no process of xl brings it back.
         """
-        host = await self._look(question)
-        if any(_deserves_a_second_look(guest, self._missing) for guest in host.guests.values()):
+        host, daemons = await self._look(question)
+        known = self._missing
+        if known is None:
+            recalled = last_look.recall(self._seen, host.boot_id)
+            known = frozenset(name for name in recalled if not daemons.may_bring_back(name))
+        if any(_deserves_a_second_look(guest, known) for guest in host.guests.values()):
             await self._clock.sleep(_SECOND_LOOK_SECONDS)
-            host = await self._look(question)
+            host, _ = await self._look(question)
         self._missing = frozenset(name for name, guest in host.guests.items() if guest.power is Power.ABSENT)
+        last_look.remember(self._seen, host.boot_id, self._missing)
         return host
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
@@ -101,19 +109,19 @@ class XlObserver:
     async def close(self) -> None:
         await self.connection.close()
 
-    async def _look(self, question: Question) -> Host:
+    async def _look(self, question: Question) -> tuple[Host, Daemons]:
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
         result = await self.connection.script(self._script(question, boundary), timeout_seconds=timeout_seconds)
         return await asyncio.to_thread(self._understood, question, result, boundary)
 
-    def _understood(self, question: Question, result: Result, boundary: str) -> Host:
-        """Make a Host of the output. It may be much, so this runs in a thread beside the loop."""
+    def _understood(self, question: Question, result: Result, boundary: str) -> tuple[Host, Daemons]:
+        """Make a Host of the output, and tell of the processes of xl. Runs in a thread, since it may be much."""
         answer = Answer(self.name, result, boundary)
         _check_xl(self.name, answer)
         _check_tools(self.name, answer)
         try:
-            return self._host(question, answer)
+            return self._host(question, answer), read_daemons(answer.lines("daemons"))
         except XlOutputError as error:
             raise world_error(
                 "xl is not understood", f"{self.name}: {error}", "Please report this, with the output.", self.name

@@ -30,10 +30,11 @@ xl_lock_is_held() {
     return 1
 }
 
-# Prints `process PID ARGUMENTS` and `writes PID FILE` for each process of xl, and `locked`. Fails as ps does.
+# Prints `process PID ARGUMENTS` and `writes PID FILE` for each process of xl, `locked`, and `unseen` without ps. Fails
+# as ps does.
 xl_processes() {
     if xl_lock_is_held; then echo locked; fi
-    command -v ps >/dev/null || return 0
+    command -v ps >/dev/null || { echo unseen; return 0; }
     processes=$(ps -A -ww -o pid= -o args=) || return
     processes=$(printf '%s\n' "$processes" | awk '
         { pid = "-"; rest = $0; sub(/^[ \t]+/, "", rest) }

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import IO
@@ -22,7 +23,7 @@ from reconciler.model.host import Devices, Guest, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from reconciler.toolstack import Question
-from reconciler.xl import observe, processes
+from reconciler.xl import last_look, observe, processes
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import INFO, TABLE_HEAD, process_of_xl, running_json, table_row, write_tool
 from tests.xl.fake_store import FakeStore, domain_nodes
@@ -585,6 +586,51 @@ async def test_what_stays_down_is_not_looked_for_again_at_each_pass(
     (xen / "list").write_text(TABLE_HEAD)  # it was there, and is gone
     await observer.observe(Question())
     assert looks() == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "looks"),
+    [
+        ("nothing", 1),
+        ("its daemon", 2),
+        ("an xl create of an unknown domain", 2),
+        ("the daemon of another domain", 1),
+        ("no ps", 2),
+        ("a reboot of the dom0", 2),
+    ],
+)
+async def test_what_another_process_saw_missing_is_waited_for_only_where_somebody_may_bring_it_back(
+    settings: HostSettings,
+    xen: Path,
+    tools: Path,
+    tmp_path: Path,
+    make_domain: Callable[..., Domain],
+    change: str,
+    looks: int,
+) -> None:
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(make_domain(), "default", None))
+    await XlObserver(settings, "default", tmp_path / "state").observe(Question())
+    (xen / "calls").unlink()
+    with ExitStack() as meanwhile:
+        match change:
+            case "its daemon":
+                meanwhile.enter_context(process_of_xl(tmp_path, "create", "/etc/xen/x.cfg", log="xl-web.log"))
+            case "an xl create of an unknown domain":
+                meanwhile.enter_context(process_of_xl(tmp_path, "create", "/root/x.cfg"))
+            case "the daemon of another domain":
+                meanwhile.enter_context(process_of_xl(tmp_path, "create", "/etc/xen/db.cfg", log="xl-db.log"))
+            case "no ps":
+                write_tool(tools, "ps", "echo xl create /root/x.cfg")  # without numbers, as good as none
+            case "a reboot of the dom0":
+                write_tool(tools, "cat", 'case $1 in */boot_id) echo 2 ;; *) exec /bin/cat "$@" ;; esac')
+        await XlObserver(settings, "default", tmp_path / "state").observe(Question())
+    assert (xen / "calls").read_text().splitlines().count("list -v") == looks
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"boot_id": 1, "missing": 2}', "null"])
+def test_a_damaged_memory_of_the_last_look_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "look").write_text(text)
+    assert last_look.recall(tmp_path / "look", "1") == frozenset()
 
 
 @pytest.mark.parametrize("boot", ["this", "another"])
