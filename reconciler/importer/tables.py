@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reconciler.importer.names import is_name, near_name
 from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.key_row import Key, Kind, Takes
@@ -25,9 +26,8 @@ from reconciler.specs.resolve.host import check_allowed, pci_address
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.layers import Layer, merge
 from reconciler.specs.resolve.rules import check_alone
-from reconciler.specs.schema import DEFAULT_AUTOSTART, LOGICAL_VOLUME, NAME, DomainSpec
+from reconciler.specs.schema import DEFAULT_AUTOSTART, LOGICAL_VOLUME, DomainSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
-from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
 
 _KIB_PER_MIB = 1024
 _ARRAYS = frozenset({"disk", "vif", "pci"})
@@ -93,26 +93,53 @@ def host_needs(specs: Iterable[DomainSpec], settings: HostSettings) -> dict[str,
     return {**needs, "allow": allowed} if allowed else needs
 
 
-def as_toml(imported: Imported, origin: str) -> str:
-    """Write the file: where it came from, what it cannot say, and the table. Same input, same bytes."""
+def as_toml(imported: Imported, origin: str, comments: Mapping[str, Iterable[str]] | None = None) -> str:
+    """Write the file: where it came from, what it cannot say, and the table. Same input, same bytes.
+
+    `comments` are those of the config file by key ("": at its end). Each stays by its key; of a key that is not
+    written, it stands at the head.
+    """
     import tomli_w
 
+    left = {_WRITTEN_AS.get(key, key): lines for key, lines in (comments or {}).items() if key not in _WRITTEN_AS}
+    for key, other in _WRITTEN_AS.items():
+        left[other] = [*left.get(other, ()), *(comments or {}).get(key, ())]
+    tail = left.pop("", ())
+    plain, tables = [], []
+    for key, value in imported.table.items():
+        if key == "xl":
+            continue
+        text, above = tomli_w.dumps({key: value}), _commented(left.pop(key, ()))
+        if text.startswith("["):  # devices with much to say are tables of their own, and what comes behind is theirs
+            tables.append(f"\n{above}{text}")
+        else:
+            plain.append(above + text)
+    if "xl" in imported.table:
+        own = imported.table["xl"].items()
+        lines = [_commented(left.pop(key, ())) + tomli_w.dumps({key: value}) for key, value in own]
+        tables.append("\n[xl]\n" + "".join(lines))
     head = [f"Imported from {origin}."]
     if imported.unsaid:
         head += ["", "A spec cannot say this, so it is held; without the line reconcile = false, apply drops it:"]
         head += [f"- {sentence}" for sentence in imported.unsaid]
-    comments = "".join(f"# {printable(line)}".rstrip() + "\n" for line in head)
-    return f"{comments}\n{tomli_w.dumps(imported.table)}"
+    rest = [line for lines in left.values() for line in lines]
+    above = (
+        "".join(f"# {printable(line)}".rstrip() + "\n" for line in head) + ("#\n" if rest else "") + _commented(rest)
+    )
+    return f"{above}\n{''.join(plain + tables)}{_commented(tail)}"
+
+
+_WRITTEN_AS = {"builder": "type", "root": "cmdline", "extra": "cmdline"}
+"""Keys of xl.cfg that a spec says with another one."""
+
+
+def _commented(lines: Iterable[str]) -> str:
+    return "".join(f"# {printable(line.lstrip('#').strip())}".rstrip() + "\n" for line in lines)
 
 
 def _check_name(name: str) -> None:
-    if re.fullmatch(NAME, name) is None:
-        raise NotImportable(
-            f"{quoted(name)} is no name for a spec: that is a letter, then up to 39 letters, digits, dots, underscores "
-            "or dashes."
-        )
-    if name in TAKEN_NAMES or f"{name}.toml" == HOST_FILE:
-        raise NotImportable(f"{quoted(name)} is no name for a spec: it stands for something else.")
+    if not is_name(name):
+        raise NotImportable(f"{quoted(name)} is no name for a spec; {quoted(near_name(name))} is one.")
 
 
 def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
@@ -210,7 +237,7 @@ def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], Domain
     while True:
         spec, complaints = validate(DomainSpec, merge((Layer("", defaults), Layer("", table))))
         if spec is not None and not complaints:
-            complaints = tuple(check_alone(spec))
+            complaints = tuple(check_alone(spec)) or tuple(_twice(spec))
             if not complaints:
                 return table, spec, tuple(refused)
         entries = {_entry(complaint.loc): complaint for complaint in reversed(complaints)}
@@ -219,6 +246,22 @@ def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], Domain
             raise NotImportable(" ".join([*refused, *(complaint.detail for complaint in complaints)]))
         refused += [_taken_out(table, entry, complaint) for entry, complaint in culprits.items()]
         table = _without(table, culprits)
+
+
+def _twice(spec: DomainSpec) -> Iterator[Complaint]:
+    """List what a spec has twice, which xl takes and which would destroy the disk or confuse the network."""
+    seen: dict[str, str] = {}
+    for index, disk in enumerate(spec.disk):
+        key = next((key for key in ("path", "lv", "device") if getattr(disk, key) is not None), None)
+        place = disk_identity(absolute(f"/dev/{disk.lv}" if key == "lv" else getattr(disk, key))) if key else None
+        if place is not None and seen.setdefault(place, disk.access) != "ro" and f"#{place}" in seen:
+            detail = f"disk[{index}] is the disk of an earlier entry again, and the domain writes to it."
+            yield Complaint(loc=("disk", index, str(key)), summary="Disk used twice", detail=detail)
+        seen.setdefault(f"#{place}", "")
+    for index, vif in enumerate(spec.vif):
+        if vif.mac is not None and vif.mac.lower() in (other.mac and other.mac.lower() for other in spec.vif[:index]):
+            detail = f"vif[{index}].mac is the mac of an earlier interface again."
+            yield Complaint(loc=("vif", index, "mac"), summary="Duplicate MAC", detail=detail)
 
 
 def _entry(loc: Loc) -> Loc:

@@ -7,7 +7,7 @@ domain spec has no word for, is left out and noted in a sentence.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.quantities import Unfit
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
+from reconciler.specs.resolve.xl_keys import HARMLESS, REACHES
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import Loc, Number, number_of
 from reconciler.texts.cfg_grammar import Value as CfgValue
@@ -25,6 +26,9 @@ from reconciler.texts.devices import pci_address, read_disk, read_vif
 MEMORY_DEFAULT_KIB = 32 * 1024  # what libxl gives a domain whose file names neither memory nor maxmem
 OWN_KEYS = frozenset(key.name for key in DOMAIN_KEYS if key.in_cfg) | {"builder"}
 """Keys that a domain spec has itself, so that they never stand in its `[xl]` table."""
+
+KNOWN_KEYS = OWN_KEYS | HARMLESS | REACHES.keys()
+"""All keys that any xl reads. It ignores others without a word."""
 
 IMAGE_KEYS = tuple(key.name for key in DOMAIN_KEYS if key.kind is Kind.FILE)
 """Those that name a file whose digest is looked up."""
@@ -47,6 +51,7 @@ class Reading:
     """The result of reading. `domain` is None when xl would refuse the values, and `problems` say why."""
 
     domain: Domain | None
+    type: Literal["pv", "pvh", "hvm"]  # also of a domain that xl refuses
     problems: tuple[Remark, ...]
     ignored: tuple[Remark, ...]  # what xl leaves out, too
     unsaid: tuple[Remark, ...]  # what xl heeds and a domain spec cannot say
@@ -60,6 +65,7 @@ def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Re
     domain = reader.domain()
     return Reading(
         domain=None if reader.problems else domain,
+        type=domain.type,
         problems=tuple(reader.problems),
         ignored=tuple(reader.ignored),
         unsaid=tuple(reader.unsaid),
@@ -288,6 +294,27 @@ class _Reader:
             else:
                 self._cannot_say(f"{key} is a list of lists, which a domain spec cannot say.", key)
         return tuple(found)
+
+
+def unknown_keys(keys: Iterable[str]) -> Iterator[Remark]:
+    """List the keys that no xl reads, with what may have been meant."""
+    for key in keys:
+        if key not in KNOWN_KEYS:
+            hint = _MEANT.get(key) or near_miss(key, KNOWN_KEYS)
+            yield Remark((key,), f'xl knows no key "{key}" and ignores it, so it is left out.', hint)
+
+
+_ADDRESSES = "The guest is told in the command line: ip=ADDRESS::GATEWAY:NETMASK."
+_MEANT = {
+    "cpu": 'Write cpus = "2" for the cpu that it shall run on.',
+    "dhcp": "It was for scripts of xm.",
+    "disks": "The key is disk.",
+    "gateway": _ADDRESSES,
+    "hostname": "It was for scripts of xm: the guest knows its own name.",
+    "ip": _ADDRESSES,
+    "netmask": _ADDRESSES,
+    "vifs": "The key is vif.",
+}
 
 
 def _hint(error: ValueError) -> str | None:

@@ -22,7 +22,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
 from reconciler.texts.cfg_grammar import Value as CfgValue
-from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, read_values
+from reconciler.texts.cfg_reader import IMAGE_KEYS, KNOWN_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
@@ -239,20 +239,27 @@ def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
     reading = read_values(values, images)
     domain = reading.domain
+    unknown = [] if mark is not None else list(unknown_keys(values))  # ours have those that host.toml allows
     if domain is not None and mark is not None:
         domain = _with_mark(domain, mark, intact)
+    elif domain is not None:
+        domain = replace(domain, xl=tuple((key, value) for key, value in domain.xl if key in KNOWN_KEYS))
     return ConfigFile(
         domain=domain,
         mark=mark,
         intact=intact,
         original=domain if intact else original,
         problem=reading.problems[0].text if reading.problems else None,
-        ignored=tuple(remark.text for remark in reading.ignored),
+        ignored=tuple(dict.fromkeys(_sentence(remark) for remark in (*reading.ignored, *unknown))),
         unsaid=tuple(remark.text for remark in reading.unsaid),
         reading=reading,
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
     )
+
+
+def _sentence(remark: Remark) -> str:
+    return remark.text if remark.hint is None else f"{remark.text} {remark.hint}"
 
 
 @lru_cache(maxsize=2)  # for `_images_named` and `_read`, one after the other

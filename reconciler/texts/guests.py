@@ -15,10 +15,12 @@ from reconciler.model.host import NAMELESS, Devices, Guest, Owner, Power
 from reconciler.model.key_row import Key
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
+from reconciler.texts.cfg_grammar import quote
 from reconciler.texts.config_file import ConfigFile, read_file
+from reconciler.texts.listed_keys import listed_keys
 from reconciler.texts.listing import Row
 from reconciler.texts.quarantine_file import is_newer, parse_quarantine
-from reconciler.texts.running import Recorded, overlay, untold
+from reconciler.texts.running import Recorded, overlay
 
 MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
 """What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
@@ -116,7 +118,7 @@ def assemble_guests(
     files may name: it tells what would be booted, but not what was.
     """
     now = {**present, **images} if present else images
-    read_configs = {name: read_file(text, now) for name, text in configs.items()}
+    read_configs = {name: _read_named(name, text, now) for name, text in configs.items()}
     read_candidates = {name: read_file(text, now) for name, text in candidates.items()}
     live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))
     guests = {
@@ -136,6 +138,18 @@ def assemble_guests(
         for name in sorted({*configs, *candidates, *live})
     }
     return {name: guest for name, guest in guests.items() if guest is not None}, remains_kib
+
+
+def _read_named(name: str, text: str, images: Mapping[str, str]) -> ConfigFile:
+    """Read a config file. One without a name, as xm took it, is of the domain that it is called after."""
+    file = read_file(text, images)
+    problems = file.reading.problems if file.reading is not None else ()
+    if file.mark is not None or [problem.loc for problem in problems] != [("name",)]:
+        return file
+    named = read_file(f"name = {quote(name)}\n{text}", images)
+    return replace(
+        named, ignored=(f"Its config file gives no name, so that of the file counts: {name}.", *named.ignored)
+    )
 
 
 def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
@@ -276,7 +290,7 @@ def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...
     of_file = found.config.unsaid if found.config is not None else ()
     if found.instance is None or found.instance.config is None or started_from is not None:
         return of_file
-    return (*of_file, *untold(found.instance.config))
+    return (*of_file, *listed_keys(found.instance.config).untold)
 
 
 def _definition(owner: Owner, file: ConfigFile | None) -> Domain | None:
@@ -401,7 +415,11 @@ def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapp
     base = _origin(file) if file is not None else None
     if instance.config is not None:
         known = base if base is None or file is None or file.mark is not None else _without_digests(base)
-        return overlay(instance.config, known, images, _recorded(file))
+        running = overlay(instance.config, known, images, _recorded(file))
+        if base is not None:
+            return running
+        told: Any = listed_keys(instance.config)
+        return replace(running, xl=told.xl, cpus=told.cpus)
     if instance.definition is None or base is None:
         return instance.definition
     # what the hypervisor does not know counts as the file says it now, as it does for a real domain

@@ -14,6 +14,7 @@ from typing import Literal
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import Value, number_of
 from reconciler.texts.cfg_reader import Remark
+from reconciler.texts.listed_keys import VIRIDIAN
 
 Type = Literal["pv", "pvh", "hvm"]
 _Values = Mapping[str, Value]
@@ -46,11 +47,6 @@ _NUMBERED = {"tsc_mode": 3, "altp2m": 3, "timer_mode": 3, "gfx_passthru": _UINT3
 """Keys whose words may be given by number, with the highest."""
 
 _CASE_COUNTS = frozenset({"on_soft_reset", "device_model_version", "ms_vm_genid", "vga"})
-_VIRIDIAN = (
-    "all defaults base freq time_ref_count reference_tsc hcall_remote_tlb_flush apic_assist crash_ctl synic stimer"
-    " hcall_ipi ex_processor_masks no_vp_limit cpu_hotplug"
-)
-
 _NUMBERS = """
     acpi acpi_laptop_slate acpi_s3 acpi_s4 altp2mhvm apic device_model_stubdomain_override dm_restrict driver_domain
     e820_host extratime hap hpet latency localtime max_event_channels msr_relaxed nestedhvm nographic nomigrate nx oos
@@ -125,7 +121,7 @@ def _of_hvm(values: _Values) -> Iterator[Remark]:
     number = number_of(hole) if isinstance(hole, str) else None
     if number is not None and number not in _MMIO_HOLE:
         yield Remark(("mmio_hole",), f"mmio_hole must be from {_MMIO_HOLE[0]} to {_MMIO_HOLE[-1]} MiB.")
-    yield from _items(values, "viridian", _VIRIDIAN.split())
+    yield from _items(values, "viridian", ["all", "defaults", *VIRIDIAN])
     yield from _items(values, "mca_caps", ["lmce"])
     if isinstance(values.get("mca_caps"), str):
         yield Remark(("mca_caps",), "mca_caps must be a list.", 'Write mca_caps = [ "lmce" ].')

@@ -24,7 +24,6 @@ _Json = Mapping[str, Any]
 _WORDS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's only in the underscore
 _LEFT_OUT = "destroy"  # of the actions, libxl leaves out its first one
 _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
-_TOLD_LISTS = frozenset(key.listed[0] for key in DOMAIN_KEYS if len(key.listed) == 1)
 _LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or isinstance(key.kind, Whole)))
 _LISTED_OF_DISKS = tuple(key for key in DISK_KEYS if key.listed and key.is_ordinary)
 _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
@@ -107,12 +106,6 @@ def _told(part: _Json, name: str, key: Key[Any]) -> Value:
             return tuple(str(item) for item in _list(part, name)) or None
         case _:
             return _text(part, name)
-
-
-def untold(config: _Json) -> tuple[str, ...]:
-    """List in sentences the devices of a running domain that only a config file could name."""
-    kinds = sorted(key for key, value in config.items() if isinstance(value, list) and value and key not in _TOLD_LISTS)
-    return tuple(f"`xl list -l` shows {kind}, and no config file says how they were asked for." for kind in kinds)
 
 
 def _with_sizes(domain: Domain, built: _Json) -> Domain:

@@ -139,10 +139,9 @@ def test_what_cannot_be_imported_is_told_and_the_others_go_on(tree: Path, run: R
     run("sim", "alpha", "set", "crashed", "power=crashed")
     imported = run("import", "alpha", "--out", "new")
     assert imported.code == 1
-    assert [path.name for path in (tree / "new").iterdir()] == ["fine.toml"]
+    assert sorted(path.name for path in (tree / "new").iterdir()) == ["another.toml", "fine.toml"]
     assert "alpha/python is not imported\n  xl cannot read the file: line 1, column 5" in imported.err
-    assert 'alpha/named is not imported\n  Its config file defines a domain of another name, "another".' in imported.err
-    assert "alpha/nameless is not imported\n  It gives the domain no name" in imported.err
+    assert "alpha/nameless is not imported\n  A pv domain needs a kernel" in imported.err
     assert "alpha/crashed is not imported\n  It is crashed" in imported.err
 
 
@@ -197,7 +196,7 @@ def test_several_files_go_to_a_folder(tree: Path, run: Run) -> None:
     assert run("import", "one.cfg", "two.cfg").code == 1
     imported = run("import", "one.cfg", "gone.cfg", "two.cfg", "--out", "specs/alpha")
     assert imported.code == 1
-    assert "gone.cfg is not imported\n  It cannot be read: No such file or directory." in imported.err
+    assert "gone.cfg:1:1: error: It cannot be read: No such file or directory." in imported.err
     assert "alpha/host.toml needs these lines" in imported.err
     assert {"one.toml", "two.toml"} <= {path.name for path in (tree / "specs/alpha").iterdir()}
 
@@ -209,9 +208,17 @@ def test_several_files_go_to_a_folder(tree: Path, run: Run) -> None:
         (b'name = "\xe4"\n', "It is not UTF-8: byte 0xe4"),
         (b"x = 1\n" * 100_000, "longer than"),
         (b"\0" * 2_000_000, "longer than"),
-        (b"memory = 64\n", "It gives the domain no name"),
-        (b'name = "12"\nmemory = 64\nkernel = "/k"\n', '"12" is no name for a spec'),
-        (b"", "It gives the domain no name"),
+        (b"memory = 64\n", "bad.cfg:1:1: error: A pv domain needs a kernel, a bootloader or a firmware."),
+        (b"", "bad.cfg:1:1: error: It is empty."),
+        (b" \n\n", "bad.cfg:1:1: error: It is empty."),
+        (b"\x7fELF\x02\x01\0\0\xff\xfe", "bad.cfg:1:9: error: It is no text file"),
+        (b"[" * (1 << 20), "longer than"),
+        (b"name = 'a\n", "hint: Close it with ' on the same line"),
+        (b"\xef\xbb\xbfname = 'a'\n", "bad.cfg:1:1: error: xl cannot read the file"),
+        (b"name = 'a'\r\nkernel = '/k'\r\n", r"hint: sed -i 's/\r$//' bad.cfg"),
+        (b"disk = ['/a,raw,xvda,w!']\nbuilder = 'linux'\n", "bad.cfg:2:11: error: xl would refuse it, too: builder is"),
+        (b"builder = 'linux'\ndisk = ['/a,raw,xvda,w!']\n", "bad.cfg:2:9: error: xl would refuse it, too: The disk"),
+        (b"iomem = [ 'x' ]\nkernel = '/k'\n", "bad.cfg:1:11: error: xl would refuse it, too: iomem"),
     ],
 )
 def test_files_that_no_spec_can_be_made_of(tree: Path, run: Run, content: bytes, expected: str) -> None:
@@ -248,3 +255,122 @@ def test_a_host_that_cannot_be_used_says_why(tree: Path, run: Run) -> None:
     broken = run("import", "alpha")
     assert broken.code == 4
     assert "specs/alpha/host.toml:1:13" in broken.err
+
+
+EVERYTHING = """\
+# a web server
+kernel = "vmlinuz"   # built by hand
+memroy = 64
+vcpus = 2
+vcpus = 0x4
+memory = 0100
+localtime = "yes"
+vfb = [ "vnc=1,vncpasswd=hunter2" ]
+"""
+
+
+def test_what_a_person_should_know_is_told_on_its_line(tree: Path, run: Run) -> None:
+    (tree / "my web.cfg").write_text(EVERYTHING)
+    imported = run("import", "my web.cfg")
+    assert imported.code == 0
+    for told in (
+        "my web.cfg:1:1: note: It gives no name, so the domain gets the name of the file: my web.",
+        '"my web" is no name for a spec, so its spec is called my-web.',
+        'my web.cfg:3:10: note: xl knows no key "memroy" and ignores it, so it is left out.',
+        'hint: Did you mean "memory"?',
+        "my web.cfg:5:9: note: vcpus is given twice, and the last time counts: the one in line 4 is left out.",
+        "my web.cfg:6:10: note: memory = 0100 is octal: xl reads 64.",
+        'my web.cfg:7:13: note: localtime is "yes", no number, so xl leaves it out.',
+        "my web.cfg:8:9: note: The password of its screen stands in the spec in clear",
+        "ssh -L 5900:127.0.0.1:5900 root@HOST",
+    ):
+        assert told in imported.err
+    assert "memroy" not in imported.out
+    assert '# a web server\n# built by hand\nkernel = "vmlinuz"\n' in imported.out
+
+
+def test_a_domain_that_gets_no_memory_is_told(tree: Path, run: Run) -> None:
+    (tree / "a.cfg").write_text('kernel = "/k"\nmemory = "1024M"\n')
+    imported = run("import", "a.cfg")
+    assert "a.cfg:2:10: note: It gives no memory that xl can read, and so it gets 32 MiB." in imported.err
+    assert "xl counts MiB: write memory = 1024." in imported.err
+
+
+def test_all_problems_of_all_files_are_told_in_one_run(tree: Path, run: Run) -> None:
+    (tree / "one.cfg").write_text('builder = "linux"\nvnc = True\ndisk = [ "/a,raw,xvda,w!" ]\nimport os\n')
+    (tree / "two.cfg").write_text('kernel = "/k"\ntsc_mode = "natve"\non_crash = "x"\n')
+    imported = run("import", "one.cfg", "two.cfg", "--out", "new")
+    assert imported.code == 1
+    places = [line.partition(": error")[0] for line in imported.err.splitlines() if ": error: " in line]
+    assert places == ["one.cfg:2:7", "one.cfg:4:8", "one.cfg:1:11", "one.cfg:3:10", "two.cfg:2:12", "two.cfg:3:12"]
+
+
+def test_programs_read_one_document(tree: Path, run: Run) -> None:
+    (tree / "web1.cfg").write_text(EVERYTHING)
+    (tree / "cd.cfg").write_text(
+        'name = "cd"\nkernel = "/opt/k"\nmemory = 9\nbogus = 1\nvif = [ "mac=0:0:0:0:0:1", "mac=0:0:0:0:0:1" ]\n'
+    )
+    (tree / "bad.cfg").write_text("x = True\n")
+    imported = run("import", "web1.cfg", "cd.cfg", "bad.cfg", "--out", "specs/alpha", "--json")
+    assert imported.code == 1
+    assert imported.err == ""
+    told = json.loads(imported.out)
+    assert told["written"] == ["specs/alpha/web1.toml", "specs/alpha/cd.toml"]
+    assert told["kernels"] == ["vmlinuz"]
+    assert 'kernel_roots = ["/", "/boot"' in told["host_toml"]
+    assert told["held"] == ["alpha/cd"]
+    assert {"path": "web1.cfg", "line": 3} in [{"path": note["path"], "line": note["line"]} for note in told["notes"]]
+    assert all(note["text"] for note in told["notes"])
+    assert [(one["path"], one["line"], one["column"]) for one in told["diagnostics"]] == [("bad.cfg", 1, 5)]
+
+
+def test_one_file_as_a_document_comes_with_its_spec(tree: Path, run: Run) -> None:
+    (tree / "legacy.cfg").write_text(WEB)
+    told = json.loads(run("import", "legacy.cfg", "--json").out)
+    assert [spec["name"] for spec in told["specs"]] == ["legacy"]
+    assert told["specs"][0]["text"] == run("import", "legacy.cfg").out
+    assert told["written"] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'disk = [ "/srv/a,raw,xvda,w", "/srv/a,raw,xvdb,w" ]',
+        'vif = [ "mac=00:16:3e:00:00:01", "mac=00:16:3e:00:00:01" ]',
+    ],
+)
+def test_what_is_twice_in_one_file_is_told_and_validate_accepts_what_is_written(
+    tree: Path, run: Run, line: str
+) -> None:
+    (tree / "twice.cfg").write_text(f'kernel = "/k"\nmemory = 64\n{line}\n')
+    imported = run("import", "twice.cfg", "--out", "specs/alpha")
+    assert imported.code == 0
+    assert "twice.cfg has what a spec cannot say" in imported.err
+    assert "reconcile = false\n" in (tree / "specs/alpha/twice.toml").read_text()
+    lines = imported.err.partition("in place of those it has:\n\n")[2]
+    if lines:
+        with (tree / "specs/alpha/host.toml").open("a") as file:
+            file.write(lines)
+    assert run("validate").code == 0
+
+
+def test_what_two_files_have_in_common_is_told(tree: Path, run: Run) -> None:
+    for name in ("one", "two"):
+        (tree / f"{name}.cfg").write_text('kernel = "/k"\nmemory = 64\nvif = [ "mac=00:16:3e:00:00:01" ]\n')
+    imported = run("import", "one.cfg", "two.cfg", "--out", "specs/alpha")
+    assert imported.code == 4  # as validate says of them
+    assert "vif[0] of alpha/one and vif[0] of alpha/two have one MAC, 00:16:3e:00:00:01." in imported.err
+
+
+def test_a_config_file_that_is_called_otherwise_loses_nothing(tree: Path, run: Run) -> None:
+    (tree / "x.cfg").write_text('name = "web.example"\nkernel = "/k"\nmemory = 64\n# which\nserial = "pty"\n')
+    run("sim", "alpha", "put", "/etc/xen/other.cfg", "x.cfg")
+    imported = run("import", "alpha")
+    assert imported.code == 0
+    text = (tree / "specs/alpha/web.example.toml").read_text()
+    assert 'state = "stopped"' in text
+    assert 'serial = "pty"' in text
+    run("sim", "alpha", "create", "web.example")
+    again = run("import", "alpha", "--out", "new")
+    assert "The config file other defines web.example, which is imported as it runs." in again.err
+    assert again.code == 0

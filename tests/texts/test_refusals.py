@@ -32,7 +32,7 @@ def agree(xl: RealXl, kind: Type, line: str) -> None:
     assert keys <= {part.partition("=")[0].strip() for part in line.splitlines()}
 
 
-_WORD_LINES = [
+WORD_LINES = [
     f'{key} = "{word}"'
     for key, words in {
         "on_soft_reset": ["preserve", "Preserve", "explode"],
@@ -59,7 +59,7 @@ _WORD_LINES = [
     }.items()
     for word in words
 ]
-_LIST_LINES = [
+LIST_LINES = [
     'viridian = [ "base", "!freq", "all" ]', 'viridian = [ "bas" ]', 'viridian = 1', 'mca_caps = [ "lmce" ]',
     'mca_caps = [ "x" ]', 'mca_caps = "lmce"', 'ioports = [ "2f8-2ff", "3f8" ]', 'ioports = [ "x" ]',
     'ioports = [ "2f8-" ]', 'ioports = [ "1ffffffff" ]', 'irqs = [ 5, "6" ]', 'irqs = [ "5x" ]', 'irqs = [ "-" ]',
@@ -81,7 +81,7 @@ _LIST_LINES = [
 
 
 @pytest.mark.parametrize("kind", ["pv", "pvh", "hvm"])
-@pytest.mark.parametrize("line", [*_WORD_LINES, *_LIST_LINES])
+@pytest.mark.parametrize("line", [*WORD_LINES, *LIST_LINES])
 def test_what_the_real_xl_refuses_is_told(xl: RealXl, kind: Type, line: str) -> None:
     agree(xl, kind, line)
 

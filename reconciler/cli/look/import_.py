@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
-from reconciler.cli.output import print_data, print_diagnostics, print_message
+from reconciler.cli.output import kept, print_data, print_diagnostics, print_message
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
-from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
+from reconciler.importer.files import read_domain_file
+from reconciler.importer.names import near_name
+from reconciler.importer.report import Report, document, paste_of
+from reconciler.importer.tables import NotImportable, as_toml, import_domain
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source, exit_code, world_error
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
-from reconciler.model.quantities import printable
+from reconciler.model.quantities import printable, quoted
+from reconciler.show import diagnostics
+from reconciler.show.documents import as_text
 from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.resolve.fleet import SHARED
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.state_dir.files import create_file
-from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg
-from reconciler.texts.config_file import read_file
+from reconciler.texts.cfg_grammar import TEXT_MAX
 
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
 
@@ -36,20 +42,11 @@ class _Found:
     domain: Domain
     origin: str
     subject: str
+    path: str | None = None  # of the file that it was read from, if any
+    runs: bool = False
     unsaid: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Report:
-    """Collects what is told at the end: problems in the order met, and the specs that were made."""
-
-    problems: list[Diagnostic] = field(default_factory=list)
-    made: list[Imported] = field(default_factory=list)
-
-    def failed(self, subject: str, detail: str, hint: str | None = None) -> None:
-        summary = f"{subject} is not imported"
-        self.problems.append(Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint))
+    comments: Mapping[str, Iterable[str]] = field(default_factory=dict)
 
 
 @click.command("import", short_help="Make specs from running domains or xl.cfg files.")
@@ -58,8 +55,9 @@ class _Report:
 @click.option(
     "--out", metavar="DIR", type=click.Path(path_type=Path, file_okay=False), help="Where to write the specs."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_obj
-def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, out: Path | None) -> int:
+def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, out: Path | None, as_json: bool) -> int:
     """Make specs from the domains of HOST that are not managed yet, or from xl.cfg FILEs.
 
     The specs of a HOST of the spec tree are written into its folder there, unless --out says otherwise; one FILE is
@@ -67,7 +65,7 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
     over without a restart.
     """
     reading = read_tree(specs)
-    report = _Report()
+    report = Report()
     host = _host_among(reading, specs, sources)
     if host is not None:
         host_settings = reading.desired.hosts[host].settings
@@ -80,10 +78,16 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
             raise click.UsageError("Several files need --out DIR, the folder to write their specs to.")
         host_settings = _settings_for(reading, specs, out)
         found = [domain for path in sources for domain in _domain_in(path, report)]
+    folder = host or _host_of(reading, specs, out)
     for domain in found:
-        _import(domain, reading, out, report)
-    print_diagnostics(report.problems)
-    print_message(_needed(report.made, host_settings))
+        _import(domain, reading, out, report, folder, as_json=as_json)
+    report.problems += _clashes(report, specs, folder)
+    if as_json:
+        told = {**document(report, host_settings), "diagnostics": diagnostics.documents(kept(report.problems))}
+        print_data(as_text(told))
+    else:
+        print_diagnostics([*report.problems, *report.notes])
+        print_message(_needed(report, host_settings))
     return exit_code(report.problems)
 
 
@@ -128,16 +132,19 @@ def _observe(reading: TreeReading, specs: Path, settings: Settings, host: str) -
     return hosts[host]
 
 
-def _domains_of(host: Host, reading: TreeReading, report: _Report) -> Iterator[_Found]:
+def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_Found]:
     """Yield every domain of the host that is not ours and runs or has a config file."""
     declared = {address.partition("/")[2]: address for address in reading.files}
     for name, guest in sorted(host.guests.items()):
         if guest.owner is Owner.OURS or not (guest.exists or guest.config_exists):
             continue
         address = address_of(host.name, name)
-        elsewhere = declared.get(name, address)
+        defined = guest.config.name if guest.config is not None and not guest.exists else name
+        elsewhere = declared.get(defined, address_of(host.name, defined))
         obstacle = _obstacle(guest)
-        if elsewhere != address:
+        if not guest.exists and _is_of_another(guest, host, report):
+            continue
+        if elsewhere != address_of(host.name, defined):
             hint = f"Rename one of the two: {reading.files[elsewhere]} is the other."
             report.failed(address, f"The specs declare {elsewhere}, and a name is unique in the fleet.", hint)
         elif obstacle is not None:
@@ -149,9 +156,24 @@ def _domains_of(host: Host, reading: TreeReading, report: _Report) -> Iterator[_
                 domain=state,
                 origin=f"{host.name}, {_kind_of_evidence(guest)}",
                 subject=address,
+                runs=guest.exists,
                 unsaid=(*guest.unsaid, *_replaced(guest)),
                 ignored=guest.ignored,
             )
+
+
+def _is_of_another(guest: Guest, host: Host, report: Report) -> bool:
+    """Return whether a config file that is called otherwise defines a domain that has a spec of its own."""
+    name = guest.config.name if guest.config is not None else guest.name
+    other = host.guests.get(name)
+    if name == guest.name or other is None:
+        return False
+    how = "as it runs" if other.exists else "by its own config file"
+    detail = f"The config file {guest.name} defines {name}, which is imported {how}."
+    hint = "Once that is adopted, remove the file (and its link in auto), lest the domain be started from it."
+    summary = f"{address_of(host.name, guest.name)} has what makes no difference"
+    report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
+    return True
 
 
 def _replaced(guest: Guest) -> Iterator[str]:
@@ -173,83 +195,122 @@ def _obstacle(guest: Guest) -> tuple[str, str | None] | None:
         return f"It is {guest.power}, so what it runs with cannot be trusted.", "Import it when it runs or is gone."
     if guest.definition is None or (guest.exists and guest.running is None):
         return guest.problem or "Nothing tells how it is defined.", None
-    if guest.definition.name != guest.name:
-        hint = "Name the file after the domain on the host, or import a copy of it by `reconciler import FILE`."
-        return f'Its config file defines a domain of another name, "{printable(guest.definition.name)}".', hint
     return None
+
+
+def _host_of(reading: TreeReading, specs: Path, out: Path | None) -> str | None:
+    """Return the host whose folder the specs are written to."""
+    if out is None:
+        return None
+    return next((name for name in reading.desired.hosts if (specs / name).resolve() == out.resolve()), None)
 
 
 def _settings_for(reading: TreeReading, specs: Path, out: Path | None) -> HostSettings:
     """Return the host whose folder the specs are written to, else one that allows nothing yet."""
-    if out is not None:
-        for name, part in reading.desired.hosts.items():
-            if (specs / name).resolve() == out.resolve():
-                return part.settings
+    if (host := _host_of(reading, specs, out)) is not None:
+        return reading.desired.hosts[host].settings
     unknown, _ = resolve_host("HOST", {"toolstack": "xl"})
     assert unknown is not None
     return unknown
 
 
-def _domain_in(path: str, report: _Report) -> Iterator[_Found]:
+def _domain_in(path: str, report: Report) -> Iterator[_Found]:
     """Yield the domain of an xl.cfg file; nothing when xl would refuse the file, which is then told."""
     shown = printable(os.fsencode(path).decode(errors="replace"))
     try:
-        text = _text_of(path)
-        parse_cfg(text)  # for the place of an error
+        data = _bytes_of(path)
+        text = data.decode()
     except OSError as error:
-        report.failed(shown, f"It cannot be read: {error.strerror}.")
+        hint = f"Name the files in it: {shown.rstrip('/')}/*.cfg" if Path(path).is_dir() else None
+        report.failed(shown, f"It cannot be read: {error.strerror}.", hint, path=shown)
         return
     except UnicodeDecodeError as error:
-        hint = f"Convert it, for example with: iconv -f latin1 -t utf-8 {shown}"
-        report.failed(shown, f"It is not UTF-8: byte {error.object[error.start]:#04x} cannot stand there.", hint)
+        report.problems.append(_not_text(shown, error))
         return
-    except XlCfgError as error:
-        report.problems.append(_misread(shown, text, error))
+    if not text.strip():
+        report.failed(shown, "It is empty.", path=shown)
         return
-    file = read_file(text, {})
-    if file.domain is None:
-        report.failed(shown, f"xl would refuse it, too: {file.problem}")
-        return
-    yield _Found(domain=file.domain, origin=shown, subject=shown, unsaid=file.unsaid, ignored=file.ignored)
+    found = read_domain_file(text, shown, _stem(path))
+    report.problems += found.problems
+    if found.domain is not None:
+        report.notes += found.notes
+        yield _Found(
+            domain=found.domain, origin=shown, subject=shown, path=shown, unsaid=found.unsaid, comments=found.comments
+        )
 
 
-def _text_of(path: str) -> str:
+def _stem(path: str) -> str:
+    """Return the name of a file without the suffix of config files, which other dots in a name are no part of."""
+    name = Path(path).name.encode(errors="surrogateescape").decode(errors="replace")
+    return name.removesuffix(".cfg") or name
+
+
+def _bytes_of(path: str) -> bytes:
     """Read a regular file. Anything else is not even opened, since a pipe might never end."""
     mode = Path(path).stat().st_mode
     if not stat.S_ISREG(mode):
         what = "it is a directory" if stat.S_ISDIR(mode) else "it is no regular file"
         raise OSError(errno.EINVAL, what)
     with Path(path).open("rb") as file:
-        return file.read(_FILE_BYTES_MAX + 1).decode()
+        return file.read(_FILE_BYTES_MAX + 1)
 
 
-def _misread(path: str, text: str, error: XlCfgError) -> Diagnostic:
-    lines = text.split("\n")
-    line = lines[error.line - 1] if error.line <= len(lines) else ""
-    return Diagnostic(
-        kind=Kind.WORLD,
-        summary="xl cannot read the file",
-        detail=f"xl cannot read the file, so it is not imported: {error.message}",
-        source=Source(path=path, line=error.line, column=error.column, text=line),
-    )
+def _not_text(path: str, error: UnicodeDecodeError) -> Diagnostic:
+    """Say where a file is no UTF-8, and whether it is a text at all."""
+    data, at = error.object, error.start
+    line, begin = data.count(b"\n", 0, at) + 1, data.rfind(b"\n", 0, at) + 1
+    before = data[begin:at].decode()
+    source = Source(path=path, line=line, column=len(before) + 1)
+    if b"\0" in data[:_FILE_BYTES_MAX]:
+        detail, hint = "It is no text file, and so no config file.", None
+    else:
+        detail = f"It is not UTF-8: byte {data[at]:#04x} cannot stand there."
+        hint = f"Convert it, for example with: iconv -f latin1 -t utf-8 {shlex.quote(path)}"
+    summary = f"{path} is not imported"
+    return Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, source=source)
 
 
-def _import(found: _Found, reading: TreeReading, out: Path | None, report: _Report) -> None:
+def _import(
+    found: _Found, reading: TreeReading, out: Path | None, report: Report, host: str | None, *, as_json: bool
+) -> None:
+    found = _named(found, report)
     try:
         imported = import_domain(found.domain, reading.defaults, unsaid=found.unsaid, ignored=found.ignored)
     except NotImportable as error:
-        report.failed(found.subject, str(error))
+        report.failed(found.subject, str(error), path=found.path)
         return
-    text = as_toml(imported, found.origin)
-    if out is None:
+    text = as_toml(imported, found.origin, found.comments)
+    if out is not None:
+        if not _write(out, imported.name, text, found.subject, report, as_json=as_json):
+            return
+    elif as_json:
+        report.printed.append((imported.name, text))
+    else:
         print_data(text)
-    elif not _write(out, imported.name, text, found.subject, report):
-        return
-    report.made.append(imported)
-    report.problems += _notes(imported, found.subject)
+    report.add(imported, found.subject, imported.name if host is None else address_of(host, imported.name))
 
 
-def _write(out: Path, name: str, text: str, subject: str, report: _Report) -> bool:
+def _named(found: _Found, report: Report) -> _Found:
+    """Give a domain whose name no spec can have a near one, and say so."""
+    name = found.domain.name
+    near = near_name(name)
+    if near == name:
+        return found
+    detail = f"{quoted(name)} is no name for a spec, so its spec is called {near}."
+    report.notes.append(
+        Diagnostic(kind=Kind.NOTE, summary=f"{found.subject} has what is called otherwise", detail=detail)
+    )
+    unsaid = found.unsaid
+    if found.runs:
+        rename = f"xl rename {shlex.quote(name)} {near}"
+        unsaid = (
+            *unsaid,
+            f"It runs under the name {quoted(name)}; on the host, {rename} makes it the one of its spec.",
+        )
+    return replace(found, domain=replace(found.domain, name=near), unsaid=unsaid)
+
+
+def _write(out: Path, name: str, text: str, subject: str, report: Report, *, as_json: bool) -> bool:
     path = out / f"{name}.toml"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -261,39 +322,23 @@ def _write(out: Path, name: str, text: str, subject: str, report: _Report) -> bo
     except OSError as error:
         report.failed(subject, f"{path} cannot be written: {error.strerror}.")
         return False
-    print_message(f"Wrote {path}.\n")
+    report.written.append(str(path))
+    if not as_json:
+        print_message(f"Wrote {path}.\n")
     return True
 
 
-def _notes(imported: Imported, subject: str) -> Iterator[Diagnostic]:
-    """List what a person should know about a spec: what it lacks, what it leaves out, what it passes on unread."""
-    if imported.unsaid:
-        yield Diagnostic(
-            kind=Kind.NOTE,
-            summary=f"{subject} has what a spec cannot say",
-            detail="\n".join(imported.unsaid),
-            hint="Its spec says reconcile = false: shown, never changed. Without that line, apply drops these things.",
-        )
-    if imported.ignored:
-        yield Diagnostic(
-            kind=Kind.NOTE, summary=f"{subject} has what makes no difference", detail="\n".join(imported.ignored)
-        )
-    if imported.spec.xl:
-        keys = ", ".join(sorted(imported.spec.xl))
-        yield Diagnostic(
-            kind=Kind.NOTE,
-            summary=f"{subject} has keys that go to [xl]",
-            detail=f"They are passed to xl as they are, where host.toml allows it: {keys}.",
-        )
+def _clashes(report: Report, specs: Path, host: str | None) -> list[Diagnostic]:
+    """List what the specs that were written have in common with others of the tree, and no two may have."""
+    if host is None or not report.written:
+        return []
+    written = {Path(path).resolve() for path in report.written}
+    found = [one for one in read_tree(specs).diagnostics if one.source is not None and one.summary in SHARED]
+    return [one for one in found if one.source is not None and Path(one.source.path).resolve() in written]
 
 
-def _needed(made: list[Imported], settings: HostSettings) -> str:
+def _needed(report: Report, settings: HostSettings) -> str:
     """Write the lines for host.toml, to be pasted; "" when it allows everything already."""
-    needs = host_needs((imported.spec for imported in made), settings)
-    if not needs:
-        return ""
-    import tomli_w
-
-    return f"To use these specs, {settings.name}/host.toml needs these lines, in place of those it has:\n\n" + (
-        tomli_w.dumps(needs)
-    )
+    lines = paste_of(report, settings)
+    place = f"{settings.name}/host.toml"
+    return lines and f"To use these specs, {place} needs these lines, in place of those it has:\n\n{lines}"

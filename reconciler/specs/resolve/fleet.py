@@ -18,6 +18,11 @@ from reconciler.specs.resolve.inputs import Findings, HostFolder
 from reconciler.specs.resolve.layers import Layer, origin
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss
 
+SHARED = frozenset(
+    {"Duplicate domain name", "Duplicate UUID", "Duplicate MAC", "Disk used twice", "PCI device used twice"}
+)
+"""The summaries of what no two domains may have in common."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:

@@ -1,0 +1,137 @@
+"""Reads one xl.cfg file for import: its domain, what xl refuses, and what a person should know, each with its place.
+
+Called by the command `import`. Pure: text in, values out.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.domain import Domain
+from reconciler.texts.cfg_grammar import CfgText, Number, Value, number_of, read_cfg
+from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading, Remark, read_values, unknown_keys
+from reconciler.texts.config_file import MARK_PREFIX, read_file
+from reconciler.texts.refusals import left_out, refusals
+
+_SECRETS = re.compile(r"(?:vnc|spice)passwd=?(.*)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFound:
+    """What was found in a file. `domain` is None when xl refuses the file, and `problems` say why."""
+
+    domain: Domain | None
+    problems: tuple[Diagnostic, ...]
+    notes: tuple[Diagnostic, ...]
+    unsaid: tuple[str, ...]
+    comments: Mapping[str, list[str]]  # by key; "": at the end
+
+
+def read_domain_file(text: str, path: str, stem: str) -> FileFound:
+    """Read the text of a file. `path` is for messages, `stem` the name of a domain whose file gives none."""
+    found = read_cfg(text)
+    values = {"name": stem, **found.values}
+    reading = read_values(values, {})
+    teller = _Teller(found, path)
+    problems = [teller.syntax(error.line, error.column, error.message, error.hint) for error in found.errors]
+    wrong = [*reading.problems, *refusals(values, reading.type)]
+    if found.errors:  # what seems to be missing may stand in a line that could not be read
+        wrong = [remark for remark in wrong if remark.loc[0] in found.values]
+    problems += teller.tell(wrong, Kind.WORLD, "xl refuses it")
+    ours = read_file(text, {})
+    domain = ours.domain if ours.mark is not None else reading.domain
+    if domain is not None:
+        domain = replace(domain, xl=tuple((key, value) for key, value in domain.xl if key in KNOWN_KEYS))
+    return FileFound(
+        domain=None if problems else domain,
+        problems=tuple(problems),
+        notes=tuple(teller.tell(_worth_telling(found, values, reading, stem), Kind.NOTE, "worth knowing")),
+        unsaid=tuple(remark.text for remark in reading.unsaid),
+        comments={key: [line for line in lines if not _is_mark(line)] for key, lines in found.comments.items()},
+    )
+
+
+def _is_mark(line: str) -> bool:
+    return line.startswith((MARK_PREFIX.strip(), "# Managed by reconciler"))
+
+
+class _Teller:
+    """Makes diagnostics of remarks, with the places where their values stand."""
+
+    def __init__(self, found: CfgText, path: str) -> None:
+        self._found = found
+        self._path = path
+
+    def syntax(self, line: int, column: int, message: str, hint: str | None) -> Diagnostic:
+        """Make the diagnostic of an error of the grammar."""
+        return Diagnostic(
+            kind=Kind.WORLD,
+            summary="xl cannot read the file",
+            detail=f"xl cannot read the file, so it is not imported: {message}",
+            hint=None if hint is None else hint.replace("FILE", shlex.quote(self._path)),
+            source=self._source(line, column),
+        )
+
+    def tell(self, remarks: Iterable[Remark], kind: Kind, summary: str) -> Iterator[Diagnostic]:
+        """Make the diagnostics of these remarks, in the order of their places."""
+        placed = [(self._found.offset(remark.loc), remark) for remark in remarks]
+        for at, remark in sorted(placed, key=lambda one: one[0] or 0):
+            line, column = (1, 1) if at is None else self._found.line_and_column(at)
+            detail = f"xl would refuse it, too: {remark.text}" if kind is Kind.WORLD else remark.text
+            source = self._source(line, column)
+            yield Diagnostic(kind=kind, summary=summary, detail=detail, hint=remark.hint, source=source)
+
+    def _source(self, line: int, column: int) -> Source:
+        lines = self._found.text.split("\n")
+        text = lines[line - 1] if line <= len(lines) else ""
+        return Source(path=self._path, line=line, column=column, text=text)
+
+
+def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading, stem: str) -> Iterator[Remark]:
+    if "name" not in found.values:
+        yield Remark(("name",), f"It gives no name, so the domain gets the name of the file: {stem}.")
+    yield from reading.ignored
+    yield from left_out(values)
+    told = {remark.loc for remark in reading.ignored}
+    yield from (remark for remark in unknown_keys(found.values) if remark.loc not in told)
+    for key, at in found.overruled:
+        line, _ = found.line_and_column(at)
+        yield Remark((key,), f"{key} is given twice, and the last time counts: the one in line {line} is left out.")
+    yield from _numbers(found.values)
+    if not any(isinstance(size := values.get(key), str) and number_of(size) for key in ("memory", "maxmem")):
+        detail = f"It gives no memory that xl can read, and so it gets {MEMORY_DEFAULT_KIB // 1024} MiB."
+        yield Remark(("memory",), detail, "Write memory = 1024 (MiB).")
+    yield from _secrets(found.values)
+
+
+def _numbers(values: Mapping[str, Value]) -> Iterator[Remark]:
+    """List numbers that xl reads otherwise than most people do."""
+    for key, value in values.items():
+        if isinstance(value, Number) and re.fullmatch(r"0[0-7]+", value) and key not in ("name", "uuid"):
+            yield Remark(
+                (key,),
+                f"{key} = {value} is octal: xl reads {number_of(value)}.",
+                f"Write {int(value)} if that is meant.",
+            )
+
+
+def _secrets(values: Mapping[str, Value]) -> Iterator[Remark]:
+    """List passwords, which the spec shows to whoever can read it."""
+    for key, value in values.items():
+        parts = [(item,) for item in value] if isinstance(value, tuple) else [(value,)]
+        for index, (part,) in enumerate(parts):
+            texts = part.split(",") if isinstance(part, str) and key == "vfb" else [f"{key}={part}"]
+            if any((match := _SECRETS.fullmatch(text.strip())) is not None and match[1] for text in texts):
+                loc = (key, index) if isinstance(value, tuple) else (key,)
+                yield Remark(loc, _IN_CLEAR, _KEEP_OUT)
+
+
+_IN_CLEAR = "The password of its screen stands in the spec in clear, for all who can read the specs and their history."
+_KEEP_OUT = (
+    'To keep it out of git, leave it out, write vnclisten = "127.0.0.1", and look through ssh:'
+    " ssh -L 5900:127.0.0.1:5900 root@HOST"
+)
