@@ -29,6 +29,7 @@ from reconciler.specs import TreeReading
 from reconciler.texts.config_file import render_file
 from reconciler.texts.listing import parse_list_long
 from reconciler.toolstack import Question
+from reconciler.waiting import Stop
 from reconciler.web import app as app_module
 from reconciler.web.app import build_app
 from reconciler.xl.observe import XlObserver
@@ -126,7 +127,7 @@ def test_the_plan_is_written_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatc
 def test_a_plan_is_made_beside_the_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world, wanted = fleet()
 
-    async def observe(self: Reconciler, names: frozenset[str]) -> tuple[dict[str, Host], tuple[()]]:
+    async def observe(self: Reconciler, names: frozenset[str], stop: Stop) -> tuple[dict[str, Host], tuple[()]]:
         return {"alpha": world}, ()
 
     monkeypatch.setattr(Reconciler, "observe", observe)
