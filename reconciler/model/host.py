@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -119,6 +119,8 @@ class Guest:
     # what xl heeds, so that rewriting the file would lose it
     ignored: tuple[str, ...] = field(default=(), compare=False)
     unsaid: tuple[str, ...] = field(default=(), compare=False)
+    # of a config file that is nobody's, by the key that they stand by; "": at the end
+    comments: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
 
     @property
     def exists(self) -> bool:

@@ -20,8 +20,7 @@ from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlV
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
-from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, parse_cfg, quote
-from reconciler.texts.cfg_grammar import Value as CfgValue
+from reconciler.texts.cfg_grammar import TEXT_MAX, CfgText, XlCfgError, quote, read_cfg
 from reconciler.texts.cfg_reader import IMAGE_KEYS, KNOWN_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.devices import disk_spec, vif_spec
 
@@ -90,9 +89,8 @@ class ConfigFile:
     problem: str | None = None
     ignored: tuple[str, ...] = ()  # sentences: what the file says and xl leaves out
     unsaid: tuple[str, ...] = ()  # sentences: what the file says to xl that a domain spec cannot
-    reading: Reading | None = field(
-        default=None, repr=False
-    )  # the same with the places of all; None: it cannot be read
+    comments: Mapping[str, list[str]] = field(default_factory=dict)  # by key; "": at the end
+    reading: Reading | None = field(default=None, repr=False)  # all that with its places; None: it cannot be read
     disks: tuple[Disk, ...] = ()  # those that could be read, also without a domain
     vifs: tuple[Vif, ...] = ()
 
@@ -220,7 +218,7 @@ def _images_named(text: str) -> tuple[str, ...]:
     named = set()
     for part in (text, mark.text if mark is not None else ""):
         with suppress(XlCfgError):
-            values = _values_of(part)
+            values = _text_of(part).values
             named |= {value for key in IMAGE_KEYS if isinstance(value := values.get(key), str)}
     return tuple(sorted(named))
 
@@ -234,12 +232,12 @@ def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
     if mark is not None and not intact and mark.body == _digest(mark.text):
         original = read_file(_with_head(mark, mark.text), images).domain
     try:
-        values = _values_of(text)
+        found = _text_of(text)
     except XlCfgError as error:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
-    reading = read_values(values, images)
+    reading = read_values(found.values, images)
     domain = reading.domain
-    unknown = [] if mark is not None else list(unknown_keys(values))  # ours have those that host.toml allows
+    unknown = [] if mark is not None else list(unknown_keys(found.values))  # ours have those that host.toml allows
     if domain is not None and mark is not None:
         domain = _with_mark(domain, mark, intact)
     elif domain is not None:
@@ -252,6 +250,7 @@ def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
         problem=reading.problems[0].text if reading.problems else None,
         ignored=tuple(dict.fromkeys(_sentence(remark) for remark in (*reading.ignored, *unknown))),
         unsaid=tuple(remark.text for remark in reading.unsaid),
+        comments=found.comments,
         reading=reading,
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
@@ -263,8 +262,12 @@ def _sentence(remark: Remark) -> str:
 
 
 @lru_cache(maxsize=2)  # for `_images_named` and `_read`, one after the other
-def _values_of(text: str) -> Mapping[str, CfgValue]:
-    return parse_cfg(text)
+def _text_of(text: str) -> CfgText:
+    """Read a text. Raises XlCfgError."""
+    found = read_cfg(text, errors_max=1)
+    if found.errors:
+        raise found.errors[0]
+    return found
 
 
 def split_mark(text: str) -> tuple[Mark | None, str]:

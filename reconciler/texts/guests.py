@@ -147,9 +147,8 @@ def _read_named(name: str, text: str, images: Mapping[str, str]) -> ConfigFile:
     if file.mark is not None or [problem.loc for problem in problems] != [("name",)]:
         return file
     named = read_file(f"name = {quote(name)}\n{text}", images)
-    return replace(
-        named, ignored=(f"Its config file gives no name, so that of the file counts: {name}.", *named.ignored)
-    )
+    told = f"Its config file gives no name, so that of the file counts: {name}."
+    return replace(named, ignored=(told, *named.ignored))
 
 
 def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
@@ -262,6 +261,7 @@ def _guest(found: _Evidence) -> Guest | None:
         commit=_commit(owner, found.config or candidate),
         ignored=found.config.ignored if found.config is not None else (),
         unsaid=_unsaid(found, started_from),
+        comments=found.config.comments if found.config is not None and owner is Owner.UNMANAGED else {},
     )
 
 

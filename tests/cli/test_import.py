@@ -369,7 +369,7 @@ def test_a_config_file_that_is_called_otherwise_loses_nothing(tree: Path, run: R
     assert imported.code == 0
     text = (tree / "specs/alpha/web.example.toml").read_text()
     assert 'state = "stopped"' in text
-    assert 'serial = "pty"' in text
+    assert '# which\nserial = "pty"' in text
     run("sim", "alpha", "create", "web.example")
     again = run("import", "alpha", "--out", "new")
     assert "The config file other defines web.example, which is imported as it runs." in again.err

@@ -159,6 +159,7 @@ def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_F
                 runs=guest.exists,
                 unsaid=(*guest.unsaid, *_replaced(guest)),
                 ignored=guest.ignored,
+                comments=guest.comments,
             )
 
 
