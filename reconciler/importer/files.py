@@ -106,6 +106,10 @@ def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading
         detail = f"It gives no memory that xl can read, and so it gets {MEMORY_DEFAULT_KIB // 1024} MiB."
         yield Remark(("memory",), detail, "Write memory = 1024 (MiB).")
     yield from _secrets(found.values)
+    if "pnode=" in str(values.get("vnuma", "")):
+        yield Remark(
+            ("vnuma",), "vnuma names nodes of the host, and a host that lacks them refuses to start the domain."
+        )
 
 
 def _numbers(values: Mapping[str, Value]) -> Iterator[Remark]:

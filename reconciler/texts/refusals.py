@@ -81,6 +81,9 @@ def refusals(values: _Values, kind: Type) -> Iterator[Remark]:
         yield from _of_hvm(values)
     elif "firmware" in values:
         yield from _firmware(values)
+    elif not any(isinstance(values.get(key), str) for key in ("kernel", "bootloader")):
+        detail = f"A {kind} domain needs a kernel, a bootloader or a firmware."
+        yield Remark(("kernel",), detail, 'Add kernel = "PATH", or bootloader = "pygrub" where the guest has its own.')
     if kind == "pv" and isinstance(values.get("timer_mode"), str):
         yield Remark(("timer_mode",), "timer_mode is refused by xl for a pv domain.", "Take it out.")
     yield from _affinities(values)

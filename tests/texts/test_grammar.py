@@ -120,6 +120,7 @@ def test_each_value_has_a_place_and_each_comment_a_key() -> None:
         ("vnc = True\n", "'T' has no place", "Write 1 for True."),
         ("Memory = 5\n", "'M' has no place", "Keys are in lower case: memory."),
         ("memory = 1024M\n", "'M' has no place", "Write the number alone: xl counts MiB."),
+        ("a = [ MORE ]\n", "'M' has no place", 'Put a string in quotes: "MORE".'),
         ("x = -1\n", "hold Python", 'write it as a string: "-1"'),
         ("import os\n", "After `import`", "as in name = "),
         ("name = 'vm%d' % 5\n", "`%` has no place", "as in name = "),

@@ -112,3 +112,11 @@ def test_what_xl_leaves_out_is_told(xl: RealXl, line: str, hint: str | None) -> 
 def test_words_of_later_releases_are_taken() -> None:
     for line in ('tee = "ffa"', 'altp2m = "limited"', 'viridian = [ "cpu_hotplug" ]'):
         assert list(refusals(read_cfg(f"{line}\n").values, "hvm")) == []
+
+
+@pytest.mark.parametrize("kind", ["pv", "pvh"])
+def test_a_domain_with_nothing_to_boot_is_refused(xl: RealXl, kind: Type) -> None:
+    text = f'name = "web"\ntype = "{kind}"\nmemory = 64\n'
+    assert xl.create(text).config is None
+    (remark,) = refusals(read_cfg(text).values, kind)
+    assert remark.text == f"A {kind} domain needs a kernel, a bootloader or a firmware."
