@@ -351,7 +351,7 @@ def _instead_of(line: str, before: str) -> str | None:
             return "Write the number alone: xl counts MiB."
         case key if not before.strip() and re.match(r"\w+[ \t]*\+?=", line):
             return f"Keys are in lower case: {key.lower()}."
-        case word if word and before.strip():
-            return f'Put a string in quotes: "{word[:40]}".'
+        case bare if bare and before.strip():
+            return f'Put a string in quotes: "{bare[:40]}".'
         case _:
             return None
