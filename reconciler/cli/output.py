@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable
 from typing import TextIO
@@ -13,6 +14,7 @@ from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.show import diagnostics as render_diagnostics
 from reconciler.show.paint import Paint, ansi, no_paint
+from reconciler.show.width import fit
 from reconciler.state_dir import error_log
 
 
@@ -28,13 +30,18 @@ def paint_for(stream: TextIO | None) -> Paint:
 
 
 def print_data(text: str) -> None:
-    """Print to stdout what the command was called for."""
+    """Print to stdout what a program reads."""
     _write(sys.stdout, text)
+
+
+def print_text(text: str) -> None:
+    """Print to stdout what a person reads: no wider than the terminal, where it is one."""
+    _write(sys.stdout, _fitted(text, sys.stdout))
 
 
 def print_message(text: str) -> None:
     """Print to stderr what a person may want to know beside the data."""
-    _write(sys.stderr, text)
+    _write(sys.stderr, _fitted(text, sys.stderr))
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
@@ -48,6 +55,10 @@ def kept(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     if settings is None:
         return tuple(problems)
     return tuple(error_log.keep(settings.state_dir, problem) for problem in problems)
+
+
+def _fitted(text: str, stream: TextIO | None) -> str:
+    return fit(text, shutil.get_terminal_size().columns) if is_terminal(stream) else text
 
 
 def _write(stream: TextIO | None, text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 
-from reconciler.decide.diff import FieldChange, noted_fields
+from reconciler.decide.diff import FieldChange, Pending, noted_fields
 from reconciler.decide.safety_rules import Block
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host, Quarantined
@@ -59,7 +59,7 @@ class Change:
     fields: tuple[FieldChange, ...] = ()
     blocked: str | None = None
     hint: str | None = None
-    pending: tuple[str, ...] = ()
+    pending: tuple[Pending, ...] = ()
     waits_for: tuple[str, ...] = ()
     downtime_seconds: float | None = 0
     guest: Guest | None = field(default=None, repr=False)
@@ -162,7 +162,7 @@ def block(change: Change, reason: str) -> Change:
         change,
         action=Action.BLOCKED,
         blocked=reason,
-        reason=reason,
+        reason=change.reason if change.acts else reason,
         downtime_seconds=0,
         would=change.own if change.own not in (Action.BLOCKED, Action.NO_OP) else change.would,
         outings=(),

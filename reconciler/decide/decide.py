@@ -22,7 +22,7 @@ from reconciler.decide.changes import (
     make_change,
     same_config,
 )
-from reconciler.decide.diff import Effect, FieldChange, align_vifs, compare, fields_of_new
+from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare, fields_of_new
 from reconciler.decide.partial import defer, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
@@ -211,7 +211,7 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
     """Decide about a running domain of ours: live changes, a restart, or changes that wait for one."""
     assert guest.running is not None
     costly = [change for change in fields if change.effect is Effect.RESTART and not change.waits]
-    lowered = tuple(f"{change.path} is lowered at the next start" for change in fields if change.waits)
+    lowered = tuple(Pending(field=change, why="is lowered at the next start") for change in fields if change.waits)
     reason = _why(guest, target)
     defers = target.policy.restart == "defer" and address_of(host.name, guest.name) not in consent.restart
     if costly and not defers:
@@ -228,11 +228,13 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
         return _unpaused(host, guest, target, live, pending)
     hint = f"reconciler apply --restart {address_of(host.name, guest.name)}" if costly else None
     change = make_acting(host, guest, Action.UPDATE, reason, target, live)
+    if costly and not change.acts:
+        change = replace(change, reason='its spec says restart = "defer"')
     return replace(change, pending=pending, hint=hint, would=Action.RESTART if costly else None)
 
 
 def _unpaused(
-    host: Host, guest: Guest, target: Domain, live: tuple[FieldChange, ...], pending: tuple[str, ...]
+    host: Host, guest: Guest, target: Domain, live: tuple[FieldChange, ...], pending: tuple[Pending, ...]
 ) -> Change:
     """Decide about a paused domain: it goes on, and what else changes while it runs follows."""
     changed = make_acting(host, guest, Action.UPDATE, "it is paused", target, live)
@@ -258,7 +260,7 @@ def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, co
         return make_blocked(host, guest.name, block, guest)
     target = align_vifs(desired, current)
     fields = compare(current, target, host, running=guest.exists)
-    pending: tuple[str, ...] = ()
+    pending: tuple[Pending, ...] = ()
     if any(change.effect is Effect.RESTART for change in fields):
         target, fields, pending = defer(host, current, target, fields)
     change = make_change(host, guest.name, Action.ADOPT, "taken over as --adopt asked", fields=fields, guest=guest)

@@ -30,13 +30,24 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChange:
-    """A field that differs. `path` is the spec's key; memory is in KiB, disk sizes in bytes, images are digests."""
+    """A field that differs. `path` is the spec's key; memory is in KiB, sizes of disks in bytes."""
 
     path: str
     before: Scalar
     after: Scalar
     effect: Effect
     waits: bool = False  # not worth a restart of its own: applied whenever the domain is next started
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """A field that differs and has to wait. `why` goes on after its path: "needs a restart"."""
+
+    field: FieldChange
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.field.path} {self.why}"
 
 
 _EFFECTS = {Takes.LIVE: Effect.LIVE, Takes.RESTART: Effect.RESTART, Takes.CEILING: Effect.RESTART}
@@ -84,10 +95,10 @@ def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
 
 
 def shown(key: Key[Owner], owner: Owner) -> Scalar:
-    """Return the value of a key as a difference shows it: memory in KiB, images by digest, lists as one text."""
+    """Return the value of a key as a difference shows it: memory in KiB, images by name and digest, lists as text."""
     match key.kind, key.meant(owner):
         case _, Image() as image:
-            return image.short or image.path
+            return f"{image.name} ({image.short})" if image.short else image.path
         case Kind.LINE, value if not value:
             return None  # xl lists an empty one for none
         case Kind.DEVICES, tuple() as devices:
@@ -129,10 +140,15 @@ def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
     """Compare the keys that are no tables."""
     for key in _KEYS:
         before, after = shown(key, current), shown(key, desired)
-        if before != after:
+        if before != after and not _same_bytes(key.meant(current), key.meant(desired)):
             lowered = isinstance(before, int) and isinstance(after, int) and after < before
             waits = key.takes is Takes.CEILING and lowered
             yield FieldChange(path=key.name, before=before, after=after, effect=_EFFECTS[key.takes], waits=waits)
+
+
+def _same_bytes(one: object, other: object) -> bool:
+    """Return whether both are the same image under whatever names."""
+    return isinstance(one, Image) and isinstance(other, Image) and one == other and one.sha256 != ""
 
 
 def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChange]:

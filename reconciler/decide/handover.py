@@ -7,7 +7,7 @@ specs: a domain that stays as it is keeps its claims whatever its spec asks for.
 >>> from reconciler.model.domain import Policy
 >>> old, new = domain("old", disks=(disk("/srv/data.img"),)), domain("new")
 >>> wanted = desired(domain("old", policy=Policy(reconcile=False)), domain("new", disks=old.disks))
->>> change_of(plan(host(guest(old), guest(new)), wanted), "new").reason.split(":")[0]
+>>> change_of(plan(host(guest(old), guest(new)), wanted), "new").blocked.split(":")[0]
 '/srv/data.img is still a disk of old, which keeps it'
 """
 

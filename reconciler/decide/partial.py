@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from reconciler.decide.booted import as_staged
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
-from reconciler.decide.diff import FieldChange, compare
+from reconciler.decide.diff import FieldChange, Pending, compare
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host
 from reconciler.model.parts import kept_of_policy, live_values, with_kept
@@ -42,13 +42,13 @@ def to_be_written(part: Domain, guest: Guest) -> Domain:
 
 def defer(
     host: Host, running: Domain, target: Domain, fields: tuple[FieldChange, ...]
-) -> tuple[Domain, tuple[FieldChange, ...], tuple[str, ...]]:
+) -> tuple[Domain, tuple[FieldChange, ...], tuple[Pending, ...]]:
     """Return the part of a target that can be had live, its fields, and in words what has to wait."""
     reduced = without_restart(target, running)
     live = compare(running, reduced, host, running=True)
     now = {change.path for change in live}
     waiting = tuple(
-        f"{change.path} needs a restart" for change in fields if change.path not in now and not change.waits
+        Pending(field=change, why="needs a restart") for change in fields if change.path not in now and not change.waits
     )
     return reduced, live, waiting
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change, Consent, make_acting, make_blocked, make_change
-from reconciler.decide.diff import compare
+from reconciler.decide.diff import Pending, compare
 from reconciler.decide.partial import without_boot
 from reconciler.decide.safety_rules import Block
 from reconciler.model.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
@@ -43,7 +43,7 @@ def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) 
     why = f"its boot inputs are quarantined, since they failed before: {entry.reason}"
     if entry.reason == ROLLED_BACK:
         why = f"its boot inputs are quarantined: {ROLLED_BACK}"
-    waiting = tuple(f"{field.path} is quarantined" for field in change.fields)
+    waiting = tuple(Pending(field=field, why="is quarantined") for field in change.fields)
     back = _last_proven(host, guest, target, why, failed=failed is not None)
     if back is not None:
         return replace(back, pending=waiting, quarantined=entry, would=change.action)
@@ -53,6 +53,7 @@ def heed_quarantine(host: Host, guest: Guest, change: Change, consent: Consent) 
     rest = without_boot(host, change) if failed is None else None
     if rest is None:
         return blocked
+    waiting = tuple(one for one in waiting if one.field not in rest.fields)
     return replace(rest, reason=why, blocked=why, hint=hint, pending=waiting, quarantined=entry, would=change.action)
 
 

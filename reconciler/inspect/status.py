@@ -129,7 +129,7 @@ def _status(change: Change) -> tuple[Status, str]:
         unproven = guest is not None and (guest.unproven or guest.power is Power.REBOOTING)
         return Status.RECONCILING if unproven else Status.DRIFTED, f"{change.action.value}: {change.reason}"
     if change.pending:
-        return Status.PENDING_RESTART, "; ".join(change.pending)
+        return Status.PENDING_RESTART, "; ".join(map(str, change.pending))
     if guest is not None and guest.owner is Owner.OURS and guest.power is Power.PAUSED:
         return Status.DRIFTED, change.reason
     if guest is not None and guest.power in (Power.REBOOTING, Power.SUSPENDED, Power.DYING):

@@ -32,6 +32,11 @@ class Image:
     def short(self) -> str:
         return self.sha256[:12]
 
+    @property
+    def name(self) -> str:
+        """Return the name of its file, without the digest of a staged one."""
+        return (self.path or self.source).rpartition("/")[2].removesuffix(f".{self.short}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:

@@ -17,7 +17,7 @@ from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, only_goes_along
 from reconciler.decide.unusable import going_on
 from reconciler.model.claims import Register, claims_of, live_claims, without
-from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.disks import named_disks
 from reconciler.model.domain import address_of, canonical_json
 from reconciler.model.fleet import Desired
@@ -25,7 +25,7 @@ from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import OrderError, Refusal, Room, order_chains
-from reconciler.plan.refusals import brake, misfits
+from reconciler.plan.refusals import Brake, brake, misfits, told_as_refused
 from reconciler.plan.stale import base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
 
@@ -65,6 +65,7 @@ class Plan:
     tree_digest: str = ""
     ways_back: tuple[WayBack, ...] = ()  # the way back of each start that has not proven itself yet
     undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
+    brakes: tuple[Brake, ...] = ()
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
@@ -112,8 +113,9 @@ def build_plan(
     rooms = _rooms(desired, hosts)
     elsewhere = {guest.name for host in hosts.values() for guest in host.guests.values() if guest.owner is Owner.OURS}
     world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere | set(unseen or {}))
-    changes, steps, waits, refusals = _order(_with_rename_hints(changes), world)
-    problems += refusals
+    ordered = _order(_with_rename_hints(changes), world)
+    changes, steps, waits = ordered.changes, ordered.steps, ordered.waits
+    problems += ordered.problems
     changes = [change for change in changes if change.acts or not change.parked]
     undecided = _undecided(desired, {change.address for change in changes}, hosts, targets)
     places = {
@@ -128,7 +130,7 @@ def build_plan(
         for change in changes
     ]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
-    problems += [_blocked_diagnostic(change) for change in changes if change.blocked is not None]
+    problems += [told_as_refused(change) for change in changes if change.blocked is not None]
     return Plan(
         commit=desired.commit,
         hosts=_summaries(desired, hosts),
@@ -142,6 +144,7 @@ def build_plan(
         tree_digest=desired.tree_digest,
         undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
+        brakes=tuple(ordered.brakes),
     )
 
 
@@ -359,9 +362,18 @@ class _World:
     elsewhere: Collection[str]  # names that some host holds, or held when it was last seen
 
 
-def _order(
-    decided: list[Change], world: _World
-) -> tuple[list[Change], tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]], list[Diagnostic]]:
+@dataclass(frozen=True, slots=True)
+class _Ordered:
+    """The changes that can be done together, their steps in order, and what was refused."""
+
+    changes: list[Change]
+    steps: tuple[PlannedStep, ...]
+    waits: Mapping[str, tuple[str, ...]]
+    problems: list[Diagnostic]
+    brakes: list[Brake]
+
+
+def _order(decided: list[Change], world: _World) -> _Ordered:
     """Order the steps of all changes that can be done. What cannot be done together is refused, the rest ordered anew.
 
     `decided` are the changes before other domains do anything to them: what is refused changes what they do.
@@ -369,16 +381,18 @@ def _order(
     refused: dict[str, Refusal] = {}
     kept_up: dict[str, str] = {}
     problems: list[Diagnostic] = []
+    brakes: list[Brake] = []
     while True:
         rest = [_refused(change, refused.get(change.address)) for change in decided]
         changes = decide_together(rest, world.desired, world.hosts, world.consent, world.elsewhere, kept_up)
-        found, reasons = brake(changes, world.desired, world.hosts, world.consent)
+        found, reasons, held = brake(changes, world.desired, world.hosts, world.consent)
+        brakes += held
         if not found:
             chains = _chains(changes, world.desired, world.hosts)
             found, reasons = misfits(chains, world.rooms)
         if not found:
             try:
-                return changes, *order_chains(chains, world.hosts, world.rooms), problems
+                return _Ordered(changes, *order_chains(chains, world.hosts, world.rooms), problems, brakes)
             except OrderError as error:
                 reasons = error.refused
         problems += found
@@ -389,16 +403,6 @@ def _order(
 
 def _refused(change: Change, refusal: Refusal | None) -> Change:
     return change if refusal is None else replace(block(change, refusal.reason), hint=refusal.hint or change.hint)
-
-
-def _blocked_diagnostic(change: Change) -> Diagnostic:
-    return Diagnostic(
-        kind=Kind.REFUSED,
-        summary=f"{change.address} is blocked",
-        detail=change.blocked or change.reason,
-        hint=change.hint,
-        address=change.address,
-    )
 
 
 def _summaries(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, HostSummary]:

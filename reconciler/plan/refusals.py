@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.diagnostics import Diagnostic, Kind
@@ -16,15 +17,24 @@ from reconciler.plan.chains import Chain
 from reconciler.plan.order import Refusal, Room
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brake:
+    """Says what the brake holds: so many changes of this action, where fewer are allowed."""
+
+    action: Action
+    counted: int
+    allowed: int
+
+
 def brake(
     changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
-) -> tuple[list[Diagnostic], dict[str, Refusal]]:
+) -> tuple[list[Diagnostic], dict[str, Refusal], list[Brake]]:
     """Refuse a run that destroys or restarts more than the brake allows.
 
     All changes of the hosts that have a part in it are refused.
     """
     ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
-    problems, braked = [], set[str]()
+    problems, braked, brakes = [], set[str](), []
     for action, limit, allowed in (
         (Action.DESTROY, _limit(desired.brake.max_destroy, ours), consent.allow_destroy),
         (Action.RESTART, _limit(desired.brake.max_restart, ours), consent.allow_restart),
@@ -33,6 +43,7 @@ def brake(
         if limit is None or len(counted) <= max(limit, allowed or 0):
             continue
         braked |= {change.host for change in counted}
+        brakes.append(Brake(action=action, counted=len(counted), allowed=max(limit, allowed or 0)))
         addresses = [change.address for change in counted]
         more = f", --allow-{action.value} {allowed}" if allowed is not None else ""
         problems.append(
@@ -45,7 +56,7 @@ def brake(
             )
         )
     refused = [change.address for change in changes if change.acts and change.host in braked]
-    return problems, dict.fromkeys(refused, Refusal(reason="the brake holds this run"))
+    return problems, dict.fromkeys(refused, Refusal(reason="held by the brake")), brakes
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:
@@ -57,6 +68,17 @@ def _limit(limit: int | float | None, ours: int) -> int | None:
     if isinstance(limit, float):
         return max(1, int(limit * ours)) if limit > 0 else 0
     return limit
+
+
+def told_as_refused(change: Change) -> Diagnostic:
+    """Tell of a blocked change as a diagnostic: its own hint, and what holds it."""
+    return Diagnostic(
+        kind=Kind.REFUSED,
+        summary=f"{change.address} is blocked",
+        detail=change.blocked or change.reason,
+        hint=change.hint,
+        address=change.address,
+    )
 
 
 def misfits(chains: Sequence[Chain], rooms: Mapping[str, Room]) -> tuple[list[Diagnostic], dict[str, Refusal]]:

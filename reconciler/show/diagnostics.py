@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.show.escape import github_message, github_property, plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
+from reconciler.show.width import columns
 
 _LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
 _COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
 _GITHUB = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "warning", Kind.NOTE: "notice"}
-_CONTEXT_CHARACTERS = 60  # of a long source line, shown on either side of the column
+_EXCERPT_CHARACTERS = 70  # of a long source line, shown around the column
 
 
 def text(diagnostics: Iterable[Diagnostic], paint: Paint = no_paint) -> str:
@@ -85,20 +85,15 @@ def _excerpt(source: Source, paint: Paint) -> list[str]:
     if not source.text.strip():
         return []
     column = min(source.column - 1, len(source.text))
-    first = max(0, column - _CONTEXT_CHARACTERS)
-    last = min(len(source.text), column + _CONTEXT_CHARACTERS)
+    first = max(0, column - _EXCERPT_CHARACTERS // 2) if len(source.text) > _EXCERPT_CHARACTERS else 0
+    last = min(len(source.text), first + _EXCERPT_CHARACTERS)
     before = ("…" if first else "") + _shown(source.text[first:column])
     after = _shown(source.text[column:last]) + ("…" if last < len(source.text) else "")
     underlined = _shown(source.text[column : min(last, column + source.length)])
     number = str(source.line)
-    caret = " " * _columns(before) + paint("^" * max(1, _columns(underlined)), "red")
+    caret = " " * columns(before) + paint("^" * max(1, columns(underlined)), "red")
     return [f"  {number} | {before}{after}", f"  {' ' * len(number)} | {caret}"]
 
 
 def _shown(piece: str) -> str:
     return plain(piece.replace("\t", "    "))
-
-
-def _columns(shown: str) -> int:
-    """Count the columns of a terminal that a text takes: CJK and emoji take two, combining marks none."""
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in shown)

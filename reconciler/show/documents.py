@@ -14,8 +14,8 @@ from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import LedgerEntry, Plan
 from reconciler.plan.steps import PlannedStep, WayBack
-from reconciler.show import diagnostics
-from reconciler.show.summary import counts
+from reconciler.show import diagnostics, values
+from reconciler.show.summary import counts, headline
 
 FORMAT = 1
 
@@ -31,6 +31,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "format": FORMAT,
         "digest": plan.digest,
         "commit": plan.commit,
+        "title": headline(plan),
         "hosts": {
             name: {
                 "observed": summary.observed,
@@ -96,7 +97,7 @@ def _change(change: Change) -> dict[str, Any]:
         "downtime_seconds": change.downtime_seconds,
         "waits_for": list(change.waits_for),
         "blocked": change.blocked,
-        "pending": list(change.pending),
+        "pending": [values.pending(waiting) for waiting in change.pending],
         "hint": change.hint,
         "would": change.would.value if change.would is not None else None,
     }

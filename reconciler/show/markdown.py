@@ -10,7 +10,15 @@ from reconciler.plan.plan import Plan
 from reconciler.show import values
 from reconciler.show.escape import html, markdown, markdown_code
 from reconciler.show.steps import in_words
-from reconciler.show.summary import headline, is_quiet, left_to_others, memory_by_host
+from reconciler.show.summary import (
+    headline,
+    is_held,
+    is_quiet,
+    left_to_others,
+    memory_by_host,
+    shown_action,
+    why_held,
+)
 from reconciler.show.text import SYMBOLS
 
 # A comment has a limit (65,536 characters on GitHub), and a table of hundreds of rows is read by nobody.
@@ -52,17 +60,18 @@ def _table(changes: list[Change]) -> Iterator[str]:
     yield "| | domain | action | why |"
     yield "|---|---|---|---|"
     for change in changes[:_ROWS_MAX]:
-        why = markdown(change.reason)
+        why = markdown(why_held(change) or change.reason)
         if change.waits_for:
             why += "; waits for " + markdown(", ".join(change.waits_for))
-        symbol = markdown_code(SYMBOLS[change.action].strip())
-        yield f"| {symbol} | {markdown_code(change.address)} | {change.action.value} | {why} |"
+        symbol = markdown_code(SYMBOLS[shown_action(change)].strip())
+        held = ", held" if is_held(change) else ""
+        yield f"| {symbol} | {markdown_code(change.address)} | {shown_action(change).value}{held} | {why} |"
     if len(changes) > _ROWS_MAX:
         yield f"| | and {len(changes) - _ROWS_MAX} more | | |"
 
 
 def _details(change: Change) -> Iterator[str]:
-    yield f"<details><summary>{html(change.address)}: {change.action.value}</summary>"
+    yield f"<details><summary>{html(change.address)}: {shown_action(change).value}</summary>"
     yield ""
     if change.fields:
         yield "| key | before | after | effect |"
@@ -73,7 +82,7 @@ def _details(change: Change) -> Iterator[str]:
         yield f"| {markdown_code(field.path)} | {before} | {after} | {effect} |"
     if change.fields:
         yield ""
-    notes = [f"- pending: {markdown(what)}" for what in change.pending]
+    notes = [f"- pending: {markdown(values.pending(waiting))}" for waiting in change.pending]
     notes += [f"- hint: {markdown_code(change.hint)}"] if change.hint is not None else []
     if notes:
         yield from notes

@@ -12,7 +12,16 @@ from reconciler.show import values
 from reconciler.show.escape import plain
 from reconciler.show.paint import Paint, no_paint
 from reconciler.show.steps import in_words
-from reconciler.show.summary import headline, is_default, is_new, is_quiet, left_to_others, memory_by_host
+from reconciler.show.summary import (
+    headline,
+    in_brief,
+    is_default,
+    is_new,
+    is_quiet,
+    left_to_others,
+    memory_by_host,
+    shown_action,
+)
 
 SYMBOLS = {
     Action.CREATE: "+",
@@ -68,27 +77,19 @@ def _join_blocks(blocks: Sequence[str]) -> str:
 
 
 def _change(change: Change, *, brief: bool, falls_back: bool, paint: Paint) -> str:
-    colour = _COLOURS.get(change.action, _OTHER_COLOUR)
-    title = paint(f"{SYMBOLS[change.action]} {plain(change.address)}", colour)
-    lines = [f"{title}  {plain(_why(change))}"]
+    action = shown_action(change)
+    title = paint(f"{SYMBOLS[action]} {plain(change.address)}", _COLOURS.get(action, _OTHER_COLOUR))
+    lines = [f"{title}  {plain(in_brief(change))}"]
     fields = () if brief else [field for field in change.fields if not is_default(change, field)]
-    matters = not is_new(change) and change.action not in (Action.START, Action.STOP)
+    matters = not is_new(change) and action not in (Action.START, Action.STOP)
     lines += _fields(fields, with_effect=matters, paint=paint)
     lines += [_downtime(change)] if change.restarts else []
     lines += ["falls back to the last proven definition if it does not get ready"] if falls_back else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
-    lines += [f"pending: {plain(what)}" for what in change.pending]
+    lines += [f"pending: {values.pending(waiting)}" for waiting in change.pending]
     if change.hint is not None:
         lines.append(f"{paint('hint:', 'cyan')} {plain(change.hint)}")
     return "\n    ".join(lines)
-
-
-def _why(change: Change) -> str:
-    if change.blocked is not None and change.blocked != change.reason:
-        return f"blocked: {change.blocked} ({change.reason})"
-    if change.action is Action.NO_OP and change.pending:
-        return f"{change.reason}, but for what waits"
-    return change.reason if change.action is Action.NO_OP else f"{change.action.value}: {change.reason}"
 
 
 def _downtime(change: Change) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from reconciler.decide.diff import FieldChange
+from reconciler.decide.diff import FieldChange, Pending
 from reconciler.model.domain import Scalar
 from reconciler.model.key_row import Kind
 from reconciler.model.keys import DOMAIN_KEYS
@@ -58,6 +58,12 @@ def duration(seconds: float) -> str:
 def before_and_after(change: FieldChange) -> tuple[str, str]:
     """Write both values of a changed field, readable and safe to print."""
     return _value(change.path, change.before), _value(change.path, change.after)
+
+
+def pending(waiting: Pending) -> str:
+    """Write what has to wait, with both values: `maxmem needs a restart: 256 MiB → 384 MiB`."""
+    before, after = before_and_after(waiting.field)
+    return f"{plain(str(waiting))}: {before} → {after}"
 
 
 def _value(path: str, value: Scalar) -> str:

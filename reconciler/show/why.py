@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from reconciler.decide.changes import Action, Change
+from reconciler.decide.changes import Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.inspect.why import Explanation
 from reconciler.show import diagnostics, values
@@ -13,12 +13,12 @@ from reconciler.show.documents import FORMAT
 from reconciler.show.escape import plain
 from reconciler.show.history import apply_record, moment, steps_in_words
 from reconciler.show.paint import Paint, no_paint
-from reconciler.show.summary import is_default, is_new
+from reconciler.show.summary import in_brief, is_default, is_new
 
 
 def why_text(why: Explanation, paint: Paint = no_paint) -> str:
     """Tell what happens, who asks for it, what differs and where, what it waits for, and what was done last."""
-    sections = [[f"{paint(plain(why.address), 'bold')}  {plain(_in_brief(why))}"], list(_asked_by(why))]
+    sections = [[f"{paint(plain(why.address), 'bold')}  {plain(_title(why))}"], list(_asked_by(why))]
     if why.change is not None:
         sections += [list(_fields(why, why.change)), list(_outlook(why.change, paint))]
     sections.append(list(_past(why)))
@@ -33,7 +33,7 @@ def why_document(why: Explanation) -> dict[str, Any]:
         "address": why.address,
         "managed": False if why.is_unmanaged else None if change is None else True,
         "action": change.action.value if change is not None else None,
-        "reason": change.reason if change is not None else _in_brief(why),
+        "reason": change.reason if change is not None else _title(why),
         "file": why.file if why.is_declared else None,
         "commits": dict(why.commits),
         "host_commit": why.host_commit,
@@ -41,7 +41,7 @@ def why_document(why: Explanation) -> dict[str, Any]:
         "downtime_seconds": change.downtime_seconds if change is not None else 0,
         "waits_for": list(change.waits_for) if change is not None else [],
         "blocked": change.blocked if change is not None else None,
-        "pending": list(change.pending) if change is not None else [],
+        "pending": [values.pending(waiting) for waiting in change.pending] if change is not None else [],
         "hint": change.hint if change is not None else None,
         "last_apply": apply_record(why.last_apply) if why.last_apply is not None else None,
         "diagnostics": diagnostics.documents(why.problems),
@@ -60,13 +60,11 @@ def _field(why: Explanation, field: FieldChange) -> dict[str, Any]:
     }
 
 
-def _in_brief(why: Explanation) -> str:
+def _title(why: Explanation) -> str:
     change = why.change
     if change is None:
         return "is not ours, so it is never changed" if why.is_unmanaged else "its host did not answer"
-    if change.action is Action.NO_OP:
-        return change.reason
-    return f"{change.action.value}: {change.blocked or change.reason}"
+    return in_brief(change)
 
 
 def _asked_by(why: Explanation) -> Iterator[str]:
@@ -114,7 +112,7 @@ def _outlook(change: Change, paint: Paint) -> Iterator[str]:
     elif change.restarts:
         yield f"It goes down and comes back, which took {values.duration(change.downtime_seconds or 0)} before."
     yield from (f"It waits for {plain(what)}." for what in change.waits_for)
-    yield from (f"Pending: {plain(what)}." for what in change.pending)
+    yield from (f"Pending: {values.pending(waiting)}." for waiting in change.pending)
     if change.hint is not None:
         yield f"{paint('hint:', 'cyan')} {plain(change.hint)}"
 

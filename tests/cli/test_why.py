@@ -145,7 +145,7 @@ def test_the_brake_of_the_whole_run_is_told(run: Run, tree: Path) -> None:
     (tree / "specs/reconciler.toml").write_text("[brake]\nmax_destroy = 0\n")
     (tree / "specs/alpha/web.toml").unlink()
     shown = run("why", "alpha/web")
-    assert "blocked: the brake holds this run" in shown.out
+    assert "held: by the brake" in shown.out
     assert "--allow-destroy 1" in shown.err
 
 

@@ -180,7 +180,7 @@ def test_the_brake_holds_also_when_another_host_is_refused_for_its_memory() -> N
     parts["gamma"] = replace(parts["gamma"], domains={"e": domain("e", memory_kib=512 * MIB)})
     made = build_plan(Desired(fleet="default", hosts=parts), hosts, Consent())
     assert made.steps == ()
-    assert {change.blocked for change in made.changes if change.host != "gamma"} == {"the brake holds this run"}
+    assert {change.blocked for change in made.changes if change.host != "gamma"} == {"held by the brake"}
     assert {problem.summary for problem in made.diagnostics if "/" not in (problem.address or "")} == {
         "the brake holds: 3 to destroy",
         "gamma has not enough memory",

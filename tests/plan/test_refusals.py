@@ -27,7 +27,7 @@ class TestBrake:
     def held(self, action: Action, count: int, limit: Brake, consent: Consent | None = None) -> bool:
         wanted: Desired = desired(brake=limit)
         acting = changes(action, *(f"alpha/d{number}" for number in range(count)))
-        problems, refused = brake(acting, wanted, HOSTS, consent or Consent())
+        problems, refused, _ = brake(acting, wanted, HOSTS, consent or Consent())
         assert bool(problems) == bool(refused)
         assert set(refused) in ({change.address for change in acting}, set())
         return bool(problems)
@@ -52,7 +52,7 @@ class TestBrake:
 
     def test_hosts_that_have_no_part_in_it_go_on(self) -> None:
         mixed = [*changes(Action.DESTROY, "alpha/a", "alpha/b"), *changes(Action.UPDATE, "alpha/c", "beta/d")]
-        (problem,), refused = brake(mixed, desired(brake=Brake(max_destroy=1)), HOSTS, Consent())
+        (problem,), refused, _ = brake(mixed, desired(brake=Brake(max_destroy=1)), HOSTS, Consent())
         assert set(refused) == {"alpha/a", "alpha/b", "alpha/c"}
         assert (problem.kind, problem.hint) == (
             Kind.REFUSED,

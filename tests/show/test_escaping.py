@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.decide.changes import Action, Change
-from reconciler.decide.diff import Effect, FieldChange
+from reconciler.decide.diff import Effect, FieldChange, Pending
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Ready
 from reconciler.plan.plan import HostSummary, Plan
@@ -37,7 +37,7 @@ def hostile_plan(text: str) -> Plan:
         fields=(FieldChange(path=f"xl.{text}", before=text, after=text, effect=Effect.LIVE),),
         blocked=text,
         hint=text,
-        pending=(text,),
+        pending=(Pending(field=FieldChange(path=text, before=text, after=text, effect=Effect.LIVE), why=text),),
         waits_for=(text,),
     )
     step = PlannedStep(id="s1", host="alpha", step=AwaitReady(domain=text, uuid="", ready=Ready()))

@@ -38,7 +38,7 @@ def test_one_of_the_tree_is_an_error_of_the_spec_and_nothing_is_staged(
     assert cli.run(["apply", "--yes"]) == 4
     said = capsys.readouterr().out
     assert "stage" not in said
-    assert "! alpha/web  create: kernels/web is not there" in said or "alpha/web  blocked" in said
+    assert "+ alpha/web  create, held: kernels/web is not there" in said
 
 
 @pytest.mark.parametrize(("content", "what"), NONE)

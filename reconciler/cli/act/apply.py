@@ -17,7 +17,7 @@ from reconciler.apply.outages import outages_of
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
 from reconciler.cli.look.plan import beside_the_plan
-from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message
+from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.progress import show_progress
 from reconciler.cli.session import (
     Session,
@@ -178,7 +178,7 @@ def carry_out(plan: Plan, follow: Follow | None, *, yes: bool, as_json: bool) ->
     """Show the plan, ask, follow it and tell what came of it. `follow` None: there is nothing to be followed."""
     print_diagnostics(beside_the_plan(plan))
     shown = plan_text(plan, paint=paint_for(sys.stderr if as_json else sys.stdout))
-    (print_message if as_json else print_data)(shown)
+    (print_message if as_json else print_text)(shown)
     if follow is None:
         return _tell(plan, ApplyResult(), as_json=as_json)
     refusal = None if yes or not plan.steps else _ask()
@@ -216,7 +216,7 @@ def _tell(plan: Plan, result: ApplyResult, *, as_json: bool, followed: bool = Fa
     if as_json:
         _print_document(plan, result)
     elif followed and plan.steps:
-        print_data("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
+        print_text("\n" + apply_text(result, outages_of(plan, result), paint_for(sys.stdout)))
     return _FAILED if result.failed else exit_code((*plan.diagnostics, *result.diagnostics))
 
 

@@ -7,7 +7,7 @@ import sys
 import click
 
 from reconciler.apply.history import History
-from reconciler.cli.output import paint_for, print_data
+from reconciler.cli.output import paint_for, print_data, print_text
 from reconciler.cli.settings import Settings
 from reconciler.show.documents import as_text
 from reconciler.show.history import history_document, history_text
@@ -22,4 +22,7 @@ def history(settings: Settings, as_json: bool) -> None:
     It is kept in the state directory. Losing it loses nothing else: what is ours is known from the hosts.
     """
     records = History(settings.state_dir).records()
-    print_data(as_text(history_document(records)) if as_json else history_text(records, paint_for(sys.stdout)))
+    if as_json:
+        print_data(as_text(history_document(records)))
+    else:
+        print_text(history_text(records, paint_for(sys.stdout)))

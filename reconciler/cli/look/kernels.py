@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.output import paint_for, print_data, print_diagnostics
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
 from reconciler.cli.session import check_address, no_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.inspect.kernels import DomainKernels, kernels_of
@@ -49,7 +49,7 @@ def kernels(settings: Settings, address: str | None, specs: Path, as_json: bool)
     if as_json:
         print_data(as_text(kernels_document(found, problems)))
     elif hosts:
-        print_data(kernels_text(found, paint_for(sys.stdout)))
+        print_text(kernels_text(found, paint_for(sys.stdout)))
     return exit_code(problems)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli import saved_plan
-from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
@@ -69,7 +69,7 @@ def plan(
     elif as_markdown:
         print_data(plan_markdown(made))
     else:
-        print_data(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
+        print_text(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
     if out is not None:
         print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
     code = exit_code(made.diagnostics)

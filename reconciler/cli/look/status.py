@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from reconciler.apply.history import History
-from reconciler.cli.output import paint_for, print_data, print_diagnostics
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
 from reconciler.cli.session import open_session, specs_argument
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
@@ -45,8 +45,8 @@ def status(settings: Settings, specs: Path, as_json: bool) -> int:
         document = status_document(statuses, plan, problems)
         print_data(as_text(document if record is None else conditions.with_conditions(document, record)))
     else:
-        print_data(status_text(statuses, plan, paint_for(sys.stdout)))
-        print_data("" if record is None else "\n" + _watch_text(record))
+        print_text(status_text(statuses, plan, paint_for(sys.stdout)))
+        print_text("" if record is None else "\n" + _watch_text(record))
     return exit_code(problems)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from reconciler.cli.output import kept, paint_for, print_data
+from reconciler.cli.output import kept, paint_for, print_data, print_text
 from reconciler.cli.session import specs_argument
 from reconciler.model.diagnostics import exit_code
 from reconciler.show import diagnostics
@@ -41,7 +41,7 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github"]) -> int
     elif form == "github":
         print_data(diagnostics.github(problems))
     else:
-        print_data(diagnostics.text(problems, paint_for(sys.stdout)) + _headline(reading))
+        print_text(diagnostics.text(problems, paint_for(sys.stdout)) + _headline(reading))
     return exit_code(problems)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.output import paint_for, print_data, print_diagnostics
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
 from reconciler.cli.session import check_address, check_targets, open_session, specs_argument
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
@@ -38,6 +38,9 @@ def why(settings: Settings, address: str, specs: Path, as_json: bool) -> int:
     check_targets(plan, reading.desired, (address,))
     found = explain(address, plan, reading, specs, settings.state_dir)
     print_diagnostics(found.problems)
-    print_data(as_text(why_document(found)) if as_json else why_text(found, paint_for(sys.stdout)))
+    if as_json:
+        print_data(as_text(why_document(found)))
+    else:
+        print_text(why_text(found, paint_for(sys.stdout)))
     # that something is refused is the answer here, not a failure to find it
     return exit_code([problem for problem in found.problems if problem.kind is not Kind.REFUSED])
