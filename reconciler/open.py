@@ -16,6 +16,7 @@ from reconciler.toolstack import Executor, Observer
 
 if TYPE_CHECKING:
     from reconciler.simulated.hand import Hand
+    from reconciler.texts.cfg_words import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +40,41 @@ def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
                 SimulatedObserver(settings, fleet, state_dir),
                 lambda commit, root: SimulatedExecutor(settings, fleet, commit, root, state_dir),
             )
-        case "xl":
+        case "xl" | "xm":
+            from reconciler.xl.dialect import XL, XM
             from reconciler.xl.execute import XlExecutor
             from reconciler.xl.observe import XlObserver
 
-            observer = XlObserver(settings, fleet, state_dir)
+            dialect = XM if settings.toolstack == "xm" else XL
+            observer = XlObserver(settings, fleet, state_dir, dialect=dialect)
             return OpenHost(
-                observer, lambda commit, root: XlExecutor(settings, fleet, commit, root, connection=observer.connection)
+                observer,
+                lambda commit, root: XlExecutor(
+                    settings, fleet, commit, root, connection=observer.connection, dialect=dialect
+                ),
             )
         case _:
             assert_never(settings.toolstack)
 
 
 def open_hand(settings: HostSettings, fleet: str, state_dir: Path) -> Hand | None:
-    """Make what lets a person reach into a simulated host; None for a real one, where people have xl."""
+    """Make what lets a person reach into a simulated host; None for a real one, where people have xl or xm."""
     match settings.toolstack:
         case "simulated":
             from reconciler.simulated.hand import Hand
 
             return Hand(settings=settings, fleet=fleet, state_dir=state_dir)
-        case "xl":
+        case "xl" | "xm":
             return None
         case _:
             assert_never(settings.toolstack)
+
+
+def words_of(settings: HostSettings) -> Words:
+    """Return the words that the config files of a host have. A simulated host has those of xl."""
+    from reconciler.texts.cfg_words import XL_WORDS, XM_WORDS
+
+    return XM_WORDS if settings.toolstack == "xm" else XL_WORDS
 
 
 def console_command(settings: HostSettings, name: str) -> list[str] | None:
@@ -69,9 +82,9 @@ def console_command(settings: HostSettings, name: str) -> list[str] | None:
     match settings.toolstack:
         case "simulated":
             return None
-        case "xl":
+        case "xl" | "xm":
             from reconciler.xl.console import attach
 
-            return attach(settings.connect, name)
+            return attach(settings.toolstack, settings.connect, name)
         case _:
             assert_never(settings.toolstack)

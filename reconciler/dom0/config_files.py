@@ -12,6 +12,7 @@ from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
+from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import is_newer, render_quarantine
 
@@ -121,13 +122,15 @@ done
 """
 
 
-async def write(shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | None, token: str) -> None:
+async def write(
+    shell: Dom0Shell, step: WriteConfig, fleet: str, commit: str | None, token: str, words: Words = XL_WORDS
+) -> None:
     """Write the config file, or the candidate beside it. A config file that is not ours stays, unless adopted."""
     domain, dom0 = step.definition.name, shell.dom0
     target = dom0.candidate_path(domain) if step.candidate else dom0.config_path(domain)
     before = await _read_ours(shell, domain, target, fleet, anyone=step.adopt or step.candidate)
     proven = step.proven or step.candidate
-    content = render_file(step.definition, fleet, commit, proven=proven, booted=step.booted).encode()
+    content = render_file(step.definition, fleet, commit, proven=proven, booted=step.booted, words=words).encode()
     # a candidate beside a definition that is written directly would be about an older one
     obsolete = "" if step.candidate else dom0.candidate_path(domain)
     given = _replacing(target, before, content, token, obsolete)

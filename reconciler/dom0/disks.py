@@ -155,21 +155,7 @@ after=$(lvs --noheadings --nosuffix --units b -o lv_size "$group/$name" | tr -d 
 _UNUSED = """
 unused() {
     identity=$(identity_of "$target")
-    long=$(xl list -l)
-    rows=$(xl list -v)
-    paths=$(printf '%s\\n' "$long" | sed -n 's/.*"pdev_path": "\\(.*\\)".*/\\1/p')
-    told=$(printf '%s\\n' "$long" | sed -n 's/.*"domid": \\([0-9]*\\),.*/\\1/p')
-    # A domain that xl leaves out there, such as a zombie, may hold a disk all the same: libxl's record tells.
-    for domid in $(printf '%s\\n' "$rows" | awk 'NR > 1 {
-        for (i = 4; i <= NF; i++) if ($i ~ /^[r-][b-][p-][s-][a-zA-Z?-][d-]$/) { print $(i - 3); break }
-    }'); do
-        case "$nl"0"$nl$told$nl" in *"$nl$domid$nl"*) continue ;; esac
-        record=$(xenstore-ls -f "/libxl/$domid" 2>/dev/null) || record=''
-        [ "$record" ] || refuse "Nothing tells which disks the domain with the id $domid has; $target may be one." \
-            "Look at xl list -v, and clear that domain away if nobody needs it."
-        paths=$paths$nl$(printf '%s\\n' "$record" |
-            sed -n 's/^[^ ]*\\/params = "[a-z0-9]*:\\{0,1\\}\\(\\/.*\\)"$/\\1/p')
-    done
+    paths=$(disks_that_run)
     set -f
     IFS=$nl
     for path in $paths; do

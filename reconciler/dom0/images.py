@@ -75,7 +75,7 @@ finish
 # and this domain's own unless nothing at all is to be kept, which is said of a domain that is being destroyed.
 _SWEEP = """
 [ -d "$folder" ] || exit 0
-long=$(xl list -l)
+long=$(what_runs)
 named=$(
     printf '%s\\n' "$long"
     for config in "$config_dir"/* "$kernel_dir"/*/*.cfg; do

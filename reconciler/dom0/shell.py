@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0, dom0_of
+from reconciler.dom0.toolstack_sh import XL_SH
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
@@ -55,6 +56,7 @@ class Dom0Shell:
     connection: Connection
     settings: HostSettings
     dom0: Dom0
+    toolstack_sh: str = XL_SH
 
     @property
     def host(self) -> str:
@@ -76,7 +78,7 @@ class Dom0Shell:
         """
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         result = await self.connection.script(
-            f"{assignments}{_PRELUDE}{script}", input=input, timeout_seconds=timeout_seconds
+            f"{assignments}{_PRELUDE}{self.toolstack_sh}{script}", input=input, timeout_seconds=timeout_seconds
         )
         if result.exit_code == 0:
             return result.stdout.decode(errors="surrogateescape")
@@ -94,7 +96,7 @@ def failure(address: str, summary: str, exit_code: int, errors: str) -> Reconcil
     return world_error(summary, f"The command failed (exit {exit_code}): {last or 'it gave no reason.'}", None, address)
 
 
-async def open_shell(connection: Connection, settings: HostSettings) -> Dom0Shell:
-    """Ask the host which system its dom0 is, and return a shell that knows."""
+async def open_shell(connection: Connection, settings: HostSettings, toolstack_sh: str = XL_SH) -> Dom0Shell:
+    """Ask the host which system its dom0 is, and return a shell that knows. `toolstack_sh` asks its toolstack."""
     result = await connection.run(["uname", "-s"])
-    return Dom0Shell(connection, settings, dom0_of(result.text.strip(), settings))
+    return Dom0Shell(connection, settings, dom0_of(result.text.strip(), settings), toolstack_sh)

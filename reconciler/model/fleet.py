@@ -34,7 +34,7 @@ class HostSettings:
     """A resolved host.toml. With `config_dir` None the flavour of the dom0 decides."""
 
     name: str
-    toolstack: Literal["xl", "simulated"]
+    toolstack: Literal["xl", "simulated", "xm"]
     connect: str = "local"
     config_dir: str | None = None
     kernel_dir: str = "/var/lib/xen/kernels"

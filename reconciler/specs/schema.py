@@ -323,7 +323,7 @@ class SimulatedSpec(Spec):
 class HostSpec(Spec):
     """A host.toml."""
 
-    toolstack: Literal["xl", "simulated"]
+    toolstack: Literal["xl", "simulated", "xm"]
     connect: Annotated[str, StringConstraints(pattern=CONNECT)] = "local"
     config_dir: Word | None = None
     kernel_dir: Word = "/var/lib/xen/kernels"

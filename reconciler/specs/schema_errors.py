@@ -168,8 +168,6 @@ def _wrong_type(loc: Loc, error_type: str, message: str, value: object) -> Compl
 
 def _not_among(loc: Loc, value: object, expected: str) -> Complaint:
     allowed = expected.replace("'", '"')
-    if loc == ("toolstack",) and value == "xm":
-        return _not_yet(loc, 'toolstack "xm" is not supported yet.', f"Use {allowed}.")
     known = [part for part in expected.split("'") if part.strip(" ,") not in ("", "or")]
     hint = near_miss(value, known) if isinstance(value, str) else None
     detail = f"{spell(loc)} must be {allowed}, not {kind_of(value)}."

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from functools import lru_cache
@@ -22,6 +22,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.texts.cfg_grammar import TEXT_MAX, CfgText, XlCfgError, quote, read_cfg
 from reconciler.texts.cfg_reader import IMAGE_KEYS, KNOWN_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
+from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.devices import disk_spec, vif_spec
 
 MARK_PREFIX = "# reconciler-mark: "
@@ -31,6 +32,7 @@ know it would have to heed; such a version then leaves the domain alone."""
 
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _REMEMBERED_FILES = 8192
 _KEPT = (*KEPT, *KEPT_OF_POLICY)
 _WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in ("name", "uuid"))  # these two come first
@@ -96,10 +98,16 @@ class ConfigFile:
 
 
 def render_file(
-    domain: Domain, fleet: str, commit: str | None, *, proven: bool = True, booted: tuple[tuple[str, str], ...] = ()
+    domain: Domain,
+    fleet: str,
+    commit: str | None,
+    *,
+    proven: bool = True,
+    booted: tuple[tuple[str, str], ...] = (),
+    words: Words = XL_WORDS,
 ) -> str:
-    """Write the config file of a domain. Raises ValueError with a sentence for what xl.cfg cannot express."""
-    body = render_body(domain)
+    """Write the config file of a domain. Raises ValueError with a sentence for what such a file cannot express."""
+    body = render_body(domain, words)
     text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven, booted=booted), body)
     if len(text) > TEXT_MAX:
         raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
@@ -115,21 +123,30 @@ def as_proven(text: str) -> str:
 def _with_head(mark: Mark, body: str) -> str:
     said = asdict(mark)
     said |= said.pop("kept") | said.pop("kept_of_disks")
-    return f"{_HEADLINE}\n{MARK_PREFIX}{canonical_json(said)}\n{body}"
+    return f"{_HEADLINE}\n{MARK_PREFIX}{_ascii(canonical_json(said))}\n{body}"
 
 
-def render_body(domain: Domain) -> str:
-    """Write the xl.cfg below the mark. Raises ValueError with a sentence for what xl.cfg cannot express."""
-    lines = [f"name = {quote(domain.name)}", f"uuid = {quote(domain.uuid)}"]
+def _ascii(text: str) -> str:
+    """Write a JSON text in ASCII: xm reads the file as Python, whose comments may not hold anything else either."""
+    return _BEYOND_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text)
+
+
+def render_body(domain: Domain, words: Words = XL_WORDS) -> str:
+    """Write the config below the mark. Raises ValueError with a sentence for what such a file cannot express."""
+    return "".join(f"{_line(key, value)}\n" for key, value in words.write(domain, _pairs(domain)))
+
+
+def _pairs(domain: Domain) -> Iterator[tuple[str, XlValue]]:
+    """Yield all that the xl.cfg of a domain says."""
+    yield from (("name", domain.name), ("uuid", domain.uuid))
     for row in _WRITTEN:
         spelled = _spelled(row, domain)
-        if spelled not in (None, ()):
-            lines.append(_line(row.name, spelled))
+        if spelled is not None and spelled != ():
+            yield row.name, spelled
     for key, value in domain.xl:
         if key in OWN_KEYS or not _KEY.fullmatch(key):
             raise ValueError(f'"{key}" cannot stand in [xl]: it is a key of the spec itself, or none that xl can read.')
-        lines.append(_line(key, value))
-    return "\n".join(lines) + "\n"
+        yield key, value
 
 
 def _spelled(key: Key[Domain], domain: Domain) -> XlValue | None:
@@ -203,12 +220,12 @@ def _digest(body: str) -> str:
     return hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def read_file(text: str, images: Mapping[str, str]) -> ConfigFile:
-    """Read a config file, ours or not. `images` has the sha256 of staged files by path.
+def read_file(text: str, images: Mapping[str, str], words: Words = XL_WORDS) -> ConfigFile:
+    """Read a config file, ours or not. `images` has the sha256 of staged files by path, `words` says whose file it is.
 
     Readings are remembered: `watch` finds the same texts at each pass, and would spend most of its time here.
     """
-    return _read(text, tuple((path, images[path]) for path in _images_named(text) if path in images))
+    return _read(text, tuple((path, images[path]) for path in _images_named(text) if path in images), words)
 
 
 @lru_cache(maxsize=_REMEMBERED_FILES)
@@ -224,20 +241,21 @@ def _images_named(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=_REMEMBERED_FILES)
-def _read(text: str, digests: tuple[tuple[str, str], ...]) -> ConfigFile:
+def _read(text: str, digests: tuple[tuple[str, str], ...], words: Words) -> ConfigFile:
     images = dict(digests)
     mark, body = split_mark(text)
     intact = mark is not None and mark.body == _digest(body)
     original = None
     if mark is not None and not intact and mark.body == _digest(mark.text):
-        original = read_file(_with_head(mark, mark.text), images).domain
+        original = read_file(_with_head(mark, mark.text), images, words).domain
     try:
         found = _text_of(text)
+        values = words.read(found.values)
     except XlCfgError as error:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
-    reading = read_values(found.values, images)
+    reading = read_values(values, images)
     domain = reading.domain
-    unknown = [] if mark is not None else list(unknown_keys(found.values))  # ours have those that host.toml allows
+    unknown = [] if mark is not None else list(unknown_keys(values))  # ours have those that host.toml allows
     if domain is not None and mark is not None:
         domain = _with_mark(domain, mark, intact)
     elif domain is not None:

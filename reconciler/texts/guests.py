@@ -16,6 +16,7 @@ from reconciler.model.key_row import Key
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
 from reconciler.texts.cfg_grammar import quote
+from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listed_keys import listed_keys
 from reconciler.texts.listing import Row
@@ -106,20 +107,19 @@ def assemble_guests(
     saved: Mapping[str, str] | None = None,
     present: Mapping[str, str] | None = None,
     started: Mapping[str, str] | None = None,
+    words: Words = XL_WORDS,
 ) -> tuple[dict[str, Guest], int]:
     """Return all guests of a host by name, and the KiB of further rows that belong to the same domains.
 
     `configs` and `candidates` are file texts by domain name, `images` the sha256 of staged files by path, `autostart`
     the order of the domains that the dom0 starts at boot, `saved` the images that wait to be restored, by domain name,
-    and `started` the texts that domains were last started from, where that was noted.
-
-    A row that has the UUID of a domain of ours is that domain, whatever its name is now. A row without a name that is
-    nobody's gets the name "(null)" and its UUID. `present` has the sha256, as it is now, of other files that config
-    files may name: it tells what would be booted, but not what was.
+    and `started` the texts that domains were last started from, where that was noted. The files are in these `words`.
+    A row that has the UUID of a domain of ours is that domain, whatever its name is now. One without a name that is
+    nobody's is named "(null)" and its UUID. `present` has the sha256 that other named files have now, not at the boot.
     """
     now = {**present, **images} if present else images
-    read_configs = {name: _read_named(name, text, now) for name, text in configs.items()}
-    read_candidates = {name: read_file(text, now) for name, text in candidates.items()}
+    read_configs = {name: _read_named(name, text, now, words) for name, text in configs.items()}
+    read_candidates = {name: read_file(text, now, words) for name, text in candidates.items()}
     live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))
     guests = {
         name: _guest(
@@ -140,20 +140,22 @@ def assemble_guests(
     return {name: guest for name, guest in guests.items() if guest is not None}, remains_kib
 
 
-def _read_named(name: str, text: str, images: Mapping[str, str]) -> ConfigFile:
+def _read_named(name: str, text: str, images: Mapping[str, str], words: Words) -> ConfigFile:
     """Read a config file. One without a name, as xm took it, is of the domain that it is called after."""
-    file = read_file(text, images)
+    file = read_file(text, images, words)
     problems = file.reading.problems if file.reading is not None else ()
     if file.mark is not None or [problem.loc for problem in problems] != [("name",)]:
         return file
-    named = read_file(f"name = {quote(name)}\n{text}", images)
-    told = f"Its config file gives no name, so that of the file counts: {name}."
-    return replace(named, ignored=(told, *named.ignored))
+    named = read_file(f"name = {quote(name)}\n{text}", images, words)
+    said = f"Its config file gives no name, so that of the file counts: {name}."
+    return replace(named, ignored=(said, *named.ignored))
 
 
-def with_past(guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str]) -> Guest:
+def with_past(
+    guest: Guest, *, previous: str | None, quarantine: str | None, images: Mapping[str, str], words: Words = XL_WORDS
+) -> Guest:
     """Add to a guest of ours what is kept beside its config file: its previous definition and the failed boots."""
-    file = read_file(previous, images) if previous is not None else None
+    file = read_file(previous, images, words) if previous is not None else None
     newer = guest.newer or _newer("its previous config file", file)
     if newer is None and quarantine is not None and is_newer(quarantine):
         newer = "its list of failed boots (an unknown format)"
@@ -404,11 +406,9 @@ def _recorded(file: ConfigFile | None) -> Recorded:
 
 def _without_digests(domain: Domain) -> Domain:
     """Drop the digests of a file without a mark: they tell what would be booted now, not what was."""
-
-    def unknown(image: Image | None) -> Image | None:
-        return None if image is None else replace(image, sha256="")
-
-    return replace(domain, kernel=unknown(domain.kernel), ramdisk=unknown(domain.ramdisk))
+    images = {"kernel": domain.kernel, "ramdisk": domain.ramdisk}
+    unknown: dict[str, Any] = {key: image and replace(image, sha256="") for key, image in images.items()}
+    return replace(domain, **unknown)
 
 
 def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapping[str, str]) -> Domain | None:

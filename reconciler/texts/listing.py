@@ -25,7 +25,11 @@ _BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 class XlOutputError(ValueError):
-    """Reports output of xl that is not understood. The message is a sentence."""
+    """Reports output of xl or xm that is not understood. The message is a sentence, and so is the hint."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +68,16 @@ def parse_info(text: str) -> Info:
         total_kib=_info_number(found, "total_memory") * 1024,
         free_kib=_info_number(found, "free_memory") * 1024,
         cpus=_info_number(found, "nr_cpus"),
-        xen_version=found.get("xen_version", ""),
+        xen_version=found.get("xen_version", "") or _version_of(found),
         scheduler=found.get("xen_scheduler", ""),
         dom0_mem=re.search(r"(^| )dom0_mem=", found.get("xen_commandline", "")) is not None,
     )
+
+
+def _version_of(found: Mapping[str, str]) -> str:
+    """Put the version together as Xen itself does: until 4.1 its parts were told, and not the whole."""
+    parts = (found.get("xen_major", ""), found.get("xen_minor", ""))
+    return ".".join(parts) + found.get("xen_extra", "") if all(parts) else ""
 
 
 def _info_number(found: Mapping[str, str], key: str) -> int:
@@ -145,7 +155,11 @@ def parse_list_long(text: str) -> tuple[tuple[int, dict[str, Any]], ...]:
     if not text.strip():
         return ()
     if text.lstrip().startswith("("):
-        raise XlOutputError('`xl list -l` printed SXP: set output_format = "json" in the host\'s xl.conf.')
+        raise XlOutputError(
+            "`xl list -l` printed S-expressions, as xl does before Xen 4.2 and where xl.conf asks for it.",
+            'Write output_format = "json" into xl.conf there. The xl of Xen 4.1 has no JSON: where xend runs, '
+            'write toolstack = "xm" in host.toml, else have a newer Xen.',
+        )
     try:
         entries = _json_entries(text)
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ policies, and it lists defaults of keys that the file does not set; these keys s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -167,14 +167,22 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
 
 def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
     of_file = {vif.devid: vif for vif in base.vifs}
+    number_of = {vif.mac: vif.devid for vif in base.vifs}  # xm tells none
     usual = usual_vif_type(_kind(_part(config, "c_info")))
     for index, part in enumerate(_parts(config, "nics")):
         devid = _number(part, "devid")
         vif = _vif(part, index if devid is None else devid)
+        if devid is None:
+            vif = replace(vif, devid=number_of.get(vif.mac, _unused(index, number_of.values())))
         there = of_file.get(vif.devid)
         if vif.type == usual and (there is None or there.type is None):
             vif = replace(vif, type=None)  # xl lists it also where nothing was said
         yield vif if there is None or all_is_meant else _as_open_as(there, vif)
+
+
+def _unused(devid: int, used: Collection[int]) -> int:
+    """Return the first number from this one on that none of the others has."""
+    return next(number for number in range(devid, devid + len(used) + 1) if number not in used)
 
 
 def _vif(part: _Json, devid: int) -> Vif:

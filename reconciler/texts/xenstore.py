@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -20,6 +20,11 @@ _DEVICE = re.compile(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<dev
 _TYPE = re.compile(r"/libxl/(?P<domid>[0-9]+)/type")
 _SECONDS = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.[0-9]*)?")
 _PREFIX = re.compile(r"[a-z0-9]+:(?=/)")  # of a backend in qemu: aio:/srv/web.img
+_BACKEND = re.compile(
+    r"(?P<record>/local/domain/0/backend/(?P<kind>vbd|tap2?|vif)/(?P<domid>[0-9]+)/(?P<devid>[0-9]+))/(?P<key>[a-z]+)"
+)
+_OSTYPE = re.compile(r"(?P<vm>/vm/[^/ ]+)/image/ostype")
+_VM = re.compile(r"/local/domain/(?P<domid>[0-9]+)/vm")
 CONNECTED = "4"
 INITIALISING = "1"
 
@@ -49,6 +54,32 @@ def read_store(lines: Iterable[str]) -> Store:
         domid: _devices(records.get(domid, {}), kinds.get(domid), values) for domid in sorted({*kinds, *records})
     }
     return Store(booted=booted, devices=devices)
+
+
+def backends_as_libxl_has_them(lines: Iterable[str]) -> Iterator[str]:
+    """Add to lines of xenstore what libxl would have noted of the devices that xend has made.
+
+    xend's own note of a device is the back end, which belongs to the dom0. A disk by blktap counts as any other.
+    """
+    kinds: dict[str, str] = {}
+    for line in lines:
+        yield line
+        match = _LINE.fullmatch(line)
+        if match is None:
+            continue
+        value = match["value"]
+        if found := _BACKEND.fullmatch(match["path"]):
+            kind = "vif" if found["kind"] == "vif" else "vbd"
+            noted = f"/libxl/{found['domid']}/device/{kind}/{found['devid']}"
+            yield f'{noted}/backend = "{found["record"]}"'
+            yield f'{noted}/{found["key"]} = "{value}"'
+        elif found := _OSTYPE.fullmatch(match["path"]):
+            kinds[found["vm"]] = "hvm" if value == "hvm" else "pv"
+        elif found := _VM.fullmatch(match["path"]):
+            kinds[f"domain {found['domid']}"] = value
+    for domain, vm in kinds.items():
+        if domain.startswith("domain ") and vm in kinds:
+            yield f'/libxl/{domain.removeprefix("domain ")}/type = "{kinds[vm]}"'
 
 
 def _devices(

@@ -1,4 +1,4 @@
-"""Runs xl's commands for the executor: list what there is, and act on one domain.
+"""Runs the commands of xl, or of xm, for the executor: list what there is, and act on one domain.
 
 A domain is acted on by its domid, which is looked up by name *and* UUID just before: xl takes a name made of digits for
 a domid, and a name may have changed hands. Exit codes are not believed; callers look again.
@@ -16,39 +16,14 @@ from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
-from reconciler.texts.listing import Info, Row, XlOutputError, parse_info, parse_list_long, parse_whole_list
+from reconciler.texts.listing import Info, Row, XlOutputError, parse_info
 from reconciler.waiting import Clock, MachineClock
+from reconciler.xl.dialect import XL, Dialect
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _REASON_LINES = 4  # of what xl says that is told
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
-
-# xl leaves a process behind for each domain, which carries out what on_reboot and on_crash ask for. While there is one,
-# a domain that is not listed is only between two lives. It is named by what made the domain: us, a person or xendomains
-# (by a link of ours, NNN-NAME, or from a saved image), or by a migration, which tells nothing but its log.
-# Defines a function for sh, about the domain `$name`.
-COMES_BACK = """
-comes_back() {
-    found=$(ps -A -ww -o pid= -o args= | awk -v name="$name" '
-        $2 !~ /(^|\\/)xl$/ { next }
-        / migrate-receive( |$)/ { print $1; next }
-        / (create|restore) / {
-            count = split($NF, part, "/")
-            file = part[count]
-            folder = part[count - 1]
-            if (folder == "auto") sub(/^[0-9]+-/, "", file)
-            if (file == name || file == name ".cfg" || (file == "candidate.cfg" && folder == name)) print "it"
-        }')
-    for each in $found; do
-        if [ "$each" = it ]; then return 0; fi
-        case $(readlink "/proc/$each/fd/1" 2>/dev/null) in
-        */xl-"$name".log | */xl-"$name"--incoming.log) return 0 ;;
-        esac
-    done
-    return 1
-}
-"""
 
 
 class _FailedError(Exception):
@@ -61,22 +36,37 @@ class _FailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Xl:
-    """Runs xl on one host. `clock` is what is waited by there."""
+    """Runs xl, or what the dialect says, on one host. `clock` is what is waited by there."""
 
     connection: Connection
     clock: Clock = field(default_factory=MachineClock)
+    dialect: Dialect = XL
 
     @property
     def host(self) -> str:
         return self.connection.host
 
+    @property
+    def tool(self) -> str:
+        """Return the name of the command."""
+        return self.dialect.tool
+
+    @property
+    def list_command(self) -> str:
+        """Return the command by which a person sees all domains with their UUIDs."""
+        return shlex.join([self.tool, "list", *self.dialect.listing])
+
+    def log_of(self, name: str) -> str:
+        """Return the path of the log that tells why a domain did not start."""
+        return self.dialect.log.format(name=name)
+
     async def run(self, *arguments: str, timeout_seconds: float = _XL_SECONDS) -> Result:
-        return await self.connection.run(["xl", *arguments], timeout_seconds=timeout_seconds)
+        return await self.connection.run([self.tool, *arguments], timeout_seconds=timeout_seconds)
 
     async def rows(self) -> tuple[Row, ...]:
         """List all domains of the host, dom0 included."""
-        result = await self._read("list", "-v")
-        return self._understood(lambda: parse_whole_list(result.text))
+        result = await self._read("list", *self.dialect.listing)
+        return self._understood(lambda: self.dialect.rows(result.text))
 
     async def info(self) -> Info:
         result = await self._read("info")
@@ -84,8 +74,8 @@ class Xl:
 
     async def configs(self, domid: int | None = None) -> dict[int, dict[str, Any]]:
         """Return what domains run with, by domid. A domain that xl cannot read is missing from it."""
-        result = await self._read("list", "-l", *([] if domid is None else [str(domid)]))
-        return self._understood(lambda: dict(parse_list_long(result.text)))
+        result = await self._read("list", *self.dialect.long, *([] if domid is None else [str(domid)]))
+        return self._understood(lambda: dict(self.dialect.configs(result.text)))
 
     async def find(self, name: str, uuid: str) -> Row | None:
         """Find the domain of this name and UUID. Raises when another one has the name."""
@@ -97,7 +87,9 @@ class Xl:
 
     async def comes_back(self, name: str) -> bool:
         """Return whether a domain that is not listed will be created again by the process that xl left for it."""
-        return (await self.connection.script(f"name={shlex.quote(name)}\n{COMES_BACK}comes_back")).exit_code == 0
+        return (
+            await self.connection.script(f"name={shlex.quote(name)}\n{self.dialect.scripts}comes_back")
+        ).exit_code == 0
 
     async def live(self, name: str, uuid: str) -> Row:
         """Find the running domain of this name and UUID. Raises when it does not run."""
@@ -118,7 +110,8 @@ class Xl:
             domain,
             "name is taken",
             f"Another domain, with another UUID, has the name {domain} on {self.host}; it is left alone.",
-            f"Look at `xl list -v` there; to take it over: reconciler apply --adopt {address_of(self.host, domain)}",
+            f"Look at `{self.list_command}` there; to take it over: "
+            f"reconciler apply --adopt {address_of(self.host, domain)}",
         )
 
     async def _read(self, *arguments: str) -> Result:
@@ -128,8 +121,10 @@ class Xl:
         try:
             return await CRASHED_COMMAND(_FailedError, self._read_once, *arguments)
         except _FailedError as failed:
-            command, why = shlex.join(["xl", *arguments]), reason_of(failed.result)
-            raise world_error("xl fails", f"`{command}` failed on {self.host}: {why}", None, self.host) from None
+            command, why = shlex.join([self.tool, *arguments]), reason_of(failed.result)
+            raise world_error(
+                f"{self.tool} fails", f"`{command}` failed on {self.host}: {why}", None, self.host
+            ) from None
 
     async def _read_once(self, *arguments: str) -> Result:
         result = await self.run(*arguments)
@@ -141,7 +136,49 @@ class Xl:
         try:
             return parse()
         except XlOutputError as error:
-            raise world_error("xl is not understood", f"{self.host}: {error}", None, self.host) from error
+            raise not_understood(self.host, self.tool, error) from error
+
+
+def not_understood(host: str, tool: str, error: XlOutputError) -> ReconcilerError:
+    """Make the error for output that cannot be read."""
+    hint = error.hint or "Please report this, with the output."
+    return world_error(f"{tool} is not understood", f"{host}: {error}", hint, host)
+
+
+def toolstack_missing(host: str, tool: str) -> ReconcilerError:
+    """Make the error for a host without the command."""
+    other = {
+        "xl": "Debian: `apt install xen-utils`, then boot Xen.",
+        "xm": 'xm went with Xen 4.5: write toolstack = "xl" if there is an `xl`.',
+    }
+    return world_error(
+        f"{tool} is missing",
+        f"There is no `{tool}` command on {host}, so it is no Xen dom0 with the {tool} toolstack.",
+        f'{other[tool]} For trying things out: toolstack = "simulated".',
+        host,
+    )
+
+
+def toolstack_fails(host: str, tool: str, status: int, errors: str) -> ReconcilerError:
+    """Make the error for a host whose toolstack does not even list the domains."""
+    said = errors.rpartition("\n")[2]
+    hints = {
+        "xl": "Does Xen run there? Look at `xl info` and /proc/xen/capabilities.",
+        "xm": "Does xend run there? Look at `xm info` and /var/log/xen/xend.log.",
+    }
+    return world_error(
+        f"{tool} fails", f"{tool} failed on {host} (exit {status}): {said or 'it gave no reason'}", hints[tool], host
+    )
+
+
+def refused_to_run(host: str, tool: str) -> ReconcilerError:
+    """Make the error for a user who is not root. xl needs root, since it talks to the hypervisor itself."""
+    return world_error(
+        f"no right to run {tool}",
+        f"The user that reconciler runs as on {host} is not root, so it has no right to run {tool}.",
+        'Use connect = "ssh://root@NAME" in host.toml or, on the dom0 itself, run reconciler as root.',
+        host,
+    )
 
 
 def reason_of(result: Result) -> str:
@@ -158,6 +195,6 @@ def reason_of(result: Result) -> str:
     return " / ".join(said) or f"it gave no reason (exit {result.exit_code})."
 
 
-def also_said(result: Result | None) -> str:
+def also_said(tool: str, result: Result | None) -> str:
     """Return the reason of a failed command as a further sentence; "" when it did not fail, or was not run."""
-    return "" if result is None or result.exit_code == 0 else f" xl says: {reason_of(result)}"
+    return "" if result is None or result.exit_code == 0 else f" {tool} says: {reason_of(result)}"

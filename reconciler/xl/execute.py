@@ -1,4 +1,4 @@
-"""Carries out steps on a host whose toolstack is xl.
+"""Carries out steps on a host whose toolstack is xl, or xm in its own dialect.
 
 Called by `apply` through the Executor protocol. The work is in other modules: staged images in `images`, disks in
 `disks`, the files of xl and xendomains in `config_files`, starting and shutting down in `lifecycle`, changes of running
@@ -46,7 +46,8 @@ from reconciler.plan.steps import (
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import lifecycle, live_changes, remnants
 from reconciler.xl.commands import Xl
-from reconciler.xl.look import LOOK, PROBE_SECONDS, PROBE_TCP, read_look
+from reconciler.xl.dialect import XL, Dialect
+from reconciler.xl.look import PROBE_SECONDS, PROBE_TCP, look_script, read_look
 
 
 class XlExecutor:
@@ -61,6 +62,7 @@ class XlExecutor:
         *,
         connection: Connection | None = None,
         clock: Clock | None = None,
+        dialect: Dialect = XL,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
@@ -69,7 +71,8 @@ class XlExecutor:
         self._commit = commit
         self._spec_root = spec_root
         self._clock = clock or MachineClock()
-        self._xl = Xl(self.connection, self._clock)
+        self._dialect = dialect
+        self._xl = Xl(self.connection, self._clock, dialect)
         self._lock = HostLock()
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
@@ -92,7 +95,7 @@ class XlExecutor:
             case DeleteDisk():
                 await disks.delete(shell, step)
             case WriteConfig():
-                await config_files.write(shell, step, self._fleet, self._commit, token)
+                await config_files.write(shell, step, self._fleet, self._commit, token, self._dialect.words)
             case PromoteConfig():
                 await config_files.promote(shell, step, self._fleet, token)
             case RemoveConfig():
@@ -128,9 +131,8 @@ class XlExecutor:
         This tells its row, the states of its devices, and the end of its console's log since its last start.
         """
         mark = (await self._shell()).dom0.console_mark_path(domain)
-        given = f"name={shlex.quote(domain)} mark={shlex.quote(mark)}\n"
-        result = await self.connection.script(given + LOOK)
-        return read_look(self.name, domain, result)
+        result = await self.connection.script(look_script(self._dialect, domain, mark))
+        return read_look(self._dialect, self.name, domain, result)
 
     async def probe_tcp(self, address: str) -> bool:
         """Return whether "address:port" accepts a connection, tried from the dom0 itself."""
@@ -156,7 +158,7 @@ class XlExecutor:
     async def _shell(self) -> Dom0Shell:
         async with self._opening:
             if self._opened is None:
-                self._opened = await open_shell(self.connection, self._settings)
+                self._opened = await open_shell(self.connection, self._settings, self._dialect.dom0_scripts)
             return self._opened
 
     async def _start(self, shell: Dom0Shell, step: Start, report: Callable[[str], None]) -> None:

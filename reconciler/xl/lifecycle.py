@@ -50,7 +50,7 @@ _CREATE = (
 started=${mark%/*}/started # from what, and in which boot of the dom0: xl does not list all that a file says
 { cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime; cat -- "$file"; } >"$started" 2>/dev/null
 said=$(mktemp) || exit
-begin() { if command -v setsid >/dev/null; then setsid xl create "$1"; else xl create "$1"; fi; }
+begin() { if command -v setsid >/dev/null; then setsid "$tool" create "$1"; else "$tool" create "$1"; fi; }
 begin "$file" </dev/null >/dev/null 2>"$said"
 status=$?
 cat "$said" >&2
@@ -72,7 +72,7 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
             await _see_that_it_runs(xl, domain)
         return
     await _wait_for_memory(xl, domain, report)
-    given = f"name={shlex.quote(domain.name)} file={shlex.quote(file)} mark={shlex.quote(mark)}\n"
+    given = f"tool={xl.tool} name={shlex.quote(domain.name)} file={shlex.quote(file)} mark={shlex.quote(mark)}\n"
     result = await xl.connection.script(given + _CREATE, timeout_seconds=_CREATE_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
     if result.exit_code == 0 and row is not None:
@@ -96,7 +96,7 @@ def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> Re
         Cause.HOST: "That is the host's, and nothing is held against the kernel: mend it and run the command again; "
         "`watch` tries again by itself.",
         Cause.UNKNOWN: "Nobody can tell from this whether it is the kernel's, so it is not held against that: look at "
-        f"/var/log/xen/xl-{domain.name}.log on {xl.host}, and run the command again.",
+        f"{xl.log_of(domain.name)} on {xl.host}, and run the command again.",
     }
     return world_error(
         "domain did not start",
@@ -129,7 +129,8 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
                 "name is still held",
                 f"What is left of {domain.name} (domid {row.domid}, {row.power}) has held its name or UUID "
                 f"for {NAME_FREE_SECONDS} s.",
-                f"Look at `xl list -v` on {xl.host}; `xl destroy {row.domid}` clears it away if it can be.",
+                f"Look at `{xl.list_command}` on {xl.host}; "
+                f"`{xl.tool} destroy {row.domid}` clears it away if it can be.",
                 passing=True,
             ),
         )
@@ -314,7 +315,7 @@ async def _press_on(
                 step.domain,
                 "domain is a zombie",
                 f"{step.domain} (domid {row.domid}) has been dying for {DESTROY_SECONDS} s and still holds memory.",
-                f"Something in dom0 holds its pages, often a disk backend; look at `xl list -v` on {xl.host}.",
+                f"Something in dom0 holds its pages, often a disk backend; look at `{xl.list_command}` on {xl.host}.",
             )
         return
     if row.power in (Power.CRASHED, Power.SHUTDOWN):
@@ -343,14 +344,14 @@ async def _press_on(
     elif row.power in (Power.RUNNING, Power.PAUSED) and watch.is_to_be_asked(row.domid):
         report(f"asking {step.domain} to shut down")
         # It blocks for up to a minute when the guest does not answer, so it runs beside the looking.
-        watch.request = asyncio.create_task(xl.run("shutdown", "-F", str(row.domid)))
+        watch.request = asyncio.create_task(xl.run("shutdown", *xl.dialect.shutdown, str(row.domid)))
         watch.requested, watch.asked_at = row.domid, xl.clock.now()
 
 
 async def _after_timeout(
     xl: Xl, step: Shutdown, row: Row, refusal: Result | None, report: Callable[[str], None]
 ) -> None:
-    why = "" if refusal is None else f"`xl shutdown` fails: {reason_of(refusal)}"
+    why = "" if refusal is None else f"`{xl.tool} shutdown` fails: {reason_of(refusal)}"
     if step.on_timeout == "destroy":
         report(f"{step.domain} did not shut down in {step.timeout_seconds:g} s and is destroyed. {why}".rstrip())
         await destroy(xl, step.domain, row, failed_before=f"{why}\n" if why else "")
@@ -387,8 +388,9 @@ async def destroy(xl: Xl, name: str, row: Row, *, failed_before: str = "") -> No
             lambda: xl.failed(
                 name,
                 "domain could not be destroyed",
-                f"{failed_before}{name} (domid {row.domid}) is still there after `xl destroy`: {reason_of(result)}",
-                f"Something in dom0 may hold its disks or its memory: look at `xl list -v` on {xl.host}.",
+                f"{failed_before}{name} (domid {row.domid}) is still there after `{xl.tool} destroy`: "
+                f"{reason_of(result)}",
+                f"Something in dom0 may hold its disks or its memory: look at `{xl.list_command}` on {xl.host}.",
             ),
         )
 

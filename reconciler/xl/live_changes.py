@@ -13,10 +13,10 @@ from reconciler.dom0.connection import Result
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.disks import may_share
-from reconciler.model.domain import Vif, address_of
+from reconciler.model.domain import Disk, Vif, address_of
 from reconciler.model.parts import key_named
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
-from reconciler.texts.devices import device_path, disk_spec, vif_spec
+from reconciler.texts.devices import device_path
 from reconciler.waiting import NotYet, wait_until
 from reconciler.xl.commands import Xl, also_said, reason_of
 from reconciler.xl.lifecycle import wait_for_free
@@ -29,13 +29,9 @@ _CONNECTED = "4"
 
 Report = Callable[[str], None]
 
-# States of a device, front end and back end: 4 is connected. libxl's own record names both; a guest cannot fake it.
+# States of a device, front end and back end: 4 is connected.
 _DEVICE_STATES = """
-record=/libxl/$domid/device/$kind/$devid
-if ! xenstore-read "$record/backend" >/dev/null 2>&1; then echo absent; exit; fi
-for end in frontend backend; do
-    xenstore-read "$(xenstore-read "$record/$end")/state" 2>/dev/null || echo none
-done
+states "$domid" "$kind" "$devid" "$mac"
 """
 
 # Prints the domid of each of the others that has the disk; they are given as lines of a domid and a path.
@@ -49,7 +45,10 @@ done
 
 
 async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
-    """Balloon to the target, and wait until the guest gets there. When it is stuck, it keeps what it reached."""
+    """Balloon to the target, and wait until the guest gets there. When it is stuck, it keeps what it reached.
+
+    Where the toolstack does not tell what a guest has, nothing is waited for: what grows later waits for free memory.
+    """
     row = await xl.live(step.domain, step.uuid)
     grown_kib = step.memory_kib - row.memory_kib
     if grown_kib > 0:
@@ -63,9 +62,13 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
         raise xl.failed(
             step.domain,
             "memory not set",
-            f"{step.domain} was to have {step.memory_kib // 1024} MiB, and `xl mem-set` did not do it: "
+            f"{step.domain} was to have {step.memory_kib // 1024} MiB, and `{xl.tool} mem-set` did not do it: "
             f"{reason_of(result)}",
         )
+    if not xl.dialect.tells_actual_memory:
+        mib = step.memory_kib // 1024
+        report(f"{step.domain} was asked to have {mib} MiB; {xl.tool} does not tell how far its balloon has got")
+        return
     reached_kib, moved = row.memory_kib, xl.clock.now()
 
     async def look() -> NotYet | None:
@@ -99,7 +102,7 @@ def _out_of_reach(xl: Xl, step: SetMemory, reached_kib: int, result: Result) -> 
         step.domain,
         "memory target not reached",
         f"{step.domain} should have {step.memory_kib // 1024} MiB and has {reached_kib // 1024} MiB; "
-        f"its balloon does not get further.{also_said(result)}",
+        f"its balloon does not get further.{also_said(xl.tool, result)}",
         "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
     )
 
@@ -107,8 +110,7 @@ def _out_of_reach(xl: Xl, step: SetMemory, reached_kib: int, result: Result) -> 
 async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
     """Set the number of vcpus. A guest need not use new ones (without udev it does not); that is reported."""
     row = await xl.live(step.domain, step.uuid)
-    # xl would refuse more than the host has; whether that is allowed was decided by the plan
-    result = await xl.run("vcpu-set", "--ignore-host", str(row.domid), str(step.vcpus))
+    result = await xl.run("vcpu-set", *xl.dialect.vcpu_set, str(row.domid), str(step.vcpus))
     config = (await xl.configs(row.domid)).get(row.domid, {})
     asked = len(config.get("b_info", {}).get("avail_vcpus", ()))
     if asked != step.vcpus:
@@ -154,10 +156,9 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
     result = None
-    if not _is(vif, await _nic(xl, row.domid, vif.devid)):  # else done by a run whose answer was lost
-        # one argument a key: xl takes the first key's value of "mac=…,devid=…" and silently drops the rest
-        result = await xl.run("network-attach", str(row.domid), *vif_spec(vif).split(","))
-        nic = await _nic(xl, row.domid, vif.devid)
+    if not _is(vif, await _nic(xl, row.domid, vif)):  # else done by a run whose answer was lost
+        result = await xl.run("network-attach", str(row.domid), *xl.dialect.vif(vif))
+        nic = await _nic(xl, row.domid, vif)
         if result.exit_code != 0 or not _is(vif, nic):
             remains = ""
             if nic is not None and nic.get("mac") == vif.mac:
@@ -167,13 +168,13 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
                 "interface not attached",
                 f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}{remains}",
             )
-    await _await_connected(xl, shell, step.domain, row.domid, ("vif", vif.devid), result)
+    await _await_connected(xl, shell, step.domain, row.domid, vif, result)
 
 
 async def _take_back(xl: Xl, domid: int, vif: Vif) -> str:
     """Detach what a failed attach left behind. Returns a sentence if that fails, else ""."""
-    result = await xl.run("network-detach", str(domid), str(vif.devid))
-    if await _nic(xl, domid, vif.devid) is None:
+    result = await xl.run("network-detach", str(domid), xl.dialect.vif_name(vif))
+    if await _nic(xl, domid, vif) is None:
         return ""
     return f"\nWhat that left behind could not be detached: {reason_of(result)}"
 
@@ -185,7 +186,7 @@ async def detach_vif(xl: Xl, step: DetachVif) -> None:
     """
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
-    nic = await _nic(xl, row.domid, vif.devid)
+    nic = await _nic(xl, row.domid, vif)
     if nic is None:
         return
     if vif.mac and nic.get("mac") != vif.mac:
@@ -195,8 +196,8 @@ async def detach_vif(xl: Xl, step: DetachVif) -> None:
             "Plan again.",
             address_of(xl.host, step.domain),
         )
-    result = await xl.run("network-detach", str(row.domid), str(vif.devid))
-    if await _nic(xl, row.domid, vif.devid) is not None:
+    result = await xl.run("network-detach", str(row.domid), xl.dialect.vif_name(vif))
+    if await _nic(xl, row.domid, vif) is not None:
         raise xl.failed(
             step.domain,
             "interface not detached",
@@ -216,20 +217,20 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
     result = None
     if there is None:
         await _refuse_shared(xl, shell, step, row.domid)
-        result = await xl.run("block-attach", str(row.domid), disk_spec(disk))
+        result = await xl.run("block-attach", str(row.domid), *xl.dialect.disk(disk))
         if await _disk_target(xl, row.domid, disk.vdev) is None:
             raise xl.failed(
                 step.domain,
                 "disk not attached",
                 f"{disk.target} could not be attached to {step.domain}: {reason_of(result)}",
             )
-    await _await_connected(xl, shell, step.domain, row.domid, ("vbd", disk.devid), result)
+    await _await_connected(xl, shell, step.domain, row.domid, disk, result)
 
 
 async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
     """Raise if another domain writes to the disk, or reads it while this one would write.
 
-    xl itself would allow both.
+    The toolstack itself would allow both.
     """
     configs = await xl.configs()
     untold = [row for row in await xl.rows() if row.domid not in (0, domid) and row.domid not in configs]
@@ -237,9 +238,9 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
         raise xl.failed(
             step.domain,
             "disks of another domain are unknown",
-            f"xl does not tell which disks {untold[0].name or 'a domain without a name'} (domid {untold[0].domid}) "
-            f"has, so {step.disk.target} is not attached.",
-            f"Look at `xl list -v` on {xl.host}: it is being made, or what is left of it holds its disks.",
+            f"{xl.tool} does not tell which disks {untold[0].name or 'a domain without a name'} "
+            f"(domid {untold[0].domid}) has, so {step.disk.target} is not attached.",
+            f"Look at `{xl.list_command}` on {xl.host}: it is being made, or what is left of it holds its disks.",
         )
     others = [
         f"{owner} {disk['pdev_path']}"
@@ -254,23 +255,26 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int)
         raise refused(
             "disk is in use",
             f"{step.disk.target} belongs to a running domain (domid {', '.join(users)}), so it is not attached.",
-            f"Look at `xl list` on {xl.host}.",
+            f"Look at `{xl.tool} list` on {xl.host}.",
             address_of(xl.host, step.domain),
         )
 
 
 async def _await_connected(
-    xl: Xl, shell: Dom0Shell, domain: str, domid: int, device: tuple[str, int], attached: Result | None
+    xl: Xl, shell: Dom0Shell, domain: str, domid: int, device: Disk | Vif, attached: Result | None
 ) -> None:
     """Wait until guest and dom0 have both connected a device.
 
     `attached` is the result of attaching it; None when an earlier run did that.
     """
-    kind, devid = device
-    given = {"domid": str(domid), "kind": kind, "devid": str(devid)}
+    kind, devid = ("vif" if isinstance(device, Vif) else "vbd"), device.devid
+    mac = device.mac if isinstance(device, Vif) else ""
+    given = {"domid": str(domid), "kind": kind, "devid": str(devid), "mac": mac}
 
     async def look() -> NotYet | None:
-        states = (await shell.act(domain, "xenstore cannot be read", _DEVICE_STATES, given)).split()
+        states = (
+            await shell.act(domain, "xenstore cannot be read", xl.dialect.scripts + _DEVICE_STATES, given)
+        ).split()
         if states == [_CONNECTED, _CONNECTED]:
             return None
         return NotYet(
@@ -279,7 +283,7 @@ async def _await_connected(
                 domain,
                 "device not connected",
                 f"{kind} {devid} was attached to {domain}, but has not connected in {CONNECT_SECONDS} s "
-                f"(states {' and '.join(states)}, where {_CONNECTED} is connected).{also_said(attached)}",
+                f"(states {' and '.join(states)}, where {_CONNECTED} is connected).{also_said(xl.tool, attached)}",
                 "The guest may lack the driver, or not take devices while it runs.",
             ),
         )
@@ -287,10 +291,15 @@ async def _await_connected(
     await wait_until(look, clock=xl.clock, seconds=CONNECT_SECONDS)
 
 
-async def _nic(xl: Xl, domid: int, devid: int) -> dict[str, Any] | None:
-    """Return what xl tells of the interface with this number; None when there is none."""
+async def _nic(xl: Xl, domid: int, vif: Vif) -> dict[str, Any] | None:
+    """Return what is told of the interface with this number, or by its mac where no number is told; None: no such."""
     config = (await xl.configs(domid)).get(domid, {})
-    return next((nic for nic in config.get("nics", ()) if nic.get("devid") == devid), None)
+    nics = config.get("nics", ())
+    return next((nic for nic in nics if nic.get("devid", vif.devid if _has_mac(vif, nic) else None) == vif.devid), None)
+
+
+def _has_mac(vif: Vif, nic: Mapping[str, Any]) -> bool:
+    return str(nic.get("mac", "")).lower() == vif.mac
 
 
 def _is(vif: Vif, nic: Mapping[str, Any] | None) -> bool:

@@ -5,12 +5,15 @@ Used by `execute`. The ready gate asks again and again, so a look is one round t
 
 from __future__ import annotations
 
+import shlex
+
 from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import Look, Power
-from reconciler.texts.listing import XlOutputError, parse_whole_list
+from reconciler.texts.listing import XlOutputError
 from reconciler.texts.xenstore import CONNECTED, are_connected
-from reconciler.xl.commands import COMES_BACK
+from reconciler.xl.commands import not_understood
+from reconciler.xl.dialect import Dialect
 
 PROBE_SECONDS = 5
 _DAEMON_ENDS_SECONDS = 2  # xl's process outlives its domain for a moment, and the gap between two lives is longer
@@ -23,26 +26,17 @@ for log in "/var/log/xen/console/guest-$name.log" "/var/log/xen/guest-$name.log"
 done
 """
 
-# Of a device both ends are asked for their state; where they are is read from libxl's own record, which a guest cannot
-# write to. The log of a console goes on from one life of a domain to the next: only what came since it was started, by
-# this or an earlier run, counts.
+# Of a device both ends are asked for their state; where they are is read from what a guest cannot write to. The log of
+# a console goes on from one life of a domain to the next: only what came since it was started, by this or an earlier
+# run, counts. Before this text stand the scripts of the dialect.
 LOOK = (
-    COMES_BACK
-    + f"""
-list=$(xl list -v) || exit
+    f"""
+list=$($tool list $listing) || exit
 printf '%s\\n{_MARK}\\n' "$list"
 echo "host $(cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime)"
-domid=$(printf '%s\\n' "$list" | awk -v name="$name" '$1 == name {{ print $2; exit }}')
+domid=$(domid_in "$list")
 if [ "$domid" ]; then
-    paths=$(xenstore-ls -f "/libxl/$domid" 2>/dev/null |
-        sed -n -e 's/^[^ ]*\\/type = "\\(.*\\)"$/type \\1/p' \\
-            -e 's/^[^ ]*\\/device\\/\\(vbd\\|vif\\)\\/[0-9]*\\/\\(frontend\\|backend\\) = "\\(.*\\)"$/state \\3/p')
-    printf '%s\\n' "$paths" | while read -r what value; do
-        case $what in
-        type) echo "type $value" ;;
-        state) echo "state $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
-        esac
-    done
+    devices "$domid"
 elif comes_back && sleep {_DAEMON_ENDS_SECONDS} && comes_back; then
     echo reboots
 fi
@@ -71,17 +65,24 @@ fi
 """
 
 
-def read_look(host: str, domain: str, result: Result) -> Look:
-    """Make a Look of what LOOK printed. Raises ReconcilerError (world) when xl failed."""
+def look_script(dialect: Dialect, name: str, mark: str) -> str:
+    """Return the script that looks at the domain `name`. `mark` notes where its console's log began."""
+    given = {"tool": dialect.tool, "listing": shlex.join(dialect.listing), "name": name, "mark": mark}
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items()) + dialect.scripts + LOOK
+
+
+def read_look(dialect: Dialect, host: str, domain: str, result: Result) -> Look:
+    """Make a Look of what the script printed. Raises ReconcilerError (world) when the toolstack failed."""
     parts = result.text.split(f"{_MARK}\n", 2)
     if len(parts) < 3:
         said = result.errors.rpartition("\n")[2] or f"exit {result.exit_code}"
-        raise world_error("xl fails", f"`xl list -v` failed on {host}: {said}", None, host)
+        command = shlex.join([dialect.tool, "list", *dialect.listing])
+        raise world_error(f"{dialect.tool} fails", f"`{command}` failed on {host}: {said}", None, host)
     table, devices, log = parts
     try:
-        row = next((row for row in parse_whole_list(table) if row.name == domain), None)
+        row = next((row for row in dialect.rows(table) if row.name == domain), None)
     except XlOutputError as error:
-        raise world_error("xl is not understood", f"{host}: {error}", None, host) from error
+        raise not_understood(host, dialect.tool, error) from error
     console = log.removeprefix("log\n") if log.startswith("log\n") else None
     host_boot = next((line for line in devices.splitlines() if line.startswith("host ")), "")
     if row is None:

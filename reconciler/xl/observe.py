@@ -1,4 +1,4 @@
-"""Observes a host whose toolstack is xl: one script there and back, and its output becomes a `Host`.
+"""Observes a host whose toolstack is xl or xm: one script there and back, and its output becomes a `Host`.
 
 Called by `reconcile` through the Observer protocol. The script (`observe.sh`) changes nothing, and this object is given
 nothing that could.
@@ -20,7 +20,7 @@ from reconciler.dom0 import autostart
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
@@ -28,11 +28,13 @@ from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
 from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import Daemons, read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
-from reconciler.texts.listing import XlOutputError, parse_info, parse_list_long, parse_whole_list
+from reconciler.texts.listing import XlOutputError, parse_info
 from reconciler.texts.xenstore import read_store
 from reconciler.toolstack import Question
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import last_look
+from reconciler.xl.commands import not_understood, refused_to_run, toolstack_fails, toolstack_missing
+from reconciler.xl.dialect import XL, Dialect
 from reconciler.xl.digest_cache import DigestCache
 from reconciler.xl.events import listen
 from reconciler.xl.processes import functions
@@ -40,7 +42,7 @@ from reconciler.xl.processes import functions
 _OBSERVE_SECONDS = 120
 _HASH_SECONDS = 600  # the first pass over a host may have many images to read
 _SECOND_LOOK_SECONDS = 3
-_XL_MISSING = 127
+_TOOL_MISSING = 127
 _STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
 _ROOT = ""  # of the system's folders on the dom0
 _TOOLS = {  # section -> what writes it
@@ -75,11 +77,13 @@ class XlObserver:
         connection: Connection | None = None,
         *,
         clock: Clock | None = None,
+        dialect: Dialect = XL,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
         self._settings = settings
         self._fleet = fleet
+        self._dialect = dialect
         self._clock = clock or MachineClock()
         self._missing: frozenset[str] | None = None  # at the last look; None: this process has not looked yet
         self._seen = None if state_dir is None else state_dir / "looks" / f"{settings.name}.json"
@@ -118,19 +122,18 @@ class XlObserver:
     def _understood(self, question: Question, result: Result, boundary: str) -> tuple[Host, Daemons]:
         """Make a Host of the output, and tell of the processes of xl. Runs in a thread, since it may be much."""
         answer = Answer(self.name, result, boundary)
-        _check_xl(self.name, answer)
+        _check_toolstack(self.name, self._dialect.tool, answer)
         _check_tools(self.name, answer)
         try:
             return self._host(question, answer), read_daemons(answer.lines("daemons"))
         except XlOutputError as error:
-            raise world_error(
-                "xl is not understood", f"{self.name}: {error}", "Please report this, with the output.", self.name
-            ) from error
+            raise not_understood(self.name, self._dialect.tool, error) from error
 
     def _script(self, question: Question, boundary: str) -> str:
         roots = self._settings.disk_roots
         given = {
             "boundary": boundary,
+            "tool": self._dialect.tool,
             "config_dir": (self._settings.config_dir or "").rstrip("/"),
             "kernel_dir": self._settings.kernel_dir.rstrip("/"),
             "images": "\n".join(question.images),
@@ -156,12 +159,13 @@ class XlObserver:
             fleet=self._fleet,
             configs=configs,
             candidates=candidates,
-            instances=_instances(answer),
+            instances=_instances(answer, self._dialect),
             images=staged,
             present=digests,
             autostart=_autostart(answer, texts, dom0),
             started=_started(names, answer.boot_id, texts, dom0),
             saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
+            words=self._dialect.words,
         )
         return Host(
             name=self.name,
@@ -171,9 +175,9 @@ class XlObserver:
             flavour=dom0.flavour,
             xen_version=info.xen_version,
             boot_id=answer.boot_id,
-            autoballoon=_autoballoon(texts, info.dom0_mem),
+            autoballoon=_autoballoon(texts, info.dom0_mem, self._dialect.tool),
             bridges=frozenset(answer.lines("bridges")),
-            guests={name: _with_past(guest, texts, digests, dom0) for name, guest in guests.items()},
+            guests={name: self._with_past(guest, texts, digests, dom0) for name, guest in guests.items()},
             nameless_kib=nameless_kib,
             images=staged,
             digests={path: digests[path] for path in question.images if path in digests},
@@ -186,6 +190,10 @@ class XlObserver:
             vg_free_bytes=_vg_free_bytes(answer),
             notes=tuple(_started_besides(self.name, answer, texts, dom0, guests)),
         )
+
+    def _with_past(self, guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:
+        previous, quarantine = texts.get(dom0.previous_path(guest.name)), texts.get(dom0.quarantine_path(guest.name))
+        return with_past(guest, previous=previous, quarantine=quarantine, images=images, words=self._dialect.words)
 
     def _digests(self, answer: Answer) -> dict[str, str]:
         """Map every image on the host to its sha256: read just now, or known since it has not changed."""
@@ -210,30 +218,15 @@ def _deserves_a_second_look(guest: Guest, known_missing: frozenset[str]) -> bool
     return missing or guest.power is Power.REBOOTING
 
 
-def _check_xl(host: str, answer: Answer) -> None:
-    """Raise when xl is missing, when we may not use it, or when it fails."""
-    for section in ("info", "list", "long"):
-        status = answer.status(section)
-        if status == 0:
-            continue
-        if status == _XL_MISSING:
-            raise world_error(
-                "xl is missing",
-                f"There is no `xl` command on {host}, so it is no Xen dom0 with the xl toolstack.",
-                'Debian: `apt install xen-utils`, then boot Xen. For trying things out: toolstack = "simulated".',
-                host,
-            )
-        if answer.lines("system")[1] != "0":
-            raise refused_to_run_xl(host)
-        said = answer.errors.rpartition("\n")[2]
-        raise world_error(
-            "xl fails",
-            f"xl failed on {host} (exit {status}): {said or 'it gave no reason'}",
-            "Does Xen run there? Look at `xl info` and /proc/xen/capabilities.",
-            host,
-        )
+def _check_toolstack(host: str, tool: str, answer: Answer) -> None:
+    """Raise when xl (or xm) is missing, when we may not use it, or when it fails."""
+    failed = next((answer.status(section) for section in ("info", "list", "long") if answer.status(section) != 0), None)
+    if failed == _TOOL_MISSING:
+        raise toolstack_missing(host, tool)
     if answer.lines("system")[1] != "0":
-        raise refused_to_run_xl(host)
+        raise refused_to_run(host, tool)
+    if failed is not None:
+        raise toolstack_fails(host, tool, failed, answer.errors)
 
 
 def _check_tools(host: str, answer: Answer) -> None:
@@ -250,16 +243,6 @@ def _check_tools(host: str, answer: Answer) -> None:
         f"Look whether {what} works there; a file that was just being replaced is there at the next look.",
         host,
         transient=True,
-    )
-
-
-def refused_to_run_xl(host: str) -> ReconcilerError:
-    """Make the error for a user who is not root. xl needs root, since it talks to the hypervisor itself."""
-    return world_error(
-        "no right to run xl",
-        f"The user that reconciler runs as on {host} is not root, so it has no right to run xl.",
-        'Use connect = "ssh://root@NAME" in host.toml or, on the dom0 itself, run reconciler as root.',
-        host,
     )
 
 
@@ -292,17 +275,17 @@ def _configs_and_candidates(
     return configs, candidates
 
 
-def _instances(answer: Answer) -> list[LiveDomain]:
-    """Make the list of live domains: what xl lists, with age, devices and processes where these are known."""
-    instances = live_domains_of(parse_whole_list(answer.text("list")), dict(parse_list_long(answer.text("long"))))
+def _instances(answer: Answer, dialect: Dialect) -> list[LiveDomain]:
+    """Make the list of live domains: what is listed, with age, devices and processes where these are known."""
+    instances = live_domains_of(dialect.rows(answer.text("list")), dict(dialect.configs(answer.text("long"))))
     now, *lines = answer.lines("store") or ("",)
-    store, daemons = read_store(lines), read_daemons(answer.lines("daemons"))
+    store, daemons = read_store(dialect.store(lines)), read_daemons(answer.lines("daemons"))
     return [
         replace(
             instance,
             running_seconds=_seconds_since(now, store.booted.get(instance.uuid)),
             devices=store.devices.get(instance.domid if instance.domid is not None else -1),
-            served=daemons.serve(instance.name, is_at_rest=instance.power in (Power.REBOOTING, Power.SHUTDOWN)),
+            served=_served(instance, daemons) if dialect.leaves_processes else None,
             power=_power(instance, daemons),
         )
         for instance in instances
@@ -314,6 +297,10 @@ def _power(instance: LiveDomain, daemons: Daemons) -> Power:
     return Power.STARTING if made else instance.power
 
 
+def _served(instance: LiveDomain, daemons: Daemons) -> bool | None:
+    return daemons.serve(instance.name, is_at_rest=instance.power in (Power.REBOOTING, Power.SHUTDOWN))
+
+
 def _seconds_since(now: str, then: int | None) -> float | None:
     return None if then is None or not now.isdecimal() else float(max(0, int(now) - then))
 
@@ -323,11 +310,6 @@ def _started(names: Sequence[str], boot_id: str, texts: Mapping[str, str], dom0:
     domains = {dom0.domain_of_config(path) or dom0.domain_of_candidate(path) or "" for path in names}
     noted = {name: texts.get(dom0.started_path(name), "").partition("\n") for name in domains - {""}}
     return {name: text for name, (boot, _, text) in noted.items() if boot and boot == boot_id}
-
-
-def _with_past(guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:
-    previous, quarantine = dom0.previous_path(guest.name), dom0.quarantine_path(guest.name)
-    return with_past(guest, previous=texts.get(previous), quarantine=texts.get(quarantine), images=images)
 
 
 def _autostart(answer: Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:
@@ -361,8 +343,14 @@ def _started_besides(
         )
 
 
-def _autoballoon(texts: Mapping[str, str], dom0_mem: bool) -> bool:
-    """Read `autoballoon` in xl.conf. Its default "auto" means off where Xen's command line has dom0_mem."""
+def _autoballoon(texts: Mapping[str, str], dom0_mem: bool, tool: str = "xl") -> bool:
+    """Read `autoballoon` in xl.conf. Its default "auto" means off where Xen's command line has dom0_mem.
+
+    xend has a word of its own for it; where that allows ballooning, it does so down to the least that dom0 may have.
+    """
+    if tool == "xm":
+        xend = "\n".join(text for path, text in texts.items() if path.endswith("/xend-config.sxp"))
+        return not dom0_mem and not re.search(r"^[ \t]*\(enable-dom0-ballooning[ \t]+(no|0)\)", xend, re.MULTILINE)
     text = "\n".join(text for path, text in texts.items() if path.endswith("/xl.conf"))
     settings = re.findall(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", text, re.MULTILINE)
     match settings[-1] if settings else "auto":

@@ -4,7 +4,7 @@
 # as usual on this system), kernel_dir, images and files (paths to ask for, one a line), known (lines of the section
 # `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use), root (empty; where
 # the tests have the folders of the system), pointer and pointer_begins (what is told of a Git LFS pointer, and how one
-# begins).
+# begins), tool (xl or xm; xl if it is not given).
 
 nl='
 '
@@ -37,17 +37,37 @@ config_dir=${config_dir:-$xen_dir}
 printf '%s\n' "$system" "$(id -u)" "$config_dir" "$(boot_id)"
 close system 0
 
+# How to ask each toolstack, and find the disks and images in what it tells of the domains that run.
+case ${tool:=xl} in
+xm)
+    table=--long long_option=--long
+    atoms() { tr '() \t' '\n\n\n\n'; }
+    running_disks() {
+        atoms | awk '/^(tap2?|tapdisk|aio|sync|file|phy|raw|qcow2?|vhd):/ {
+            while (sub(/^(tap2?|tapdisk|aio|sync|file|phy|raw|qcow2?|vhd):/, "")) continue
+            if ($0 != "") print (substr($0, 1, 1) == "/" ? $0 : "/dev/" $0)
+        }'
+    }
+    running_images() {
+        atoms | awk 'NF { if ((last == "kernel" || last == "ramdisk") && /^\// && !seen[$0]++) print; last = $0 }'
+    } ;;
+*)
+    table=-v long_option=-l
+    running_disks() { awk -F '"' '$2 == "pdev_path" { print $4 }'; }
+    running_images() { awk -F '"' '($2 == "kernel" || $2 == "ramdisk") && !seen[$4]++ { print $4 }'; } ;;
+esac
+
 look_at_info() {
-    xl info
+    "$tool" info
     close info "$?"
 }
 look_at_list() {
-    list=$(xl list -v; echo "=$?") # with its last newline, without which it would be taken for cut short
+    list=$("$tool" list "$table"; echo "=$?") # with its last newline, without which it would be taken for cut short
     printf '%s' "${list%=*}"
     close list "${list##*=}"
 }
 look_at_long() {
-    long=$(xl list -l)
+    long=$("$tool" list "$long_option")
     status=$?
     printf '%s\n' "$long"
     close long "$status"
@@ -60,10 +80,15 @@ twice look_at_long
 # writes the time anew at each boot of a guest. Listing the whole store takes seconds, so that only its record of the
 # domains is listed, and from elsewhere the nodes are read that this leads to.
 wanted='^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/.*)|/[^ ]*/state) = '
+[ "$tool" = xl ] ||
+    wanted='^(/vm/[^/]*/(start_time|image/ostype)|/local/domain/(0/backend/(vbd|tap2?|vif)/.*|[0-9]+/vm)|/[^ ]*/state) = '
 look_at_store() {
     date +%s
     status=0
-    if command -v xenstore-ls >/dev/null; then
+    if [ "$tool" = xm ] && command -v xenstore-ls >/dev/null; then # xend has no record but the back ends
+        store=$(xenstore-ls -f) || status=$?
+        printf '%s\n' "$store" | grep -E "$wanted"
+    elif command -v xenstore-ls >/dev/null; then
         store=$(xenstore-ls -f /libxl) || status=$?
         if [ "$status" -ne 0 ] && names=$(xenstore-list / 2>/dev/null); then
             case $nl$names$nl in *"${nl}libxl$nl"*) ;; *) status=0 ;; esac # there was no domain yet
@@ -128,7 +153,7 @@ look_at_texts() {
     close config_names 0
     printf '%s' "$others"
     close unread_names 0
-    for file in "$xen_dir/xl.conf" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
+    for file in "$xen_dir/xl.conf" "$xen_dir/xend-config.sxp" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
         "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started; do
         [ -f "$file" ] && set -- "$@" "$file"
     done
@@ -148,11 +173,8 @@ set -f
 IFS=$nl
 set -- $configs
 named=$(
-    {
-        printf '%s\n' "$long"
-        [ $# -gt 0 ] && cat -- "$@" 2>/dev/null
-    } | awk -F "['\"]" '
-        $2 == "pdev_path" { print $4; next }
+    printf '%s\n' "$long" | running_disks
+    [ $# -gt 0 ] && cat -- "$@" 2>/dev/null | awk -F "['\"]" '
         {
             for (i = 2; i <= NF; i++) {
                 text = $i
@@ -202,7 +224,7 @@ look_at_images() {
     IFS=$nl
     set --
     for file in $images; do [ -f "$file" ] && set -- "$@" "$file"; done
-    for file in $(printf '%s\n' "$long" | awk -F '"' '($2 == "kernel" || $2 == "ramdisk") && !seen[$4]++ { print $4 }'); do
+    for file in $(printf '%s\n' "$long" | running_images); do
         case $file in "$kernel_dir"/*) continue ;; esac
         case $nl$images$nl in *"$nl$file$nl"*) continue ;; esac
         [ -f "$file" ] && set -- "$@" "$file"

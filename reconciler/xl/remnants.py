@@ -19,8 +19,8 @@ from reconciler.xl.processes import functions
 
 # What needs a domain paused, or as it is: `xl dump-core NAME FILE` and the like, by its name or its domid.
 _BUSY = """
-ps -A -ww -o args= | awk -v name="$name" -v domid="$domid" '
-    $1 ~ /(^|\\/)xl$/ {
+ps -A -ww -o args= | awk -v name="$name" -v domid="$domid" -v tool="(^|/)$tool\\$" '
+    $1 ~ tool || $2 ~ tool { # xm runs in Python
         works = 0
         for (i = 2; i <= NF; i++) {
             if ($i == "dump-core" || $i == "save" || $i == "migrate" || $i == "migrate-send") works = 1
@@ -35,7 +35,7 @@ async def unpause(xl: Xl, step: Unpause) -> None:
     row = await xl.live(step.domain, step.uuid)
     if row.power is not Power.PAUSED:
         return
-    given = f"name={shlex.quote(step.domain)} domid={row.domid}\n"
+    given = f"tool={xl.tool} name={shlex.quote(step.domain)} domid={row.domid}\n"
     busy = (await xl.connection.script(given + _BUSY)).text.strip()
     if busy:
         raise world_error(
@@ -82,7 +82,7 @@ def runs_meanwhile(xl: Xl, domain: str) -> ReconcilerError:
 def is_being_made(xl: Xl, domain: str) -> ReconcilerError:
     return moved_on(
         "domain is being made",
-        f"{domain} is half made on {xl.host}, and xl seems to be at work there, so it is left alone.",
-        "Plan again when that has ended. See which `xl create` runs there: ps -A -ww -o args=",
+        f"{domain} is half made on {xl.host}, and {xl.tool} seems to be at work there, so it is left alone.",
+        f"Plan again when that has ended. See which `{xl.tool} create` runs there: ps -A -ww -o args=",
         address_of(xl.host, domain),
     )

@@ -28,6 +28,7 @@ from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
 from reconciler.toolstack import Executor, Observer, Question
 from reconciler.xl import observe, processes
+from reconciler.xl.dialect import XL, XM, Dialect
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import FastClock, tools_on_path, write_tool
@@ -80,14 +81,16 @@ class XenSide:
     folder: Path
     clock: FastClock
     xl_lock: IO[str]
+    dialect: Dialect = XL
 
     def executor(self) -> XlExecutor:
+        connection = Connection(self.settings.name)
         return XlExecutor(
-            self.settings, FLEET, None, self.folder, connection=Connection(self.settings.name), clock=self.clock
+            self.settings, FLEET, None, self.folder, connection=connection, clock=self.clock, dialect=self.dialect
         )
 
     def observer(self) -> XlObserver:
-        return XlObserver(self.settings, FLEET, None, clock=self.clock)
+        return XlObserver(self.settings, FLEET, None, clock=self.clock, dialect=self.dialect)
 
     def set_power(self, name: str, power: Power) -> None:
         """xl has never let run, and does not tell of, what is half made; while it makes that, it holds its lock."""
@@ -153,7 +156,7 @@ class SimulatedSide:
         return Hand(settings=self.settings, fleet=FLEET, state_dir=self.folder / ".state")
 
 
-def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[XenSide, SimulatedSide]:
+def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect = XL) -> tuple[XenSide, SimulatedSide]:
     """Both, empty. Their files have the same names, so a step is the same value for both."""
     monkeypatch.setattr(observe, "_ROOT", str(folder))
     for name in ("etc", "kernels", "disks", "boot", "xen"):
@@ -161,11 +164,15 @@ def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[XenSide, 
     kernel = folder / "boot" / "vmlinuz"
     kernel.write_text(str(kernel))  # what the simulated host takes a file to hold that nobody put there
     tools = tools_on_path(folder, monkeypatch)
-    fake = folder / "xen" / "fake_xl.py"
-    fake.write_text(Path(__file__).with_name("fake_xl.py").read_text())
-    write_tool(tools, "xl", f'exec {sys.executable} -IS {fake} "$@"')
-    write_tool(tools, "ps", f"exec {sys.executable} -IS {fake} daemons")
+    for name in ("fake_xl.py", "fake_xm.py"):
+        (folder / "xen" / name).write_text(Path(__file__).with_name(name).read_text())
+    fake = folder / "xen" / f"fake_{dialect.tool}.py"
+    write_tool(tools, dialect.tool, f'exec {sys.executable} -IS {fake} "$@"')
+    write_tool(tools, "ps", f"exec {sys.executable} -IS {fake} daemons" if dialect.leaves_processes else "echo xend")
     write_tool(tools, "xenstore-read", "case $1 in */state) echo 4 ;; *) echo /path ;; esac")
+    if dialect is XM:
+        for what in ("read", "list"):
+            write_tool(tools, f"xenstore-{what}", f'exec {sys.executable} -IS {fake} store {what} "$1"')
     write_tool(tools, "xenstore-ls", "exit 0")
     write_tool(tools, "id", 'case $1 in -u) echo 0 ;; *) exec /usr/bin/id "$@" ;; esac')
     settings = HostSettings(
@@ -178,7 +185,7 @@ def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[XenSide, 
     )
     lock = folder / "xen" / "xl.lock"
     monkeypatch.setattr(processes, "XL_LOCKS", (str(lock),))
-    return XenSide(settings, folder, FastClock(), lock.open("w")), SimulatedSide(
+    return XenSide(settings, folder, FastClock(), lock.open("w"), dialect), SimulatedSide(
         replace(settings, toolstack="simulated"), folder
     )
 

@@ -293,8 +293,11 @@ CASES: dict[str, Case] = {
 
 @pytest.mark.parametrize("title", CASES)
 async def test_both_hosts(title: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    case = CASES[title]
-    sides = make_sides(tmp_path, monkeypatch)
+    await play_on(make_sides(tmp_path, monkeypatch), CASES[title])
+
+
+async def play_on(sides: tuple[Side, Side], case: Case) -> None:
+    """Play a case on both, and compare."""
     outcomes = [await _play(case, side) for side in sides]
     for outcome in outcomes:
         assert outcome.failed is case.fails, outcome.why

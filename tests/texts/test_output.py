@@ -137,7 +137,7 @@ def test_the_long_list() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("(domain\n (domid 4)", "output_format"),
+        ("(domain\n (domid 4)", "S-expressions"),
         ('[{"domid": 4,', "no JSON"),
         ("xl: error", "no JSON"),
         ("[" * 100_000, "no JSON"),

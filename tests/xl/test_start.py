@@ -14,7 +14,7 @@ from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
 from reconciler.plan.steps import Start
-from reconciler.xl import execute, lifecycle
+from reconciler.xl import lifecycle, look
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.look import CONSOLE_LOG, LOOK
 from tests.fake_dom0 import INFO, running_json, table_row, with_part
@@ -60,7 +60,7 @@ async def test_only_what_the_console_shows_since_the_start_counts_whoever_looks(
     log.write_text("an earlier life: login:\n")
     find_log = f"log={log}\n"
     monkeypatch.setattr(lifecycle, "_CREATE", with_part(lifecycle._CREATE, CONSOLE_LOG, find_log))
-    monkeypatch.setattr(execute, "LOOK", with_part(LOOK, CONSOLE_LOG, find_log))
+    monkeypatch.setattr(look, "LOOK", with_part(LOOK, CONSOLE_LOG, find_log))
     guests.show()
     guests.on("create", guests.later("up", table_row("web", 5)))
     await executor.execute(step, ignore)

@@ -1,4 +1,4 @@
-"""`reconciler render`: the xl.cfg that would be written. Asks its host only for a kernel that lies there."""
+"""`reconciler render`: the config file that would be written. Asks its host only for a kernel that lies there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import Domain
+from reconciler.open import words_of
 from reconciler.reconcile import complete
 from reconciler.specs import TreeReading, read_tree
 from reconciler.texts.config_file import render_file
@@ -30,9 +31,9 @@ def render(settings: Settings, address: str, specs: Path) -> None:
     if any(not image.sha256 for image in domain.images):
         domain = _completed(reading, specs, settings.state_dir, host.name, domain.name)
     try:
-        text = render_file(domain, reading.desired.fleet, reading.desired.commit)
+        text = render_file(domain, reading.desired.fleet, reading.desired.commit, words=words_of(host))
     except ValueError as error:
-        raise world_error("no xl.cfg can say this", str(error), address=address) from None
+        raise world_error("no config file can say this", str(error), address=address) from None
     print_data(text)
 
 

@@ -18,6 +18,7 @@ from reconciler.specs.resolve.host import check_allowed, resolve_host
 from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
 from reconciler.specs.resolve.layers import Layer, Profiles, base_layers, merge, origin
 from reconciler.specs.resolve.rules import check_alone, is_shadowed
+from reconciler.specs.resolve.xm import limits_of
 from reconciler.specs.schema import DomainSpec, TreeSpec
 from reconciler.specs.schema_errors import Complaint, Problem, validate
 
@@ -115,6 +116,7 @@ class _Resolver:
             self._report(layers, address, check_images(spec, self._tree.files), freezes=False)
         if spec is not None and settings is not None and not complaints:
             domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
+            self._report(layers, address, limits_of(settings.toolstack)(domain))
             self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
 
     def _check(self, spec: DomainSpec, settings: HostSettings | None) -> Iterator[Complaint]:
