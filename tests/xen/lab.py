@@ -139,7 +139,7 @@ class Lab:
 
 
 @contextmanager
-def booted() -> Iterator[Lab]:
+def booted(dom0_memory_mib: int = DOM0_MEMORY_MIB) -> Iterator[Lab]:
     """Boot a lab, wait until its `xl list` answers over ssh, and end it on the way out."""
     image = build_image()
     _sweep_leftovers()
@@ -147,7 +147,7 @@ def booted() -> Iterator[Lab]:
         lab = Lab(Path(name))
         port = _free_port()
         _write_ssh(lab, image, port)
-        qemu = _start_qemu(lab.folder, image, port)
+        qemu = _start_qemu(lab.folder, image, port, dom0_memory_mib)
         try:
             _await_dom0(lab, qemu)
             yield lab
@@ -184,7 +184,7 @@ def _write_ssh(lab: Lab, image: Path, port: int) -> None:
         wrapper.chmod(0o755)
 
 
-def _start_qemu(folder: Path, image: Path, port: int) -> subprocess.Popen[bytes]:
+def _start_qemu(folder: Path, image: Path, port: int, dom0_memory_mib: int) -> subprocess.Popen[bytes]:
     create = ["qemu-img", "create", "-q", "-f", "qcow2"]
     subprocess.run([*create, "-b", image / "dom0.img", "-F", "raw", folder / "root.qcow2"], check=True)
     subprocess.run([*create, folder / "vg0.qcow2", "1G"], check=True)
@@ -193,7 +193,7 @@ def _start_qemu(folder: Path, image: Path, port: int) -> subprocess.Popen[bytes]
         *("-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", QEMU_CPU, "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
         *("-display", "none", "-nodefaults", "-no-user-config", "-serial", f"file:{folder}/console.log"),
         *("-kernel", f"{image}/xen.elf", "-append"),
-        f"com1=115200,8n1 console=com1 noreboot dom0_mem={DOM0_MEMORY_MIB}M,max:{DOM0_MEMORY_MIB}M "
+        f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0_memory_mib}M,max:{dom0_memory_mib}M "
         f"dom0_max_vcpus={CPUS} spec-ctrl=eager-fpu",  # lazy switching loses registers under emulation
         "-initrd",
         f"{image}/vmlinuz-dom0 console=hvc0 quiet loglevel=4 mitigations=off net.ifnames=0,{image}/initrd-dom0",
