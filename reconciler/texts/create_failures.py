@@ -28,6 +28,12 @@ class Cause(StrEnum):
 # goes before everything; a boot loader reads a disk, and libxl's sentences follow each other from cause to effect, so
 # what the host lacked goes before the general rows.
 _ROWS: tuple[tuple[str, str, Cause], ...] = (
+    (r"'Invalid kernel'", "libxc's error as xend tells it: a Python tuple", Cause.BOOT),
+    (r"Device \S+ \(\w+\) could not be connected", "xend's DevController.py: a hotplug script, most often", Cause.HOST),
+    (r"Unable to connect to xend", "xm's main.py", Cause.HOST),
+    (r"Not enough free memory", "xend's balloon.py", Cause.HOST),
+    (r"Disk '.*' isn't accessible", "xend's XendBootloader.py", Cause.HOST),
+    (r"Boot loader didn't return any data", "xend's XendBootloader.py, as for pygrub", Cause.BOOT),
     (r": Invalid kernel$", "xc_private.c: XC_INVALID_KERNEL, behind each xc_dom_panic about an image", Cause.BOOT),
     (r"zero length file", "xg_dom_core.c: xc_dom_malloc_filemap", Cause.BOOT),
     (r"^.*: file \S+ for .* is empty$", "libxl_dom.c: libxl__load_hvm_firmware_module", Cause.BOOT),

@@ -27,6 +27,14 @@ NO_LOOP = """libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: /etc/
 libxl: error: libxl_device.c:1337:device_hotplug_child_death_cb: script: Failed to find an unused loop device
 libxl: error: libxl_create.c:1672:domcreate_launch_dm: Domain 3:unable to add disk devices
 """  # noqa: E501  # as it was printed
+OF_XEND = {  # written after xend's sources
+    "Error: (2, 'Invalid kernel', 'xc_dom_find_loader: no loader found\\n')": Cause.BOOT,
+    "Error: Boot loader didn't return any data!": Cause.BOOT,
+    "Error: Device 51712 (vbd) could not be connected. Hotplug scripts not working.": Cause.HOST,
+    "Error: Unable to connect to xend: Connection refused. Is xend running?": Cause.HOST,
+    "Error: Not enough free memory so I cannot release any more.": Cause.HOST,
+    "Error: Domain 'web' already exists with ID '4'": Cause.UNKNOWN,
+}
 NO_VND = NO_LOOP.replace("Failed to find an unused loop device", "no available vnd device")
 TIMED_OUT = """libxl: error: libxl_aoutils.c:539:async_exec_timeout: killing execution of /etc/xen/scripts/block add because of timeout
 libxl: error: libxl_create.c:1672:domcreate_launch_dm: Domain 3:unable to add disk devices
@@ -77,3 +85,8 @@ SLOW_PYGRUB = (
 )
 def test_what_it_says(said: str, cause: Cause) -> None:
     assert cause_of(f"Parsing config from /etc/xen/web.cfg\n{said}{AFTERMATH}") is cause
+
+
+@pytest.mark.parametrize("said", OF_XEND)
+def test_what_xend_says(said: str) -> None:
+    assert cause_of(f"{said}\n") is OF_XEND[said]
