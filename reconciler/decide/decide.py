@@ -138,7 +138,12 @@ def _decide_wanted(
     if not change.acts:
         return change
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
-    return change if block is None else make_blocked(host, desired.name, block, guest, change.fields, change.action)
+    if block is None:
+        return change
+    # of a change that is held in part already, what is blocked is the rest as well: later waves wait for that
+    would = change.would or change.action
+    blocked = make_blocked(host, desired.name, block, guest, change.fields, would)
+    return replace(blocked, quarantined=change.quarantined)
 
 
 def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:

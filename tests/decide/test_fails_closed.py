@@ -14,7 +14,7 @@ from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.model.host import Guest, Host, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
-from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped, unmanaged
+from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
 
 CANARY = Policy(wave=-1)
 SETTINGS = HostSettings(name="alpha", toolstack="simulated", max_unavailable=5, overcommit_vcpus=False)
@@ -73,6 +73,18 @@ class TestACanaryThatDoesNotGetThrough:
         failed = replace(failed, quarantine=with_quarantined(failed, self.canary, "it panicked"))
         change = held(plan(host(failed, guest(domain("web"))), desired(self.canary, new("web"), settings=SETTINGS)))
         assert (change.hint or "").startswith("reconciler apply --retry alpha/canary")
+
+    @pytest.mark.parametrize("how", ["quarantined", "deferred"])
+    def test_held_in_part_and_blocked_in_the_rest(self, how: str) -> None:
+        """Its live part is blocked, since a bridge is missing; the kernel that waits holds later waves all the same."""
+        card = vif("00:16:3e:00:00:01", bridge="nowhere")
+        policy = replace(CANARY, restart="defer" if how == "deferred" else "auto")
+        canary = new("canary", policy=policy, vifs=(card,))
+        there = guest(domain("canary", policy=CANARY))
+        if how == "quarantined":
+            there = replace(there, quarantine=with_quarantined(there, canary, "it panicked"))
+        world = replace(host(there, guest(domain("web"))), bridges=frozenset({"xenbr0"}))
+        held(plan(world, desired(canary, new("web"), settings=SETTINGS)))
 
     def test_left_alone_after_a_failure(self) -> None:
         wanted = desired(

@@ -1,0 +1,172 @@
+"""Every rule that holds a change meets every rule that orders changes, and every other that holds.
+
+Whoever is held, the plan proves itself, runs come to an end, what is left says what it waits for, and nothing that
+should wait begins. All pairs of rules have met when the law ends; else the law was not tried.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.decide.changes import Action
+from reconciler.model.boot import boot_digest, with_quarantined
+from reconciler.model.domain import Domain, Vif
+from reconciler.model.fleet import Brake, Desired
+from reconciler.model.host import Guest
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import Shutdown, Start
+
+from .fleets import NAMES, World
+from .law import law
+from .test_plan_laws import after, interleaving, plan_for
+from .test_rules_meet import meetings
+
+_RUNS = 12
+_HOLDERS = ("reconcile", "defer", "frozen", "quarantine", "postponed", "prevent_destroy")
+RULES = (*_HOLDERS, "brake", "waves", "depends_on", "memory", "max_unavailable", "disk", "mac")
+_LEAST = 3  # worlds in which two rules meet
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A world, and who is held in it by which rule."""
+
+    world: World
+    held: dict[str, str]
+    rules: frozenset[str]
+
+
+@st.composite
+def held_meetings(draw: st.DrawFn) -> Meeting:
+    """The worlds in which rules of order meet, with up to three domains held and a brake."""
+    world = draw(meetings(scarce=draw(st.booleans())))
+    held = draw(st.dictionaries(st.sampled_from(NAMES), st.sampled_from(_HOLDERS), min_size=2, max_size=3))
+    macs = dict(zip(NAMES, draw(st.permutations(NAMES)) if draw(st.booleans()) else NAMES, strict=True))
+    limit = draw(st.sampled_from([None, 0, 1, 2, 0.4]))
+    part, host = world.desired.hosts["alpha"], world.host
+    guests = {name: _has_vif(guest, name) for name, guest in host.guests.items()}
+    wanted = {name: replace(domain, vifs=(_vif(macs[name]),)) for name, domain in part.domains.items()}
+    desired = replace(world.desired, brake=Brake(max_destroy=100, max_restart=limit))
+    for name, how in held.items():
+        guests, wanted, desired = _hold(name, how, guests, wanted, desired)
+    part = replace(part, domains=wanted)
+    new = World(host=replace(host, guests=guests), desired=replace(desired, hosts={"alpha": part}))
+    return Meeting(world=new, held=held, rules=_rules(new, held))
+
+
+def _vif(owner: str) -> Vif:
+    return Vif(devid=0, mac=f"00:16:3e:00:00:0{NAMES.index(owner)}", named=True, bridge="xenbr0")
+
+
+def _has_vif(guest: Guest, name: str) -> Guest:
+    assert guest.config is not None
+    there = replace(guest.config, vifs=(_vif(name),))
+    return replace(guest, config=there, running=there)
+
+
+def _hold(
+    name: str, how: str, guests: dict[str, Guest], wanted: dict[str, Domain], desired: Desired
+) -> tuple[dict[str, Guest], dict[str, Domain], Desired]:
+    domain, guest, address = wanted[name], guests[name], f"alpha/{name}"
+    rest = {other: one for other, one in wanted.items() if other != name}
+    match how:
+        case "reconcile":
+            wanted = {**wanted, name: replace(domain, policy=replace(domain.policy, reconcile=False))}
+        case "defer":
+            wanted = {**wanted, name: replace(domain, policy=replace(domain.policy, restart="defer"))}
+        case "quarantine":
+            guests = {**guests, name: replace(guest, quarantine=with_quarantined(None, domain, "it panicked"))}
+        case "postponed":
+            desired = replace(desired, postponed={**desired.postponed, address: "failed: no loop device"})
+        case "frozen":
+            wanted, desired = rest, replace(desired, frozen=desired.frozen | {address}, prune=False)
+        case _:  # its file is gone, and so is its name from all others
+            assert guest.config is not None
+            kept = replace(guest.config, prevent_destroy=True)
+            guests = {**guests, name: replace(guest, config=kept, running=kept)}
+            wanted = {other: _without(one, name) for other, one in rest.items()}
+    return guests, wanted, desired
+
+
+def _without(domain: Domain, base: str) -> Domain:
+    return replace(domain, depends_on=tuple(name for name in domain.depends_on if name != base))
+
+
+def _rules(world: World, held: dict[str, str]) -> frozenset[str]:
+    """Return the rules that have a say in this world."""
+    part, guests = world.desired.hosts["alpha"], world.host.guests
+    wanted = part.domains
+    found = set(held.values())
+    found |= {"brake"} if world.desired.brake.max_restart is not None else set()
+    found |= {"waves"} if len({one.policy.wave for one in wanted.values()}) > 1 else set()
+    found |= {"depends_on"} if any(one.depends_on for one in wanted.values()) else set()
+    found |= {"memory"} if world.host.free_kib < 1024 * 1024 else set()
+    found |= {"max_unavailable"} if part.settings.max_unavailable < len(NAMES) else set()
+    was = {name: guest.config for name, guest in guests.items() if guest.config is not None}
+    found |= {"disk"} if any(one.disks != was[name].disks for name, one in wanted.items()) else set()
+    found |= {"mac"} if any(one.vifs != was[name].vifs for name, one in wanted.items()) else set()
+    return frozenset(found)
+
+
+def check_that_nothing_begins_that_should_wait(meeting: Meeting, world: World, plan: Plan) -> None:
+    """Judge by what was set up alone, and not by what the decisions say."""
+    guests, wanted = world.host.guests, world.desired.hosts["alpha"].domains
+    behind: set[int] = set()
+    for name, how in meeting.held.items():
+        there = guests[name].running
+        assert there is not None
+        is_new = name in wanted and wanted[name].kernel != there.kernel
+        if how == "frozen":
+            behind.add(there.policy.wave)
+        elif how in ("defer", "postponed", "quarantine") and is_new:
+            behind.add(wanted[name].policy.wave)
+    down = {step.step.domain for step in plan.steps if isinstance(step.step, Shutdown)}
+    for name in _boots_anew(world, plan):
+        assert wanted[name].policy.wave <= min(behind, default=9)
+        assert name not in meeting.held
+    for name, how in meeting.held.items():
+        if how in ("reconcile", "frozen"):
+            assert name not in down, "not even with another one"
+        assert f"alpha/{name}" not in {change.address for change in plan.changes if change.action is Action.DESTROY}
+    limit = world.desired.brake.max_restart
+    if limit is not None:
+        count = limit if isinstance(limit, int) else max(1, int(limit * len(guests)))
+        assert len({change.domain for change in plan.changes if change.restarts}) <= count
+
+
+def _boots_anew(world: World, plan: Plan) -> set[str]:
+    """Return the running domains that are started with something else than they run: no outing does that."""
+    found = set()
+    for step in plan.steps:
+        running = world.host.guests[step.step.definition.name].running if isinstance(step.step, Start) else None
+        if isinstance(step.step, Start) and running is not None:
+            found |= {running.name} if boot_digest(running) != boot_digest(step.step.definition) else set()
+    return found
+
+
+def test_whatever_holds_and_orders_comes_to_an_end_and_says_why() -> None:
+    met = Counter[tuple[str, str]]()
+
+    @given(held_meetings(), st.integers(0, 10**6))
+    @law(examples=250)
+    def check(meeting: Meeting, seed: int) -> None:
+        met.update(combinations(sorted(meeting.rules), 2))
+        world, runs = meeting.world, 0
+        while (plan := plan_for(world.host, world.desired)).steps:
+            check_that_nothing_begins_that_should_wait(meeting, world, plan)
+            world = replace(world, host=after(world.host, interleaving(plan, seed)))
+            runs += 1
+            assert runs <= _RUNS
+        for change in plan.changes:
+            told = [*change.waits_for, *change.pending, change.blocked or "", change.hint or ""]
+            assert any(told) or (change.action is Action.NO_OP and change.would is None), change
+            assert not any("no order" in one or "circle" in one for one in told)
+
+    check()
+    pairs = list(combinations(sorted(RULES), 2))
+    assert {pair: met[pair] for pair in pairs if met[pair] < _LEAST} == {}
