@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Consent
 from reconciler.decide.unusable import as_it_last_worked, why_unusable
+from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
@@ -35,6 +37,8 @@ from reconciler.waiting import Stop, never, unless_stopped
 
 _HOSTS_AT_ONCE = 64
 _LISTEN_AGAIN_SECONDS = 60
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,23 +242,33 @@ class Reconciler:
 
         Once `stop` gives a reason, those that have not answered are given up.
         """
+        answers = await self._ask_each(names, lambda observer, question: observer.observe(question), stop)
+        hosts = {name: answer for name, answer in answers.items() if isinstance(answer, Host)}
+        await asyncio.to_thread(sightings.remember, self._state_dir, hosts)
+        return hosts, tuple(answer for answer in answers.values() if isinstance(answer, Diagnostic))
+
+    async def examine(self, names: frozenset[str]) -> dict[str, Examination | Diagnostic]:
+        """Look at these hosts and at what their dom0s tell of themselves; of one that does not answer, return why."""
+        return await self._ask_each(names, lambda observer, question: observer.examine(question))
+
+    async def _ask_each(
+        self, names: frozenset[str], ask: Callable[[Observer, Question], Coroutine[Any, Any, T]], stop: Stop = never
+    ) -> dict[str, T | Diagnostic]:
+        """Ask many hosts at once. Return by name, in order, what each answers, or why it does not."""
         gate = asyncio.Semaphore(_HOSTS_AT_ONCE)
 
-        async def look_at(name: str) -> Host | Diagnostic:
+        async def ask_one(name: str) -> T | Diagnostic:
             part = self._desired.hosts[name]
             async with gate:
                 try:
-                    look = self._observer(part.settings).observe(question_for(part))
-                    return await unless_stopped(look, stop) or _given_up(name, stop)
+                    asked = ask(self._observer(part.settings), question_for(part))
+                    return await unless_stopped(asked, stop) or _given_up(name, stop)
                 except ReconcilerError as error:
                     return replace(error.diagnostics[0], address=name)
                 except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
                     return self._unforeseen(f"{name} was looked at", error, name)
 
-        answers = await asyncio.gather(*(look_at(name) for name in sorted(names)))
-        hosts = {answer.name: answer for answer in answers if isinstance(answer, Host)}
-        await asyncio.to_thread(sightings.remember, self._state_dir, hosts)
-        return hosts, tuple(answer for answer in answers if isinstance(answer, Diagnostic))
+        return dict(zip(sorted(names), await asyncio.gather(*map(ask_one, sorted(names))), strict=True))
 
     async def close(self) -> None:
         for name in list(self._opened):

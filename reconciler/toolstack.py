@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from reconciler.doctor.facts import Examination
 from reconciler.model.host import Host, Look
 from reconciler.plan.steps import HostStep
 
@@ -32,6 +33,10 @@ class Observer(Protocol):
     name: str
 
     async def observe(self, question: Question) -> Host: ...
+
+    async def examine(self, question: Question) -> Examination:
+        """Observe the host, and tell what its dom0 says of itself, in one look. Raises like `observe` where nothing
+        answers; a host that answers and cannot be observed is told in the examination."""
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
         """Call `heard` whenever a domain crashed or went away, until cancelled. Only a hint: each pass looks anyway.

@@ -42,6 +42,11 @@ COMMANDS = {
     "kernels": ("reconciler.cli.look.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
+    "doctor": (
+        "reconciler.cli.look.doctor",
+        "doctor",
+        "Tell what on the hosts will hurt, and how to mend it.",
+    ),
     "import": (
         "reconciler.cli.look.import_",
         "import_command",

@@ -181,7 +181,7 @@ def _block_vcpus(host: Host, settings: HostSettings, target: Domain) -> Block | 
 def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
     if host.bridges is None:
         return None
-    named = (_bridge_of(vif) for vif in vifs)
+    named = (bridge_of(vif) for vif in vifs)
     missing = next((bridge for bridge in named if bridge is not None and bridge not in host.bridges), None)
     if missing is None:
         return None
@@ -189,7 +189,7 @@ def _block_bridges(host: Host, vifs: Iterable[Vif]) -> Block | None:
     return Block(f"bridge {missing} does not exist on the host", f"create it, or use one that is there: {there}")
 
 
-def _bridge_of(vif: Vif) -> str | None:
+def bridge_of(vif: Vif) -> str | None:
     """Return the bridge without the tags that Open vSwitch's script takes, as in ovsbr0.42 or ovsbr0:100:200."""
     if vif.bridge is None or vif.script is None or vif.script.rpartition("/")[2] != _OVS_SCRIPT:
         return vif.bridge

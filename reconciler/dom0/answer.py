@@ -28,6 +28,9 @@ class Answer:
                 host,
             )
 
+    def has(self, name: str) -> bool:
+        return name in self._sections
+
     def status(self, name: str) -> int:
         return self._sections[name][1]
 

@@ -45,6 +45,11 @@ def order_of_link(link: str) -> int:
     return int(number["order"]) if number else UNNUMBERED
 
 
+def names_a_list(text: str) -> bool:
+    """Return whether an rc.conf sets the list at all, in whatever form."""
+    return any(_MENTION.match(line) for line in text.splitlines())
+
+
 def read_list(text: str) -> dict[str, int] | None:
     """Map each domain to its order, from an rc.conf; None when the list is missing or in a form that is not understood.
 

@@ -74,6 +74,11 @@ class Connection:
     def is_local(self) -> bool:
         return not self._ssh_target
 
+    @property
+    def is_shared(self) -> bool:
+        """Return whether an open connection is there, through which later commands go: a master's socket."""
+        return self._control_dir is not None and any(self._control_dir.iterdir())
+
     async def run(self, argv: Sequence[str], *, input: bytes | None = None, timeout_seconds: float = 60) -> Result:
         """Run one command. Its arguments arrive unchanged, whatever the login shell on the host is."""
         return await self.script(

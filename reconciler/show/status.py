@@ -1,11 +1,12 @@
-"""The state of the fleet, as a table for people and as a document for programs."""
+"""The state of the fleet, and what `doctor` found on its hosts: as text for people, as a document for programs."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from reconciler.doctor.case import Finding, State, Verdict
 from reconciler.inspect.status import DomainStatus, Status
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
@@ -78,3 +79,53 @@ def status_document(statuses: Sequence[DomainStatus], plan: Plan, problems: Sequ
         "diagnostics": diagnostics.documents(problems),
         "summary": {word.value: counted[word] for word in Status},
     }
+
+
+_COLOURS_OF_FINDINGS = {State.FOUND: "red", State.UNKNOWN: "yellow"}
+
+
+def doctor_text(verdicts: Sequence[Verdict], paint: Paint = no_paint) -> str:
+    """Write a block for each finding, then how many there are."""
+    blocks = [_finding_text(finding, paint) + "\n" for verdict in verdicts for finding in verdict.findings]
+    counted = _counted_findings(verdicts)
+    unknown = f", {counted[State.UNKNOWN]} unknown" if counted[State.UNKNOWN] else ""
+    summary = f"{counted[State.FOUND]} found{unknown}, {counted[State.OK]} ok" if verdicts else "No host"
+    return "\n".join([*blocks, f"{summary}.\n"])
+
+
+def _finding_text(finding: Finding, paint: Paint) -> str:
+    label = paint(f"{finding.state}:", _COLOURS_OF_FINDINGS[finding.state])
+    lines = [f"{label} {plain(finding.host)}: {finding.check}: {plain(finding.what)}", f"  breaks: {finding.breaks}"]
+    if finding.hint is not None:
+        lines.append(f"  {paint('hint:', 'cyan')} {plain(finding.hint)}")
+    return "\n".join(lines)
+
+
+def doctor_document(verdicts: Sequence[Verdict], problems: Iterable[Diagnostic]) -> dict[str, Any]:
+    """Make the document of `doctor --json`."""
+    counted = _counted_findings(verdicts)
+    return {
+        "format": FORMAT,
+        "findings": [_finding(finding) for verdict in verdicts for finding in verdict.findings],
+        "hosts": {verdict.host: {"observed": verdict.observed, "ok": list(verdict.ok)} for verdict in verdicts},
+        "diagnostics": diagnostics.documents(problems),
+        "summary": {state.value: counted[state] for state in State},
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "host": finding.host,
+        "check": finding.check,
+        "state": finding.state.value,
+        "address": finding.address,
+        "what": finding.what,
+        "breaks": finding.breaks,
+        "hint": finding.hint,
+    }
+
+
+def _counted_findings(verdicts: Sequence[Verdict]) -> Counter[State]:
+    counted = Counter(finding.state for verdict in verdicts for finding in verdict.findings)
+    counted[State.OK] = sum(len(verdict.ok) for verdict in verdicts)
+    return counted

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
+from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
@@ -42,10 +43,11 @@ from reconciler.plan.steps import (
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.domains import DomainSteps
 from reconciler.simulated.draft import Draft, changing
+from reconciler.simulated.examine import facts_of
 from reconciler.simulated.files import change_files
 from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
 from reconciler.simulated.journal import has_ip
-from reconciler.simulated.store import Store
+from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import View
 from reconciler.toolstack import Look, Question
 
@@ -62,12 +64,20 @@ class SimulatedObserver:
         self._store = Store(state_dir, settings.name)
 
     async def observe(self, question: Question) -> Host:
+        host, _ = await self._look(question)
+        return host
+
+    async def examine(self, question: Question) -> Examination:
+        host, stored = await self._look(question)
+        return Examination(host=host, facts=facts_of(self._settings, self._store, stored))
+
+    async def _look(self, question: Question) -> tuple[Host, StoredHost]:
         await asyncio.sleep(self._settings.simulated.latency_seconds)
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
         with self._store.held_still():
-            now = self._store.read_clock()
-            return View(self._settings, self._fleet, self._store, self._store.read(), now).host(question)
+            now, stored = self._store.read_clock(), self._store.read()
+            return View(self._settings, self._fleet, self._store, stored, now).host(question), stored
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
         """Return at once: a simulated host tells nothing by itself and is looked at in each interval."""

@@ -11,16 +11,19 @@ import posixpath
 import re
 import secrets
 import shlex
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
-from reconciler.dom0 import autostart
+from reconciler.doctor.facts import Examination
+from reconciler.doctor.reading import autoballoon
+from reconciler.dom0 import autostart, examine
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
-from reconciler.model.diagnostics import Diagnostic, Kind, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
@@ -113,15 +116,33 @@ class XlObserver:
     async def close(self) -> None:
         await self.connection.close()
 
+    async def examine(self, question: Question) -> Examination:
+        """Return the host and what its dom0 tells of itself, from one look and one script."""
+        result, boundary = await self._ask(question, examine.script(self.connection))
+        now = time.time()
+        return await asyncio.to_thread(lambda: self._examined(question, Answer(self.name, result, boundary), now))
+
+    def _examined(self, question: Question, answer: Answer, now: float) -> Examination:
+        dom0 = dom0_of(answer.lines("system")[0], self._settings)
+        facts = examine.facts_of(answer, dom0, self.connection, now, self._dialect.rows)
+        try:
+            return Examination(host=self._understood(question, answer)[0], facts=facts)
+        except ReconcilerError as error:
+            return Examination(host=replace(error.diagnostics[0], address=self.name), facts=facts)
+
     async def _look(self, question: Question) -> tuple[Host, Daemons]:
+        result, boundary = await self._ask(question)
+        return await asyncio.to_thread(lambda: self._understood(question, Answer(self.name, result, boundary)))
+
+    async def _ask(self, question: Question, more: str = "") -> tuple[Result, str]:
+        """Run the script, and `more` behind it; return its output, and what closes the sections in it."""
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
-        result = await self.connection.script(self._script(question, boundary), timeout_seconds=timeout_seconds)
-        return await asyncio.to_thread(self._understood, question, result, boundary)
+        script = self._script(question, boundary) + more
+        return await self.connection.script(script, timeout_seconds=timeout_seconds), boundary
 
-    def _understood(self, question: Question, result: Result, boundary: str) -> tuple[Host, Daemons]:
+    def _understood(self, question: Question, answer: Answer) -> tuple[Host, Daemons]:
         """Make a Host of the output, and tell of the processes of xl. Runs in a thread, since it may be much."""
-        answer = Answer(self.name, result, boundary)
         _check_toolstack(self.name, self._dialect.tool, answer)
         _check_tools(self.name, answer)
         try:
@@ -351,15 +372,8 @@ def _autoballoon(texts: Mapping[str, str], dom0_mem: bool, tool: str = "xl") -> 
     if tool == "xm":
         xend = "\n".join(text for path, text in texts.items() if path.endswith("/xend-config.sxp"))
         return not dom0_mem and not re.search(r"^[ \t]*\(enable-dom0-ballooning[ \t]+(no|0)\)", xend, re.MULTILINE)
-    text = "\n".join(text for path, text in texts.items() if path.endswith("/xl.conf"))
-    settings = re.findall(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", text, re.MULTILINE)
-    match settings[-1] if settings else "auto":
-        case "on" | "1":
-            return True
-        case "off" | "0":
-            return False
-        case _:
-            return not dom0_mem
+    setting = autoballoon("\n".join(text for path, text in texts.items() if path.endswith("/xl.conf")))
+    return setting == "on" or (setting == "auto" and not dom0_mem)
 
 
 def _file_facts(answer: Answer) -> dict[str, FileFact]:

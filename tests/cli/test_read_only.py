@@ -24,6 +24,8 @@ LOOKING_COMMANDS = [
     ["plan", "--target", "alpha/web"],
     ["status"],
     ["status", "--json"],
+    ["doctor"],
+    ["doctor", "alpha", "--json"],
     ["why", "alpha/web"],
     ["why", "alpha/web", "--json"],
     ["why", "alpha/legacy"],
@@ -96,4 +98,4 @@ def test_apply_opens_an_executor(run: Run, xen: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("observer", [XlObserver, SimulatedObserver])
 def test_an_observer_can_only_observe(observer: type) -> None:
-    assert {name for name in vars(observer) if not name.startswith("_")} == {"observe", "events", "close"}
+    assert {name for name in vars(observer) if not name.startswith("_")} == {"observe", "examine", "events", "close"}
