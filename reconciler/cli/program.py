@@ -42,6 +42,7 @@ COMMANDS = {
     "kernels": ("reconciler.cli.look.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
+    "init": ("reconciler.cli.look.init", "init", "Write a first spec tree: one host, one example domain."),
     "doctor": (
         "reconciler.cli.look.doctor",
         "doctor",

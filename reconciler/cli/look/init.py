@@ -1,0 +1,118 @@
+"""`reconciler init`: a first spec tree, with one host and one example domain. Overwrites nothing, and asks no host."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import sys
+from pathlib import Path
+
+import click
+
+from reconciler.cli.output import is_terminal, print_data, print_message
+from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.specs.schema import CONNECT, NAME
+from reconciler.specs.tree import HOST_FILE, RESERVED_FOLDERS, TREE_FILE
+from reconciler.state_dir.files import create_file
+
+_SIMULATED = "simulated"
+_TREE = """\
+# Settings of the whole tree.
+
+fleet = "{fleet}"  # the namespace of derived uuids and macs: do not change it once domains run
+
+[brake]
+max_destroy = "20%"  # more than that in one run needs --allow-destroy
+"""
+_HOST = {
+    True: """\
+# The host "{host}", which is simulated: it lives in the state directory. On a real dom0: toolstack = "xl"
+
+toolstack = "simulated"
+disk_roots = ["/srv"]  # where specs may put disks
+""",
+    False: """\
+# The host "{host}". What a dom0 can tell by itself (memory, cpus, bridges) is not asked here.
+
+toolstack = "xl"
+connect = "{connect}"
+keep_free = "256MiB"  # memory that is never given to domains
+""",
+}
+_DOMAIN = """\
+# An example. `reconciler schema domain` describes every key; those of xl.cfg(5) have the same names here.
+
+kernel = "/boot/vmlinuz"  # absolute: a file on the host
+memory = "512MiB"
+vcpus = 1
+"""
+_HELD = "reconcile = false         # shown, never changed: take this line away when the rest is as you want it\n"
+
+
+@click.command(short_help="Write a first spec tree: one host, one example domain.")
+@click.argument("folder", metavar="[DIR]", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path))
+@click.option("--host", metavar="NAME", help="The name of the host.  [default: asked, else alpha]")
+@click.option(
+    "--connect",
+    metavar="HOW",
+    help="How it is reached: simulated, local, or ssh://[user@]name[:port].  [default: asked, else simulated]",
+)
+@click.option("--fleet", metavar="NAME", help="The name of the fleet.  [default: one of its own]")
+def init(folder: Path, host: str | None, connect: str | None, fleet: str | None) -> None:
+    """Write a first tree into DIR (default: $RECONCILER_SPECS, else ./specs): reconciler.toml with a fleet name of its
+    own, one host, and an example domain. Without options, the host is asked for on a terminal, and simulated elsewhere.
+
+    Nothing is overwritten: where one of the files exists, nothing is written (exit 3).
+    """
+    asks = is_terminal(sys.stdin) and host is None and connect is None
+    host = host or (click.prompt("Name of the host", "alpha") if asks else "alpha")
+    question = "Reached by (simulated, local, ssh://root@NAME)"
+    connect = connect or (click.prompt(question, _SIMULATED) if asks else _SIMULATED)
+    _check(host, connect, fleet)
+    is_simulated = connect == _SIMULATED
+    texts = {
+        folder / TREE_FILE: _TREE.format(fleet=fleet or f"fleet-{secrets.token_hex(4)}"),
+        folder / host / HOST_FILE: _HOST[is_simulated].format(host=host, connect=connect),
+        folder / host / "example.toml": _DOMAIN if is_simulated else _DOMAIN + _HELD,
+    }
+    _write(texts)
+    print_data(_next(folder, host, is_simulated))
+
+
+def _check(host: str, connect: str, fleet: str | None) -> None:
+    for name in (host, fleet or "fleet"):
+        if not re.fullmatch(NAME, name) or name in RESERVED_FOLDERS:
+            hint = "Use letters, digits, dots, underscores and dashes, beginning with a letter or digit."
+            raise world_error("not a name", f'"{name}" cannot be the name of a host or fleet.', hint)
+    if connect != _SIMULATED and not re.fullmatch(CONNECT, connect):
+        hint = 'Write "simulated", "local" or "ssh://[user@]name[:port]".'
+        raise world_error("connect is not understood", f'"{connect}" is no way to reach a host.', hint)
+
+
+def _write(texts: dict[Path, str]) -> None:
+    there = [str(path) for path in texts if path.exists() or path.is_symlink()]
+    if there:
+        raise _exists(there)
+    for path, text in texts.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            create_file(path, text.encode())
+        except FileExistsError:
+            raise _exists([str(path)]) from None
+        print_message(f"Wrote {path}.\n")
+
+
+def _exists(paths: list[str]) -> ReconcilerError:
+    detail = f"{', '.join(paths)} {'exists' if len(paths) == 1 else 'exist'}, and init overwrites nothing."
+    return refused("there is something already", detail, "Name another folder: reconciler init DIR")
+
+
+def _next(folder: Path, host: str, is_simulated: bool) -> str:
+    import shlex
+
+    tree, option = shlex.quote(str(folder)), "" if str(folder) == "specs" else f" --specs {shlex.quote(str(folder))}"
+    commands = [f"reconciler validate {tree}"]
+    if not is_simulated:
+        commands += [f"reconciler doctor {host}{option}", f"reconciler import {host}{option}"]
+    commands += [f"reconciler plan {tree}", f"reconciler apply {tree}"]
+    return "Next:\n" + "".join(f"  {command}\n" for command in commands)
