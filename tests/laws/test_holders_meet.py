@@ -163,7 +163,7 @@ def test_whatever_holds_and_orders_comes_to_an_end_and_says_why() -> None:
             runs += 1
             assert runs <= _RUNS
         for change in plan.changes:
-            told = [*change.waits_for, *change.pending, change.blocked or "", change.hint or ""]
+            told = [*change.waits_for, *map(str, change.pending), change.blocked or "", change.hint or ""]
             assert any(told) or (change.action is Action.NO_OP and change.would is None), change
             assert not any("no order" in one or "circle" in one for one in told)
 
