@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 
-from reconciler.dom0.autostart import write_list
+from reconciler.dom0 import rc_conf
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
@@ -64,7 +64,6 @@ _WRITE_IN_HASTE = f"""
 persist() {{ :; }}
 {_WRITE}"""
 
-_NETBSD_LISTS = ("/etc/rc.conf.d/xendomains", "/etc/rc.conf")
 _HASTE_SECONDS = 30
 _PERSIST_SECONDS = 10
 
@@ -203,41 +202,48 @@ async def set_quarantine(shell: Dom0Shell, step: SetQuarantine, token: str) -> N
             raise
 
 
-async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
-    """Have the dom0 start the domain at boot, at its place among the others, or no longer."""
+async def set_autostart(shell: Dom0Shell, step: SetAutostart, token: str) -> str:
+    """Have the dom0 start the domain at boot, at its place among the others, or no longer.
+
+    Returns a note for the user, or "".
+    """
     dom0 = shell.dom0
     if dom0.flavour == "netbsd":
-        await _set_in_list(shell, step, token)
-        return
+        return await _set_in_list(shell, step, token)
     given = {
         "auto_dir": dom0.auto_dir,
         "config": dom0.config_path(step.domain),
         "link": "" if step.order is None else f"{step.order:03d}-{step.domain}",
     }
     await shell.act(step.domain, "setting autostart failed", _LINK, given)
+    return ""
 
 
-async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> None:
-    """Edit the list of a NetBSD host in the file that sets it.
-
-    rc.conf.d is read after rc.conf, so its list wins, and is looked for first.
-    """
-    for path in _NETBSD_LISTS:
-        before = await _read(shell, step.domain, path)
-        if before is not None and "xendomains" in before.decode(errors="replace"):
-            break
+async def _set_in_list(shell: Dom0Shell, step: SetAutostart, token: str) -> str:
+    """Edit the list of a NetBSD host in the files that set it. Returns a note where it finds no config file of ours."""
+    found = {path: await _read(shell, step.domain, path) for path in rc_conf.LISTS}
+    texts = {path: content.decode(errors="surrogateescape") for path, content in found.items() if content is not None}
     try:
-        text = write_list((before or b"").decode(errors="surrogateescape"), step.domain, step.order)
-    except ValueError as error:
+        written = rc_conf.write_lists(texts, step.domain, step.order)
+    except rc_conf.NotUnderstoodError as error:
         raise world_error(
             "setting autostart failed",
-            f"{path} on {shell.host} is not understood, so it is left alone: {error}",
+            f"{error.path} on {shell.host} is not understood, so it is left alone: {error}",
             'Write one line of the form xendomains="foo bar".',
             address_of(shell.host, step.domain),
         ) from None
-    content = text.encode(errors="surrogateescape")
-    given = _replacing(path, before, content, token)
-    await shell.act(step.domain, "setting autostart failed", _EDIT, given, input=[content])
+    for path, text in written.items():
+        content = text.encode(errors="surrogateescape")
+        given = _replacing(path, found[path], content, token)
+        await shell.act(step.domain, "setting autostart failed", _EDIT, given, input=[content])
+    config_dir = shell.dom0.config_dir
+    elsewhere = None if step.order is None else rc_conf.looks_elsewhere(texts, config_dir)
+    if elsewhere is None:
+        return ""
+    return (
+        f"xendomains looks for {elsewhere.replace('%s', step.domain)}, where no config file of ours is; "
+        f'in /etc/rc.conf: xendomains_config="{config_dir}/%s"'
+    )
 
 
 async def _read_ours(shell: Dom0Shell, domain: str, path: str, fleet: str, *, anyone: bool) -> bytes | None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from reconciler.doctor.facts import AtBoot, Facts, Ssh
 from reconciler.doctor.reading import autoballoon, file_devices_in, limits_in, max_sessions_in, room_in, saving_in
-from reconciler.dom0 import autostart
+from reconciler.dom0 import rc_conf
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0
@@ -88,13 +88,11 @@ def _read_links(lines: list[str], dom0: Dom0) -> Iterator[AtBoot]:
 def _names_at_boot(answer: Answer) -> tuple[AtBoot, ...] | None:
     """Read the list of rc.conf; None when it is in a form that is not understood."""
     texts = answer.files("texts")
-    # rc.conf.d is read after rc.conf, so its word counts
-    files = [
-        text for end in ("/rc.conf.d/xendomains", "/rc.conf") for path, text in texts.items() if path.endswith(end)
-    ]
-    named = [text for text in files if autostart.names_a_list(text)]
-    orders = autostart.read_list(named[0]) if named else {}
-    return None if orders is None else tuple(AtBoot(name=name, domain=name) for name in orders)
+    lists = {name: text for name in rc_conf.LISTS for path, text in texts.items() if path.endswith(name)}
+    try:
+        return tuple(AtBoot(name=name, domain=name) for name in rc_conf.read_lists(lists))
+    except rc_conf.NotUnderstoodError:
+        return None
 
 
 def _seconds_ahead(lines: list[str], now: float) -> float | None:

@@ -101,7 +101,8 @@ class XlExecutor:
             case RemoveConfig():
                 await config_files.remove(shell, step, self._fleet)
             case SetAutostart():
-                await config_files.set_autostart(shell, step, token)
+                if said := await config_files.set_autostart(shell, step, token):
+                    report(said)
             case SetQuarantine():
                 await config_files.set_quarantine(shell, step, token)
             case Start():

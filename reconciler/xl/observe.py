@@ -13,13 +13,14 @@ import secrets
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
 from reconciler.doctor.facts import Examination
 from reconciler.doctor.reading import autoballoon
-from reconciler.dom0 import autostart, examine
+from reconciler.dom0 import autostart, examine, rc_conf
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
@@ -209,7 +210,10 @@ class XlObserver:
             },
             files=_file_facts(answer),
             vg_free_bytes=_vg_free_bytes(answer),
-            notes=tuple(_started_besides(self.name, answer, texts, dom0, guests)),
+            notes=(
+                *_started_besides(self.name, answer, texts, dom0, guests),
+                *_list_is_strange(self.name, texts, dom0),
+            ),
         )
 
     def _with_past(self, guest: Guest, texts: Mapping[str, str], images: Mapping[str, str], dom0: Dom0) -> Guest:
@@ -336,12 +340,29 @@ def _started(names: Sequence[str], boot_id: str, texts: Mapping[str, str], dom0:
 def _autostart(answer: Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:
     if dom0.flavour == "debian":
         return autostart.read_links(answer.lines("autostart"), dom0)
-    # rc.conf.d is read after rc.conf, so its word counts
-    for path in ("/etc/rc.conf.d/xendomains", "/etc/rc.conf"):
-        orders = autostart.read_list(texts.get(path, ""))
-        if orders is not None:
-            return orders
+    with suppress(rc_conf.NotUnderstoodError):  # which `_list_is_strange` tells
+        return rc_conf.read_lists(_lists(texts))
     return {}
+
+
+def _lists(texts: Mapping[str, str]) -> dict[str, str]:
+    return {path: texts[f"{_ROOT}{path}"] for path in rc_conf.LISTS if f"{_ROOT}{path}" in texts}
+
+
+def _list_is_strange(host: str, texts: Mapping[str, str], dom0: Dom0) -> Iterator[Diagnostic]:
+    """Tell of a list of NetBSD's xendomains that is not understood: nothing is known of what the dom0 starts."""
+    if dom0.flavour != "netbsd":
+        return
+    try:
+        rc_conf.read_lists(_lists(texts))
+    except rc_conf.NotUnderstoodError as error:
+        yield Diagnostic(
+            kind=Kind.NOTE,
+            summary=f"what {host} starts at boot is not known",
+            detail=f"{error.path} on {host} is not understood, so it is left alone: {error}",
+            hint='for autostart in specs, write there one line of the form xendomains="foo bar"',
+            address=host,
+        )
 
 
 def _started_besides(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0 import config_files, disks, images, rc_conf
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Kind, ReconcilerError
@@ -411,7 +411,7 @@ class TestAutostart:
         (real if linked else path).chmod(0o640)
         if linked:
             path.symlink_to("elsewhere/rc.conf")
-        monkeypatch.setattr(config_files, "_NETBSD_LISTS", (str(tmp_path / "none"), str(path)))
+        monkeypatch.setattr(rc_conf, "LISTS", (str(path), str(tmp_path / "none")))
         netbsd = replace(shell, dom0=replace(shell.dom0, flavour="netbsd"))
         await self.set(netbsd, 10)
         assert path.is_symlink() is linked
