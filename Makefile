@@ -10,12 +10,13 @@ ROUNDS ?= 30
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-laws chaos test-xen test-xen-long lint bench clean
+.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
+	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
@@ -35,6 +36,9 @@ test: $(VENV)/.installed-dev
 test-laws: $(VENV)/.installed-dev
 	@echo "make test-laws SEED=$(SEED)"
 	RECONCILER_LAW_EFFORT=$(EFFORT) $(BIN)/pytest tests/laws -n $(WORKERS) --timeout 3600 --hypothesis-seed=$(SEED)
+
+import-figures: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.importer.figures $(FILES)
 
 chaos: $(VENV)/.installed-dev
 	@echo "make chaos SEED=$(SEED) ROUNDS=$(ROUNDS)"

@@ -392,8 +392,8 @@ def _notes(hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:
 def question_for(part: DesiredHost) -> Question:
     """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
     disks = [disk for domain in part.domains.values() for disk in domain.disks]
-    targets = {disk.target for disk in disks}
-    sources = {disk.source for disk in disks if disk.source is not None}
+    targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
+    sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
     images = {image.source for domain in part.domains.values() for image in domain.images}
     return Question(
         files=tuple(sorted(targets | sources)),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Literal
 
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.keys import DISK_KEYS
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema import LIFTED, DomainSpec
 from reconciler.specs.toml import parse_toml
@@ -18,6 +20,8 @@ texts = st.text(st.characters(exclude_categories=("Cc", "Cs")), max_size=30)
 
 _words = st.text(st.characters(exclude_categories=("Cc", "Cs"), exclude_characters=",/"), min_size=1, max_size=12)
 _ACTIONS = ("destroy", "restart", "rename-restart", "preserve", "coredump-destroy", "coredump-restart")
+_PCI = ("0000:01:00.0", "0000:02:1f.3", "0000:00:1b.0,permissive=1", "0000:03:00.*@05", "name=nic0,seize=1")
+_CPUS: tuple[str | tuple[str, ...] | None, ...] = (None, "0-3", "all", "1,^0", "2", ("0", "1-2"))
 _VDEVS = ("xvda", "xvdb", "xvdc1", "hda", "hdc", "sda", "0x0", "0x1", "768", "51744", "d3p1")
 
 _LIFTED: dict[str, tuple[Any, Any]] = {
@@ -25,6 +29,12 @@ _LIFTED: dict[str, tuple[Any, Any]] = {
     for key in LIFTED.values()
 }
 """Keys that are passed on as they stand and came after 0.1: left out, or as in their example."""
+
+
+_OPTIONS_OF_DISKS = tuple(
+    key for key in DISK_KEYS if key.is_ordinary and key.in_cfg and key.name not in ("trusted", "grant_usage")
+)
+"""Those that xl 4.17 knows."""
 
 
 def images(folder: str = "/var/lib/xen/kernels/web") -> st.SearchStrategy[Image]:
@@ -46,21 +56,30 @@ def disks(draw: st.DrawFn) -> Disk:
     folder = {"file": "/srv", "lv": "/dev/vg0", "device": "/dev/disk/by-id"}[kind]
     target = f"{folder}/{draw(_words)}{draw(st.sampled_from(('', ',a=b', '.img', ' b')))}"
     vdev = draw(st.sampled_from(_VDEVS))
-    return Disk(
+    options: dict[str, Any] = {
+        key.attribute: draw(st.sampled_from((key.default, parse_toml(key.example)[key.name])))
+        for key in _OPTIONS_OF_DISKS
+    }
+    cdrom = draw(st.integers(0, 3)) == 0 and not options["script"]
+    empty = cdrom and draw(st.booleans())
+    disk = Disk(
+        **options,
         vdev=vdev,
         devid=devid_of(vdev),
         kind=kind,
-        target=target,
-        format=draw(st.sampled_from(("raw", "qcow2"))),
-        access=draw(st.sampled_from(("rw", "ro"))),
+        target="" if empty else target,
+        format="raw" if empty else draw(st.sampled_from(("raw", "qcow2", "qcow", "vhd", "qed"))),
+        access="ro" if cdrom else draw(st.sampled_from(("rw", "ro"))),
+        cdrom=cdrom,
         size_bytes=draw(st.none() | st.integers(1, 1 << 40)),
         on_delete=draw(st.sampled_from(("keep", "delete"))),
     )
+    return replace(disk, kind="device") if disk.used_as_is else disk
 
 
 @st.composite
 def vifs(draw: st.DrawFn, devid: int = 0) -> Vif:
-    word = st.none() | _words
+    word = st.none() | _words.map(lambda text: text.strip(" ")).filter(bool)
     return Vif(
         devid=devid,
         mac=f"00:16:3e:{draw(st.integers(0, 255)):02x}:{draw(st.integers(0, 255)):02x}:{devid:02x}",
@@ -71,6 +90,11 @@ def vifs(draw: st.DrawFn, devid: int = 0) -> Vif:
         model=draw(word),
         type=draw(st.none() | st.sampled_from(("vif", "ioemu"))),
         vifname=draw(word),
+        gatewaydev=draw(word),
+        backend=draw(word),
+        mtu=draw(st.none() | st.sampled_from((1500, 9000))),
+        trusted=draw(st.none() | st.booleans()),
+        colo=draw(st.sampled_from(((), (("forwarddev", "eth1"), ("sock_mirror_id", "0"))))),
     )
 
 
@@ -95,12 +119,12 @@ def domains(draw: st.DrawFn, name: str | None = None) -> Domain:
         maxmem_kib=(memory + draw(st.integers(0, 1024))) * 1024,
         vcpus=vcpus,
         maxvcpus=vcpus + draw(st.integers(0, 4)),
-        cpus=draw(st.none() | st.sampled_from(("0-3", "all", "1,^0", "2"))),
+        cpus=draw(st.sampled_from(_CPUS)),
         cpu_weight=draw(st.none() | st.integers(1, 65535)),
         cap=draw(st.none() | st.integers(0, 400)),
         disks=tuple(draw(st.lists(disks(), max_size=3, unique_by=lambda disk: disk.devid))),
         vifs=tuple(draw(vifs(devid)) for devid in range(draw(st.integers(0, 2)))),
-        pci=tuple(draw(st.lists(st.sampled_from(("01:00.0", "0000:02:1f.3", "00:1b.0,permissive=1")), unique=True))),
+        pci=tuple(draw(st.lists(st.sampled_from(_PCI), unique=True))),
         on_poweroff=draw(st.sampled_from(_ACTIONS)),
         on_reboot=draw(st.sampled_from(_ACTIONS)),
         on_crash=draw(st.sampled_from(_ACTIONS)),
@@ -119,6 +143,7 @@ def domains(draw: st.DrawFn, name: str | None = None) -> Domain:
 def _xl_keys(draw: st.DrawFn) -> tuple[tuple[str, XlValue], ...]:
     """Keys that no xl knows, so that their values can be anything."""
     atoms = texts | st.integers(0, 1 << 40)
-    value = atoms | st.lists(atoms, max_size=3).map(tuple)
+    items = atoms | st.lists(atoms, max_size=2).map(tuple)
+    value = atoms | st.lists(items, max_size=3).map(tuple)
     keys = st.from_regex(r"x_[._0-9a-z]{0,6}", fullmatch=True)
     return tuple(sorted(draw(st.dictionaries(keys, value, max_size=3)).items()))

@@ -13,8 +13,8 @@ from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
-from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern, is_in
 from reconciler.plan.steps import AwaitReady
+from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_pattern, is_in
 from reconciler.waiting import NotYet, wait_until
 
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from reconciler.model.disks import missing_bytes
+from reconciler.model.disks import has_live_medium, missing_bytes, place_of
 from reconciler.model.domain import Disk, Domain, Image, Scalar, Vif, usual_vif_type
 from reconciler.model.host import Host
 from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.quantities import same_rate
-from reconciler.specs.resolve.host import pci_address
 
 
 class Effect(StrEnum):
@@ -101,12 +100,12 @@ def shown(key: Key[Owner], owner: Owner) -> Scalar:
             return f"{image.name} ({image.short})" if image.short else image.path
         case Kind.LINE, value if not value:
             return None  # xl lists an empty one for none
-        case Kind.DEVICES, tuple() as devices:
-            return ", ".join(pci_address(device) for device in devices)
         case Kind.WORDS, tuple() as words:
-            return " ".join(words)
+            return " ".join(map(str, words))
+        case Kind.PER_VCPU, tuple() as entries:
+            return as_written(entries)
         case _, tuple() as names:
-            return ", ".join(names)
+            return ", ".join(name if isinstance(name, str) else "=".join(name) for name in names) or None
         case _, value:
             return value
 
@@ -201,10 +200,8 @@ def _disks(domain: Domain, reference: Domain, host: Host) -> dict[int, Options]:
 
 def _disk(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
     """Return the fields of one disk. `host` is given for a disk that exists, so that its real size is compared."""
-    options: dict[str, Scalar] = {
-        disk.kind if disk.kind != "file" else "path": disk.target,
-        **_options(_DISK_KEYS, disk, wanted),
-    }
+    place = {place_of(disk)[0]: disk.target} if disk.target else {}
+    options: dict[str, Scalar] = {**place, **_options(_DISK_KEYS, disk, wanted)}
     if wanted is not None and wanted.size_bytes is not None and wanted.format == "raw":  # others hide their size
         missing = missing_bytes(wanted, host.files.get(disk.target)) if host is not None else 0
         options["size"] = wanted.size_bytes - missing
@@ -228,8 +225,14 @@ def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) ->
     return {
         key.name: shown(key, device)
         for key in keys
-        if key.value(device) is not None or (wanted is not None and key.value(wanted) is not None)
+        if _says(key, device) or (wanted is not None and _says(key, wanted))
     }
+
+
+def _says(key: Key[Owner], device: Owner) -> bool:
+    """Return whether a device has a value of a key, and not only the lack of what the key adds."""
+    value = key.value(device)
+    return value is not None and not (value == key.default and key.default in (False, ()))
 
 
 def _inside(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tuple[list[Any], Any, Any]]:
@@ -247,8 +250,11 @@ def _inside(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tup
 def _disk_effect(path: Sequence[object], before: object, desired: Domain, host: Host) -> Effect:
     if len(path) == 1:
         return Effect.LIVE if before is None and desired.type != "hvm" else Effect.RESTART
+    wanted = next((disk for disk in desired.disks if disk.devid == path[0]), None)
+    if path[1] in ("path", "device", "lv") and wanted is not None and has_live_medium(wanted, desired):
+        return Effect.LIVE
     if path[1] == "size":  # a vnd keeps the size it was configured with; a loop device or a volume can follow
-        kind = next((disk.kind for disk in desired.disks if disk.devid == path[0]), "file")
+        kind = wanted.kind if wanted is not None else "file"
         return Effect.RESTART if host.flavour == "netbsd" and kind == "file" else Effect.LIVE
     return Effect.LIVE if path[1] in _LIVE_DISK_KEYS else Effect.RESTART
 

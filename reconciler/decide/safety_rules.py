@@ -53,11 +53,11 @@ class HostIndex:
             macs.update(dict.fromkeys(guest.devices.macs, guest.name) if guest.devices is not None else {})
             for definition in filter(None, (guest.running, guest.config)):
                 for disk in definition.disks:
-                    disks.setdefault(disk_key(host, disk.target), []).append((guest.name, disk.access))
+                    disks.setdefault(disk_key(host, disk.identity), []).append((guest.name, disk.access))
                 macs.update({vif.mac: guest.name for vif in definition.vifs if vif.mac})
         for domain in desired.values():
             for disk in domain.disks:
-                disks.setdefault(disk_key(host, disk.target), []).append((domain.name, disk.access))
+                disks.setdefault(disk_key(host, disk.identity), []).append((domain.name, disk.access))
                 if disk.kind == "lv":
                     growth[volume_group(disk)] += growth_bytes(host, disk)
         untold = (one.name for one in host.guests.values() if one.owner is not Owner.OURS and _is_untold(one))
@@ -255,7 +255,7 @@ def _untold(index: HostIndex, what: str) -> Block:
 
 
 def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Domain, disk: Disk) -> Block | None:
-    for name, access in index.disks.get(disk_key(host, disk.target), ()):
+    for name, access in index.disks.get(disk_key(host, disk.identity), ()):
         if name != target.name and not may_share(access, disk.access):
             return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
     fact = host.files.get(disk.target)
@@ -289,6 +289,11 @@ def _block_present_disk(disk: Disk, fact: FileFact) -> Block | None:
 
 
 def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block | None:
+    if not disk.is_on_host:
+        return None
+    if disk.cdrom:
+        hint = "put it there, or leave path out for an empty drive"
+        return Block(f"{disk.target}, the medium of drive {disk.vdev}, does not exist on the host", hint)
     before = next((old for old in current.disks if old.devid == disk.devid), None) if current is not None else None
     if before is not None and before.target == disk.target:
         return Block(

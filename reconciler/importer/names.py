@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from reconciler.specs.schema import NAME
 from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
+from reconciler.specs.value_types import NAME
 
 _ENDINGS = (".rehearsal", "--incoming", "--migratedaway")
 _FIRST = "vm-"

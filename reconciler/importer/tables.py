@@ -15,23 +15,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.importer.names import is_name, near_name
-from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.disks import place_of
+from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
 from reconciler.model.fleet import HostSettings
 from reconciler.model.key_row import Key, Kind, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import key_named
 from reconciler.model.paths import absolute, disk_identity
+from reconciler.model.pci import read_pci
 from reconciler.model.quantities import printable, quoted
-from reconciler.specs.resolve.host import check_allowed, pci_address
+from reconciler.specs.resolve.host import check_allowed, pci_device
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.layers import Layer, merge
-from reconciler.specs.resolve.rules import check_alone
-from reconciler.specs.schema import DEFAULT_AUTOSTART, LOGICAL_VOLUME, DomainSpec
+from reconciler.specs.resolve.rules import PATHS_OF_DISKS, check_alone
+from reconciler.specs.schema import DomainSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
+from reconciler.specs.value_types import DEFAULT_AUTOSTART, LOGICAL_VOLUME
 
 _KIB_PER_MIB = 1024
 _ARRAYS = frozenset({"disk", "vif", "pci"})
-_PLAIN_BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])(.*)", re.DOTALL)
 _IMPORTED = tuple(
     key for key in DOMAIN_KEYS if key.of is not None and key.in_spec and (key.kept or key.takes is not Takes.NOTHING)
 )
@@ -149,9 +151,12 @@ def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
         value = _value(key, domain)
         if value is not None and (value != _usual(key, domain) or key.name in defaults):
             table[key.name] = value
-    devices = {"disk": [_disk(disk) for disk in domain.disks], "vif": [_vif(vif) for vif in domain.vifs]}
+    devices = {
+        "disk": [_disk(disk) for disk in domain.disks],
+        "vif": [_vif(vif, index) for index, vif in enumerate(domain.vifs)],
+    }
     table |= {key: value for key, value in devices.items() if value or key in defaults}
-    others = {key: list(value) if isinstance(value, tuple) else value for key, value in domain.xl}
+    others = {key: _as_toml_value(value) for key, value in domain.xl}
     return {**table, "xl": others} if others else table
 
 
@@ -165,7 +170,7 @@ def _value(key: Key[Domain], domain: Domain) -> Any:
         case Kind.SIZE, int() as kib:
             return kib // _KIB_PER_MIB
         case Kind.DEVICES, tuple() as devices:
-            return [_pci(device)[0] for device in devices]
+            return [_pci(device) for device in devices if isinstance(device, str)]
         case _, tuple() as items:
             return list(items)
         case Kind.ORDER, int() | None as order:
@@ -194,6 +199,10 @@ def _usual(key: Key[Domain], domain: Domain) -> Any:
             return list(usual) if isinstance(usual, tuple) else usual
 
 
+def _as_toml_value(value: XlValue) -> Any:
+    return list(map(_as_toml_value, value)) if isinstance(value, tuple) else value
+
+
 def _autostart(order: int | None) -> bool | int:
     return False if order is None else True if order == DEFAULT_AUTOSTART else order
 
@@ -205,30 +214,37 @@ def _duration(seconds: float) -> str:
 
 def _disk(disk: Disk) -> dict[str, Any]:
     table: dict[str, Any] = {"vdev": disk.vdev}
-    volume = disk.target.removeprefix("/dev/")
-    if disk.kind == "file":
-        table["path"] = disk.target
-    elif disk.kind == "lv" and re.fullmatch(LOGICAL_VOLUME, volume):
-        table["lv"] = volume
-    else:
-        table["device"] = disk.target
+    key, place = place_of(disk)
+    if key == "lv" and not re.fullmatch(LOGICAL_VOLUME, place):
+        key, place = "device", disk.target
+    if place or not disk.cdrom:
+        table[key] = place
     asked = {key.name: key.value(disk) for key in _OF_DISKS if key.value(disk) != key.default}
+    if disk.cdrom:
+        asked.pop("access", None)  # nobody writes to a CD
     return table | asked
 
 
-def _vif(vif: Vif) -> dict[str, Any]:
+def _vif(vif: Vif, index: int) -> dict[str, Any]:
     """Return the interface with its mac, which then identifies it; a file may leave that open."""
-    given = {key.name: key.value(vif) for key in VIF_KEYS}
-    return {key: value for key, value in given.items() if value is not None and (key, value) != ("mac", "")}
+    given: dict[str, Any] = {}
+    for key in VIF_KEYS:
+        if key.of is None and vif.devid != index:
+            given[key.name] = vif.devid
+        elif key.of is not None and key.value(vif) not in (None, (), ""):
+            given[key.name] = dict(vif.colo) if key.kind is Kind.TABLE else key.value(vif)
+    return given
 
 
-def _pci(device: str) -> tuple[str, str]:
-    """Return the address as a spec has it, and what xl was told besides."""
-    match = _PLAIN_BDF.fullmatch(device)
-    if match is None:
-        return device, ""
-    domain, bus, slot = (int(number or "0", 16) for number in match.groups()[:3])
-    return f"{domain:04x}:{bus:02x}:{slot:02x}.{match[4]}", match[5]
+def _pci(text: str) -> str | dict[str, Any]:
+    """Return a device as a spec has it: its address, or a table where there is more to say."""
+    device = read_pci(text)
+    if text == device.bdf:
+        return text
+    table: dict[str, Any] = {"bdf": device.bdf} if device.bdf else {"name": device.name}
+    slot = {} if device.vslot is None else {"vslot": f"{device.vslot:02x}"}
+    policy = {} if device.rdm_policy is None else {"rdm_policy": device.rdm_policy}
+    return {**table, **slot, **(device.flags or {}), **policy}
 
 
 def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], DomainSpec, tuple[str, ...]]:
@@ -285,9 +301,7 @@ def _taken_out(table: Table, entry: Loc, complaint: Complaint) -> str:
     if entry[0] != "disk":
         return f"{complaint.detail} It is left out."
     disk = table["disk"][entry[1]]
-    target = next(disk[key] for key in ("path", "lv", "device") if key in disk)
-    if not target:
-        return f"disk {disk['vdev']} is an empty drive, which a domain spec cannot say."
+    target = next((disk[key] for key in ("path", "lv", "device", "target") if key in disk), "no medium")
     return f"{complaint.detail} The disk {disk['vdev']} ({quoted(target)}) is left out."
 
 
@@ -313,10 +327,6 @@ def _without(table: dict[str, Any], entries: Iterable[Loc]) -> dict[str, Any]:
 
 def _reductions(domain: Domain) -> Iterator[str]:
     """List where the table says less exactly what the domain has."""
-    for device in domain.pci:
-        address, options = _pci(device)
-        if options:
-            yield f"pci {address} has {quoted(options.lstrip(','))}, which a domain spec cannot say."
     for key in _IMPORTED:
         kib = key.value(domain) if key.kind is Kind.SIZE else 0
         if isinstance(kib, int) and kib % _KIB_PER_MIB:
@@ -339,14 +349,17 @@ def _moved(domain: Domain) -> Iterator[str]:
     for image in domain.images:
         if image.path and not image.path.startswith("/"):
             yield f"{quoted(image.path)} is looked for in the spec tree now, so copy the file there."
-    for index, vif in enumerate(domain.vifs):
-        if vif.devid != index and not vif.mac:
-            yield f"vif {index} has devid={vif.devid}; a spec numbers interfaces in their order, so it gets {index}."
 
 
 def _need(loc: Loc, spec: DomainSpec) -> tuple[str, str]:
     """Return the key of host.toml, and the entry in it, that would allow what a spec has at `loc`."""
     match loc:
+        case ("disk", int(index), "script"):
+            return "scripts", spec.disk[index].script or ""
+        case ("disk", int(index), "active-disk" | "hidden-disk" as key):
+            return "disk_roots", posixpath.dirname(
+                disk_identity(absolute(getattr(spec.disk[index], PATHS_OF_DISKS[key])))
+            )
         case ("disk", int(index), _):
             disk = spec.disk[index]
             if disk.lv is not None:
@@ -356,7 +369,7 @@ def _need(loc: Loc, spec: DomainSpec) -> tuple[str, str]:
         case ("vif", int(index), _):
             return "scripts", spec.vif[index].script or ""
         case ("pci", int(index)):
-            return "pci", pci_address(spec.pci[index])
+            return "pci", pci_device(spec.pci[index]).device
         case ("xl", key):
             return "xl_keys", str(key)
         case ("kernel" | "ramdisk" as key,):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+from reconciler.model.disks import has_live_medium
 from reconciler.model.domain import Disk, Domain, Image, Vif, canonical_json
 from reconciler.model.host import Guest, Quarantined
 from reconciler.model.key_row import LATER, Key, Kind
@@ -48,7 +49,7 @@ def _boot_inputs(definition: Domain) -> dict[str, object]:
         inputs[entry] = [*_list(inputs[entry]), *_list(value)] if entry in _SHARED else value
     later = ([name, value] for name, value in given_later(LATER_KEYS, definition))
     return inputs | {
-        "disks": [_disk_inputs(disk) for disk in definition.disks],
+        "disks": [_disk_inputs(disk, definition) for disk in definition.disks],
         "vifs": [_vif_inputs(vif) for vif in definition.vifs],
         LATER: sorted([*(list(pair) for pair in definition.xl), *later], key=lambda pair: str(pair[0])),
     }
@@ -68,9 +69,10 @@ def _list(value: object) -> list[object]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _disk_inputs(disk: Disk) -> list[object]:
+def _disk_inputs(disk: Disk, definition: Domain) -> list[object]:
     known = [key.value(disk) for key in _RECORDED_OF_DISKS]
-    return [disk.devid, disk.target, *known, *(list(pair) for pair in given_later(LATER_KEYS_OF_DISKS, disk))]
+    target = "" if has_live_medium(disk, definition) else disk.target
+    return [disk.devid, target, *known, *(list(pair) for pair in given_later(LATER_KEYS_OF_DISKS, disk))]
 
 
 def _vif_inputs(vif: Vif) -> list[object]:

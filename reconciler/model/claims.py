@@ -111,7 +111,7 @@ def mac_claim(vif: Vif) -> Claim:
 
 
 def disk_claim(host: Host, disk: Disk) -> Claim:
-    return target_claim(host, disk.target, reads_only=may_share(disk.access))
+    return target_claim(host, disk.identity, reads_only=may_share(disk.access))
 
 
 def target_claim(host: Host, target: str, *, reads_only: bool) -> Claim:

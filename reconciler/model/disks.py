@@ -24,6 +24,21 @@ def may_share(*accesses: str) -> bool:
     return all(access == "ro" for access in accesses)
 
 
+def has_live_medium(disk: Disk, definition: Domain) -> bool:
+    """Return whether the medium is put in and taken out live: xl does so in the emulated drives of hvm domains."""
+    return disk.cdrom and definition.type == "hvm"
+
+
+def place_of(disk: Disk) -> tuple[str, str]:
+    """Return the key by which a spec says where a disk is, and its value."""
+    if disk.script is not None:
+        return "target", disk.target
+    if disk.kind == "lv":
+        return "lv", disk.target.removeprefix("/dev/")
+    is_device = disk.target.startswith("/dev/") if disk.used_as_is else disk.kind == "device"
+    return "device" if is_device else "path", disk.target
+
+
 def missing_bytes(disk: Disk, fact: FileFact | None) -> int:
     """Return by how many bytes the spec wants a disk larger than it is: negative for smaller, 0 if nobody can tell.
 
@@ -66,11 +81,11 @@ def named_disks(host: Host, specs: Iterable[Domain]) -> Mapping[str, frozenset[s
     named: dict[str, set[str]] = defaultdict(set)
     for domain in specs:
         for disk in domain.disks:
-            named[disk_key(host, disk.target)].add(domain.name)
+            named[disk_key(host, disk.identity)].add(domain.name)
             if disk.source is not None:
                 named[disk_key(host, disk.source)].add(domain.name)
     for guest in host.guests.values():
         for definition in filter(None, (guest.config, guest.candidate, guest.running)):
             for disk in definition.disks:
-                named[disk_key(host, disk.target)].add(guest.name)
+                named[disk_key(host, disk.identity)].add(guest.name)
     return {key: frozenset(names) for key, names in named.items()}

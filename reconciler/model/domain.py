@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal
 
-XlValue = str | int | tuple[str | int, ...]
-"""A value of an `[xl]` key: xl.cfg knows strings, non-negative numbers and lists of them."""
+XlAtom = str | int
+XlValue = XlAtom | tuple[XlAtom | tuple[XlAtom, ...], ...]
+"""A value of an `[xl]` key: xl.cfg knows strings, non-negative numbers, and lists of them and of such lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +45,8 @@ class Disk:
 
     vdev: str = field(compare=False)
     devid: int
-    kind: Literal["file", "lv", "device"]
-    target: str  # what xl is given: file path, /dev/<vg>/<lv>, or device
+    kind: Literal["file", "lv", "device"]  # a device is used as it is; so is whatever is no plain path of the dom0
+    target: str  # what xl is given: file path, /dev/<vg>/<lv>, or device; "" for a drive without a medium
     format: str = "raw"
     access: Literal["rw", "ro"] = "rw"
     # what the spec asks for (None leaves it open); what is there is in Host.files, not in a definition
@@ -53,6 +54,43 @@ class Disk:
     on_delete: Literal["keep", "delete"] = "keep"
     source: str | None = field(default=None, compare=False)  # cloned once, at creation
     allocate: Literal["sparse", "full"] = field(default="sparse", compare=False)
+    cdrom: bool = False
+    script: str | None = None  # it makes a disk of `target`, which is its own string then
+    backend: str | None = None  # the domain that serves it, where `target` is to be found
+    backendtype: str | None = None
+    direct_io_safe: bool = False
+    discard: bool | None = None
+    trusted: bool | None = None
+    specification: str | None = None
+    grant_usage: bool | None = None
+    colo: bool | None = None
+    colo_host: str | None = None
+    colo_port: int | None = None
+    colo_export: str | None = None
+    active_disk: str | None = None
+    hidden_disk: str | None = None
+
+    @property
+    def used_as_is(self) -> bool:
+        """Return whether nothing of it is ever made, grown or deleted here, whatever its path looks like."""
+        return self.cdrom or self.is_elsewhere
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Return whether its target is no path of the dom0: a script or another domain knows what it means."""
+        return self.script is not None or self.backend is not None
+
+    @property
+    def is_on_host(self) -> bool:
+        """Return whether its target is a path that has to be there on the host."""
+        return bool(self.target) and not self.is_elsewhere
+
+    @property
+    def identity(self) -> str:
+        """Return what tells it from other disks of the host: its path, or all that leads to it."""
+        if not self.is_elsewhere:
+            return self.target
+        return f"{self.backend or ''}|{self.script or ''}|{self.target}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +107,12 @@ class Vif:
     model: str | None = None
     type: str | None = None
     vifname: str | None = None
+    gatewaydev: str | None = None
+    backend: str | None = None
+    mtu: int | None = None
+    vlan: str | None = None
+    trusted: bool | None = None
+    colo: tuple[tuple[str, str], ...] = ()
 
 
 def usual_vif_type(kind: str) -> str:
@@ -113,13 +157,13 @@ class Domain:
     maxmem_kib: int
     vcpus: int = 1
     maxvcpus: int = 1
-    cpus: str | None = None
+    cpus: str | tuple[str, ...] | None = None  # several: one entry a vcpu
     cpu_weight: int | None = None
     cap: int | None = None
     pool: str | None = None
     disks: tuple[Disk, ...] = ()
     vifs: tuple[Vif, ...] = ()
-    pci: tuple[str, ...] = ()
+    pci: tuple[str, ...] = ()  # each as `model.pci` writes it
     on_poweroff: str = "destroy"
     on_reboot: str = "restart"
     on_crash: str = "destroy"

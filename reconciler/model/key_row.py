@@ -12,7 +12,7 @@ from reconciler.model.domain import Disk, Domain, Image, Ready, Scalar, Vif
 Owner = TypeVar("Owner", Domain, Disk, Vif, Ready)
 """What the key is one of."""
 
-Value = Scalar | Image | tuple[str, ...]
+Value = Scalar | Image | tuple[str, ...] | tuple[tuple[str, str], ...]
 """What a field of an owner holds, but for those that are tables themselves."""
 
 
@@ -29,7 +29,8 @@ class Kind(StrEnum):
     FILE = "path of a file"  # an Image
     WORDS = "string or array of strings"
     NAMES = "array of names"
-    DEVICES = "array of PCI addresses"
+    PER_VCPU = "string, or array of strings with one entry a vcpu"
+    DEVICES = "array of PCI addresses and tables"
     TABLE = "table"
     TABLES = "array of tables"
 
@@ -79,6 +80,7 @@ class Key(Generic[Owner]):
     takes: Takes = Takes.RESTART
     boot: str | None = None  # its entry in the digest of boot inputs; "": none; None: LATER, if it takes a restart
     in_cfg: bool = True  # stands in xl.cfg
+    spelled: tuple[str, str] | None = None  # of a flag of a device: how xl.cfg says true and false; "": by nothing
     listed: tuple[str, ...] = ()  # where `xl list -l` shows it; (): what the config file says counts
     kept: bool = False  # carried by the mark of the config file, so that it outlives the spec
     rolled_back: bool = False  # a rollback takes the value of before

@@ -14,23 +14,18 @@ from reconciler.model.disks import disk_key, missing_bytes
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import needed_kib, promised_kib
-from reconciler.model.parts import shares, with_kept
+from reconciler.model.parts import with_kept
+from reconciler.plan.live_steps import live_steps
 from reconciler.plan.meaning import guest_after
 from reconciler.plan.steps import (
-    AttachDisk,
-    AttachVif,
     AwaitReady,
     CreateDisk,
     DeleteDisk,
-    DetachVif,
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
-    SetMemory,
     SetQuarantine,
-    SetScheduler,
-    SetVcpus,
     Shutdown,
     StageImage,
     Start,
@@ -298,7 +293,7 @@ def _write_for_later(change: Change) -> Iterator[Step]:
 
 
 def _update_live(change: Change, host: Host) -> Iterator[Step]:
-    """Change a domain while it runs. Memory comes last, since a balloon may refuse."""
+    """Change a domain while it runs."""
     target, guest = _target(change), change.guest
     assert guest is not None
     assert guest.running is not None
@@ -310,15 +305,7 @@ def _update_live(change: Change, host: Host) -> Iterator[Step]:
     if guest.unproven:
         yield AwaitReady(domain=target.name, uuid=target.uuid, ready=target.policy.ready)
         yield from _promote(change, None if _runs_first_boot(guest) else guest.candidate)
-    yield from _devices(running, target)
-    if running.vcpus != target.vcpus:
-        yield SetVcpus(domain=target.name, uuid=running.uuid, vcpus=target.vcpus)
-    if shares(running) != shares(target):
-        yield SetScheduler(domain=target.name, uuid=running.uuid, shares=shares(target))
-    if running.memory_kib != target.memory_kib:
-        yield SetMemory(
-            domain=target.name, uuid=running.uuid, before_kib=running.memory_kib, memory_kib=target.memory_kib
-        )
+    yield from live_steps(running, target)
     if change.writes_config:
         yield WriteConfig(definition=target, adopt=_adopts(change), booted=booted_unstaged(host, guest))
     yield from _autostart(change)
@@ -329,22 +316,6 @@ def _runs_first_boot(guest: Guest) -> bool:
     if guest.config is None or guest.running is None or guest.config_proven:
         return False
     return boot_digest(guest.config) == boot_digest(guest.running)
-
-
-def _devices(running: Domain, target: Domain) -> Iterator[Step]:
-    """Detach what goes first, so that others who wait for it do not wait for what is attached here."""
-    there = {disk.devid for disk in running.disks}
-    wanted_vifs = {vif.devid for vif in target.vifs}
-    present_vifs = {vif.devid for vif in running.vifs}
-    for vif in running.vifs:
-        if vif.devid not in wanted_vifs:
-            yield DetachVif(domain=target.name, uuid=running.uuid, vif=vif)
-    for disk in target.disks:
-        if disk.devid not in there:
-            yield AttachDisk(domain=target.name, uuid=running.uuid, disk=disk)
-    for vif in target.vifs:
-        if vif.devid not in present_vifs:
-            yield AttachVif(domain=target.name, uuid=running.uuid, vif=vif)
 
 
 def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:
@@ -360,7 +331,7 @@ def _destroy(change: Change, host: Host, named_disks: Mapping[str, frozenset[str
         yield SetAutostart(domain=guest.name, order=None)
     yield SweepImages(domain=guest.name)
     for disk in definition.disks:
-        others = named_disks.get(disk_key(host, disk.target), frozenset()) - {guest.name}
+        others = named_disks.get(disk_key(host, disk.identity), frozenset()) - {guest.name}
         if disk.on_delete == "delete" and not others:
             yield DeleteDisk(domain=guest.name, disk=disk)
     yield RemoveConfig(domain=guest.name)

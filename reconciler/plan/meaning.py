@@ -21,6 +21,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -166,6 +167,10 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
         case AttachDisk():
             running = _running(guest)
             return replace(guest, running=replace(running, disks=(*running.disks, step.disk)))
+        case SetMedium():
+            running = _running(guest)
+            disks = tuple(step.disk if disk.devid == step.disk.devid else disk for disk in running.disks)
+            return replace(guest, running=replace(running, disks=disks))
         case WriteConfig() | Start() | StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages():
             raise AssertionError(step.kind)  # answered before by guest_after and Replay.apply
         case _:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.claims import Claims, claims_of, disk_claim, live_claims, mac_claim, target_claim
 from reconciler.model.host import Guest, Host
-from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, Shutdown, Start, Step
+from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, SetMedium, Shutdown, Start, Step
 
 
 def taken_by(host: Host, step: Step) -> Claims:
@@ -14,7 +14,7 @@ def taken_by(host: Host, step: Step) -> Claims:
             return claims_of(host, step.definition)
         case AttachVif():
             claim = mac_claim(step.vif)
-        case AttachDisk():
+        case AttachDisk() | SetMedium() if step.disk.identity:
             claim = disk_claim(host, step.disk)
         case CreateDisk() if step.disk.source is not None:
             claim = target_claim(host, step.disk.source, reads_only=True)
@@ -31,5 +31,9 @@ def released_by(host: Host, guest: Guest | None, step: Step) -> Claims:
         case DetachVif():
             claim = mac_claim(step.vif)
             return {claim.key: claim}
+        case SetMedium():
+            disks = guest.running.disks if guest is not None and guest.running is not None else ()
+            before = (disk_claim(host, disk) for disk in disks if disk.devid == step.disk.devid and disk.identity)
+            return {claim.key: claim for claim in before}
         case _:
             return {}

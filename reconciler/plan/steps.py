@@ -213,6 +213,16 @@ class AttachDisk:
     kind: Literal["attach_disk"] = "attach_disk"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetMedium:
+    """Put a medium into a CD drive that is there, or take it out: `disk.target` is "" then."""
+
+    domain: str
+    uuid: str
+    disk: Disk
+    kind: Literal["set_medium"] = "set_medium"
+
+
 HostStep = (
     StageImage
     | CreateDisk
@@ -233,6 +243,7 @@ HostStep = (
     | AttachVif
     | DetachVif
     | AttachDisk
+    | SetMedium
 )
 """What an executor carries out on a host."""
 

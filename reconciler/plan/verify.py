@@ -26,6 +26,7 @@ from reconciler.plan.steps import (
     AwaitReady,
     DetachVif,
     PlannedStep,
+    SetMedium,
     Shutdown,
     Start,
     WayBack,
@@ -141,7 +142,7 @@ class _HostReplay:
         delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
         self._check_memory(planned, delta)
         self._check_availability(planned, before, change)
-        if isinstance(planned.step, Start | Shutdown | AttachDisk | AttachVif | DetachVif):
+        if isinstance(planned.step, Start | Shutdown | AttachDisk | SetMedium | AttachVif | DetachVif):
             self._check_claims(planned, before, after)
 
     def check_way_back(self, way: WayBack) -> None:

@@ -16,6 +16,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -71,6 +72,8 @@ def _words(step: Step) -> str:
             return ", ".join(f"{key.replace('_', ' ')} → {value}" for key, value in step.shares)
         case CreateDisk() | GrowDisk() | DeleteDisk() | AttachDisk():
             return _disk_words(step)
+        case SetMedium():
+            return f"put {step.disk.target} into {step.disk.vdev}" if step.disk.target else f"empty {step.disk.vdev}"
         case AttachVif():
             return f"attach {_vif(step.vif)}"
         case DetachVif():

@@ -20,6 +20,7 @@ from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
     DetachVif,
+    SetMedium,
     SetMemory,
     SetScheduler,
     SetVcpus,
@@ -46,7 +47,7 @@ from reconciler.waiting import Clock, NotYet, wait_until
 MEMORY_WAIT_SECONDS = 60.0  # how long a start or a balloon waits for memory
 BALLOON_TOLERANCE_KIB = 2 * 1024  # a real host's balloons go to what their guest can spare
 
-LiveStep = SetVcpus | SetScheduler | AttachVif | DetachVif | AttachDisk
+LiveStep = SetVcpus | SetScheduler | AttachVif | DetachVif | AttachDisk | SetMedium
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +286,7 @@ def _is_done(definition: Domain, step: LiveStep) -> bool:
     match step:
         case AttachVif():
             return any(vif.devid == step.vif.devid and vif.mac == step.vif.mac for vif in definition.vifs)
-        case AttachDisk():
+        case AttachDisk() | SetMedium():
             there = ((disk.devid, disk.target) for disk in definition.disks)
             return (step.disk.devid, step.disk.target) in there
         case _:
@@ -311,6 +312,10 @@ def _check_live(draft: Draft, definition: Domain, step: LiveStep) -> None:
         case AttachDisk():
             if any(disk.devid == step.disk.devid for disk in definition.disks):
                 raise draft.failed(name, "device name is taken", f"{name} has another disk {step.disk.vdev} already.")
+            draft.check_disk(name, step.disk)
+        case SetMedium():
+            if not any(disk.devid == step.disk.devid and disk.cdrom for disk in definition.disks):
+                raise draft.failed(name, "no such drive", f"{name} has no CD drive {step.disk.vdev}.")
             draft.check_disk(name, step.disk)
         case _:
             pass

@@ -86,7 +86,9 @@ class Draft:
 
     def check_disk(self, name: str, disk: Disk) -> None:
         """Raise when the disk does not exist or another domain writes to it, as hotplug scripts would."""
-        if disk.target not in self.stored.files:
+        if not disk.is_on_host:
+            return
+        if disk.target not in self.stored.files and not disk.cdrom:  # what is only read is there, like any source
             raise self.failed(
                 name, "no such disk", f"{disk.target} does not exist on {self.settings.name}.", passing=True
             )
@@ -97,7 +99,8 @@ class Draft:
     def bring_disks(self, definition: Domain) -> None:
         """Create the disks that the definition of a person names, where the host has none of that name."""
         for disk in definition.disks:
-            self.stored.files.setdefault(disk.target, new_disk(disk))
+            if disk.is_on_host:
+                self.stored.files.setdefault(disk.target, new_disk(disk))
 
     def failed(
         self,

@@ -37,7 +37,7 @@ from reconciler.simulated.guest import (
 )
 from reconciler.simulated.store import FAULTS, Store
 from reconciler.simulated.view import View
-from reconciler.specs.schema import NAME
+from reconciler.specs.value_types import NAME
 from reconciler.toolstack import Question
 
 _DEFAULT_KERNEL = "/vmlinuz"

@@ -28,6 +28,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -177,7 +178,7 @@ class SimulatedExecutor:
                 await self._domains.set_memory(step, report)
             case Unpause():
                 self._domains.unpause(step)
-            case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk():
+            case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk() | SetMedium():
                 self._domains.change_live(step)
             case _:
                 assert_never(step)

@@ -208,6 +208,8 @@ class View:
         for guest in guests:
             for definition in (guest.config, guest.candidate, guest.running):
                 for disk in definition.disks if definition is not None else ():
+                    if not disk.is_on_host:
+                        continue
                     asked.append(disk.target)
                     if guest.owner is not Owner.OURS:
                         there[disk.target] = new_disk(disk)

@@ -23,155 +23,43 @@ from pydantic import (
     model_validator,
 )
 
-from reconciler.model.domain import XlValue
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
-from reconciler.model.quantities import (
-    DURATION_FORMS,
-    SIZE_FORMS,
-    Unfit,
-    count_or_share,
-    duration_seconds,
-    kind_of,
-    number_shown,
-    size_kib,
+from reconciler.specs.value_types import (
+    BDF,
+    BRIDGE,
+    CONNECT,
+    INTERFACE,
+    LOGICAL_VOLUME,
+    MAC,
+    PCI_DEVICE,
+    PCI_SLOT,
+    RATE,
+    SCRIPT_TARGET,
+    TCP,
+    UUID,
+    Arguments,
+    Autostart,
+    Colo,
+    Name,
+    NameOrNames,
+    Names,
+    OneOrMore,
+    PerVcpu,
+    PositiveSeconds,
+    PositiveSizeKib,
+    Seconds,
+    Sha256,
+    Share,
+    SizeKib,
+    Text,
+    VifText,
+    Word,
+    Words,
+    XlKey,
+    XlSetting,
+    pci_table,
 )
-
-
-def _positive_size_kib(value: object) -> int:
-    kib = size_kib(value)
-    if kib == 0:
-        raise Unfit("must be more than 0")
-    return kib
-
-
-def _positive_seconds(value: object) -> float:
-    seconds = duration_seconds(value)
-    if seconds == 0:
-        raise Unfit("must be longer than 0s")
-    return seconds
-
-
-def _one_or_many(value: object) -> object:
-    if isinstance(value, str):
-        return (value,)
-    if isinstance(value, list):
-        return tuple(value)
-    raise Unfit(f"must be a string or an array of strings, not {kind_of(value)}")
-
-
-def _words(value: object) -> object:
-    """Split a string at blanks, as xl does."""
-    return tuple(value.split()) if isinstance(value, str) else _one_or_many(value)
-
-
-def _autostart(value: object) -> int | None:
-    if isinstance(value, bool):
-        return DEFAULT_AUTOSTART if value else None
-    if isinstance(value, int) and 0 <= value <= 999:
-        return value
-    shown = number_shown(value) if isinstance(value, int) else kind_of(value)
-    raise Unfit(f"must be true, false or an order from 0 to 999, not {shown}")
-
-
-def _xl_value(value: object) -> XlValue:
-    """Check a value of `[xl]`. xl.cfg knows strings, numbers without a sign, and lists of them.
-
-    (xl would take `true` for the name of a variable.)
-    """
-    if isinstance(value, list):
-        if any(isinstance(item, list) for item in value):
-            raise Unfit("must not be an array of arrays")
-        return tuple(item for item in map(_xl_value, value) if not isinstance(item, tuple))
-    if isinstance(value, bool):
-        raise Unfit("must be a string, a number or an array of them, not a boolean", f"Write {int(value)}.")
-    if isinstance(value, int):
-        if not 0 <= value < 2**63:
-            raise Unfit("must be a number from 0 to 2^63 - 1")
-        return value
-    if isinstance(value, str):
-        if any(c < " " or "\x7f" <= c <= "\x9f" for c in value):
-            raise Unfit(PATTERN_SENTENCES[TEXT])
-        return value
-    raise Unfit(f"must be a string, a number or an array of them, not {kind_of(value)}")
-
-
-DEFAULT_AUTOSTART: Final = 500
-
-# Patterns are understood by pydantic and by JSON Schema alike; each has the sentence a person reads in its place.
-_CONTROL = r"\x00-\x1f\x7f-\x9f"
-TEXT: Final = rf"^[^{_CONTROL}]*$"
-WORD: Final = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
-VIF_TEXT: Final = rf"^[^\s,{_CONTROL}]([^,{_CONTROL}]*[^\s,{_CONTROL}])?$"
-NAME: Final = r"^[a-zA-Z][a-zA-Z0-9._-]{0,39}$"
-SHA256: Final = r"^[0-9a-fA-F]{64}$"
-UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
-MAC: Final = r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
-RATE: Final = r"^[0-9]{1,12}[GMK]?[Bb]/s(@[0-9]{1,9}[mu]?s)?$"
-INTERFACE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$"
-BRIDGE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,63}$"  # Open vSwitch: NAME.VLAN:VLAN
-BDF: Final = r"^([0-9a-fA-F]{4}:)?[0-9a-fA-F]{2}:[01][0-9a-fA-F]\.[0-7]$"
-_CPU_RANGE = r"\^?(nodes?:)?(all|[0-9]{1,4}(-[0-9]{1,4})?)"
-CPUS: Final = rf"^{_CPU_RANGE}(, ?{_CPU_RANGE})*$"
-LOGICAL_VOLUME: Final = r"^[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}/[a-zA-Z0-9+_][a-zA-Z0-9+_.-]{0,126}$"
-TCP: Final = r"^([a-zA-Z0-9][a-zA-Z0-9.-]*|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}$"
-CONNECT: Final = (
-    r"^(local|ssh://([a-zA-Z0-9_][a-zA-Z0-9._-]*@)?([a-zA-Z0-9][a-zA-Z0-9._-]*|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?)$"
-)
-XL_KEY: Final = r"^[a-z][a-z0-9._]*$"
-
-PATTERN_SENTENCES: Final = {
-    TEXT: "must not contain line breaks or other control characters",
-    WORD: "must not be empty, begin or end with a blank, or contain line breaks or other control characters",
-    VIF_TEXT: "must not be empty, begin or end with a blank, or contain commas or control characters",
-    NAME: "must be a name: a letter, then up to 39 letters, digits, dots, underscores or dashes",
-    SHA256: "must be a sha256: 64 hexadecimal digits",
-    UUID: 'must be a UUID such as "8b3c1f0e-5d6a-5c1e-9f57-1b2d3c4e5f60"',
-    MAC: 'must be a MAC address such as "00:16:3e:12:34:56"',
-    RATE: 'must be a rate such as "10Mb/s" or "1MB/s@20ms"',
-    INTERFACE: "must be the name of a network interface: at most 15 letters, digits, dots, underscores or dashes",
-    BRIDGE: "must be the name of a bridge: letters, digits, dots, underscores, dashes or colons",
-    BDF: 'must be the address of a PCI device such as "0000:03:00.0"',
-    CPUS: 'must be a list of cpus such as "0-3,^1" or "nodes:0"',
-    LOGICAL_VOLUME: 'must be a logical volume written as "group/volume"',
-    TCP: 'must be an address and a port such as "10.0.0.9:22"',
-    CONNECT: 'must be "local" or "ssh://[user@]name[:port]"',
-    XL_KEY: "must be a key of xl.cfg: lower-case letters, digits, dots and underscores",
-}
-
-Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=4096)]
-Word = Annotated[str, StringConstraints(pattern=WORD, max_length=1024)]
-VifText = Annotated[str, StringConstraints(pattern=VIF_TEXT, max_length=255)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
-Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
-OneOrMore = Annotated[int, Field(ge=1)]
-
-_SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^(0|[0-9]+[KMGT]iB)$"}]}
-_DURATION_SCHEMA = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}
-_STRINGS_SCHEMA = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
-_SHARE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]{1,3}%$"}]}
-_AUTOSTART_SCHEMA = {"anyOf": [{"type": "boolean"}, {"type": "integer", "minimum": 0, "maximum": 999}]}
-_XL_SCALAR_SCHEMA = [{"type": "string"}, {"type": "integer", "minimum": 0}]
-_XL_SCHEMA = {"anyOf": [*_XL_SCALAR_SCHEMA, {"type": "array", "items": {"anyOf": _XL_SCALAR_SCHEMA}}]}
-
-SizeKib = Annotated[int, BeforeValidator(size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})]
-PositiveSizeKib = Annotated[
-    int, BeforeValidator(_positive_size_kib), WithJsonSchema({**_SIZE_SCHEMA, "description": SIZE_FORMS})
-]
-Seconds = Annotated[
-    float, BeforeValidator(duration_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
-]
-PositiveSeconds = Annotated[
-    float, BeforeValidator(_positive_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
-]
-Share = Annotated[int | float, BeforeValidator(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
-Autostart = Annotated[int | None, BeforeValidator(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
-XlKey = Annotated[str, StringConstraints(pattern=XL_KEY)]
-XlSetting = Annotated[XlValue, BeforeValidator(_xl_value), WithJsonSchema(_XL_SCHEMA)]
-Names = Annotated[tuple[Name, ...], Strict(False)]
-NameOrNames = Annotated[tuple[Name, ...], BeforeValidator(_one_or_many), WithJsonSchema(_STRINGS_SCHEMA)]
-Arguments = Annotated[tuple[Text, ...], BeforeValidator(_words), WithJsonSchema(_STRINGS_SCHEMA)]
-Words = Annotated[tuple[Word, ...], Strict(False)]
 
 
 class Spec(BaseModel):
@@ -223,14 +111,18 @@ else:
 
 
 class DiskSpec(OrdinaryKeysOfDisks):
-    """One virtual disk; exactly one of path, lv and device says what it is."""
+    """One virtual disk; one of path, lv and device says what it is, or a script by its target. A drive may be empty."""
 
     vdev: Word
+    cdrom: bool = False
+    target: Annotated[str, StringConstraints(pattern=SCRIPT_TARGET, max_length=1024)] | None = None
+    script: VifText | None = None
+    backend: VifText | None = None
     path: Word | None = None
     lv: Annotated[str, StringConstraints(pattern=LOGICAL_VOLUME)] | None = None
     device: Word | None = None
     size_kib: PositiveSizeKib | None = Field(default=None, alias="size")
-    format: Literal["raw", "qcow2"] = "raw"
+    format: Literal["raw", "qcow", "qcow2", "vhd", "qed"] = "raw"
     access: Literal["rw", "ro"] = "rw"
     source: Word | None = None
     allocate: Literal["sparse", "full"] = "sparse"
@@ -242,11 +134,30 @@ class VifSpec(OrdinaryKeysOfVifs):
 
     bridge: Annotated[str, StringConstraints(pattern=BRIDGE)] | None = None
     mac: Annotated[str, StringConstraints(pattern=MAC)] | None = None
+    devid: Annotated[int, Field(ge=0, le=1023)] | None = None
     script: VifText | None = None
     rate: Annotated[str, StringConstraints(pattern=RATE)] | None = None
     model: VifText | None = None
     type: Literal["ioemu", "vif"] | None = None
     vifname: Annotated[str, StringConstraints(pattern=INTERFACE)] | None = None
+    colo: Colo = ()
+
+
+class PciSpec(Spec):
+    """A PCI device of the host, by its address or its name."""
+
+    bdf: Annotated[str, StringConstraints(pattern=BDF)] | None = None
+    name: VifText | None = None
+    vslot: Annotated[str, StringConstraints(pattern=PCI_SLOT)] | None = None
+    permissive: bool | None = None
+    msitranslate: bool | None = None
+    power_mgmt: bool | None = None
+    seize: bool | None = None
+    rdm_policy: Literal["strict", "relaxed"] | None = None
+
+
+_PCI_SCHEMA = {"anyOf": [{"type": "string", "pattern": BDF}, PciSpec.model_json_schema()]}
+_Pci = Annotated[PciSpec, BeforeValidator(pci_table), WithJsonSchema(_PCI_SCHEMA)]
 
 
 class ReadySpec(Spec):
@@ -274,10 +185,10 @@ class DomainSpec(OrdinaryKeys):
     maxmem_kib: PositiveSizeKib | None = Field(default=None, alias="maxmem")
     vcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX)] = 1
     maxvcpus: Annotated[int, Field(ge=1, le=VCPUS_MAX)] | None = None
-    cpus: Annotated[str, StringConstraints(pattern=CPUS)] | None = None
+    cpus: PerVcpu | None = None
     disk: Annotated[tuple[DiskSpec, ...], Strict(False)] = ()
     vif: Annotated[tuple[VifSpec, ...], Strict(False)] = ()
-    pci: Annotated[tuple[Annotated[str, StringConstraints(pattern=BDF)], ...], Strict(False)] = ()
+    pci: Annotated[tuple[_Pci, ...], Strict(False)] = ()
     depends_on: Names = ()
     wave: Annotated[int, Field(ge=-999, le=999)] = 0
     reconcile: bool = True
@@ -308,7 +219,7 @@ class AllowSpec(Spec):
     bootloaders: Words = ()
     scripts: Words = ()
     xl_keys: Annotated[tuple[XlKey, ...], Strict(False)] = ()
-    pci: Annotated[tuple[Annotated[str, StringConstraints(pattern=BDF)], ...], Strict(False)] = ()
+    pci: Annotated[tuple[Annotated[str, StringConstraints(pattern=PCI_DEVICE)], ...], Strict(False)] = ()
 
 
 class SimulatedSpec(Spec):

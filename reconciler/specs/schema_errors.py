@@ -16,7 +16,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.model.quantities import Unfit, kind_of, number_shown, quoted
-from reconciler.specs.schema import PATTERN_SENTENCES, DomainSpec, Spec
+from reconciler.specs.schema import DomainSpec, Spec
+from reconciler.specs.value_types import PATTERN_SENTENCES
 
 Loc = tuple[str | int, ...]
 S = TypeVar("S", bound=Spec)
@@ -181,7 +182,6 @@ def _not_yet(loc: Loc, detail: str, hint: str | None, *, at_key: bool = False) -
 _OTHER_WORDS = {
     "name": "The file's name is the domain's name: leave this key out.",
     "builder": 'Write type = "hvm", "pv" or "pvh".',
-    "backend": "Driver domains are not supported.",
 }
 
 

@@ -22,9 +22,10 @@ from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.commit import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
-from reconciler.specs.schema import NAME, TreeSpec
+from reconciler.specs.schema import TreeSpec
 from reconciler.specs.schema_errors import Problem
 from reconciler.specs.toml import TomlError, parse_toml
+from reconciler.specs.value_types import NAME
 
 if TYPE_CHECKING:
     from reconciler.specs.positions import Positions

@@ -11,17 +11,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.domain import Disk, Domain, Image, Vif, XlAtom, XlValue
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import CEILING_OF, key_named
+from reconciler.model.pci import read_pci
 from reconciler.model.quantities import Unfit
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.specs.resolve.xl_keys import HARMLESS, REACHES
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import Loc, Number, number_of
 from reconciler.texts.cfg_grammar import Value as CfgValue
-from reconciler.texts.devices import pci_address, read_disk, read_vif
+from reconciler.texts.devices import read_disk, read_vif
 
 MEMORY_DEFAULT_KIB = 32 * 1024  # what libxl gives a domain whose file names neither memory nor maxmem
 OWN_KEYS = frozenset(key.name for key in DOMAIN_KEYS if key.in_cfg) | {"builder"}
@@ -118,6 +119,8 @@ class _Reader:
                 return None if number is None else number != 0
             case Kind.WORDS:
                 return self._words(key.name)
+            case Kind.PER_VCPU if isinstance(self._values.get(key.name), tuple):
+                return self._strings(key.name) or None
             case _:
                 return self._string(key.name)
 
@@ -133,8 +136,7 @@ class _Reader:
     def _string(self, key: str) -> str | None:
         value = self._values.get(key)
         if isinstance(value, tuple):
-            tell = self._cannot_say if key == "cpus" else self._leave_out  # of all these, xl takes a list for this one
-            tell(f"{key} is a list where a domain spec has one value.", key)
+            self._leave_out(f"{key} is a list where xl expects one value, so xl leaves it out.", key)
             return None
         return None if value is None else str(value)
 
@@ -221,6 +223,9 @@ class _Reader:
 
     def _image(self, key: str) -> Image | None:
         path = self._string(key)
+        if path == "":
+            self._leave_out(f"{key} is empty, which means none.", key)
+            return None
         return None if path is None else Image(sha256=self._images.get(path, ""), path=path)
 
     def _cmdline(self) -> str | None:
@@ -266,15 +271,17 @@ class _Reader:
                 continue
             vifs.append(vif)
             for part in others:
-                self._cannot_say(f"vif {index} has {part}, which a domain spec cannot say.", "vif", index)
+                self._leave_out(f"vif {index} has {part}, which xl makes nothing of.", "vif", index)
         return tuple(vifs)
 
     def _pci(self) -> tuple[str, ...]:
-        devices = self._strings("pci")
-        for index, device in enumerate(devices):
-            if pci_address(device) is None:
-                self._refuse(f'pci has "{device[:60]}", which names no device such as 01:00.0.', "pci", index)
-        return devices
+        devices = []
+        for index, device in enumerate(self._strings("pci")):
+            try:
+                devices.append(str(read_pci(device)))
+            except ValueError as error:
+                self._refuse(str(error), "pci", index)
+        return tuple(devices)
 
     def _other_keys(self) -> tuple[tuple[str, XlValue], ...]:
         """Return all other keys unchanged, for the `[xl]` table of a spec."""
@@ -288,11 +295,10 @@ class _Reader:
             if isinstance(value, str):
                 found.append((key, _atom(value)))
                 continue
-            items = [item for item in value if isinstance(item, str)]
-            if len(items) == len(value):
-                found.append((key, tuple(_atom(item) for item in items)))
-            else:
-                self._cannot_say(f"{key} is a list of lists, which a domain spec cannot say.", key)
+            items = [_item(item) for item in value]
+            found.append((key, tuple(item for item in items if item is not None)))
+            if None in items:
+                self._leave_out(f"{key} has lists nested more than two deep, which xl reads nowhere.", key)
         return tuple(found)
 
 
@@ -332,6 +338,14 @@ def _plain_number(key: str, text: str) -> str | None:
     return f"xl counts MiB: write {key} = {mib}." if match[2] and mib else None
 
 
-def _atom(value: str) -> str | int:
+def _item(value: CfgValue) -> XlAtom | tuple[XlAtom, ...] | None:
+    """Return an item of a list; None for one that goes deeper than xl reads."""
+    if isinstance(value, str):
+        return _atom(value)
+    atoms = [_atom(item) for item in value if isinstance(item, str)]
+    return tuple(atoms) if len(atoms) == len(value) else None
+
+
+def _atom(value: str) -> XlAtom:
     number = number_of(value) if isinstance(value, Number) else None
     return str(value) if number is None else number

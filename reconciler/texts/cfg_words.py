@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from reconciler.model.domain import Disk, Domain, Vif, XlValue
 from reconciler.model.keys import VIF_KEYS
 from reconciler.model.parts import in_cfg
-from reconciler.specs.resolve.xm import DISK_DRIVERS, check_xm
+from reconciler.specs.resolve.xm import DISK_DRIVERS, XM_VIF_KEYS, check_xm
 from reconciler.texts.cfg_grammar import Value as CfgValue
 
 Pair = tuple[str, XlValue]
@@ -81,7 +81,7 @@ def xm_vif(vif: Vif) -> str:
 
 def xm_vif_parts(vif: Vif) -> tuple[str, ...]:
     """Return what xm is told of an interface, key by key. It has no word for the interface's number."""
-    spelled = ((key.name, in_cfg(key.value(vif))) for key in VIF_KEYS if key.name != "mac")
+    spelled = ((key.name, in_cfg(key.value(vif))) for key in VIF_KEYS if key.name in XM_VIF_KEYS - {"mac"})
     parts = (f"mac={vif.mac}", *(f"{key}={value}" for key, value in spelled if value is not None))
     for part in parts:
         if "," in part:
@@ -89,7 +89,7 @@ def xm_vif_parts(vif: Vif) -> tuple[str, ...]:
     return parts
 
 
-def _items(value: XlValue) -> tuple[str | int, ...]:
+def _items(value: XlValue) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 

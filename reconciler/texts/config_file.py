@@ -172,7 +172,9 @@ def _line(key: str, value: XlValue) -> str:
     return f"{key} = {_atom(key, value)}"
 
 
-def _atom(key: str, value: str | int) -> str:
+def _atom(key: str, value: XlValue) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(_atom(key, item) for item in value)}]"
     if isinstance(value, str):
         return quote(value)
     if value < 0:

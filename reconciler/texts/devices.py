@@ -1,50 +1,46 @@
-"""Reads and writes the device specs in xl.cfg: the strings in `disk = [...]`, `vif = [...]` and `pci = [...]`.
+"""Reads and writes the device specs in xl.cfg: the strings in `disk = [...]` and `vif = [...]`.
 
-Called by `config_file` for files, by `running` to compare addresses and paths, by the xl host for hotplug arguments.
-Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to 4.21).
+Called by `config_file` for files, by `running` to compare paths, by the xl host for hotplug arguments. (`model.pci`
+has those in `pci = [...]`.) Written after xl's own scanners (libxlu_disk_l.l, libxlu_vif.c, xl_parse.c of Xen 4.17 to
+4.21).
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Vif
-from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
-from reconciler.model.keys import DISK_KEYS, VIF_KEYS
-from reconciler.model.parts import LATER_KEYS_OF_DISKS, given_later, in_cfg
+from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
+from reconciler.model.keys import DISK_FORMATS, DISK_KEYS, VIF_KEYS
+from reconciler.model.parts import LATER_KEYS_OF_DISKS, in_cfg
 from reconciler.model.quantities import Unfit, rate_of
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import number_of
 
-_FORMATS = ("raw", "qcow", "qcow2", "vhd", "empty", "qed")
-_BACKENDS = ("phy", "tap", "qdisk", "standalone")
+_FORMATS = (*DISK_FORMATS, "empty")
 _ACCESS: dict[str, Literal["rw", "ro"]] = {"r": "ro", "ro": "ro", "w": "rw", "rw": "rw", "": "rw"}
-_DISK_FLAG = re.compile(r"direct-io-safe|(no-)?discard|(no-)?colo|(un)?trusted|grant_usage=[01]")
-_DISK_KEY = re.compile(
-    r"format|devtype|access|vdev|script|backend|backendtype|specification|colo-(host|port|export)|active-disk|hidden-disk"
-)
 _DISK_PREFIX = re.compile(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
 _UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
 _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
-_DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary}
-_VIF_OPTIONS = {key.name: key for key in VIF_KEYS}
-_VIF_OTHERS = ("netdev", "gatewaydev", "backend", "accel", "mtu", "vlan", "forwarddev", "colo_")
-_BDF = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.([0-7])(?=$|[@,])")
+_DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary and key.spelled is None}
+_VIF_OPTIONS = {key.name: key for key in VIF_KEYS if key.of is not None and key.spelled is None}
+_FIRST_OF_DISK = ("format", "vdev", "access")  # in the order that 0.1 wrote them
+_NUMBER = re.compile(r"[ \t]*\+?([0-9]{1,9})")
+_COLO = re.compile(r"forwarddev|colo_([a-z0-9_]+)")
 
 
-class PciAddress(NamedTuple):
-    """The address of a PCI function in dom0, written in full as `xl pci-assignable-list` does."""
+def _flags(keys: Iterable[Key[Owner]]) -> dict[str, tuple[Key[Owner], bool]]:
+    """Map each word that xl has for a flag to its key, and to the value that it means."""
+    words = ((key, value, word) for key in keys for value, word in zip((True, False), key.spelled or (), strict=False))
+    return {word: (key, value) for key, value, word in words if word}
 
-    domain: int
-    bus: int
-    device: int
-    function: int
 
-    def __str__(self) -> str:
-        return f"{self.domain:04x}:{self.bus:02x}:{self.device:02x}.{self.function:x}"
+_DISK_FLAGS = _flags(DISK_KEYS)
+_VIF_FLAGS = _flags(VIF_KEYS)
 
 
 @dataclass(slots=True)
@@ -56,11 +52,10 @@ class _DiskParts:
     format: str | None = None
     access: Literal["rw", "ro"] = "rw"
     cdrom: bool = False
-    script: str | None = None
     had_prefix: bool = False  # after file: or phy: the position of the format is skipped
     access_given: bool = False
     options: dict[str, Value] = field(default_factory=dict)  # by field of a disk, what is passed on as it stands
-    others: list[str] = field(default_factory=list)  # what a domain spec has no word for
+    others: list[str] = field(default_factory=list)  # what is beyond the bounds of its key
 
 
 def parse_disk(spec: str) -> Disk:
@@ -69,7 +64,7 @@ def parse_disk(spec: str) -> Disk:
 
 
 def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
-    """Read a disk spec. Returns with the disk those parts that a `Disk` has no field for (`script=…`, `cdrom`).
+    """Read a disk spec. Returns with the disk those parts that a domain spec cannot say.
 
     >>> disk, others = read_disk("phy:vg0/web,xvda,w")  # after phy: comes no format, and /dev is put in front
     >>> disk.target, disk.vdev, disk.format, disk.access, others
@@ -81,25 +76,32 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
         rest = _read_disk_part(parts, rest, spec)
     if parts.cdrom:
         parts.access = "ro"
-        parts.others.append("devtype=cdrom")
-        if not parts.target:
-            parts.target, parts.format = "", "empty"
+        if not parts.target or parts.format == "empty":
+            parts.target, parts.format = "", None
+    elif parts.format == "empty":
+        parts.others.append("format=empty")
     if parts.vdev is None:
         raise ValueError(f'The disk "{spec}" has no vdev.')
     if parts.target is None:
         raise ValueError(f'The disk "{spec}" has no target.')
-    target = parts.target if parts.script else device_path(parts.target)
     options: dict[str, Any] = parts.options
     disk = Disk(
         **options,
         vdev=parts.vdev,
         devid=devid_of(parts.vdev),
-        kind=kind_of(target),
-        target=target,
+        kind="device",
+        target=parts.target,
         format=parts.format or "raw",
         access=parts.access,
+        cdrom=parts.cdrom,
     )
-    return disk, tuple(parts.others)
+    return placed(disk, parts.target), tuple(parts.others)
+
+
+def placed(disk: Disk, target: str) -> Disk:
+    """Return a disk with a target as xl has it, and the kind that this path tells of."""
+    path = target if disk.script is not None else device_path(target)
+    return replace(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
 
 
 def _read_disk_part(parts: _DiskParts, rest: str, spec: str) -> str:
@@ -120,9 +122,10 @@ def _read_disk_part(parts: _DiskParts, rest: str, spec: str) -> str:
     key, equals, value = word.partition("=")
     if word == "cdrom":
         parts.cdrom = True
-    elif _DISK_FLAG.fullmatch(word):
-        parts.others.append(word)
-    elif equals and _DISK_KEY.fullmatch(key):
+    elif word in _DISK_FLAGS:
+        flag, value_of_flag = _DISK_FLAGS[word]
+        parts.options[flag.attribute] = value_of_flag
+    elif equals and (key in _DISK_OPTIONS or key in (*_FIRST_OF_DISK, "devtype")):
         _take_key(parts, key, value, spec)
     else:
         _refuse(bool(equals), spec, f'has "{word}", which xl does not understand')
@@ -150,18 +153,18 @@ def _take_key(parts: _DiskParts, key: str, value: str, spec: str) -> None:
         case "devtype":
             _refuse(value not in ("cdrom", "disk"), spec, f'has the devtype "{value}", which xl does not know')
             parts.cdrom = value == "cdrom"
-        case "script":
-            _refuse(bool(parts.script), spec, "names two scripts")
-            parts.script = value
-            parts.others.append(f"script={value}")
         case _:
-            unknown = key == "backendtype" and value not in _BACKENDS
-            _refuse(unknown, spec, f'has the backendtype "{value}", unknown to xl')
-            option = _DISK_OPTIONS.get(key)
-            if option is not None and (read := _option(option, value)) is not None:
-                parts.options[option.attribute] = read
-            else:
+            option = _DISK_OPTIONS[key]
+            before = parts.options.get(option.attribute)
+            again = isinstance(before, str) and (before != value or not isinstance(option.kind, Choice))
+            _refuse(again and bool(before), spec, f"has two values for {key}")
+            if isinstance(option.kind, Choice):
+                _refuse(value not in option.kind.words, spec, f'has the {key} "{value}", unknown to xl')
+            read = _option(option, value)
+            if read is None or read == "":
                 parts.others.append(f"{key}={value}")
+            else:
+                parts.options[option.attribute] = read
 
 
 def _option(key: Key[Disk] | Key[Vif], text: str) -> Value:
@@ -243,17 +246,25 @@ def disk_spec(disk: Disk) -> str:
     """Write a disk for xl. The target comes last, since `target=` swallows the rest, commas and all."""
     if disk.target.endswith(",") or disk.target != disk.target.strip("\n"):
         raise ValueError(f'The disk target "{disk.target}" ends with a comma or a line break, which xl drops.')
-    options = [
-        ("format", disk.format),
-        ("vdev", disk.vdev),
-        ("access", disk.access),
-        *given_later(LATER_KEYS_OF_DISKS, disk),
-    ]
-    parts = [f"{key}={value}" for key, value in options]
+    empty = disk.cdrom and not disk.target
+    parts = [f"format={'empty' if empty else disk.format}", f"vdev={disk.vdev}", f"access={disk.access}"]
+    parts += ["devtype=cdrom"] if disk.cdrom else []
+    parts += _said(LATER_KEYS_OF_DISKS, disk)
     for part in parts:
         if "," in part:
             raise ValueError(f'The disk {disk.vdev} has "{part}": a comma would begin another key for xl.')
     return ",".join([*parts, f"target={disk.target}"])
+
+
+def _said(keys: Iterable[Key[Owner]], device: Owner) -> list[str]:
+    """Write what is passed on as it stands, where it is set."""
+    said = []
+    for key in keys:
+        value = key.value(device)
+        if key.worked_out or value is None or value == key.default:
+            continue
+        said.append(key.spelled[0 if value else 1] if key.spelled is not None else f"{key.name}={in_cfg(value)}")
+    return said
 
 
 def parse_vif(spec: str, index: int) -> Vif:
@@ -261,47 +272,64 @@ def parse_vif(spec: str, index: int) -> Vif:
 
     Without a mac in the spec, the mac is "".
     """
-    vif, others = read_vif(spec, index)
-    for part in others:
-        if not part.startswith(_VIF_OTHERS) and part not in ("trusted", "untrusted"):
+    vif, ignored = read_vif(spec, index)
+    for part in ignored:
+        if not part.startswith("accel="):
             raise ValueError(f'The vif "{spec}" has "{part}", which xl does not understand.')
     return vif
 
 
 def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
-    """Read a vif spec. Returns with the vif those parts that a `Vif` has no field for.
+    """Read a vif spec. Returns with the vif those parts that xl makes nothing of: `xl create` only warns of them.
 
-    `xl create` only warns of parts that it does not know.
+    Blanks around a value are left out: xl-create-image writes them, and what reads the values drops them.
     """
     found: dict[str, Any] = {"mac": ""}
-    others: list[str] = []
+    ignored: list[str] = []
+    colo: dict[str, str] = {}
     devid = index
     for part in filter(None, (part.lstrip(" ") for part in spec.split(","))):
         name, equals, value = part.partition("=")
+        name = "gatewaydev" if name == "netdev" else name
         if name == "devid":
             devid = _devid(spec, value)
+        elif part in _VIF_FLAGS:
+            flag, value_of_flag = _VIF_FLAGS[part]
+            found[flag.attribute] = value_of_flag
+        elif equals and not value.strip(" ") and name in _VIF_OPTIONS:
+            found.pop(_VIF_OPTIONS[name].attribute, None)
+            ignored.append(part)
+        elif equals and (match := _COLO.fullmatch(name)):
+            colo[match[1] or name] = value.strip(" ")
         elif equals and name in _VIF_OPTIONS and (read := _vif_value(_VIF_OPTIONS[name], value)) is not None:
             found[_VIF_OPTIONS[name].attribute] = read
         else:
-            others.append(part)
-    return Vif(devid=devid, **found), tuple(others)
+            ignored.append(part)
+    return Vif(devid=devid, **found, colo=tuple(sorted(colo.items()))), tuple(ignored)
 
 
 def _vif_value(key: Key[Vif], text: str) -> Value:
+    """Read a value; None where xl, or what it passes it to, makes nothing of it."""
     match key.name:
         case "mac":
             return _mac(text)
         case "rate":
             rate_of(text)
             return text
+        case _ if isinstance(key.kind, Whole):
+            number = _NUMBER.match(text)
+            if number is None:
+                raise ValueError(f"A vif has {key.name}={text[:40]}, which is no number.")
+            return _option(key, str(int(number[1])))
         case _:
-            return _option(key, text)
+            return _option(key, text.strip(" "))
 
 
 def _devid(spec: str, text: str) -> int:
-    if not re.match(r"[ \t]*\+?[0-9]{1,9}", text):
+    number = _NUMBER.match(text)
+    if number is None:
         raise ValueError(f'The vif "{spec}" has the devid "{text}", which is no number.')
-    return int(re.split(r"[^0-9]", text.strip(" \t+"), maxsplit=1)[0])
+    return int(number[1])
 
 
 def _mac(text: str) -> str | None:
@@ -314,18 +342,11 @@ def vif_spec(vif: Vif) -> str:
     """Write a vif for xl. It always names mac and devid, so that neither is left to chance or to the order."""
     parts = [f"mac={vif.mac}", f"devid={vif.devid}"]
     for key in VIF_KEYS:
-        spelled = in_cfg(key.value(vif))
-        if key.name != "mac" and spelled is not None:
-            parts.append(f"{key.name}={spelled}")
+        value = key.value(vif) if key.of is not None else None
+        if key.name not in ("mac", "colo") and value is not None:
+            parts.append(key.spelled[0 if value else 1] if key.spelled is not None else f"{key.name}={in_cfg(value)}")
+    parts += [f"{'' if name == 'forwarddev' else 'colo_'}{name}={value}" for name, value in vif.colo]
     for part in parts:
         if "," in part:
             raise ValueError(f'The vif with mac {vif.mac} has "{part}": a comma would begin another key for xl.')
     return ",".join(parts)
-
-
-def pci_address(spec: str) -> PciAddress | None:
-    """Read the address in a pci spec; None where it names no device that way."""
-    match = _BDF.match(spec)
-    if match is None:
-        return None
-    return PciAddress(int(match[1] or "0", 16), int(match[2], 16), int(match[3], 16), int(match[4], 16))

@@ -6,6 +6,7 @@ policies, and it lists defaults of keys that the file does not set; these keys s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,19 +15,22 @@ from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
+from reconciler.model.pci import FLAGS, PciDevice, read_pci
 from reconciler.model.quantities import rate_text, same_rate
 from reconciler.model.vdev import devid_of
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
-from reconciler.texts.devices import PciAddress, device_path, kind_of, pci_address
+from reconciler.texts.devices import placed
 
 _Json = Mapping[str, Any]
 
 _WORDS = {"restart_rename": "rename-restart"}  # all others differ from xl.cfg's only in the underscore
+_EVERY_FUNCTION = 0xFFFFFFFF
 _LEFT_OUT = "destroy"  # of the actions, libxl leaves out its first one
 _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
 _LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or isinstance(key.kind, Whole)))
 _LISTED_OF_DISKS = tuple(key for key in DISK_KEYS if key.listed and key.is_ordinary)
 _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
+_COLO = re.compile(r"coloft_(forwarddev)|colo_(.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +105,8 @@ def _told(part: _Json, name: str, key: Key[Any]) -> Value:
         case Whole():
             return _number(part, name)
         case Kind.FLAG:
-            return {"True": True, "False": False}.get(_text(part, name) or "")
+            value = part.get(name)
+            return value if isinstance(value, bool) else {"True": True, "False": False}.get(str(value))
         case Kind.WORDS:
             return tuple(str(item) for item in _list(part, name)) or None
         case _:
@@ -148,21 +153,33 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
     of_file = {disk.devid: disk for disk in base.disks}
     for part in _parts(config, "disks"):
         vdev = _text(part, "vdev") or ""
-        target = _text(part, "pdev_path") or ""
-        disk = Disk(
-            vdev=vdev,
-            devid=devid_of(vdev),
-            kind=kind_of(device_path(target)),
-            target=target if part.get("script") else device_path(target),
-            format=_text(part, "format") or "raw",
-            access="rw" if part.get("readwrite") else "ro",
-        )
-        options: dict[str, Any] = {key.attribute: _told(part, key.listed[0], key) for key in _LISTED_OF_DISKS}
-        there = of_file.get(disk.devid)
+        devid = devid_of(vdev)
+        there = of_file.get(devid)
+        told: dict[str, Any] = {key.attribute: _meant(part, key) for key in _LISTED_OF_DISKS}
+        if there is not None:  # what its file leaves to xl stays open
+            told |= {key.attribute: key.default for key in _LISTED_OF_DISKS if key.value(there) == key.default}
+        told |= {
+            "format": _format(_text(part, "format")),
+            "access": "rw" if part.get("readwrite") else "ro",
+            "cdrom": bool(part.get("is_cdrom")),
+        }
+        disk = placed(Disk(vdev=vdev, devid=devid, kind="device", target="", **told), _text(part, "pdev_path") or "")
         if there is not None and there.target == disk.target:
-            disk = replace(there, format=disk.format, access=disk.access)
-            options |= {key.attribute: None for key in _LISTED_OF_DISKS if key.value(there) is None}
-        yield replace(disk, **options)
+            disk = replace(there, **told)
+        elif there is not None and there.cdrom and disk.cdrom:  # the same drive with another medium
+            disk = replace(there, target=disk.target, **told)
+        yield disk
+
+
+def _format(word: str | None) -> str:
+    """Return the format of a disk; an empty drive has the usual one."""
+    return "raw" if word is None or word in ("empty", "unknown") else word
+
+
+def _meant(part: _Json, key: Key[Disk]) -> Value:
+    """Return what the JSON says of an option of a disk. What xl uses by itself was not said."""
+    told = _told(part, key.listed[0], key)
+    return key.default if told is None or told == key.unset or told == "unknown" else told
 
 
 def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
@@ -187,19 +204,29 @@ def _unused(devid: int, used: Collection[int]) -> int:
 
 def _vif(part: _Json, devid: int) -> Vif:
     amount, interval = _number(part, "rate_bytes_per_interval"), _number(part, "rate_interval_usecs")
-    plain: dict[str, Any] = {key.attribute: _told(part, key.listed[0], key) for key in _LISTED_OF_VIFS}
+    told = {key.attribute: _told(part, key.listed[0], key) for key in _LISTED_OF_VIFS}
+    plain: dict[str, Any] = {name: _plain(value) for name, value in told.items()}
+    colo = ((match[1] or match[2], str(part[name])) for name in part if (match := _COLO.fullmatch(name)))
     return Vif(
         devid=devid,
         mac=(_text(part, "mac") or "").lower(),
         rate=rate_text(amount, interval) if amount and interval else None,
         type=_NIC_TYPES.get(_text(part, "nictype") or ""),
+        colo=tuple(sorted(colo)),
         **plain,
     )
 
 
+def _plain(value: Value) -> Value:
+    """Return a value without the blanks around it, which mean as little here as in the file."""
+    return value.strip(" ") or None if isinstance(value, str) else value
+
+
 def _as_open_as(there: Vif, vif: Vif) -> Vif:
     """Unset in a vif what its file leaves to xl, and use the file's words where they mean the same."""
-    open_now: dict[str, Any] = {key.attribute: None for key in VIF_KEYS if key.value(there) is None}
+    open_now: dict[str, Any] = {
+        key.attribute: None for key in VIF_KEYS if key.of is not None and key.value(there) is None
+    }
     same = replace(
         vif,
         named=there.named,
@@ -212,10 +239,32 @@ def _as_open_as(there: Vif, vif: Vif) -> Vif:
 
 
 def _pci(config: _Json, base: Domain) -> Iterator[str]:
-    of_file = {pci_address(spec): spec for spec in base.pci}
+    """List the PCI devices, in the words of the file where it has them: for all functions of one it may have `*`."""
+    of_file = {read_pci(spec).device: spec for spec in base.pci}
+    seen = set()
     for part in _parts(config, "pcidevs"):
-        address = PciAddress(*(_number(part, key) or 0 for key in ("domain", "bus", "dev", "func")))
-        yield of_file.get(address, str(address))
+        device = _pci_device(part)
+        every_function = f"{device.bdf[:-1]}*" if device.bdf else ""
+        names = (f"name={_text(part, 'name')}", device.device, every_function)
+        spec = next((of_file[name] for name in names if name in of_file), str(device))
+        if spec not in seen:
+            seen.add(spec)
+            yield spec
+
+
+def _pci_device(part: _Json) -> PciDevice:
+    domain, bus, slot, function = (_number(part, key) or 0 for key in ("domain", "bus", "dev", "func"))
+    name, slot_of_guest = _text(part, "name"), _number(part, "vdevfn")
+    every = (_number(part, "vfunc_mask") or 1) == _EVERY_FUNCTION
+    by_name = name is not None and not any((domain, bus, slot, function))
+    policy = _text(part, "rdm_policy")
+    return PciDevice(
+        bdf="" if by_name else f"{domain:04x}:{bus:02x}:{slot:02x}.{'*' if every else f'{function:x}'}",
+        name=(name or "") if by_name else "",
+        vslot=slot_of_guest >> 3 if slot_of_guest else None,
+        flags={flag: True for flag in FLAGS if part.get(flag) is True},
+        rdm_policy=policy if policy == "relaxed" else None,
+    )
 
 
 def _part(config: _Json, key: str) -> _Json:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
-from reconciler.texts.devices import pci_address
+from reconciler.model.pci import read_pci
 from reconciler.texts.listing import Row, XlOutputError, power_of
 
 Sxp = str | tuple["Sxp", ...]
@@ -185,9 +186,9 @@ def _pci(part: tuple[Sxp, ...]) -> Iterator[dict[str, int]]:
         if isinstance(entry, tuple) and entry[:1] == ("dev",):
             found = _fields(entry)
             numbers = {key: _text(found, key).removeprefix("0x") for key in ("domain", "bus", "slot", "func")}
-            address = pci_address("{domain}:{bus}:{slot}.{func}".format(**numbers))
-            if address is not None:
-                yield dict(zip(("domain", "bus", "dev", "func"), address, strict=True))
+            with suppress(ValueError):  # what is no address
+                parts = re.split("[:.]", read_pci("{domain}:{bus}:{slot}.{func}".format(**numbers)).bdf)
+                yield dict(zip(("domain", "bus", "dev", "func"), (int(part, 16) for part in parts), strict=True))
 
 
 def _text(fields: _Fields, key: str) -> str:

@@ -32,6 +32,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -123,6 +124,8 @@ class XlExecutor:
                 await live_changes.detach_vif(self._xl, step)
             case AttachDisk():
                 await live_changes.attach_disk(self._xl, shell, step)
+            case SetMedium():
+                await live_changes.set_medium(self._xl, shell, step)
             case _:
                 assert_never(step)
 

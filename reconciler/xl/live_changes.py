@@ -15,7 +15,7 @@ from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.disks import may_share
 from reconciler.model.domain import Disk, Vif, address_of
 from reconciler.model.parts import key_named
-from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMemory, SetScheduler, SetVcpus
+from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMedium, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path
 from reconciler.waiting import NotYet, wait_until
 from reconciler.xl.commands import Xl, also_said, reason_of
@@ -216,7 +216,8 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
         )
     result = None
     if there is None:
-        await _refuse_shared(xl, shell, step, row.domid)
+        if disk.is_on_host:
+            await _refuse_shared(xl, shell, step, row.domid)
         result = await xl.run("block-attach", str(row.domid), *xl.dialect.disk(disk))
         if await _disk_target(xl, row.domid, disk.vdev) is None:
             raise xl.failed(
@@ -227,7 +228,28 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
     await _await_connected(xl, shell, step.domain, row.domid, disk, result)
 
 
-async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk, domid: int) -> None:
+async def set_medium(xl: Xl, shell: Dom0Shell, step: SetMedium) -> None:
+    """Put a medium into a drive, or empty it. If it is so already, that is success."""
+    row = await xl.live(step.domain, step.uuid)
+    disk = step.disk
+    there = await _disk_target(xl, row.domid, disk.vdev)
+    if there is None:
+        raise xl.failed(step.domain, "no such drive", f"{step.domain} has no CD drive {disk.vdev}.")
+    if there == disk.target:
+        return
+    if disk.target:
+        await _refuse_shared(xl, shell, step, row.domid)
+        result = await xl.run("cd-insert", str(row.domid), disk.vdev, disk.target)
+    else:
+        result = await xl.run("cd-eject", str(row.domid), disk.vdev)
+    if await _disk_target(xl, row.domid, disk.vdev) != disk.target:
+        what = f"{disk.target} could not be put into" if disk.target else "Nothing could be taken out of"
+        raise xl.failed(
+            step.domain, "medium not changed", f"{what} the drive {disk.vdev} of {step.domain}: {reason_of(result)}"
+        )
+
+
+async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk | SetMedium, domid: int) -> None:
     """Raise if another domain writes to the disk, or reads it while this one would write.
 
     The toolstack itself would allow both.

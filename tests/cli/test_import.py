@@ -155,12 +155,14 @@ def test_a_name_that_another_host_has_is_refused(tree: Path, run: Run) -> None:
 
 
 def test_a_domain_that_a_spec_cannot_say_whole_is_held(tree: Path, run: Run) -> None:
-    (tree / "x.cfg").write_text('name = "cd"\nkernel = "/k"\nmemory = 64\ndisk = ["/srv/x.iso,raw,xvda,cdrom"]\n')
+    (tree / "x.cfg").write_text(
+        'name = "cd"\nkernel = "/k"\nmemory = 64\ndisk = ["/srv/a,raw,xvda,w,colo-port=0x1ffff"]\n'
+    )
     run("sim", "alpha", "put", "/etc/xen/cd.cfg", "x.cfg")
     run("sim", "alpha", "create", "cd")
     imported = run("import", "alpha")
     assert imported.code == 0
-    assert "alpha/cd has what a spec cannot say\n  disk xvda has devtype=cdrom" in imported.err
+    assert "alpha/cd has what a spec cannot say\n  disk xvda has colo-port=0x1ffff" in imported.err
     assert "reconcile = false\n" in (tree / "specs/alpha/cd.toml").read_text()
     paste(imported.err, tree)
     before = boots(run)

@@ -22,6 +22,7 @@ from reconciler.plan.steps import (
     AttachVif,
     DetachVif,
     PromoteConfig,
+    SetMedium,
     SetMemory,
     SetScheduler,
     SetVcpus,
@@ -43,6 +44,14 @@ FOLDER = "/var/lib/xen/kernels/web"
 OLD, NEW = (Image(sha256=digit * 64, path=f"{FOLDER}/k.{digit * 12}", source="kernels/k") for digit in "12")
 ROOT = Disk(vdev="xvda", devid=51712, kind="file", target="/srv/web.img")
 DATA = Disk(vdev="xvdb", devid=51728, kind="lv", target="/dev/vg0/data")
+DRIVE = Disk(vdev="hdc", devid=5632, kind="device", target="/srv/a.iso", access="ro", cdrom=True)
+COLO: dict[str, Any] = {
+    "colo_host": "10.0.0.2",
+    "colo_port": 9,
+    "colo_export": "web",
+    "active_disk": "/srv/a",
+    "hidden_disk": "/srv/h",
+}
 MORE = Vif(devid=1, mac="00:16:3e:00:00:02", bridge="xenbr0")
 BARE = Vif(devid=0, mac="00:16:3e:00:00:01")
 CHANGES: dict[str, dict[str, Any]] = {
@@ -65,6 +74,13 @@ CHANGES: dict[str, dict[str, Any]] = {
     "disk, read only": {"disks": (ROOT, replace(DATA, access="ro"))},
     "disk of a device": {"disks": (ROOT, replace(DATA, kind="device", target="/dev/sdb1"))},
     "disk that goes with its domain": {"disks": (ROOT, replace(DATA, on_delete="delete"))},
+    "disk of a backend type": {"disks": (ROOT, replace(DATA, backendtype="phy"))},
+    "disk with options": {"disks": (ROOT, replace(DATA, direct_io_safe=True, discard=False, specification="xen"))},
+    "disk of a script": {"disks": (ROOT, replace(DATA, kind="device", target="pool/a", script="block-x"))},
+    "disk of a driver domain": {"disks": (ROOT, replace(DATA, kind="device", backend="storage"))},
+    "disk of COLO": {"disks": (ROOT, replace(DATA, colo=True, **COLO))},
+    "drive": {"disks": (ROOT, DRIVE)},
+    "empty drive": {"disks": (ROOT, replace(DRIVE, target=""))},
     "no disk": {"disks": ()},
     "vif": {"vifs": (BARE, MORE)},
     "vif without a bridge": {"vifs": (BARE, replace(MORE, bridge=None))},
@@ -74,12 +90,18 @@ CHANGES: dict[str, dict[str, Any]] = {
     "vif with a rate": {"vifs": (BARE, replace(MORE, rate="10Mb/s"))},
     "vif with a model": {"vifs": (BARE, replace(MORE, model="e1000"))},
     "vif with a name": {"vifs": (BARE, replace(MORE, vifname="web0"))},
+    "vif with a place": {"vifs": (BARE, replace(MORE, devid=5))},
+    "vif with options": {"vifs": (BARE, replace(MORE, mtu=9000, gatewaydev="eth0", trusted=True, backend="net"))},
+    "vif of COLO": {"vifs": (BARE, replace(MORE, colo=(("forwarddev", "eth1"), ("sock_mirror_id", "0"))))},
     "no vif": {"vifs": ()},
+    "pci": {"pci": ("0000:03:00.0", "0000:04:00.*@05,permissive=1,seize=0", "name=nic0,rdm_policy=relaxed")},
+    "cpus of each vcpu": {"cpus": ("0", "1-2"), "vcpus": 2, "maxvcpus": 2},
     "on_crash": {"on_crash": "preserve"},
     "on_poweroff": {"on_poweroff": "rename-restart"},
     "on_reboot": {"on_reboot": "coredump-destroy"},
     "on_watchdog": {"on_watchdog": "restart"},
     "xl": {"xl": (("nomigrate", 1),)},
+    "lists in xl": {"xl": (("x_lists", (("a", "b"), ("c", 1), "d")),)},
     "prevent_destroy": {"prevent_destroy": True},
     "shutdown_timeout": {"shutdown_timeout_seconds": 5.0},
     "on_shutdown_timeout": {"on_shutdown_timeout": "destroy"},
@@ -88,13 +110,15 @@ CHANGES: dict[str, dict[str, Any]] = {
     "bootloader_args": {"kernel": None, "bootloader": "/usr/lib/xen/bin/pygrub", "bootloader_args": ("--kernel=/a b",)},
     "firmware": {"kernel": None, "firmware": "ovmf"},
     "pool": {"pool": "Pool-0"},
-    "pci": {"pci": ("0000:01:00.0",)},
     "disk of another format": {"disks": (ROOT, replace(DATA, kind="file", target="/srv/data.qcow2", format="qcow2"))},
     "wave": {"policy": Policy(wave=1)},
     "restart": {"policy": Policy(restart="defer")},
     "ready": {"policy": Policy(ready=Ready(timeout_seconds=60, min_seconds=1, tcp="10.0.0.9:22", console="login:"))},
 }
 _NOT_ALONE = {
+    "trusted": "the xl that judges here knows it of interfaces only",
+    "grant_usage": "of xl 4.20",
+    "vlan": "of xl 4.20",
     "name": "of another name it is another domain",
     "type": "each type is tried with all the others",
     "uuid": "it cannot change while the domain runs; tests/plan/test_claims.py",
@@ -116,7 +140,9 @@ class Dom0:
     running: dict[str, Any] | None = None
     started: str = ""
     autostart: int | None = None
-    files: set[str] = field(default_factory=lambda: {ROOT.target, DATA.target, "/dev/sdb1", "/srv/data.qcow2"})
+    files: set[str] = field(
+        default_factory=lambda: {ROOT.target, DATA.target, "/dev/sdb1", "/srv/data.qcow2", DRIVE.target, "/srv/b.iso"}
+    )
 
     def do(self, step: Step) -> None:
         match step:
@@ -160,6 +186,9 @@ class Dom0:
                 running["nics"] = [nic for nic in running["nics"] if nic["devid"] != step.vif.devid]
             case AttachDisk():
                 running.setdefault("disks", []).append(self.xl.attach("block-attach", [disk_spec(step.disk)]).config)
+            case SetMedium():
+                (drive,) = (disk for disk in running["disks"] if disk["vdev"] == step.disk.vdev)
+                drive |= {"pdev_path": step.disk.target, "format": "raw" if step.disk.target else "empty"}
             case _:
                 assert isinstance(step, get_args(Step))
                 self.autostart = getattr(step, "order", self.autostart)
@@ -304,3 +333,28 @@ def test_an_apply_that_was_cut_short_is_ended_without_another_restart(xl: RealXl
         left = planned(dom0, wanted)
         assert left.steps == (), (end, left.changes)
         assert not [one for one in left.changes if one.fields and not one.pending], (end, left.changes)
+
+
+@pytest.mark.parametrize("medium", ["/srv/b.iso", ""], ids=["another", "none"])
+@pytest.mark.parametrize("kind", ["pv", "hvm"])
+def test_a_medium_is_changed_live_where_the_drive_is_emulated(xl: RealXl, kind: str, medium: str) -> None:
+    before = replace(first(kind), disks=(ROOT, DRIVE))
+    wanted = replace(before, disks=(ROOT, replace(DRIVE, target=medium)))
+    dom0 = running(xl, before)
+    made = planned(dom0, wanted)
+    assert restarts(made) is (kind == "pv")
+    if kind == "hvm":
+        assert [step.step.kind for step in made.steps] == ["set_medium", "write_config"]
+    applied(dom0, made)
+    assert planned(dom0, wanted).steps == ()
+
+
+def test_what_people_did_with_a_drive_is_drift_that_is_undone_live(xl: RealXl) -> None:
+    wanted = replace(first("hvm"), disks=(ROOT, DRIVE))
+    dom0 = running(xl, wanted)
+    assert dom0.running is not None
+    dom0.running["disks"][1] |= {"pdev_path": "", "format": "empty"}
+    made = planned(dom0, wanted)
+    assert [step.step.kind for step in made.steps] == ["set_medium"]
+    applied(dom0, made)
+    assert planned(dom0, wanted).steps == ()

@@ -132,6 +132,7 @@ _SAID_MORE_OFTEN = {
     "memory": "the ledger, the order of steps and the balloon are about it",
     "maxmem": "as memory",
     "vcpus": "set by a step of its own",
+    "maxvcpus": "as vcpus, whose ceiling it is",
     "cpus": "also what a host has",
     "disk": "created, grown, attached and deleted by steps of their own",
     "vif": "attached and detached by steps of their own",

@@ -23,6 +23,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -39,12 +40,15 @@ from tests.simulated.world import image, make_world, ready, shutdown
 from tests.strategies import domains
 
 NEW_DISK = Disk(vdev="xvdz", devid=51712 + 25 * 16, kind="lv", target="/dev/vg0/new", size_bytes=1 << 20)
+DRIVE = Disk(vdev="hdc", devid=5632, kind="device", target="", access="ro", cdrom=True)
 NEW_VIF = Vif(devid=7, mac="00:16:3e:ff:ff:07", bridge="br0")
 
 
 def bootable(definition: Domain, source: str) -> Domain:
     """The definition with images that exist on the host, booting from a kernel, each disk target once."""
-    targets = {disk.target: disk for disk in definition.disks if disk.devid != NEW_DISK.devid}
+    taken = {NEW_DISK.devid, DRIVE.devid}
+    made = (disk for disk in definition.disks if disk.devid not in taken and not disk.used_as_is)
+    targets = {disk.target: disk for disk in (*made, DRIVE)}
     return replace(
         definition,
         kernel=image(source.encode(), source, definition.name),
@@ -62,7 +66,8 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     for each in {*first.images, *second.images}:
         yield StageImage(domain=name, image=each)
     for disk in (*first.disks, NEW_DISK):
-        yield CreateDisk(domain=name, disk=disk)
+        if not disk.used_as_is:
+            yield CreateDisk(domain=name, disk=disk)
     yield WriteConfig(definition=first)
     yield SetAutostart(domain=name, order=30)
     yield Start(definition=first)
@@ -74,6 +79,8 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     yield AttachVif(domain=name, uuid=uuid, vif=NEW_VIF)
     yield AttachDisk(domain=name, uuid=uuid, disk=NEW_DISK)
     yield GrowDisk(domain=name, disk=replace(NEW_DISK, size_bytes=1 << 21), attached=True)
+    yield SetMedium(domain=name, uuid=uuid, disk=replace(DRIVE, target="/srv/b.iso"))
+    yield SetMedium(domain=name, uuid=uuid, disk=DRIVE)
     yield DetachVif(domain=name, uuid=uuid, vif=NEW_VIF)
     yield WriteConfig(definition=second, candidate=True)
     yield shutdown(first)
@@ -87,7 +94,8 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     yield RemoveConfig(domain=name)
     yield SweepImages(domain=name)
     for disk in (*first.disks, NEW_DISK):
-        yield DeleteDisk(domain=name, disk=disk)
+        if not disk.used_as_is:
+            yield DeleteDisk(domain=name, disk=disk)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -224,8 +224,15 @@ def test_a_vif_without_settings_is_one_vif() -> None:
 def test_other_keys_go_to_the_xl_table() -> None:
     file = read_file("name = 'a'\nvfb = [ 'vnc=1' ]\npae = 1\nserial = 'pty'\nvnuma = [ [ 'pnode=0' ] ]\n", {})
     assert file.domain is not None
-    assert file.domain.xl == (("pae", 1), ("serial", "pty"), ("vfb", ("vnc=1",)))
-    assert file.unsaid == ("vnuma is a list of lists, which a domain spec cannot say.",)
+    assert file.domain.xl == (("pae", 1), ("serial", "pty"), ("vfb", ("vnc=1",)), ("vnuma", (("pnode=0",),)))
+    assert file.unsaid == ()
+
+
+def test_lists_that_are_nested_deeper_than_xl_reads_are_left_out() -> None:
+    file = read_file("name = 'a'\nvnuma = [ [ 'pnode=0', [ 'x' ] ], [ 'y' ] ]\n", {})
+    assert file.domain is not None
+    assert file.domain.xl == (("vnuma", (("y",),)),)
+    assert file.ignored == ("vnuma has lists nested more than two deep, which xl reads nowhere.",)
 
 
 def test_the_devices_of_a_file_that_xl_refuses_are_known_all_the_same() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.model.domain import Vif
-from reconciler.plan.steps import AttachVif, DetachVif, SetScheduler, SetVcpus
+from reconciler.model.domain import Disk, Vif
+from reconciler.plan.steps import AttachVif, DetachVif, SetMedium, SetScheduler, SetVcpus
 from reconciler.xl.execute import XlExecutor
 from tests.fake_dom0 import INFO, UUID, table_row, write_tool
 from tests.xl.fake_guests import Guests, ignore, shown
@@ -78,3 +78,32 @@ async def test_only_the_very_interface_is_detached(executor: XlExecutor, guests:
     shown(xen, nics=[])
     await executor.execute(DetachVif(domain="web", uuid=UUID, vif=vif), ignore)  # gone already
     assert guests.calls == []
+
+
+DRIVE = Disk(vdev="hdc", devid=5632, kind="device", target="", access="ro", cdrom=True)
+
+
+async def test_a_drive_is_emptied_once(executor: XlExecutor, guests: Guests, xen: Path) -> None:
+    step = SetMedium(domain="web", uuid=UUID, disk=DRIVE)
+    shown(xen, disks=[{"vdev": "hdc", "pdev_path": "/srv/a.iso"}])
+    empty = json.dumps([{"domid": 5, "config": {"disks": [{"vdev": "hdc", "is_cdrom": 1}]}}])
+    guests.on("cd-eject", f"echo '{empty}' >long")
+    await executor.execute(step, ignore)
+    await executor.execute(step, ignore)
+    assert guests.calls == ["cd-eject 5 hdc"]
+
+
+async def test_a_medium_that_xl_does_not_put_in_is_told_with_its_reason(
+    executor: XlExecutor, guests: Guests, xen: Path, tmp_path: Path
+) -> None:
+    medium = tmp_path / "b.iso"
+    medium.touch()
+    step = SetMedium(domain="web", uuid=UUID, disk=replace(DRIVE, target=str(medium)))
+    shown(xen, disks=[{"vdev": "hdc"}])
+    guests.on("cd-insert", "echo 'Cannot stat file' >&2; exit 1")
+    with pytest.raises(ReconcilerError, match="could not be put into the drive hdc of web: Cannot stat file"):
+        await executor.execute(step, ignore)
+    assert guests.calls == [f"cd-insert 5 hdc {medium}"]
+    shown(xen, disks=[])
+    with pytest.raises(ReconcilerError, match="no CD drive hdc"):
+        await executor.execute(step, ignore)

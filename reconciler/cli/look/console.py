@@ -20,7 +20,7 @@ from reconciler.model.host import Power
 from reconciler.open import console_command, open_host
 from reconciler.show.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
-from reconciler.specs.schema import NAME
+from reconciler.specs.value_types import NAME
 
 
 @click.command(short_help="Attach to the console of a domain.")

@@ -11,8 +11,8 @@ import click
 
 from reconciler.cli.output import is_terminal, print_data, print_message
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
-from reconciler.specs.schema import CONNECT, NAME
 from reconciler.specs.tree import HOST_FILE, RESERVED_FOLDERS, TREE_FILE
+from reconciler.specs.value_types import CONNECT, NAME
 from reconciler.state_dir.files import create_file
 
 _SIMULATED = "simulated"

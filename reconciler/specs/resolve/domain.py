@@ -14,7 +14,7 @@ from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import CEILING_OF
 from reconciler.model.paths import absolute, relative
 from reconciler.model.vdev import devid_of
-from reconciler.specs.resolve.host import pci_address
+from reconciler.specs.resolve.host import pci_device
 from reconciler.specs.resolve.images import staged_path
 from reconciler.specs.resolve.inputs import TreeFile
 from reconciler.specs.schema import DiskSpec, DomainSpec, Spec, VifSpec
@@ -79,7 +79,7 @@ def build_domain(
         vcpus=spec.vcpus,
         disks=tuple(_disk(disk) for disk in spec.disk),
         vifs=tuple(_vif(vif, index, identity) for index, vif in enumerate(spec.vif)),
-        pci=tuple(pci_address(address) for address in spec.pci),
+        pci=tuple(str(pci_device(device)) for device in spec.pci),
         xl=tuple(sorted(spec.xl.items())),
         depends_on=tuple(dict.fromkeys(spec.depends_on)),
         policy=_policy(spec),
@@ -122,21 +122,21 @@ def _cmdline(spec: DomainSpec) -> str | None:
 
 
 def _disk(disk: DiskSpec) -> Disk:
-    kind: Literal["file", "lv", "device"]
-    if disk.path is not None:
-        kind, target = "file", disk.path
-    elif disk.lv is not None:
+    kind: Literal["file", "lv", "device"] = "device"
+    target = disk.path or disk.device or disk.target or ""
+    if disk.lv is not None:
         kind, target = "lv", f"/dev/{disk.lv}"
-    else:
-        assert disk.device is not None  # check_alone has seen to it
-        kind, target = "device", disk.device
+    elif disk.path is not None:
+        kind = "file"
+    used_as_is = disk.cdrom or disk.script is not None or disk.backend is not None
     return Disk(
         vdev=disk.vdev,
         devid=devid_of(disk.vdev),
-        kind=kind,
-        target=absolute(target),
+        kind="device" if used_as_is else kind,
+        target=absolute(target) if target and disk.script is None else target,
         format=disk.format,
-        access=disk.access,
+        access="ro" if disk.cdrom else disk.access,
+        cdrom=disk.cdrom,
         size_bytes=disk.size_kib * _BYTES_PER_KIB if disk.size_kib is not None else None,
         source=absolute(disk.source) if disk.source is not None else None,
         allocate=disk.allocate,
@@ -146,12 +146,13 @@ def _disk(disk: DiskSpec) -> Disk:
 
 def _vif(vif: VifSpec, index: int, identity: str) -> Vif:
     return Vif(
-        devid=index,
+        devid=index if vif.devid is None else vif.devid,
         mac=vif.mac.lower() if vif.mac is not None else derived_mac(identity, index),
         named=vif.mac is not None,
         script=vif.script,
         rate=vif.rate,
         type=vif.type,
+        colo=vif.colo,
         **_ordinary(VIF_KEYS, vif),
     )
 

@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.model.disks import may_share
+from reconciler.model.disks import may_share, place_of
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.paths import disk_identity
+from reconciler.model.pci import read_pci
 from reconciler.specs.resolve.domain import derived_mac
 from reconciler.specs.resolve.inputs import Findings, HostFolder
 from reconciler.specs.resolve.layers import Layer, origin
@@ -113,14 +114,14 @@ def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
     users: dict[str, list[tuple[Resolved, int, Disk]]] = defaultdict(list)
     for entry in neighbours:
         for index, disk in enumerate(entry.domain.disks):
-            users[disk_identity(disk.target)].append((entry, index, disk))
+            users[disk_identity(disk.identity)].append((entry, index, disk))
     for target, uses in users.items():
         if len(uses) < 2 or may_share(*(disk.access for _, _, disk in uses)):
             continue
         writing = next(use for use in uses if not may_share(use[2].access))
         writer = writing[0]
         entry, index, disk = next(use for use in reversed(uses) if use is not writing)
-        key = {"file": "path", "lv": "lv", "device": "device"}[disk.kind]
+        key, _ = place_of(disk)
         who = _names(use[0].address for use in uses)
         complaint = Complaint(
             loc=("disk", index, key),
@@ -134,12 +135,14 @@ def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
 def _check_pci(neighbours: list[Resolved], findings: Findings) -> None:
     first: dict[str, Resolved] = {}
     for entry in neighbours:
-        for index, address in enumerate(entry.domain.pci):
-            if address in first:
-                detail = f"The PCI device {address} is given to {first[address].address} and to {entry.address}."
+        for index, device in enumerate(map(read_pci, entry.domain.pci)):
+            others = (first[key] for key in device.functions if key in first)
+            if (other := next(others, None)) is not None:
+                detail = f"The PCI device {device.device} is given to {other.address} and to {entry.address}."
                 complaint = Complaint(loc=("pci", index), summary="PCI device used twice", detail=detail)
-                entry.report(findings, complaint, first[address].address)
-            first.setdefault(address, entry)
+                entry.report(findings, complaint, other.address)
+            for key in device.functions:
+                first.setdefault(key, entry)
 
 
 def _check_dependencies(

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from reconciler.model.fleet import Allow, HostSettings, Simulated
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
+from reconciler.model.pci import FLAGS, PciDevice, read_pci
 from reconciler.specs.resolve.inputs import Table
-from reconciler.specs.resolve.rules import OWN_KEYS, check_path
-from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec
+from reconciler.specs.resolve.rules import OWN_KEYS, PATHS_OF_DISKS, check_path
+from reconciler.specs.resolve.xl_keys import HARMLESS
+from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec, PciSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
 
 _CONFIG_DIRS = ("/etc/xen", "/usr/pkg/etc/xen")  # Debian's and NetBSD's: before the host is asked, either may be it
@@ -75,14 +77,27 @@ def _build_allow(allow: AllowSpec) -> Allow:
         bootloaders=allow.bootloaders,
         scripts=allow.scripts,
         xl_keys=allow.xl_keys,
-        pci=tuple(pci_address(address) for address in allow.pci),
+        pci=tuple(read_pci(device).device for device in allow.pci),
     )
 
 
-def pci_address(address: str) -> str:
-    """Return the one spelling of a PCI device: lower case, with its PCI domain."""
-    lower = address.lower()
-    return lower if lower.count(":") == 2 else f"0000:{lower}"
+def pci_device(spec: PciSpec) -> PciDevice:
+    """Return the device that a spec without complaints names."""
+    given = {flag: getattr(spec, flag) for flag in FLAGS}
+    return PciDevice(
+        bdf=read_pci(spec.bdf).bdf if spec.bdf is not None else "",
+        name=spec.name or "",
+        vslot=None if spec.vslot is None else int(spec.vslot, 16),
+        flags={flag: value for flag, value in given.items() if value is not None},
+        rdm_policy=spec.rdm_policy,
+    )
+
+
+def _is_allowed(device: PciDevice, allowed: tuple[str, ...]) -> bool:
+    """Return whether a device, or all functions of it, may be given away. A name stands only for itself."""
+    if device.device in allowed or (device.bdf and f"{device.bdf[:-1]}*" in allowed):
+        return True
+    return all(function in allowed for function in device.functions)
 
 
 def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complaint]:
@@ -99,16 +114,18 @@ def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complain
         if value is not None and value not in allow.bootloaders:
             entries = (*allow.bootloaders, value)
             yield _not_allowed((row.name,), f'{row.name} "{value}"', settings, "bootloaders", entries)
-    for index, vif in enumerate(spec.vif):
-        if vif.script is not None and vif.script not in allow.scripts:
-            loc = ("vif", index, "script")
-            yield _not_allowed(loc, f'The script "{vif.script}"', settings, "scripts", (*allow.scripts, vif.script))
-    for index, address in enumerate(spec.pci):
-        if pci_address(address) not in allow.pci:
-            entries = (*allow.pci, pci_address(address))
-            yield _not_allowed(("pci", index), f"The PCI device {address}", settings, "pci", entries)
+    devices: list[tuple[str, int, str | None]] = [("disk", at, disk.script) for at, disk in enumerate(spec.disk)]
+    devices += [("vif", at, vif.script) for at, vif in enumerate(spec.vif)]
+    for array, index, script in devices:
+        if script is not None and script not in allow.scripts:
+            loc = (array, index, "script")
+            yield _not_allowed(loc, f'The script "{script}"', settings, "scripts", (*allow.scripts, script))
+    for index, device in enumerate(map(pci_device, spec.pci)):
+        if not _is_allowed(device, allow.pci):
+            entries = (*allow.pci, device.device)
+            yield _not_allowed(("pci", index), f"The PCI device {device.device}", settings, "pci", entries)
     for key in spec.xl:
-        if key not in allow.xl_keys and key not in OWN_KEYS:
+        if key not in allow.xl_keys and key not in OWN_KEYS and key not in HARMLESS:
             yield _not_allowed(("xl", key), f"The xl.cfg key {key}", settings, "xl_keys", (*allow.xl_keys, key), True)
 
 
@@ -139,8 +156,9 @@ def _check_image(key: str, path: str, settings: HostSettings) -> Iterator[Compla
 
 
 def _check_disk(disk: DiskSpec, index: int, settings: HostSettings) -> Iterator[Complaint]:
-    volume = f"/dev/{disk.lv}" if disk.lv is not None else None
-    for key, path in (("path", disk.path), ("lv", volume), ("device", disk.device), ("source", disk.source)):
+    named = {"lv": f"/dev/{disk.lv}" if disk.lv is not None else None}
+    named |= {key: getattr(disk, field) for key, field in PATHS_OF_DISKS.items()}
+    for key, path in named.items():
         if path is None or not is_normal(path):
             continue
         place = disk_identity(absolute(path))

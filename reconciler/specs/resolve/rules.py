@@ -8,14 +8,24 @@ from reconciler.model.key_row import Kind
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.paths import absolute, disk_identity, is_normal, relative
-from reconciler.model.patterns import WAYS_OUT, UnusablePatternError, check_pattern
 from reconciler.model.quantities import Unfit
 from reconciler.model.vdev import devid_of
+from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_pattern
 from reconciler.specs.schema import DiskSpec, DomainSpec
 from reconciler.specs.schema_errors import Complaint, spell
 
 DISAGREE = "Keys that do not agree"
 _OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
+PATHS_OF_DISKS = {
+    "path": "path",
+    "device": "device",
+    "source": "source",
+    "active-disk": "active_disk",
+    "hidden-disk": "hidden_disk",
+}
+"""The keys of a disk that name files of the dom0, with their fields."""
+
+_MADE_FORMATS = ("raw", "qcow2")
 _MULTICAST_BIT = 1
 _PORT_MAX = 65535
 
@@ -28,6 +38,7 @@ def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
         yield from _check_disk(disk, index)
     yield from _check_vdevs(spec)
     yield from _check_vifs(spec)
+    yield from _check_pci(spec)
     yield from _check_ready(spec)
     yield from _check_xl(spec)
 
@@ -93,25 +104,41 @@ def _amount(kind: object, number: int) -> str:
 
 
 def _check_disk(disk: DiskSpec, index: int) -> Iterator[Complaint]:
-    given = [key for key in ("path", "lv", "device") if getattr(disk, key) is not None]
-    if len(given) != 1:
+    given = [key for key in ("path", "lv", "device", "target") if getattr(disk, key) is not None]
+    if len(given) > 1 or not (given or disk.cdrom):
         what = f"has {' and '.join(given)}" if given else "says nothing of where its data is"
         hint = 'Give exactly one of path = "/FILE", lv = "GROUP/VOLUME" and device = "/dev/DEVICE".'
         yield _conflict(("disk", index, *given[1:2]), f"disk[{index}] {what}.", hint)
         return
-    for key, path in (("path", disk.path), ("device", disk.device), ("source", disk.source)):
+    yield from _check_used_as_is(disk, index)
+    paths = {key: getattr(disk, field) for key, field in PATHS_OF_DISKS.items()}
+    for key, path in paths.items():
         if path is not None:
             yield from check_path(("disk", index, key), path)
     if disk.path is not None and disk.path.startswith("/dev/"):
         hint = f'Write device = "{disk.path}".'
         yield _conflict(("disk", index, "path"), "path names a file, but /dev holds devices.", hint)
-    target = disk.path or disk.device or f"/dev/{disk.lv}"
+    target = disk.path or disk.device or (f"/dev/{disk.lv}" if disk.lv else "")
     if disk.source is not None and is_normal(disk.source) and is_normal(target) and _is_same(disk.source, target):
         yield _conflict(("disk", index, "source"), f"disk[{index}] is its own source.", "Leave source out.")
-    if disk.device is not None:
+    if disk.device is not None or disk.cdrom or disk.script is not None or disk.backend is not None:
         yield from _check_device(disk, index)
-    if disk.format == "qcow2" and disk.path is None:
-        yield _conflict(("disk", index, "format"), "Only a file can have the format qcow2.")
+    if disk.format not in _MADE_FORMATS and (disk.size_kib is not None or disk.source is not None):
+        key = "size" if disk.size_kib is not None else "source"
+        detail = f"A disk of the format {disk.format} is never made here, so it has no {key}."
+        yield _conflict(("disk", index, key), detail, 'Make it on the host, or write format = "raw" or "qcow2".')
+    if disk.format == "qcow2" and disk.path is None and (disk.size_kib is not None or disk.source is not None):
+        yield _conflict(("disk", index, "format"), "Only a file can be made with the format qcow2.")
+
+
+def _check_used_as_is(disk: DiskSpec, index: int) -> Iterator[Complaint]:
+    """Check what a drive and a disk that a script makes cannot have."""
+    if disk.target is not None and disk.script is None:
+        hint = 'Add the script that knows what it means, or write path = "/FILE".'
+        yield _conflict(("disk", index, "target"), "target needs a script.", hint)
+    if disk.script is not None and disk.lv is not None:
+        hint = f'Write target = "{disk.lv}", in the words of the script.'
+        yield _conflict(("disk", index, "lv"), "A disk with a script has a target instead.", hint)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -124,8 +151,10 @@ def _check_device(disk: DiskSpec, index: int) -> Iterator[Complaint]:
     creation |= {"allocate": disk.allocate != "sparse", "on_delete": disk.on_delete != "keep"}
     for key, given in creation.items():
         if given:
-            detail = f"{key} is for disks that are created; a device is used as it is."
-            yield _conflict(("disk", index, key), detail, "Leave it out, or name a logical volume with lv.")
+            what = "a CD drive" if disk.cdrom else "a device" if disk.device is not None else "what is served elsewhere"
+            detail = f"{key} is for disks that are created; {what} is used as it is."
+            hint = "Leave it out, or name a logical volume with lv." if disk.device is not None else "Leave it out."
+            yield _conflict(("disk", index, key), detail, hint)
 
 
 def _check_vdevs(spec: DomainSpec) -> Iterator[Complaint]:
@@ -148,11 +177,24 @@ def _check_vifs(spec: DomainSpec) -> Iterator[Complaint]:
         if vif.mac is not None and (int(vif.mac[:2], 16) & _MULTICAST_BIT or vif.mac.strip("0:") == ""):
             detail = f"{vif.mac} is no address of one interface: its first byte must be even, and not all may be 0."
             yield Complaint(loc=("vif", index, "mac"), summary="Invalid value", detail=detail)
-        if spec.type != "hvm":
-            for key, given in (("model", vif.model is not None), ("type", vif.type == "ioemu")):
-                if given:
-                    detail = f"vif[{index}].{key} asks for an emulated interface, which only hvm domains have."
-                    yield _conflict(("vif", index, key), detail)
+        if spec.type != "hvm" and vif.type == "ioemu":
+            detail = f"vif[{index}].type asks for an emulated interface, which only hvm domains have."
+            yield _conflict(("vif", index, "type"), detail)
+    seen: dict[int, int] = {}
+    for index, vif in enumerate(spec.vif):
+        devid = index if vif.devid is None else vif.devid
+        if devid in seen:
+            detail = f"vif[{seen[devid]}] and vif[{index}] have one devid, {devid}."
+            hint = "Left out, a devid is the place in the array, from 0."
+            yield _conflict(("vif", index), detail, hint)
+        seen.setdefault(devid, index)
+
+
+def _check_pci(spec: DomainSpec) -> Iterator[Complaint]:
+    for index, device in enumerate(spec.pci):
+        if (device.bdf is None) == (device.name is None):
+            hint = 'Write bdf = "0000:03:00.0", or name = "NAME" for one that `xl pci-assignable-add -n` has named.'
+            yield _conflict(("pci", index), f"pci[{index}] needs either bdf or name.", hint)
 
 
 def _check_ready(spec: DomainSpec) -> Iterator[Complaint]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+from reconciler.model.disks import place_of
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.key_row import Key, Owner
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.model.pci import read_pci
 from reconciler.specs.schema_errors import Complaint, Loc, spell
 
 DISK_DRIVERS = {"raw": "", "qcow": "tap:qcow:", "qcow2": "tap:qcow2:"}
@@ -26,7 +28,7 @@ _OF_DOMAINS = _names("""
     cpus cpu_weight cap pool disk vif pci on_poweroff on_reboot on_crash
 """)
 _OF_DISKS = frozenset(("vdev", "format", "access"))
-_OF_VIFS = frozenset(("mac", "bridge", "ip", "script", "rate", "model", "type", "vifname"))
+XM_VIF_KEYS = frozenset(("mac", "bridge", "ip", "script", "rate", "model", "type", "vifname"))
 _EVENTS = ("on_poweroff", "on_reboot", "on_crash")
 _ACTIONS = frozenset(("destroy", "restart", "rename-restart", "preserve"))
 _ACTIONS_OF_CRASH = _ACTIONS | {"coredump-destroy", "coredump-restart"}
@@ -62,6 +64,8 @@ def check_xm(domain: Domain) -> Iterator[Complaint]:
     for index, vif in enumerate(domain.vifs):
         yield from _check_vif(vif, index)
     for index, device in enumerate(domain.pci):
+        if not read_pci(device).bdf or read_pci(device).bdf.endswith("*"):
+            yield _complaint(("pci", index), "xm takes PCI devices one by one, by their addresses.", None)
         for option in device.split(",")[1:]:
             if not option.startswith(_PCI_OPTIONS):
                 yield _complaint(("pci", index), f'xm knows no "{option}" of a PCI device.', None)
@@ -93,13 +97,13 @@ def _check_disk(disk: Disk, index: int) -> Iterator[Complaint]:
     if disk.format not in DISK_DRIVERS:
         yield _complaint(("disk", index, "format"), f"xm knows no disks of the format {disk.format}.", None)
     if "," in disk.target:
-        key = {"file": "path", "lv": "lv", "device": "device"}[disk.kind]
+        key, _ = place_of(disk)
         detail = f"{disk.target} has a comma, at which xm would end the path."
         yield _complaint(("disk", index, key), detail, "Give it a name without a comma.")
 
 
 def _check_vif(vif: Vif, index: int) -> Iterator[Complaint]:
-    yield from _unknown(VIF_KEYS, vif, _OF_VIFS, ("vif", index))
+    yield from _unknown(VIF_KEYS, vif, XM_VIF_KEYS, ("vif", index))
     if vif.devid != index:
         detail = f"xm numbers interfaces in their order, so this one cannot have the number {vif.devid}."
         yield _complaint(("vif", index), detail, None)
@@ -109,7 +113,12 @@ def _check_ascii(domain: Domain) -> Iterator[Complaint]:
     """Report other characters than those of ASCII: xm reads the file as Python 2, which stops at them."""
     texts: list[tuple[Loc, object]] = [((key.name,), key.value(domain)) for key in DOMAIN_KEYS if _is_text(key)]
     texts += [(("disk", index), disk.target) for index, disk in enumerate(domain.disks)]
-    texts += [(("vif", index), key.value(vif)) for index, vif in enumerate(domain.vifs) for key in VIF_KEYS]
+    texts += [
+        (("vif", index), key.value(vif))
+        for index, vif in enumerate(domain.vifs)
+        for key in VIF_KEYS
+        if key.name in XM_VIF_KEYS
+    ]
     texts += [(("xl", key), value) for key, value in domain.xl]
     for loc, value in texts:
         words = value if isinstance(value, tuple) else (value,)

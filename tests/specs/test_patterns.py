@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.patterns import UnusablePatternError, check_pattern, is_in
+from reconciler.specs.patterns import UnusablePatternError, check_pattern, is_in
 
 CONSOLE = "Booting\nweb login: \n"
 
