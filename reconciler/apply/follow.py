@@ -53,7 +53,8 @@ async def apply_plan(
 
     `stop` is asked before steps begin. When it gives a reason, no more steps begin.
     """
-    return await _Run(plan, executors, parallel, progress).run(held, stop)
+    run = await asyncio.to_thread(_Run, plan, executors, parallel, progress)  # it may have 100,000 steps
+    return await run.run(held, stop)
 
 
 class _Run:

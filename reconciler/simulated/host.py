@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
+from threading import Lock
 from typing import assert_never
 
 from reconciler.doctor.facts import Examination
@@ -63,6 +64,7 @@ class SimulatedObserver:
         self._settings = settings
         self._fleet = fleet
         self._store = Store(state_dir, settings.name)
+        self._looking = Lock()  # a look that nobody waits for any more goes on in its thread
 
     async def observe(self, question: Question) -> Host:
         host, _ = await self._look(question)
@@ -74,9 +76,12 @@ class SimulatedObserver:
 
     async def _look(self, question: Question) -> tuple[Host, StoredHost]:
         await asyncio.sleep(self._settings.simulated.latency_seconds)
+        return await asyncio.to_thread(self._observe, question)  # it takes long where there is much
+
+    def _observe(self, question: Question) -> tuple[Host, StoredHost]:
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
-        with self._store.held_still():
+        with self._looking, self._store.held_still():
             now, stored = self._store.read_clock(), self._store.read()
             return View(self._settings, self._fleet, self._store, stored, now).host(question), stored
 
@@ -111,6 +116,7 @@ class SimulatedExecutor:
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
         with self._store.apply_lock():
+            await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
             yield
 
     async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:

@@ -1,5 +1,7 @@
 """Makes one pass: read the specs, observe, plan, apply, look again, judge each domain. Called by the loop.
 
+What goes through all domains is done in threads, one after the other: the loop has locks to beat meanwhile.
+
 What is remembered from pass to pass only decides when something is tried again, never what is to be done.
 """
 
@@ -7,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,7 +74,7 @@ class Passes:
         progress: Progress,
         stop: Callable[[], str | None],
         known: Collection[str] = (),
-        work_begins: Callable[[Outcome], None] = lambda _: None,
+        work_begins: Callable[[Outcome], Awaitable[None]] | None = None,
         ending: Callable[[], str | None] = lambda: None,
     ) -> Outcome:
         """Make one pass. It never raises: what hosts, specs or disks do, or an error nobody foresaw, is in the outcome.
@@ -106,22 +108,24 @@ class Passes:
         progress: Progress,
         stop: Callable[[], str | None],
         known: Collection[str],
-        work_begins: Callable[[Outcome], None],
+        work_begins: Callable[[Outcome], Awaitable[None]] | None,
         ending: Callable[[], str | None],
     ) -> Outcome:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
         known = {*known, *specs.reading.files}
-        self._backoff.keep(lambda address: _asked_for(desired, address))
+        await asyncio.to_thread(self._backoff.keep, lambda address: _asked_for(desired, address))
         plan = await self._plan(reconciler, ending)
         drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
-            work_begins(Outcome(plan=plan, drifted=drifted, domains=self._judged(plan, desired, known)))
+            if work_begins is not None:
+                judged = await asyncio.to_thread(self._judged, plan, desired, known)
+                await work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
             result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
-            self._learn(result, desired)
+            await asyncio.to_thread(self._learn, result, desired)
             if result.done or result.failed:
                 plan = await self._plan(reconciler, ending)
-        self._learn_of_hosts(plan, desired)
+        await asyncio.to_thread(self._learn_of_hosts, plan, desired)
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
         return Outcome(
@@ -131,7 +135,7 @@ class Passes:
             drifted=drifted,
             result=result,
             problems=(*specs.problems, *told, *result.diagnostics),
-            domains=self._judged(plan, desired, known),
+            domains=await asyncio.to_thread(self._judged, plan, desired, known),
             retry_seconds=self._retry_seconds(result),
             given_up=frozenset(name for name, host in plan.hosts.items() if not host.observed and ending() is not None),
         )

@@ -96,7 +96,7 @@ def watch(
     signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
-    from reconciler.watch.loop import Watcher
+    from reconciler.watch.loop import Watcher, leave_old_objects_alone
     from reconciler.watch.notify import Notifier
     from reconciler.watch.passes import Passes
     from reconciler.watch.triggers import SystemClock
@@ -125,6 +125,7 @@ def watch(
         log=log,
         notifier=Notifier(),
     )
+    leave_old_objects_alone()
     return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))
 
 
