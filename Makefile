@@ -7,10 +7,11 @@ STATE  := .run-state
 WORKERS ?= 4
 EFFORT ?= 10
 ROUNDS ?= 30
+DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench clean
+.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench scale clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
@@ -22,6 +23,7 @@ help:
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
 	@echo "make lint      style, types, and which module may import which"
 	@echo "make bench     speed at 10,000 domains, as ratios against a floor; what watch costs at rest"
+	@echo "make scale     plan, create and restart 10,000 domains on one host; turns of the loop with so many (DOMAINS=N)"
 	@echo "make clean     remove what make made"
 
 run: $(VENV)/.installed
@@ -61,6 +63,11 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.watch
+
+scale: $(VENV)/.installed-dev
+	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/test_passes_beside_loop.py tests/test_loop_turns.py \
+		--timeout 3600
+	$(BIN)/python -m bench.scale $(DOMAINS)
 
 clean:
 	rm -rf $(VENV) $(STATE) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
