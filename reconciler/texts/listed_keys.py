@@ -111,14 +111,21 @@ def _hexadecimal(spell: Callable[[_Json], str], *known: str) -> _How:
     def read(value: Any) -> XlValue | None:
         if not isinstance(value, list) or not value:
             return None
-        fits = all(isinstance(item, dict) and item.keys() <= set(known) for item in value)
+        fits = all(_has_numbers(item, known) for item in value)
         return tuple(spell(item) for item in value) if fits else None
 
     return read
 
 
+def _has_numbers(item: Any, known: tuple[str, ...]) -> bool:
+    """Return whether all that an item has is known and a number; the first two it needs."""
+    if not isinstance(item, dict) or not set(known[:2]) <= item.keys() <= set(known):
+        return False
+    return all(isinstance(value, int) for value in item.values())
+
+
 def _port(item: _Json) -> str:
-    first, number = item["first"], item.get("number", 1)
+    first, number = item["first"], item["number"]
     return f"{first:x}" if number == 1 else f"{first:x}-{first + number - 1:x}"
 
 
@@ -132,7 +139,8 @@ def _cpuid(value: Any) -> XlValue | None:
         return None
     said = []
     for leaf in leaves:
-        if not isinstance(leaf, dict) or not leaf.keys() <= {"leaf", "subleaf", "eax", "ebx", "ecx", "edx"}:
+        known = {"leaf", "subleaf", "eax", "ebx", "ecx", "edx"}
+        if not isinstance(leaf, dict) or not {"leaf"} <= leaf.keys() <= known:
             return None
         registers = ",".join(f"{name}={leaf[name]}" for name in ("eax", "ebx", "ecx", "edx") if name in leaf)
         place = f"{leaf['leaf']}" + (f",{leaf['subleaf']}" if "subleaf" in leaf else "")
@@ -154,7 +162,9 @@ def _nodes(value: Any) -> XlValue | None:
         return None
     said: list[Any] = []
     for node in value:
-        if not {"pnode", "memkb", "vcpus", "distances"} >= node.keys() or "memkb" not in node:
+        lists = [node.get("vcpus", []), node.get("distances", [])]
+        whole = isinstance(node.get("memkb"), int) and all(isinstance(one, list) for one in lists)
+        if not whole or not node.keys() <= {"pnode", "memkb", "vcpus", "distances"}:
             return None
         parts = [f"pnode={node.get('pnode', 0)}", f"size={node['memkb'] // 1024}"]
         parts += [f"vcpus={_range(node['vcpus'])}"] if node.get("vcpus") else []
@@ -266,11 +276,11 @@ _COVERED = (
     "c_info/type",
     "c_info/run_hotplug_scripts",
     *(f"b_info/{name}" for name in ("max_vcpus", "avail_vcpus", "max_memkb", "target_memkb", "claim_mode")),
-    *(f"b_info/type.{kind}.{name}" for kind in ("pv", "pvh") for name in ("kernel", "ramdisk", "cmdline")),
-    *(f"b_info/type.{kind}.{name}" for kind in ("pv", "pvh") for name in ("bootloader", "bootloader_args")),
+    *(f"b_info/type.{kind}/{name}" for kind in ("pv", "pvh") for name in ("kernel", "ramdisk", "cmdline")),
+    *(f"b_info/type.{kind}/{name}" for kind in ("pv", "pvh") for name in ("bootloader", "bootloader_args")),
     *("b_info/sched_params/sched", "b_info/numa_placement", "b_info/arch_x86/msr_relaxed"),
     *("b_info/video_memkb", "b_info/gfx_passthru", f"{_HVM}/gfx_passthru", "on_soft_reset"),
-    *(f"b_info/{name}" for name in ("iommu_memkb", "blkdev_start", "type")),
+    *(f"b_info/{name}" for name in ("iommu_memkb", "shadow_memkb", "blkdev_start", "type")),
 )
 """What other code reads, and what libxl works out by itself at each start."""
 
@@ -334,6 +344,8 @@ def _display(item: _Json) -> str | None:
     connectors = item.get("connectors")
     if not isinstance(connectors, list):
         return None
+    if not all(isinstance(one, dict) for one in connectors):
+        return None
     each = [f"{one.get('unique_id')}:{one.get('width', 0)}x{one.get('height', 0)}" for one in connectors]
     rest = {name: value for name, value in item.items() if name != "connectors"}
     options = _options({"backend_domname": "backend", "be_alloc": "be-alloc"})(rest)
@@ -368,10 +380,11 @@ _DEVICES: Mapping[str, tuple[str, Callable[[_Json], str | None]]] = {
 
 def _read_devices(rest: _Json, found: dict[str, XlValue]) -> None:
     """Spell the lists of devices that are understood whole, and take them out of the rest."""
-    screens = rest.get("vfbs") or []
-    keyboards = rest.get("vkbs") or []
+    screens, keyboards = (rest.get(name) or [] for name in ("vfbs", "vkbs"))
+    if not isinstance(screens, list) or not isinstance(keyboards, list):
+        screens, keyboards = [], []
     plain = [one for one in keyboards if isinstance(one, dict) and one.keys() <= {"devid", "backend_domid"}]
-    if len(plain) >= len(screens):  # each screen brings a keyboard of its own
+    if plain and len(plain) >= len(screens):  # each screen brings a keyboard of its own
         rest["vkbs"] = [one for one in keyboards if one not in plain]
     for name, (key, spell) in _DEVICES.items():
         items = rest.get(name)
@@ -396,7 +409,10 @@ _INSIDE = {
 
 def _untold(rest: _Json) -> Iterator[str]:
     for name, known in _INSIDE.items():
-        for index, item in enumerate(rest.pop(name, None) or ()):
+        items = rest.pop(name, None)
+        for index, item in enumerate(items if isinstance(items, list) else ()):
+            if not isinstance(item, dict):
+                continue
             others = {key: value for key, value in item.items() if key not in known and not key.startswith("colo")}
             yield from _leaves(f"{name}[{index}]", others)
     for name, value in rest.items():

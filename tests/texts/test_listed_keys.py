@@ -111,3 +111,20 @@ def test_what_nobody_knows_is_named() -> None:
         "`xl list -l` shows b_info.new_thing",
         "`xl list -l` shows b_info.other.deep",
     ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"b_info": {"cpuid": 5, "iomem": [{"start": "x"}], "ioports": [{}], "vcpu_hard_affinity": [1]}},
+        {"b_info": {"vnuma_nodes": [{"memkb": "x"}, 3], "type.hvm": [], "cpuid": [{}]}, "c_info": 7},
+        {"vfbs": [5], "vkbs": {}, "vdispls": [{"connectors": [3]}], "disks": [3], "nics": 5, "channels": [{}]},
+        {"usbdevs": "x", "pcidevs": {"a": 1}, "b_info": None},
+    ],
+)
+def test_odd_output_is_read_as_far_as_it_goes(odd: dict[str, Any]) -> None:
+    assert listed_keys(odd).xl == ()
+
+
+def test_what_libxl_works_out_by_itself_is_no_loss() -> None:
+    assert listed_keys(running_json(shadow_memkb=1234, **{"type.pv": {"bootloader": "pygrub"}})).untold == ()
