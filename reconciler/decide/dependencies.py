@@ -172,9 +172,18 @@ class _Graph:
 
 
 def wave_of(change: Change, desired: Desired) -> int:
-    """Return the wave of a domain by its spec. One that no spec names is in wave 0."""
+    """Return the wave of a domain by its spec; of a frozen one, that which its mark recorded. Else it is in wave 0."""
     wanted = desired.hosts[change.host].domains.get(change.domain)
-    return wanted.policy.wave if wanted is not None else 0
+    if wanted is not None:
+        return wanted.policy.wave
+    guest = change.guest if change.address in desired.frozen else None
+    return (recorded_wave(guest) or 0) if guest is not None else 0
+
+
+def recorded_wave(guest: Guest) -> int | None:
+    """Return the wave that the marks of a domain recorded; None when nobody can tell."""
+    waves = [one.policy.wave for one in (guest.config, guest.candidate) if one is not None]
+    return min(waves) if waves and guest.wave_noted and guest.newer is None else None
 
 
 def _with_outings(change: Change, causes: Mapping[int, str]) -> Change:

@@ -39,7 +39,7 @@ def decide_together(
             return closed
         changes = [
             block(change, taken[change.address])
-            if change.address in taken and change.address not in kept_up
+            if change.address in taken and not only_goes_along(by_address[change.address])
             else waiting.get(change.address, change)
             for change in changes
         ]

@@ -18,7 +18,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from reconciler.decide.changes import Action, Change, Consent
-from reconciler.decide.dependencies import wave_of
+from reconciler.decide.dependencies import recorded_wave, wave_of
 from reconciler.decide.diff import Pending
 from reconciler.decide.partial import without_boot
 from reconciler.decide.unusable import why_unusable
@@ -153,7 +153,7 @@ def _all_behind(
         guest = hosts[host].guests.get(name) if host in hosts else None
         if host not in hosts or (guest is not None and guest.owner is Owner.OURS and _is_to_reconcile(guest)):
             why = "is frozen, since its spec file has errors"
-            wave = _recorded_wave(guest) if guest is not None else None
+            wave = recorded_wave(guest) if guest is not None else None
             wave = lowest if wave is None else wave
             yield Behind(address=address, wave=wave, why=why, way_out="mend that file")
     for host in sorted(desired.hosts.keys() - hosts.keys()):
@@ -172,12 +172,6 @@ def _all_behind(
                 yield Behind(
                     address=change.address, wave=wanted.policy.wave, why=why, way_out="put the right file there"
                 )
-
-
-def _recorded_wave(guest: Guest) -> int | None:
-    """Return the wave that the marks of a domain recorded; None when nobody can tell."""
-    waves = [one.policy.wave for one in (guest.config, guest.candidate) if one is not None]
-    return min(waves) if waves and guest.wave_noted and guest.newer is None else None
 
 
 def _is_to_reconcile(guest: Guest) -> bool:
