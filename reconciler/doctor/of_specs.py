@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from reconciler.decide.safety_rules import bridge_of
@@ -14,7 +13,6 @@ from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner
 
 _OVS_SCRIPT = "vif-openvswitch"
-_GROUP_NAME = re.compile(r"[a-zA-Z0-9+_][a-zA-Z0-9+_.-]*")
 
 
 def bridges(case: Case) -> Iterator[Defect]:
@@ -37,7 +35,6 @@ def bridges(case: Case) -> Iterator[Defect]:
 
 def volume_groups(case: Case) -> Iterator[Defect]:
     named = {volume_group(disk) for domain in case.domains.values() for disk in domain.disks if disk.kind == "lv"}
-    named |= {root for root in case.settings.disk_roots if _GROUP_NAME.fullmatch(root)}
     if not named:
         return
     if not known(case.facts.has_lvm, "the host does not tell which tools it has"):

@@ -64,9 +64,9 @@ def test_nothing_of_the_dom0_itself_is_unknown(fleet: Fleet) -> None:
             "xendomains-save",
             "cp -p /etc/default/xendomains /tmp/xendomains; mkdir -p /etc/rc3.d; [ -e /etc/rc3.d/S99xendomains ] ||"
             " ln -s ../init.d/xendomains /etc/rc3.d/S99xendomains;"
-            " echo XENDOMAINS_SAVE=/var/lib/xen/save >>/etc/default/xendomains",
+            " echo XENDOMAINS_SAVE=/var/lib/xen/elsewhere >>/etc/default/xendomains",
             "mv /tmp/xendomains /etc/default/xendomains; rm -f /etc/rc3.d/S99xendomains",
-            "/var/lib/xen/save",
+            "/var/lib/xen/elsewhere",
         ),
         ("autostart", "ln -s ../legacy.cfg /etc/xen/auto/legacy", "rm -f /etc/xen/auto/legacy", "/etc/xen/auto/legacy"),
         (
@@ -108,7 +108,8 @@ def test_a_defect_of_the_dom0(lab: Lab, fleet: Fleet, check: str, make: str, und
 
 
 def test_a_bridge_and_a_volume_group_that_are_not_there(spec: Fleet) -> None:
-    spec.write("web", GUEST + 'vif = [{ bridge = "xenbr7" }]\n')
+    disk = 'disk = [{ vdev = "xvda", lv = "vg7/web", size = "8MiB" }]\n'
+    spec.write("web", f'{GUEST}{disk}vif = [{{ bridge = "xenbr7" }}]\n')
     host = spec.specs / "lab" / "host.toml"
     text = host.read_text()
     host.write_text(text.replace('"vg0"', '"vg7"'))
