@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.doctor.case import State
 from reconciler.dom0.connection import Connection
-from reconciler.model.domain import Domain, Vif
+from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.texts.config_file import render_file
 from tests.doctor.dom0 import Dom0
 from tests.fake_dom0 import INFO, TABLE_HEAD, table_row, with_part
@@ -107,8 +107,10 @@ async def test_a_bridge_that_a_spec_names_and_nobody_has(dom0: Dom0, make_domain
     assert "ovs-vsctl --may-exist add-br ovs7" in str((await dom0.only("bridges")).hint)
 
 
-async def test_lvm_that_is_missing_or_lacks_the_group(dom0: Dom0, monkeypatch: pytest.MonkeyPatch) -> None:
-    dom0.settings = replace(dom0.settings, disk_roots=("vg0",))
+async def test_lvm_that_is_missing_or_lacks_the_group(dom0: Dom0, make_domain: MakeDomain) -> None:
+    dom0.settings = replace(dom0.settings, disk_roots=("/dev/vg0",))
+    volume = Disk(vdev="xvda", devid=51712, kind="lv", target="/dev/vg0/web")
+    dom0.domains["web"] = make_domain(disks=(volume,), vifs=())
     if shutil.which("vgs") is None:
         assert (await dom0.only("lvm")).hint == "apt install lvm2"
     dom0.tool("vgs", "echo '  vg1|4096'")
