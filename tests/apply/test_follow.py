@@ -26,6 +26,7 @@ from reconciler.plan.steps import (
     PromoteConfig,
     RemoveConfig,
     SetAutostart,
+    SetMedium,
     SetMemory,
     SetQuarantine,
     SetScheduler,
@@ -65,6 +66,7 @@ STEPS: list[Step] = [
     DetachVif(**WEB, vif=vif("00:16:3e:00:00:01")),
     Unpause(**WEB),
     AttachDisk(**WEB, disk=disk("/srv/web")),
+    SetMedium(**WEB, disk=disk("/srv/web.iso", cdrom=True)),
     AwaitReady(**WEB, ready=domain("web").policy.ready),
 ]
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reconciler.importer.files import read_domain_file
 from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.domain import Domain, Image
 from reconciler.model.fleet import HostSettings
@@ -84,13 +85,13 @@ def resolved(imported: Imported, defaults: dict[str, Any] | None = None) -> Doma
 def outcome(xl: RealXl, text: str) -> Outcome:
     """Import a file, and compare what the real xl makes of it with what it makes of the rendered spec."""
     before = xl.create(text)
-    file = read_file(text, {})
+    file = read_domain_file(text, "web.cfg", "web")
     if before.config is None:
         return Outcome(word="refused by both" if file.domain is None else "refused by xl alone", why=(before.said,))
     if file.domain is None:
-        return Outcome(word="not imported", why=(file.problem or "",))
+        return Outcome(word="not imported", why=tuple(problem.detail for problem in file.problems))
     try:
-        imported = import_text(text)
+        imported = import_domain(file.domain, {}, unsaid=file.unsaid)
     except NotImportable as error:
         return Outcome(word="not imported", why=(str(error),))
     try:
