@@ -178,5 +178,5 @@ def daemons(case: Case) -> Iterator[Defect]:
     for name, guest in sorted(case.seen.guests.items()):
         if guest.served is False and guest.power in (Power.RUNNING, Power.PAUSED):
             mend = "ours" if guest.owner is Owner.OURS else "theirs"
-            what = f"xl's process for {name} is gone, so nobody acts on its on_poweroff, on_reboot and on_crash"
+            what = f"xl's process for {name} is gone, so nobody acts when its guest powers off, reboots or crashes"
             yield Defect(what, mend, {"name": name}, domain=name)
