@@ -20,7 +20,7 @@ from typing import Any
 
 from reconciler.apply.history import History
 from reconciler.inspect.status import Condition, judge
-from reconciler.model.diagnostics import Kind, ReconcilerError, exit_code, unforeseen
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
 from reconciler.waiting import signs_of_life
@@ -115,7 +115,10 @@ class Watcher:
             outcome = replace(outcome, domains={**outcome.domains, **_of_hosts(outcome.given_up, before)})
         self._turned()
         await self._remember(outcome, before, began)
-        await asyncio.to_thread(self._tell, outcome, reasons, began)
+        try:
+            await asyncio.to_thread(self._tell, outcome, reasons, began)
+        except Exception as error:  # noqa: BLE001 -- the outcome says when to try again, told or not
+            self._log.problem(unforeseen("a pass was told of", error))
         await self._stored_all()
         return outcome
 
@@ -194,7 +197,10 @@ class Watcher:
         domains, counted = await asyncio.to_thread(_dated, found.domains, before, now)
         self._record = replace(self._record, domains=domains)
         self._metrics = replace(self._metrics, domains_by_condition=counted, drifted=found.drifted)
-        await asyncio.to_thread(self._news.of_domains, found.domains, found.plan)
+        try:
+            await asyncio.to_thread(self._news.of_domains, found.domains, found.plan)
+        except Exception as error:  # noqa: BLE001 -- what cannot be told is done all the same
+            self._log.problem(unforeseen("what a pass found was told", error))
         self._store(self._record)
 
     async def _remember(self, outcome: Outcome, before: Mapping[str, DomainCondition], began: float) -> None:
@@ -244,6 +250,8 @@ class Watcher:
             await asyncio.to_thread(conditions.store, self._state_dir, record)
         except OSError as error:
             self._log.say("the conditions could not be stored", "error", detail=str(error))
+        except Exception as error:  # noqa: BLE001 -- each store waits for the one before, so one would end all others
+            self._log.problem(unforeseen("the conditions were stored", error))
 
     def _tell(self, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
         """Log problems and domains that are new, changed or gone; and the pass in one line, if it brought news."""
@@ -295,6 +303,9 @@ class Watcher:
 
     def reconcile_now(self) -> None:
         self._triggers.ask(ASKED)
+
+    def problem(self, problem: Diagnostic) -> None:
+        self._log.problem(problem)
 
 
 def leave_old_objects_alone() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 
 
@@ -45,3 +46,6 @@ class WatchView(Protocol):
 
     def reconcile_now(self) -> None:
         """Ask for a pass as soon as the running one has ended. Several askings make one pass."""
+
+    def problem(self, problem: Diagnostic) -> None:
+        """Write down what went wrong in answering."""

@@ -8,7 +8,7 @@ Built by `server`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.watch.view import WatchView
@@ -30,6 +30,7 @@ from reconciler.web.page import POLICY, page
 from reconciler.web.token import Token
 
 _Made = TypeVar("_Made")
+_Endpoint = Callable[[Request], Awaitable[Response]]
 _RETRY_AFTER_SECONDS = 5  # what we tell those who come before the first pass
 
 _NO_PLAN = Diagnostic(
@@ -47,13 +48,13 @@ def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool
     site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside))
     app = Starlette(
         routes=[
-            Route("/", site.page),
-            Route("/healthz", site.healthz),
-            Route("/readyz", site.readyz),
-            Route("/metrics", site.metrics),
-            Route("/api/status", site.status),
-            Route("/api/plan", site.plan),
-            Route("/reconcile", site.reconcile, methods=["POST"]),
+            Route("/", _bounded(site.page, view)),
+            Route("/healthz", _bounded(site.healthz, view)),
+            Route("/readyz", _bounded(site.readyz, view)),
+            Route("/metrics", _bounded(site.metrics, view)),
+            Route("/api/status", _bounded(site.status, view)),
+            Route("/api/plan", _bounded(site.plan, view)),
+            Route("/reconcile", _bounded(site.reconcile, view), methods=["POST"]),
         ],
         exception_handlers={404: _not_found, 405: _wrong_method},
     )
@@ -80,7 +81,7 @@ class _PlanText:
         self._text: asyncio.Task[str] | None = None
 
     async def of(self, plan: Plan) -> str:
-        if self._text is None or plan is not self._plan:
+        if self._text is None or plan is not self._plan or _has_failed(self._text):
             self._plan = plan
             self._text = asyncio.create_task(self._aside.make(lambda: as_text(plan_document(plan))))
         return await asyncio.shield(self._text)  # a client that goes away must not cancel it for the others
@@ -132,6 +133,23 @@ class _Site:
             )
         self.view.reconcile_now()
         return _sentence("A pass will be made, as soon as the running one has ended.", 202)
+
+
+def _bounded(answer: _Endpoint, view: WatchView) -> _Endpoint:
+    """Have an error nobody foresaw cost one answer; the log tells of it, as uvicorn would past the log's form."""
+
+    async def bounded(request: Request) -> Response:
+        try:
+            return await answer(request)
+        except Exception as error:  # noqa: BLE001 -- what goes wrong with one request must not cost the others
+            view.problem(unforeseen(f"{request.url.path} was asked for", error))
+            return _sentence("An error that nobody foresaw came up; the log of watch has its traceback.", 500)
+
+    return bounded
+
+
+def _has_failed(made: asyncio.Task[str]) -> bool:
+    return made.done() and (made.cancelled() or made.exception() is not None)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

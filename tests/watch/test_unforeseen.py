@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from reconciler import reconcile
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
-from reconciler.watch import loop
+from reconciler.watch import conditions, loop
+from reconciler.watch.conditions import WatchRecord
 from reconciler.watch.news import News
 from reconciler.watch.source import LocalSource, Specs
 from tests.transcript import write_files
@@ -128,3 +130,42 @@ def test_each_task_of_the_loop_goes_on(
     assert asyncio.run(three_passes()) == 0
     assert type(error).__name__ in world.log.getvalue()
     assert world.guest("web") is not None
+
+
+def test_conditions_that_could_not_be_stored_once_are_stored_by_the_next_pass(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    store = conditions.store
+
+    def fails(state_dir: Path, record: WatchRecord) -> None:
+        raise error
+
+    stored: list[WatchRecord] = []
+
+    def keeps(state_dir: Path, record: WatchRecord) -> None:
+        stored.append(record)
+        store(state_dir, record)
+
+    watcher = world.watcher()
+
+    async def two_passes() -> None:
+        monkeypatch.setattr(conditions, "store", fails)
+        assert not (await watcher.make_pass(frozenset({"start"}))).failed
+        monkeypatch.setattr(conditions, "store", keeps)
+        assert not (await watcher.make_pass(frozenset({"start"}))).failed
+
+    asyncio.run(two_passes())
+    assert stored
+    assert world.running("web")
+
+
+def test_what_cannot_be_told_before_the_steps_is_done_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fails(*given: object) -> bool:
+        raise error
+
+    monkeypatch.setattr(News, "of_domains", fails)
+    assert not look(world.watcher()).result.failed
+    assert world.running("web")
+    assert type(error).__name__ in world.log.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 from reconciler.watch.view import Metrics
 from tests.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
@@ -68,6 +69,7 @@ class FakeView:
     healthy: bool = True
     ready: bool = True
     asked: int = 0
+    problems: list[Diagnostic] = field(default_factory=list)
 
     def status_document(self) -> dict[str, Any]:
         return self.document
@@ -86,3 +88,6 @@ class FakeView:
 
     def reconcile_now(self) -> None:
         self.asked += 1
+
+    def problem(self, problem: Diagnostic) -> None:
+        self.problems.append(problem)

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.show.documents import plan_document
 from reconciler.watch.view import Metrics
-from reconciler.web import serve
+from reconciler.web import app, serve
 from tests.web.conftest import TOKEN, Site
 from tests.web.fleet import FakeView
 
@@ -155,3 +155,43 @@ async def test_requests_are_answered_while_the_loop_works(site: Site) -> None:
     loop.cancel()
     assert {answer.status for answer in answers} == {200}
     assert turns >= 10
+
+
+@pytest.mark.parametrize(
+    ("path", "part"),
+    [
+        ("/", "status_document"),
+        ("/api/status", "status_document"),
+        ("/api/plan", "plan"),
+        ("/healthz", "is_healthy"),
+        ("/readyz", "is_ready"),
+    ],
+)
+async def test_an_error_nobody_foresaw_costs_one_answer_and_its_traceback_is_in_the_log_only(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], path: str, part: str
+) -> None:
+    def fails() -> None:
+        raise KeyError("odd")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(site.view, part, fails)
+        answer = await site.ask(path)
+    assert answer.status == 500
+    assert answer.text == "An error that nobody foresaw came up; the log of watch has its traceback.\n"
+    assert [problem.detail for problem in site.view.problems] == [
+        f"An error that nobody foresaw came up while {path} was asked for: KeyError ('odd')."
+    ]
+    assert "Traceback" not in capfd.readouterr().err
+    assert (await site.ask(path)).status == 200
+
+
+async def test_a_plan_whose_text_could_not_be_made_once_is_tried_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(plan: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(app, "plan_document", fails)
+        assert (await site.ask("/api/plan")).status == 500
+    assert (await site.ask("/api/plan")).status == 200
