@@ -40,6 +40,7 @@ See = Callable[[str], Awaitable[Look]]
 """How a domain is looked at, devices and all."""
 
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
+_SIGNALS = 128  # an exit status beyond it tells that a signal ended a command
 
 # The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
 # must not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
@@ -186,18 +187,34 @@ async def wait_for_free(xl: Xl, domain: str, needed: int, report: Callable[[str]
 async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
     """Judge a domain that is there although `xl create` failed: it is whole (xl crashed after its work), or half made.
 
-    xl unpauses a domain last of all, so one that is not paused is whole. A half made one is cleared away.
+    xl unpauses a domain last of all, so one that is not paused is whole. A half made one is cleared away, unless
+    another `xl create` has made or is making it, which is why ours failed: that one is left alone.
     """
     await xl.clock.sleep(REMNANT_SECONDS)
     row = await xl.find(domain.name, domain.uuid)
-    if row is not None and row.power is Power.RUNNING:
+    if row is not None and not remnants.is_named(row, result) and row.power is not Power.RUNNING:
+        row = await _still_left(xl, domain, row, result)
+    if row is None:
+        raise _did_not_start(xl, domain, result)
+    if row.power is Power.RUNNING:
         return
-    if row is not None:
-        try:
-            await destroy(xl, domain.name, row)
-        except ReconcilerError as error:
-            raise _did_not_start(xl, domain, result, f"\nWhat is left of it: {error.diagnostics[0].detail}") from error
+    try:
+        await destroy(xl, domain.name, row)
+    except ReconcilerError as error:
+        raise _did_not_start(xl, domain, result, f"\nWhat is left of it: {error.diagnostics[0].detail}") from error
     raise _did_not_start(xl, domain, result)
+
+
+async def _still_left(xl: Xl, domain: Domain, row: Row, result: Result) -> Row | None:
+    """Look again, some seconds later, at a remnant that may be another's. Raises unless it runs or is ours to clear."""
+    await xl.clock.sleep(HALF_MADE_SECONDS)
+    now = await xl.find(domain.name, domain.uuid)
+    if now is None or now.power is Power.RUNNING:
+        return now
+    is_same = (now.domid, now.power) == (row.domid, Power.PAUSED)
+    if is_same and await remnants.is_abandoned(xl, now, maker_died=result.exit_code > _SIGNALS):
+        return now
+    raise remnants.is_anothers(xl, domain.name, now, reason_of(result))
 
 
 @dataclass(slots=True)
@@ -255,7 +272,7 @@ async def shut_down(xl: Xl, step: Shutdown, see: See, report: Callable[[str], No
         row = await _row(xl, step)
         watch.note(row)
         if row is not None:
-            if await _is_hopeless(step, row, watch, xl.clock.now() - began, see):
+            if await _is_hopeless(xl, step, row, watch, xl.clock.now() - began, see):
                 report(f"{step.domain} has no connected device after {step.unconnected_seconds:g} s and is destroyed")
                 await destroy(xl, step.domain, row)
             else:
@@ -274,7 +291,7 @@ async def shut_down(xl: Xl, step: Shutdown, see: See, report: Callable[[str], No
     report(f"{step.domain} is down")
 
 
-async def _is_hopeless(step: Shutdown, row: Row, watch: _Watch, seconds: float, see: See) -> bool:
+async def _is_hopeless(xl: Xl, step: Shutdown, row: Row, watch: _Watch, seconds: float, see: See) -> bool:
     """Return whether the plug may be pulled early: the boot failed, and the guest never connected a device.
 
     Such a guest has written nothing to a disk, so nothing can be lost.
@@ -282,6 +299,8 @@ async def _is_hopeless(step: Shutdown, row: Row, watch: _Watch, seconds: float, 
     short = step.unconnected_seconds
     if short is None or watch.connected or seconds <= short or row.power not in (Power.RUNNING, Power.PAUSED):
         return False
+    if row.power is Power.PAUSED and not row.has_run and not await remnants.is_abandoned(xl, row):
+        return False  # somebody makes it, and will let it run
     watch.connected = await _may_be_connected(step, see)
     return not watch.connected
 

@@ -6,8 +6,10 @@ a person or xl itself has begun there is never cut off.
 
 from __future__ import annotations
 
+import re
 import shlex
 
+from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import ReconcilerError, moved_on, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
@@ -62,12 +64,25 @@ async def runs(xl: Xl, row: Row) -> bool:
             return False
 
 
-async def is_abandoned(xl: Xl, row: Row) -> bool:
-    """Return whether nobody is seen to be making this half-made domain, which xl does not know yet."""
-    if row.has_run or row.domid in await xl.configs():
+async def is_abandoned(xl: Xl, row: Row, *, maker_died: bool = False) -> bool:
+    """Return whether nobody is seen to be making this half-made domain, which xl does not know yet.
+
+    With `maker_died` an xl of ours may have been killed when it only had to let the domain run: then xl knows it, and
+    no process of xl serves it, as one would that had lived on.
+    """
+    is_known = row.domid in await xl.configs()
+    if row.has_run or (is_known and not maker_died):
         return False
     result = await xl.connection.script(functions() + "xl_processes")
-    return result.exit_code == 0 and not read_daemons(result.text.splitlines()).make(row.name)
+    daemons = read_daemons(result.text.splitlines())
+    return result.exit_code == 0 and not (
+        daemons.may_bring_back(row.name or "") if is_known else daemons.make(row.name)
+    )
+
+
+def is_named(row: Row, result: Result) -> bool:
+    """Return whether a command of xl that failed speaks of this domain by its domid, so that it is its own."""
+    return re.search(rf"\bDomain {row.domid}:", result.errors) is not None
 
 
 def runs_meanwhile(xl: Xl, domain: str) -> ReconcilerError:
@@ -75,6 +90,16 @@ def runs_meanwhile(xl: Xl, domain: str) -> ReconcilerError:
         "domain runs meanwhile",
         f"{domain} was to be cleared away, and runs by now on {xl.host}; it is left alone.",
         "Plan again.",
+        address_of(xl.host, domain),
+    )
+
+
+def is_anothers(xl: Xl, domain: str, row: Row, why: str) -> ReconcilerError:
+    return moved_on(
+        "domain is there meanwhile",
+        f"{domain} (domid {row.domid}, {row.power}) came to be on {xl.host} while it was to be started, maybe by "
+        f"another `{xl.tool} create`, so it is left alone. Ours failed: {why}",
+        f"Plan again when that has ended. If nobody needs what is there: {xl.tool} destroy {row.domid}",
         address_of(xl.host, domain),
     )
 

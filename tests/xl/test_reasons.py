@@ -113,7 +113,7 @@ async def test_a_start_that_fails_and_a_rest_that_stays_are_both_told(
     executor: XlExecutor, guests: Guests, running: Domain
 ) -> None:
     guests.show()
-    left = guests.later("half", table_row("web", 6, "--p---"))
+    left = guests.later("half", table_row("web", 6, "--p---", seconds=0))
     guests.on("create", f"{left}; echo 'script: Failed to find an unused loop device' >&2; exit 3")
     guests.on("destroy", "echo 'Domain 6 is still in use' >&2; exit 1")
     problem = await failing(executor, Start(definition=running))

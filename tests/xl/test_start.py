@@ -17,10 +17,11 @@ from reconciler.plan.steps import Start
 from reconciler.xl import lifecycle, look
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.look import CONSOLE_LOG, LOOK
-from tests.fake_dom0 import INFO, running_json, table_row, with_part
+from tests.fake_dom0 import INFO, process_of_xl, running_json, table_row, with_part
 from tests.xl.fake_guests import OTHER_UUID, Guests, ignore
 
 pytestmark = pytest.mark.anyio
+HALF_MADE = table_row("web", 6, "--p---", seconds=0)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ async def test_exit_0_without_a_domain_is_a_failure(executor: XlExecutor, guests
 async def test_a_half_made_remnant_is_cleared_and_xl_s_words_are_kept(
     executor: XlExecutor, guests: Guests, step: Start
 ) -> None:
-    half = guests.later("half", table_row("web", 6, "--p---"))
+    half = guests.later("half", table_row("web", 6, "--p---", seconds=0))
     said = [
         "libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: vif-bridge online [374] exited with 1",
         "libxl: error: libxl_device.c:1337:hotplug_death_cb: script: Could not find bridge device nobr",
@@ -141,7 +142,7 @@ async def test_a_remnant_that_stays_does_not_hide_why_the_create_failed(
 ) -> None:
     guests.on(
         "create",
-        f"{guests.later('half', table_row('web', 6, '--p---'))}; echo 'no loop, unused loop device' >&2; exit 3",
+        f"{guests.later('half', HALF_MADE)}; echo 'no loop, unused loop device' >&2; exit 3",
     )
     guests.on("destroy", "exit 0")
     with pytest.raises(ReconcilerError) as caught:
@@ -150,6 +151,60 @@ async def test_a_remnant_that_stays_does_not_hide_why_the_create_failed(
     assert "did not start: no loop, unused loop device" in problem.detail
     assert "web (domid 6) is still there after `xl destroy`" in problem.detail
     assert problem.transient
+
+
+EXISTS = "echo 'libxl: error: x.c:1:f: Domain 7:Domain with name \"web\" already exists.' >&2; exit 3"
+
+
+class TestWhatAnotherXlCreateHasMadeMeanwhileIsLeftAlone:
+    """xendomains or a person was first: our own create fails, and what is there is not what it left."""
+
+    async def fails(self, executor: XlExecutor, guests: Guests, step: Start) -> None:
+        with pytest.raises(ReconcilerError, match="came to be on alpha while it was to be started") as caught:
+            await executor.execute(step, ignore)
+        assert caught.value.diagnostics[0].moved
+        assert "destroy" not in [call.split()[0] for call in guests.calls]
+
+    async def test_while_it_is_made(self, executor: XlExecutor, guests: Guests, step: Start, tmp_path: Path) -> None:
+        guests.on("create", f"{guests.later('half', HALF_MADE)}; {EXISTS}")
+        with process_of_xl(tmp_path, "create", "/etc/xen/web.cfg"):
+            await self.fails(executor, guests, step)
+
+    async def test_paused_as_xl_create_leaves_it_that_was_asked_to(
+        self, executor: XlExecutor, guests: Guests, step: Start, xen: Path
+    ) -> None:
+        (xen / "whole").write_text(json.dumps([running_json(6, step.definition)]))
+        guests.on("create", f"cp whole long; {guests.later('half', HALF_MADE)}; {EXISTS}")
+        await self.fails(executor, guests, step)
+
+    async def test_crashed_by_now(self, executor: XlExecutor, guests: Guests, step: Start) -> None:
+        guests.on("create", f"{guests.later('crashed', table_row('web', 6, '---sc-'))}; {EXISTS}")
+        await self.fails(executor, guests, step)
+
+    async def test_it_runs_in_the_end(self, executor: XlExecutor, guests: Guests, step: Start) -> None:
+        up = guests.later("up", table_row("web", 6))
+        guests.on("create", f"{guests.later('half', HALF_MADE)}; (sleep 0.2; {up}) >/dev/null 2>&1 & {EXISTS}")
+        await executor.execute(step, ignore)
+
+    async def test_served_by_its_process_although_our_xl_died(
+        self, executor: XlExecutor, guests: Guests, step: Start, tmp_path: Path, xen: Path
+    ) -> None:
+        (xen / "whole").write_text(json.dumps([running_json(6, step.definition)]))
+        guests.on("create", f"cp whole long; {guests.later('half', HALF_MADE)}; kill -SEGV $$")
+        with process_of_xl(tmp_path, "create", "-p", "/etc/xen/web.cfg", log="xl-web.log"):
+            await self.fails(executor, guests, step)
+
+
+async def test_what_our_own_xl_left_paused_as_it_died_is_cleared_away(
+    executor: XlExecutor, guests: Guests, step: Start, xen: Path
+) -> None:
+    """It was whole, and had only to be let run; no process of xl serves it."""
+    (xen / "whole").write_text(json.dumps([running_json(6, step.definition)]))
+    guests.on("create", f"cp whole long; {guests.later('half', HALF_MADE)}; kill -SEGV $$")
+    guests.on("destroy", guests.later("empty"))
+    with pytest.raises(ReconcilerError, match="did not start"):
+        await executor.execute(step, ignore)
+    assert guests.calls[-1] == "destroy 6"
 
 
 async def test_the_name_of_another_domain_is_never_touched(executor: XlExecutor, guests: Guests, step: Start) -> None:
