@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 
-from reconciler.specs.tree import HOST_FILE, TAKEN_NAMES
-from reconciler.specs.value_types import NAME
+from reconciler.specs.tree import HOST_FILE, TAKEN_ENDINGS, TAKEN_NAMES
+from reconciler.specs.value_types import NAME_MAX
+from reconciler.specs.value_types import is_name as is_name_of_any
 
-_ENDINGS = (".rehearsal", "--incoming", "--migratedaway")
 _FIRST = "vm-"
 
 
 def is_name(name: str) -> bool:
     """Return whether a spec can have this name."""
-    if name in TAKEN_NAMES or f"{name}.toml" == HOST_FILE or name.isdecimal() or name.endswith(_ENDINGS):
-        return False
-    return re.fullmatch(NAME, name) is not None
+    taken = name in TAKEN_NAMES or f"{name}.toml" == HOST_FILE or name.endswith(TAKEN_ENDINGS)
+    return is_name_of_any(name) and not taken
 
 
 def near_name(name: str) -> str:
@@ -27,10 +26,7 @@ def near_name(name: str) -> str:
     if is_name(name):
         return name
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._") or "domain"
-    for ending in _ENDINGS:
+    for ending in TAKEN_ENDINGS:
         plain = plain.removesuffix(ending)
-    tries = (plain, f"{_FIRST}{plain}")
-    return next(
-        (short for one in tries for length in (len(one), 63, 40) if is_name(short := one[:length].rstrip("-._"))),
-        f"{_FIRST}domain",
-    )
+    tries = (one[:NAME_MAX].rstrip("-._") for one in (plain, f"{_FIRST}{plain}"))
+    return next((one for one in tries if is_name(one)), f"{_FIRST}domain")

@@ -5,7 +5,6 @@ Nothing here asks whose a domain is, as nothing asks a person on a real dom0.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -37,7 +36,7 @@ from reconciler.simulated.guest import (
 )
 from reconciler.simulated.store import FAULTS, Store
 from reconciler.simulated.view import View
-from reconciler.specs.value_types import NAME
+from reconciler.specs.value_types import NAME_FORM, is_name
 from reconciler.toolstack import Question
 
 _DEFAULT_KERNEL = "/vmlinuz"
@@ -83,8 +82,8 @@ class Hand:
 
     def create(self, name: str, memory_kib: int | None = None) -> None:
         """Do as `xl create`: from the config file of that name, else from a definition that no file holds."""
-        if re.fullmatch(NAME, name) is None or name == "Domain-0":
-            problem = f"{name!r} is no name for a domain: a letter, then up to 39 letters, digits, '.', '_' or '-'."
+        if not is_name(name) or name == "Domain-0":
+            problem = f"{name!r} is no name for a domain: {NAME_FORM}."
             raise self._refuse(None, "no name for a domain", problem)
         with self._change() as draft:
             definition = self._written(draft, name) or self._unwritten(draft, name)
@@ -322,7 +321,7 @@ def _set_power(draft: Draft, instance: Instance, key: str, text: str) -> Instanc
 
 def _set_name(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
     """Rename a domain as `xl rename` does. A domain that has lost its name is listed as "(null)"."""
-    if text != NAMELESS and re.fullmatch(NAME, text) is None:
+    if text != NAMELESS and not is_name(text):
         raise ValueError(f"it is a name, or {NAMELESS} for none")
     return replace(instance, listed_as=None if text == instance.definition.name else text)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, r
 from reconciler.specs.schema import TreeSpec
 from reconciler.specs.schema_errors import Problem
 from reconciler.specs.toml import TomlError, parse_toml
-from reconciler.specs.value_types import NAME
+from reconciler.specs.value_types import NAME_FORM, is_name
 
 if TYPE_CHECKING:
     from reconciler.specs.positions import Positions
@@ -51,7 +50,8 @@ TAKEN_NAMES = frozenset(
         "xlexample.pvlinux",
     }
 )
-_NAME = re.compile(NAME.removesuffix("$") + r"\Z")
+TAKEN_ENDINGS = (".rehearsal", "--incoming", "--migratedaway")
+"""What a domain's name may not end in: xl and we call domains so that are only there for a while."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,9 +274,10 @@ class _Reader:
             return TreeFile(problem=unforeseen(f"{relative} was read", error).detail)
 
     def _is_name(self, name: str, relative: str, kind: str, address: str | None = None) -> bool:
-        if _NAME.match(name) and not (kind == "domain" and name in TAKEN_NAMES):
+        is_taken = kind == "domain" and (name in TAKEN_NAMES or name.endswith(TAKEN_ENDINGS))
+        if is_name(name) and not is_taken:
             return True
-        if _NAME.match(name):
+        if is_name(name):
             problem = Unreadable(
                 summary="Name taken",
                 detail=f'A domain cannot be called "{name}": Xen uses that name for something else.',
@@ -286,7 +287,7 @@ class _Reader:
             problem = Unreadable(
                 summary="Invalid name",
                 detail=f'"{name}" cannot be the name of a {kind}.',
-                hint="A name is a letter, then up to 39 letters, digits, dots, underscores or dashes.",
+                hint=f"A name is {NAME_FORM}.",
             )
         self._report(relative, problem, address)
         return False

@@ -131,7 +131,9 @@ _CONTROL = r"\x00-\x1f\x7f-\x9f"
 TEXT: Final = rf"^[^{_CONTROL}]*$"
 WORD: Final = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
 VIF_TEXT: Final = rf"^[^\s,{_CONTROL}]([^,{_CONTROL}]*[^\s,{_CONTROL}])?$"
-NAME: Final = r"^[a-zA-Z][a-zA-Z0-9._-]{0,39}$"
+NAME: Final = r"^([a-zA-Z]|[0-9]+[a-zA-Z._-])[a-zA-Z0-9._-]*$"  # of digits only, xl would take it for a domid
+NAME_MAX: Final = 63
+NAME_FORM: Final = "a letter or digit, then up to 62 letters, digits, dots, underscores or dashes, not digits alone"
 SHA256: Final = r"^[0-9a-fA-F]{64}$"
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MAC: Final = r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
@@ -156,7 +158,7 @@ PATTERN_SENTENCES: Final = {
     TEXT: "must not contain line breaks or other control characters",
     WORD: "must not be empty, begin or end with a blank, or contain line breaks or other control characters",
     VIF_TEXT: "must not be empty, begin or end with a blank, or contain commas or control characters",
-    NAME: "must be a name: a letter, then up to 39 letters, digits, dots, underscores or dashes",
+    NAME: f"must be a name: {NAME_FORM}",
     SHA256: "must be a sha256: 64 hexadecimal digits",
     UUID: 'must be a UUID such as "8b3c1f0e-5d6a-5c1e-9f57-1b2d3c4e5f60"',
     MAC: 'must be a MAC address such as "00:16:3e:12:34:56"',
@@ -177,7 +179,7 @@ PATTERN_SENTENCES: Final = {
 Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=4096)]
 Word = Annotated[str, StringConstraints(pattern=WORD, max_length=1024)]
 VifText = Annotated[str, StringConstraints(pattern=VIF_TEXT, max_length=255)]
-Name = Annotated[str, StringConstraints(pattern=NAME)]
+Name = Annotated[str, StringConstraints(pattern=NAME, max_length=NAME_MAX)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 OneOrMore = Annotated[int, Field(ge=1)]
 
@@ -215,3 +217,8 @@ Arguments = Annotated[tuple[Text, ...], BeforeValidator(_words), WithJsonSchema(
 Words = Annotated[tuple[Word, ...], Strict(False)]
 Colo = Annotated[tuple[tuple[str, str], ...], BeforeValidator(_colo), WithJsonSchema(_COLO_SCHEMA)]
 PerVcpu = Annotated[str | tuple[str, ...], BeforeValidator(_cpus), WithJsonSchema(_PER_VCPU_SCHEMA)]
+
+
+def is_name(text: str) -> bool:
+    """Return whether a host, a fleet, a profile or (if nothing else takes it) a domain can be called so."""
+    return len(text) <= NAME_MAX and re.fullmatch(NAME, text) is not None

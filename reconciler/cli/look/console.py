@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,7 +19,7 @@ from reconciler.model.host import Power
 from reconciler.open import console_command, open_host
 from reconciler.show.escape import plain_lines
 from reconciler.specs import TreeReading, read_tree
-from reconciler.specs.value_types import NAME
+from reconciler.specs.value_types import is_name
 
 
 @click.command(short_help="Attach to the console of a domain.")
@@ -33,7 +32,7 @@ def console(settings: Settings, address: str, specs: Path) -> None:
     For a domain of a simulated host, what its console said so far is printed.
     """
     host, _, name = address.partition("/")
-    if re.fullmatch(NAME, name) is None:
+    if not is_name(name):
         raise world_error("not an address", f'"{address}" is not of the form host/domain.')
     reading = read_tree(specs)
     check_host(reading.desired, host)

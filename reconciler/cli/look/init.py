@@ -12,7 +12,7 @@ import click
 from reconciler.cli.output import is_terminal, print_data, print_message
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.specs.tree import HOST_FILE, RESERVED_FOLDERS, TREE_FILE
-from reconciler.specs.value_types import CONNECT, NAME
+from reconciler.specs.value_types import CONNECT, NAME_FORM, is_name
 from reconciler.state_dir.files import create_file
 
 _SIMULATED = "simulated"
@@ -81,8 +81,8 @@ def init(folder: Path, host: str | None, connect: str | None, fleet: str | None)
 
 def _check(host: str, connect: str, fleet: str | None) -> None:
     for name in (host, fleet or "fleet"):
-        if not re.fullmatch(NAME, name) or name in RESERVED_FOLDERS:
-            hint = "Use letters, digits, dots, underscores and dashes, beginning with a letter or digit."
+        if not is_name(name) or name in RESERVED_FOLDERS:
+            hint = f"A name is {NAME_FORM}."
             raise world_error("not a name", f'"{name}" cannot be the name of a host or fleet.', hint)
     if connect != _SIMULATED and not re.fullmatch(CONNECT, connect):
         hint = 'Write "simulated", "local" or "ssh://[user@]name[:port]".'
