@@ -25,9 +25,7 @@ def test_a_name_that_xl_takes_is_a_name(tmp_path: Path, name: str) -> None:
     assert problems(tmp_path, host="3a") == []
 
 
-@pytest.mark.parametrize(
-    "name", ["42", "-a", "_a", "a" * 64, "a b", "ü", "Domain-0", "auto", "scripts", "xl.conf"]
-)
+@pytest.mark.parametrize("name", ["42", "-a", "_a", "a" * 64, "a b", "ü", "Domain-0", "auto", "scripts", "xl.conf"])
 def test_a_name_that_xl_cannot_take_or_that_is_taken_is_refused(tmp_path: Path, name: str) -> None:
     assert len(problems(tmp_path, name)) == 1
 
