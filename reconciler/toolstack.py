@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.doctor.facts import Examination
-from reconciler.model.host import Host, Look
+from reconciler.model.host import Hold, Host, Look
 from reconciler.plan.steps import HostStep
 
 __all__ = ["Executor", "Look", "Observer", "Question"]
@@ -50,8 +50,20 @@ class Observer(Protocol):
 class Executor(Protocol):
     """Changes a host. Every method raises ReconcilerError when the effect is not confirmed by looking."""
 
-    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
-        """Carry out one step. (AwaitReady is no such step: `apply.ready` does it for all hosts, through `look`.)"""
+    async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
+        """Carry out one step. (AwaitReady is no such step: `apply.ready` does it for all hosts, through `look`.)
+
+        With `unless_held`, nothing is done and the error says `moved` where its domain or all of the host is held.
+        """
+
+    async def hold(self, domain: str, *, seconds: float | None, by: str, reason: str) -> Hold:
+        """Keep on the host that nothing is to be begun with a domain (WHOLE_HOST: with any), and return the hold.
+
+        No lock is needed. It ends by itself after `seconds` by the host's clock; None: not before `unhold`.
+        """
+
+    async def unhold(self, domain: str) -> bool:
+        """Lift the hold of a domain, or that of the whole host. Return whether there was one."""
 
     async def look(self, domain: str) -> Look: ...
 

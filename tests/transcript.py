@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import sys
 from collections.abc import Mapping
 from io import StringIO
@@ -84,3 +85,5 @@ def isolate(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RECONCILER_STATE_DIR", str(folder / ".state"))
     monkeypatch.delenv("RECONCILER_SPECS", raising=False)
     monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("LOGNAME", "ann")
+    monkeypatch.setattr(socket, "gethostname", lambda: "desk")

@@ -30,8 +30,10 @@ from reconciler.plan.steps import (
     PlannedStep,
     SetQuarantine,
     Shutdown,
+    StageImage,
     Start,
     Step,
+    WriteConfig,
 )
 from reconciler.toolstack import Executor
 from reconciler.waiting import ASK_SECONDS
@@ -39,6 +41,9 @@ from reconciler.waiting import ASK_SECONDS
 # A step of these kinds is tried once: the second try would find what the first one made, and take it for somebody
 # else's; and AwaitReady has waited for its host all the time.
 _ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
+
+# What only gets ready for a change. The domain is as it was, so a hold may still keep all the rest from beginning.
+_PREPARES = (StageImage, CreateDisk, WriteConfig, SetQuarantine)
 
 
 async def apply_plan(
@@ -81,6 +86,8 @@ class _Run:
         self._returns = {way.address: starts_of(way) for way in plan.ways_back}
         self._returning: set[str] = set()  # addresses
         self._begun: set[str] = set()  # addresses
+        # addresses at which a hold changes nothing any more: what was begun is finished
+        self._past_holds = {change.address for change in plan.changes if plan.ignore_holds or change.resumes}
         self._failed_restart: str | None = None  # the address of the first one; none is begun after it
         self._fallen_back: list[StepResult] = []
         self._refused: list[Diagnostic] = []  # by steps that are not needed as planned
@@ -172,11 +179,14 @@ class _Run:
 
         The way back goes before anything else is done about the failure, since the domain is down meanwhile.
         """
-        result = await self._carry_out(step)
+        unless_held = step.address not in self._past_holds
+        result = await self._carry_out(step, unless_held=unless_held)
         if result.problem is not None and result.problem.moved:
             self._refused.append(result.problem)
             self._leave_out_begun(result, result.problem)
             return
+        if not isinstance(step.step, _PREPARES):
+            self._past_holds.add(step.address)
         self._note(result)
         if result.problem is None:
             self._offer_followers(step)
@@ -239,18 +249,23 @@ class _Run:
             self._fallen_back.append(result)
             self._progress.finished(result)
 
-    async def _carry_out(self, planned: PlannedStep) -> StepResult:
+    async def _carry_out(self, planned: PlannedStep, *, unless_held: bool = False) -> StepResult:
         """Carry out a step, and once more if its answer was lost: executors look first whether it is done."""
         executor, began = self._executors[planned.host], _now(self._executors[planned.host])
-        problem = await self._try(executor, planned)
+        problem = await self._try(executor, planned, unless_held=unless_held)
         again = problem is not None and problem.transient and not problem.later
         if again and not isinstance(planned.step, _ONLY_ONCE):
-            problem = await self._try(executor, planned)
+            problem = await self._try(executor, planned, unless_held=unless_held)
         return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem)
 
-    async def _try(self, executor: Executor, planned: PlannedStep) -> Diagnostic | None:
+    async def _try(self, executor: Executor, planned: PlannedStep, *, unless_held: bool) -> Diagnostic | None:
         try:
-            await carry_out(executor, planned.step, lambda text: self._progress.noted(planned, text))
+            await carry_out(
+                executor,
+                planned.step,
+                lambda text: self._progress.noted(planned, text),
+                unless_held=unless_held,
+            )
         except ReconcilerError as error:
             return error.diagnostics[0]
         except Exception as error:  # noqa: BLE001 -- what goes wrong in one step must not end the others
@@ -289,12 +304,14 @@ class _Run:
             self._leave_out([step_id for step_id in self._waiting if self._steps[step_id].wave > step.wave], reason)
 
 
-async def carry_out(executor: Executor, step: Step, report: Callable[[str], None]) -> None:
+async def carry_out(
+    executor: Executor, step: Step, report: Callable[[str], None], *, unless_held: bool = False
+) -> None:
     """Carry out one step. Its executor does what a host does; waiting until a domain is ready is done here."""
     if isinstance(step, AwaitReady):
         await await_ready(executor, step)
     else:
-        await executor.execute(step, report)
+        await executor.execute(step, report, unless_held=unless_held)
 
 
 def _says_nothing(problem: Diagnostic, step: PlannedStep) -> bool:

@@ -41,6 +41,8 @@ COMMANDS = {
     "why": ("reconciler.cli.look.why", "why", "Tell who asks for what in a domain, and what it waits for."),
     "kernels": ("reconciler.cli.look.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
+    "hold": ("reconciler.cli.act.hold", "hold", "Leave a domain, or all of a host, alone for a while."),
+    "unhold": ("reconciler.cli.act.hold", "unhold", "Lift the hold of a domain, or that of a host."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
     "init": ("reconciler.cli.look.init", "init", "Write a first spec tree: one host, one example domain."),
     "doctor": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
 from reconciler.specs.schema_errors import near_miss
+from reconciler.specs.value_types import NAME
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -47,6 +49,12 @@ def selection_options(command: Command) -> Command:
     )
     host = click.option("--host", "hosts", metavar="HOST", multiple=True, help="Only this host; repeatable.")
     return host(target(command))
+
+
+def ignore_holds_option(command: Command) -> Command:
+    """Declare `--ignore-holds`, of apply and of plan."""
+    text = "Change also what somebody holds (`reconciler hold`)."
+    return click.option("--ignore-holds", is_flag=True, help=text)(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +124,23 @@ def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> fr
         if address not in _addresses(desired) | desired.frozen and address.partition("/")[0] not in desired.frozen:
             raise no_domain(desired, address)
     return given
+
+
+def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str, *, may_be_gone: bool) -> None:
+    """Refuse an address that neither a spec nor its host knows; the host is asked only where no spec names it."""
+    check_address(reading.desired, address)
+    host, _, name = address.partition("/")
+    if re.fullmatch(NAME, name) is None:
+        raise no_domain(reading.desired, address)
+    if may_be_gone or address in _addresses(reading.desired) | reading.desired.frozen:
+        return
+    if host in reading.desired.hosts:
+        with open_session(reading, specs, state_dir) as session:
+            hosts, problems = session.wait_for(session.reconciler.observe(frozenset({host})))
+        if problems:
+            raise ReconcilerError(*problems)
+        if name not in hosts[host].guests:
+            raise no_domain(reading.desired, address)
 
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:

@@ -43,6 +43,7 @@ class Consent:
     rollback: frozenset[str] = frozenset()
     allow_destroy: int | None = None
     allow_restart: int | None = None
+    ignore_holds: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,7 @@ class Change:
     parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
+    hold: str | None = None  # the words of a hold on its host, which forbids to begin anything with it
     would: Action | None = None  # the action it would have, all or its rest, were it not held back
     wave: int = 0
     outings: tuple[int, ...] = ()  # waves in which it goes down with what it depends on and comes back as it was

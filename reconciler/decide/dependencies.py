@@ -225,6 +225,8 @@ def _why_not_down(change: Change, desired: Desired) -> str | None:
     guest, part = change.guest, desired.hosts[change.host]
     wanted = part.domains.get(change.domain)
     assert guest is not None
+    if change.hold is not None:
+        return change.hold
     if wanted is None:  # its spec may forbid it, and cannot be asked
         return change.reason
     if guest.newer is not None:

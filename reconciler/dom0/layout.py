@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.fleet import HostSettings
+from reconciler.model.host import WHOLE_HOST
 
 _CONFIG_DIRS = {"debian": "/etc/xen", "netbsd": "/usr/pkg/etc/xen"}
 
@@ -39,6 +40,16 @@ class Dom0:
 
     def quarantine_path(self, domain: str) -> str:
         return f"{self.kernel_dir}/{domain}/quarantine.json"
+
+    def hold_path(self, domain: str) -> str:
+        """Return the file that says that nothing is to be begun with a domain, or (WHOLE_HOST) with any."""
+        return f"{self.kernel_dir}/.holds/{domain or '@host'}.json"
+
+    def held_by(self, path: str) -> str | None:
+        """Return what the hold in this file is for; None for any other path."""
+        name = posixpath.basename(path).removesuffix(".json")
+        held = WHOLE_HOST if name == "@host" else name
+        return held if path == self.hold_path(held) else None
 
     def console_mark_path(self, domain: str) -> str:
         """Return the file that notes how long the console's log was when the domain was last started."""

@@ -128,6 +128,8 @@ def _status(change: Change) -> tuple[Status, str]:
     if change.acts:
         unproven = guest is not None and (guest.unproven or guest.power is Power.REBOOTING)
         return Status.RECONCILING if unproven else Status.DRIFTED, f"{change.action.value}: {change.reason}"
+    if change.hold is not None and change.would is not None:
+        return Status.DRIFTED, change.reason
     if change.pending:
         return Status.PENDING_RESTART, "; ".join(map(str, change.pending))
     if guest is not None and guest.owner is Owner.OURS and guest.power is Power.PAUSED:

@@ -70,6 +70,24 @@ class Quarantined:
     reason: str = field(default="", compare=False)
 
 
+WHOLE_HOST = ""
+"""What a hold of a whole host is under, where those of domains are under their names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Somebody's word, kept on a host, that nothing is to be begun with a domain, or with any domain there.
+
+    `begins` and `ends` are seconds since 1970 by the host's clock; with `ends` None it lasts until it is lifted.
+    """
+
+    begins: float
+    ends: float | None = None
+    by: str = ""
+    reason: str = ""
+    is_ahead: bool = False  # the host's clock is before its beginning, so nobody knows how much of it is left
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
     """The devices that a host's backends serve to a domain, which are known even if xl tells nothing about it."""
@@ -167,4 +185,6 @@ class Host:
     unstaged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
+    # by domain name, those that last now; no part of what a plan is bound to, since each step looks for itself
+    holds: Mapping[str, Hold] = field(default_factory=dict, compare=False)
     notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state

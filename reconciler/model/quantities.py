@@ -65,8 +65,8 @@ def _kib_of_text(text: str) -> int:
     raise Unfit(f"must be {SIZE_FORMS}, not {quoted(text)}", hint)
 
 
-def duration_seconds(value: object) -> float:
-    """Return the seconds of a duration such as "90s", which is at most a day."""
+def duration_seconds(value: object, longest_seconds: float = DURATION_MAX_SECONDS) -> float:
+    """Return the seconds of a duration such as "90s", which is at most a day unless another bound is given."""
     if not isinstance(value, str):
         hint = f'Write "{value}s".' if isinstance(value, int) and not isinstance(value, bool) else None
         raise Unfit(f"must be {DURATION_FORMS}, not {kind_of(value)}", hint)
@@ -76,8 +76,8 @@ def duration_seconds(value: object) -> float:
         hint = f'Write "{near["number"]}{near["unit"].lower()}".' if near else None
         raise Unfit(f"must be {DURATION_FORMS}, not {quoted(value)}", hint)
     seconds = int(match["number"]) * _SECONDS_OF_UNIT[match["unit"]]
-    if seconds > DURATION_MAX_SECONDS:
-        raise Unfit("is longer than a day")
+    if seconds > longest_seconds:
+        raise Unfit("is longer than a day" if longest_seconds == DURATION_MAX_SECONDS else "is too long")
     return seconds
 
 

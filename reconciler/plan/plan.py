@@ -66,6 +66,7 @@ class Plan:
     ways_back: tuple[WayBack, ...] = ()  # the way back of each start that has not proven itself yet
     undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
     brakes: tuple[Brake, ...] = ()
+    ignore_holds: bool = False  # by whoever asked for it; else each step looks whether its domain is held
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
     @property
@@ -145,6 +146,7 @@ def build_plan(
         undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
         brakes=tuple(ordered.brakes),
+        ignore_holds=consent.ignore_holds,
     )
 
 
@@ -214,6 +216,7 @@ def _parked(change: Change, desired: Desired) -> Change:
         guest=guest,
         target=kept if kept is None or wanted is None else replace(kept, policy=wanted.policy),
         parked=True,
+        hold=change.hold,
         quarantined=change.quarantined,
         would=change.action if change.acts else change.would,
     )

@@ -13,11 +13,12 @@ from pathlib import Path
 from threading import Lock
 from typing import assert_never
 
+from reconciler.decide.holds import begun_meanwhile, render_hold
 from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Host, Power
+from reconciler.model.host import WHOLE_HOST, Hold, Host, Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -119,14 +120,37 @@ class SimulatedExecutor:
             await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
             yield
 
-    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
+    async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
         await self._reach()
+        if unless_held:
+            self._refuse_held(domain_of(step))
         if self._store.take_fault("slow"):
             report(f"{self.name} answers slowly")
             await self.sleep(_SLOW_FAULT_SECONDS)
         await self._carry_out(step, report)
         if self._store.take_fault("lost-reply"):
             raise _lost_reply(address_of(self.name, domain_of(step)))
+
+    async def hold(self, domain: str, *, seconds: float | None, by: str, reason: str) -> Hold:
+        await self._reach()
+        now = self._store.wall_clock()
+        hold = Hold(begins=now, ends=None if seconds is None else now + seconds, by=by, reason=reason)
+        with self._change() as draft:
+            self._store.put(draft.stored, draft.paths.hold(domain), render_hold(hold).encode())
+        return hold
+
+    async def unhold(self, domain: str) -> bool:
+        await self._reach()
+        with self._change() as draft:
+            return draft.stored.files.pop(draft.paths.hold(domain), None) is not None
+
+    def _refuse_held(self, domain: str) -> None:
+        with self._store.held_still():
+            view = View(self._settings, self._fleet, self._store, self._store.read(), self.now())
+            found = {name: view.hold(name) for name in (domain, WHOLE_HOST)}
+        for name, hold in found.items():
+            if hold is not None:
+                raise begun_meanwhile(self.name, domain, hold, name)
 
     async def look(self, domain: str) -> Look:
         await self._reach()

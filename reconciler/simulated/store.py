@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shlex
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -116,6 +117,10 @@ class Store:
             return 0.0
         except (OSError, ValueError) as error:
             raise self._broken(self._clock_file, str(error)) from None
+
+    def wall_clock(self) -> float:
+        """Return the seconds since 1970 on the host's clock: waiting there moves it on, and so does time here."""
+        return time.time() + self.read_clock()
 
     def write_clock(self, seconds: float) -> None:
         """Store the seconds on the host's clock."""

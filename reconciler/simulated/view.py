@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
+from reconciler.decide.holds import read_hold
 from reconciler.model.domain import Disk
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import NAMELESS, Devices, FileFact, Guest, Host, Owner, Power
+from reconciler.model.host import NAMELESS, WHOLE_HOST, Devices, FileFact, Guest, Hold, Host, Owner, Power
 from reconciler.model.paths import disk_identity
 from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held_kib, will_connect
 from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
@@ -44,6 +45,14 @@ class HostPaths:
 
     def quarantine(self, domain: str) -> str:
         return f"{self.kernel_dir}/{domain}/quarantine.json"
+
+    def hold(self, domain: str) -> str:
+        return f"{self.holds}/{domain or '@host'}.json"
+
+    @property
+    def holds(self) -> str:
+        """Return the folder of the files of holds."""
+        return f"{self.kernel_dir}/.holds"
 
     def config_names(self, stored: StoredHost) -> list[str]:
         """List the domains that have a config file."""
@@ -116,7 +125,19 @@ class View:
             },
             files=self._files(question, guests.values()),
             vg_free_bytes=self.vg_free_bytes(),
+            holds={name: hold for name in self._held_names() if (hold := self.hold(name)) is not None},
         )
+
+    def _held_names(self) -> list[str]:
+        names = (path[len(self._paths.holds) + 1 :] for path in self._stored.files.about(is_in(self._paths.holds)))
+        return sorted(WHOLE_HOST if name == "@host.json" else name.removesuffix(".json") for name in names)
+
+    def hold(self, name: str) -> Hold | None:
+        """Return the hold of a domain, or of the whole host, that lasts now."""
+        path = self._paths.hold(name)
+        if path not in self._stored.files:
+            return None
+        return read_hold(self._store.content(self._stored, path).decode(errors="replace"), self._store.wall_clock())
 
     def _instance(self, name: str) -> Instance:
         return brought_up_to(self._stored.instances[name], self._now)

@@ -15,12 +15,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import assert_never
 
-from reconciler.dom0 import config_files, disks, images
+from reconciler.dom0 import config_files, disks, holds, images
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.lock import HostLock
 from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Look
+from reconciler.model.host import Hold, Look
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -43,6 +43,7 @@ from reconciler.plan.steps import (
     SweepImages,
     Unpause,
     WriteConfig,
+    domain_of,
 )
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import lifecycle, live_changes, remnants
@@ -78,10 +79,12 @@ class XlExecutor:
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
 
-    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
+    async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
         shell = await self._shell()
         report = _news_only(report)
         await self._lock.ensure(shell, report)
+        if unless_held:
+            await holds.refuse_held(shell, domain_of(step))
         token = secrets.token_hex(4)  # unfinished files of two runs never meet
         match step:
             case StageImage():
@@ -128,6 +131,13 @@ class XlExecutor:
                 await live_changes.set_medium(self._xl, shell, step)
             case _:
                 assert_never(step)
+
+    async def hold(self, domain: str, *, seconds: float | None, by: str, reason: str) -> Hold:
+        shell, token = await self._shell(), secrets.token_hex(4)
+        return await holds.keep(shell, domain, seconds=seconds, by=by, reason=reason, token=token)
+
+    async def unhold(self, domain: str) -> bool:
+        return await holds.lift(await self._shell(), domain)
 
     async def look(self, domain: str) -> Look:
         """Look at a domain in one round trip.

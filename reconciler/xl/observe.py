@@ -18,6 +18,7 @@ from dataclasses import replace
 from importlib.resources import files as resources
 from pathlib import Path
 
+from reconciler.decide.holds import read_hold
 from reconciler.doctor.facts import Examination
 from reconciler.doctor.reading import autoballoon
 from reconciler.dom0 import autostart, examine, rc_conf
@@ -27,7 +28,7 @@ from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import FileFact, Guest, Host, Owner, Power
+from reconciler.model.host import FileFact, Guest, Hold, Host, Owner, Power
 from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
 from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import Daemons, read_daemons
@@ -210,6 +211,7 @@ class XlObserver:
             },
             files=_file_facts(answer),
             vg_free_bytes=_vg_free_bytes(answer),
+            holds=_holds(answer, texts, dom0),
             notes=(
                 *_started_besides(self.name, answer, texts, dom0, guests),
                 *_list_is_strange(self.name, texts, dom0),
@@ -335,6 +337,13 @@ def _started(names: Sequence[str], boot_id: str, texts: Mapping[str, str], dom0:
     domains = {dom0.domain_of_config(path) or dom0.domain_of_candidate(path) or "" for path in names}
     noted = {name: texts.get(dom0.started_path(name), "").partition("\n") for name in domains - {""}}
     return {name: text for name, (boot, _, text) in noted.items() if boot and boot == boot_id}
+
+
+def _holds(answer: Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, Hold]:
+    """Return the holds that last now by the host's clock."""
+    now = float(answer.lines("store")[0])
+    held = {dom0.held_by(path): read_hold(text, now) for path, text in texts.items()}
+    return {name: hold for name, hold in held.items() if name is not None and hold is not None}
 
 
 def _autostart(answer: Answer, texts: Mapping[str, str], dom0: Dom0) -> dict[str, int]:

@@ -154,7 +154,7 @@ look_at_texts() {
     printf '%s' "$others"
     close unread_names 0
     for file in "$xen_dir/xl.conf" "$xen_dir/xend-config.sxp" "$root/etc/rc.conf" "$root/etc/rc.conf.d/xendomains" \
-        "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started; do
+        "$kernel_dir"/*/previous.cfg "$kernel_dir"/*/quarantine.json "$kernel_dir"/*/started "$kernel_dir"/.holds/*.json; do
         [ -f "$file" ] && set -- "$@" "$file"
     done
     for file in "$xen_dir/auto"/*; do # what the dom0 starts at boot and is no link to a config file of ours

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from reconciler.apply.result import StepResult
 from reconciler.decide.changes import Action, Change
-from reconciler.model.host import Look, Power, Quarantined
+from reconciler.decide.holds import begun_meanwhile
+from reconciler.model.host import Hold, Look, Power, Quarantined
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AwaitReady,
@@ -37,9 +38,12 @@ class RecordingHost:
     fails: Callable[[str, str], BaseException | None] = lambda kind, name: None
     asked: list[tuple[str, str]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
-    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
+    async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
+        if unless_held and domain_of(step) in self.held:
+            raise begun_meanwhile("alpha", domain_of(step), Hold(begins=0, reason="mine"), domain_of(step))
         self.asked.append((step.kind, domain_of(step)))
         proven = isinstance(step, Start) and not step.candidate
         error = self.fails("start again" if proven else step.kind, domain_of(step))
@@ -51,6 +55,12 @@ class RecordingHost:
             case Start():
                 self.running.add(step.definition.name)
                 (self.unproven.add if step.candidate else self.unproven.discard)(step.definition.name)
+
+    async def hold(self, domain: str, *, seconds: float | None, by: str, reason: str) -> Hold:
+        raise NotImplementedError
+
+    async def unhold(self, domain: str) -> bool:
+        raise NotImplementedError
 
     async def look(self, domain: str) -> Look:
         candidate = domain in self.unproven

@@ -25,8 +25,8 @@ class SlowHost(RecordingHost):
     slow: tuple[str, str] = ("", "")
     begun_meanwhile: tuple[tuple[str, str], ...] = ()
 
-    async def execute(self, step: HostStep, report: Callable[[str], None]) -> None:
-        await super().execute(step, report)
+    async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
+        await super().execute(step, report, unless_held=unless_held)
         if (step.kind, domain_of(step)) == self.slow:
             before = len(self.asked)
             await asyncio.sleep(0.1)

@@ -23,6 +23,7 @@ from reconciler.cli.session import (
     Session,
     check_consent,
     check_targets,
+    ignore_holds_option,
     open_session,
     select,
     selection_options,
@@ -81,6 +82,7 @@ _INTERRUPTED = Diagnostic(
     type=click.IntRange(min=0),
     help="Let this run restart N domains, whatever [brake] says.",
 )
+@ignore_holds_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def apply(
@@ -94,6 +96,7 @@ def apply(
     retry: tuple[str, ...],
     allow_destroy: int | None,
     allow_restart: int | None,
+    ignore_holds: bool,
     as_json: bool,
 ) -> int:
     """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs), or follow a saved plan: SPECS can
@@ -107,6 +110,7 @@ def apply(
         changing = ("--host", hosts), ("--target", targets), ("--adopt", adopt), ("--restart", restart)
         counts = ("--allow-destroy", allow_destroy), ("--allow-restart", allow_restart)
         given = [option for option, values in (*changing, ("--retry", retry)) if values]
+        given += ["--ignore-holds"] if ignore_holds else []
         _refuse_with_plan([*given, *(option for option, count in counts if count is not None)])
         return _apply_saved(settings, specs, yes=yes, as_json=as_json)
     reading = read_tree(specs)
@@ -117,6 +121,7 @@ def apply(
         retry=check_consent(reading.desired, "--retry", retry),
         allow_destroy=allow_destroy,
         allow_restart=allow_restart,
+        ignore_holds=ignore_holds,
     )
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))

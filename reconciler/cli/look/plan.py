@@ -11,7 +11,14 @@ import click
 
 from reconciler.cli import saved_plan
 from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message, print_text
-from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
+from reconciler.cli.session import (
+    check_targets,
+    ignore_holds_option,
+    open_session,
+    select,
+    selection_options,
+    specs_argument,
+)
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
@@ -28,6 +35,7 @@ STEPS_TO_RUN = 2
 @click.command(short_help="Show what apply would do.")
 @specs_argument
 @selection_options
+@ignore_holds_option
 @click.option(
     "--out",
     metavar="FILE",
@@ -44,6 +52,7 @@ def plan(
     specs: Path,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
+    ignore_holds: bool,
     out: Path | None,
     as_json: bool,
     as_markdown: bool,
@@ -59,7 +68,7 @@ def plan(
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
     with open_session(reading, specs, settings.state_dir) as session:
-        made = session.wait_for(session.reconciler.make_plan(selection, Consent()))
+        made = session.wait_for(session.reconciler.make_plan(selection, Consent(ignore_holds=ignore_holds)))
     check_targets(made, reading.desired, targets)
     if out is not None:
         saved_plan.save(out, made, reading, specs)

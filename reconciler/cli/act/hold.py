@@ -1,0 +1,114 @@
+"""`reconciler hold` and `unhold`: leave a domain, or all of a host, alone for a while, without a commit."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from reconciler.apply.person import person
+from reconciler.cli.output import print_text
+from reconciler.cli.session import check_host, check_known, specs_option
+from reconciler.cli.settings import Settings
+from reconciler.decide.holds import in_words
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.host import WHOLE_HOST
+from reconciler.model.quantities import Unfit, duration_seconds
+from reconciler.open import open_host
+from reconciler.show.escape import plain
+from reconciler.specs import TreeReading, read_tree
+from reconciler.toolstack import Executor
+
+T = TypeVar("T")
+_DAY_SECONDS = 24 * 3600
+_LONGEST_SECONDS = 366 * _DAY_SECONDS
+_REASON_MAX = 500
+
+
+@click.command(short_help="Leave a domain, or all of a host, alone for a while.")
+@click.argument("what", metavar="ADDRESS|HOST")
+@specs_option
+@click.option(
+    "--for",
+    "seconds",
+    metavar="DURATION",
+    callback=lambda _, __, said: _seconds(said),
+    help="End by itself after this, such as 30m, 2h or 7d.",
+)
+@click.option("--reason", metavar="TEXT", default="", help="Why; plans, status and the page show it.")
+@click.pass_obj
+def hold(settings: Settings, what: str, specs: Path, seconds: float | None, reason: str) -> None:
+    """Begin nothing with ADDRESS (host/domain), or with any domain of HOST, whoever runs: apply, watch, another
+    controller. What was begun is finished: a domain that is down for a restart comes back first.
+
+    It is one small file on the host, and ends after --for by the host's clock, or with `reconciler unhold`.
+    """
+    reading = read_tree(specs)
+    host, name = _place(reading, specs, settings.state_dir, what)
+    reason = " ".join(reason.split())[:_REASON_MAX]
+    made = _with_executor(
+        reading,
+        specs,
+        settings.state_dir,
+        host,
+        lambda one: one.hold(name, seconds=seconds, by=person(), reason=reason),
+    )
+    end = f", unless lifted before: reconciler unhold {what}" if seconds else f". To lift it: reconciler unhold {what}"
+    print_text(plain(f"{what} is {in_words(made)}{end}") + "\n")
+
+
+@click.command(short_help="Lift the hold of a domain, or that of a host.")
+@click.argument("what", metavar="ADDRESS|HOST")
+@specs_option
+@click.pass_obj
+def unhold(settings: Settings, what: str, specs: Path) -> None:
+    """Lift the hold of ADDRESS (host/domain), or that of all of HOST. Each is lifted by itself."""
+    reading = read_tree(specs)
+    host, name = _place(reading, specs, settings.state_dir, what, may_be_gone=True)
+    lifted = _with_executor(reading, specs, settings.state_dir, host, lambda one: one.unhold(name))
+    print_text(plain(f"{what} is held no longer." if lifted else f"{what} was not held.") + "\n")
+
+
+def _place(
+    reading: TreeReading, specs: Path, state_dir: Path, what: str, *, may_be_gone: bool = False
+) -> tuple[str, str]:
+    """Return the host and the domain (WHOLE_HOST: all of it) that are meant. Raises where nobody knows them."""
+    host, slash, name = what.partition("/")
+    if not slash:
+        check_host(reading.desired, host)
+    else:
+        check_known(reading, specs, state_dir, what, may_be_gone=may_be_gone)
+    if host not in reading.desired.hosts:  # its host.toml has errors, so nobody knows how to reach it
+        raise ReconcilerError(*reading.diagnostics)
+    return host, name if slash else WHOLE_HOST
+
+
+def _with_executor(
+    reading: TreeReading, specs: Path, state_dir: Path, host: str, do: Callable[[Executor], Awaitable[T]]
+) -> T:
+    async def done() -> T:
+        opened = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
+        try:
+            return await do(opened.executor(reading.desired.commit, specs))
+        finally:
+            await opened.observer.close()
+
+    return asyncio.run(done())
+
+
+def _seconds(said: str | None) -> float | None:
+    """Read --for: as durations are written in specs, or in days."""
+    if said is None:
+        return None
+    try:
+        days = re.fullmatch("([0-9]{1,4})d", said)
+        seconds = int(days[1]) * _DAY_SECONDS if days else duration_seconds(said, _LONGEST_SECONDS)
+    except Unfit as error:
+        raise click.BadParameter(f"it {error}.", param_hint="--for") from None
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise click.BadParameter(f"{said!r} is not between a moment and a year.", param_hint="--for")
+    return seconds

@@ -1,0 +1,91 @@
+"""Holds: somebody's word on a host that nothing is to be begun with a domain. Their files as text, and what they do.
+
+Called by `decide`, and by whoever reads or writes such a file. What was begun is finished: a domain that is down for a
+restart comes back, whoever holds it.
+
+>>> hold = read_hold(render_hold(Hold(begins=0, ends=7200, by="ann@desk", reason="disk check")), now=60)
+>>> in_words(hold)
+'held: disk check, by ann@desk, until 1970-01-01 02:00:00 UTC'
+>>> read_hold(render_hold(hold), now=7200) is None
+True
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+from reconciler.decide.changes import Change, left_alone
+from reconciler.model.diagnostics import ReconcilerError, moved_on
+from reconciler.model.domain import address_of
+from reconciler.model.host import WHOLE_HOST, Hold, Host
+
+HELD_BY_HAND = "hold: "
+"""How what a change waits for begins, where a hold on its host is what holds it."""
+
+_FORMAT = 1
+_UNREAD = "its file on the host cannot be read"
+
+
+def render_hold(hold: Hold) -> str:
+    """Write the file of a hold: one line."""
+    told = {key: value for key, value in asdict(hold).items() if key != "is_ahead"}
+    return json.dumps({"format": _FORMAT, **told}) + "\n"
+
+
+def read_hold(text: str, now: float) -> Hold | None:
+    """Read the file of a hold; None when it has ended. One that cannot be read holds, since nobody knows its end."""
+    try:
+        said = json.loads(text)
+        ends = None if said["ends"] is None else float(said["ends"])
+        hold = Hold(begins=float(said["begins"]), ends=ends, by=str(said["by"]), reason=str(said["reason"]))
+        for seconds in (hold.begins, hold.ends or 0):
+            _moment(seconds)  # raises for one that no calendar has
+        if said["format"] != _FORMAT:
+            return Hold(begins=now, reason=_UNREAD)
+    except (ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
+        return Hold(begins=now, reason=_UNREAD)
+    if hold.ends is not None and now >= hold.ends:
+        return None
+    return replace(hold, is_ahead=now < hold.begins)
+
+
+def in_words(hold: Hold) -> str:
+    """Say why, by whom and until when a domain is held."""
+    until = "" if hold.ends is None else f", until {_moment(hold.ends)} UTC"
+    ahead = ", by a clock that is before its beginning now" if hold.is_ahead else ""
+    return ", ".join(filter(None, (f"held: {hold.reason}" if hold.reason else "held", hold.by and f"by {hold.by}"))) + (
+        f"{until}{ahead}"
+    )
+
+
+def with_hold(host: Host, change: Change) -> Change:
+    """Return a change as its holds leave it: nothing is begun, and what would be done is still told."""
+    found = [(name, host.holds[name]) for name in (change.domain, WHOLE_HOST) if name in host.holds]
+    if not found or change.resumes:
+        return change
+    words = "; ".join(f"all of {host.name} is {in_words(hold)}" if not name else in_words(hold) for name, hold in found)
+    held = replace(change, hold=words)
+    if not change.acts and change.would is None:  # nothing to hold back
+        return held if change.target is None else replace(held, reason=f"{change.reason}; {words}")
+    waits_for = tuple(f"{HELD_BY_HAND}{hold.reason or hold.by or 'no reason given'}" for _, hold in found)
+    name, _ = found[0]
+    left = left_alone(held, words, waits_for[0])
+    hint = f"reconciler unhold {address_of(host.name, name) if name else host.name}"
+    return replace(left, waits_for=tuple(dict.fromkeys((*change.waits_for, *waits_for))), hint=hint)
+
+
+def begun_meanwhile(host: str, domain: str, hold: Hold, name: str) -> ReconcilerError:
+    """Make the error of a step that does not begin, since its domain was held after the plan was made."""
+    address = address_of(host, domain)
+    return moved_on(
+        "it is held",
+        f"{address if name else f'All of {host}'} is {in_words(hold)}. Nothing was begun with {address}.",
+        f"wait until that has ended, or: reconciler unhold {address if name else host}",
+        address,
+    )
+
+
+def _moment(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
