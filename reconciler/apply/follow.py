@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -94,6 +95,8 @@ class _Run:
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
         self._waves = Waves(plan.steps)
+        self._broken = math.inf  # the lowest wave in which a domain did not come up: no restart of a higher one begins
+        self._goes_down = {(step.address, step.outing) for step in plan.steps if self._takes_down(step)}
         self._comes_up = {step.address for step in plan.steps if isinstance(step.step, Start | AwaitReady)}
 
     async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
@@ -190,8 +193,7 @@ class _Run:
         self._note(result)
         if result.problem is None:
             self._offer_followers(step)
-            for later in self._waves.done(step):
-                self._offer(later.id)
+            self._end(step)
         else:
             self._heed_failed_restart(step)
             if step.id in self._ways_back:
@@ -292,16 +294,24 @@ class _Run:
                 self._heed_missing(self._steps[step_id], reason, is_unknown=is_unknown)
 
     def _heed_missing(self, step: PlannedStep, reason: str, *, is_unknown: bool) -> None:
-        """Let no higher wave begin, since a domain of this one did not come up, or nobody can tell how it is.
+        """Let no restart of a higher wave begin, since a domain of this one did not come up, or nobody can tell.
 
         A domain that was only to change while it runs, to stop or to go is as ready as before without that, and holds
-        nobody, as in the next plan.
+        nobody. What else higher waves do takes nobody down, and goes on, as in the next plan.
         """
-        if step.address not in self._comes_up and not is_unknown:
-            for later in self._waves.done(step):
-                self._offer(later.id)
-        elif self._waves.broken_by(step):
-            self._leave_out([step_id for step_id in self._waiting if self._steps[step_id].wave > step.wave], reason)
+        if (is_unknown or step.address in self._comes_up) and step.wave < self._broken:
+            self._broken = step.wave
+            restarts = (one for one in map(self._steps.__getitem__, self._waiting) if self._is_of_a_restart(one))
+            self._leave_out([one.id for one in restarts if one.wave > step.wave], reason)
+        self._end(step)
+
+    def _is_of_a_restart(self, step: PlannedStep) -> bool:
+        return (step.address, step.outing) in self._goes_down
+
+    def _end(self, step: PlannedStep) -> None:
+        """Offer what can begin since this step has ended, however it did."""
+        for later in self._waves.ended(step):
+            self._offer(later.id)
 
 
 async def carry_out(

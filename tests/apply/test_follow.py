@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.result import ApplyResult
+from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import exit_code, moved_on, world_error
 from reconciler.model.domain import Domain, Policy
 from reconciler.plan.plan import Plan
@@ -40,11 +41,12 @@ from reconciler.plan.steps import (
     WriteConfig,
 )
 from tests.apply.recording_host import RecordingHost, Silence, plan_of, restarts
-from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel, vif
+from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel, stopped, vif
 from tests.worlds import plan as make_plan
 
 ERRORS = [ValueError("no number"), OSError(24, "Too many open files"), RuntimeError(), KeyError("memory")]
 FAILURES = [*ERRORS, world_error("it failed"), world_error("reply lost", transient=True)]
+SHUT: dict[str, Any] = {"uuid": "", "timeout_seconds": 9, "on_timeout": "fail"}
 WEB: dict[str, Any] = {"domain": "web", "uuid": "uuid-of-web"}
 STEPS: list[Step] = [
     StageImage(domain="web", image=kernel("web")),
@@ -274,3 +276,32 @@ class TestALowerWaveThatIsNotDone:
         low = domain("low", kernel=kernel("low", NEW), policy=LOW)
         _, asked = self.followed(low, failing(kind, "low", world_error("it failed", address="alpha/low")))
         assert asked == []
+
+    @pytest.mark.parametrize("error", [world_error("it failed", address="alpha/low"), SILENT, ValueError("no number")])
+    def test_only_restarts_of_higher_waves_wait_and_all_else_goes_on(self, error: Exception) -> None:
+        there = [guest(domain("low", policy=LOW)), guest(domain("high", policy=HIGH)), guest(domain("grows"))]
+        low, ends = domain("low", kernel=kernel("low", NEW), policy=LOW), domain("ends", state="stopped", policy=HIGH)
+        last = domain("last", kernel=kernel("last", NEW), policy=Policy(wave=2))
+        made = make_plan(
+            host(*there, stopped(domain("down")), guest(domain("ends")), guest(domain("last"))),
+            desired(low, self.high, domain("grows", cpu_weight=512), domain("new"), domain("down"), ends, last),
+        )
+        followed = RecordingHost(running={"low", "high", "grows", "ends", "last"}, fails=failing("start", "low", error))
+        result = follow(made, followed)
+        assert followed.running == {"low", "high", "grows", "new", "down", "last"}
+        assert {name for _, name in followed.asked} == {"low", "grows", "new", "down", "ends"}
+        assert {one.step.address for one in result.skipped} == {"alpha/low", "alpha/high", "alpha/last"}
+        first = [name for _, name in followed.asked]
+        assert first.index("new") > first.index("low"), "a higher wave begins when the lower one has ended"
+
+    def test_a_thousand_waves_that_wait_for_one_host(self) -> None:
+        names = [f"d{number}" for number in range(1000)]
+        steps = [
+            PlannedStep(id=f"s{at}", host="alpha", step=Shutdown(domain=name, **SHUT), wave=at)
+            for at, name in enumerate(names)
+        ]
+        changes = [Change(host="alpha", domain=name, action=Action.RESTART, reason="") for name in names]
+        result = follow(
+            plan_of(steps, changes), RecordingHost(running=set(names), fails=failing("shutdown", "d0", SILENT))
+        )
+        assert (len(result.failed), len(result.skipped)) == (1, 999)
