@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -75,6 +75,35 @@ class ApplyRecord:
         return next((step.problem.splitlines()[0] for step in failed if step.problem), None)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is asked of the history: of these hosts or addresses (none: of all), since a moment, the newest few."""
+
+    hosts: frozenset[str] = frozenset()
+    targets: frozenset[str] = frozenset()
+    began_after: datetime | None = None
+    limit: int | None = None
+
+    @property
+    def since(self) -> tuple[str, ...]:
+        return () if self.began_after is None else (_text_of(self.began_after),)
+
+    def about(self) -> tuple[str, tuple[str, ...]]:
+        """Return the condition for a step, and its values. An address of a host begins with its name and a slash."""
+        parts = ["address = ?"] * len(self.targets) + ["address >= ? AND address < ?"] * len(self.hosts)
+        values = [*sorted(self.targets), *(edge for host in sorted(self.hosts) for edge in (f"{host}/", f"{host}0"))]
+        return f"({' OR '.join(parts) or 'TRUE'})", tuple(values)
+
+    def which(self, about: str) -> str:
+        """Return the condition for an apply; `about` is that for its steps."""
+        parts = ["began >= ?"] if self.began_after is not None else []
+        parts += [f"id IN (SELECT apply_id FROM step WHERE {about})"] if self.hosts or self.targets else []
+        return f"WHERE {' AND '.join(parts)}" if parts else ""
+
+
+ALL = Asked()
+
+
 class History:
     """The history of one state directory. Raises ReconcilerError when the file cannot be opened, read or written."""
 
@@ -98,16 +127,21 @@ class History:
             with ThreadPoolExecutor(1, thread_name_prefix="history") as writer:
                 yield Recording(database, writer, cursor.lastrowid, plan)
 
-    def records(self) -> tuple[ApplyRecord, ...]:
-        """Return all applies, newest first; () when there is no history yet."""
+    def records(self, asked: Asked = ALL) -> tuple[ApplyRecord, ...]:
+        """Return the applies that were asked for, newest first, with the steps that were; () when there are none."""
         with self._reading() as database:
             if database is None:
                 return ()
+            about, values = asked.about()
+            which = f"SELECT id FROM apply {asked.which(about)} ORDER BY id DESC LIMIT ?"
+            of_applies = (*asked.since, *values, -1 if asked.limit is None else asked.limit)
             steps: dict[int, list[StepRecord]] = {}
-            for apply_id, step in _steps(database, "ORDER BY apply_id, position"):
+            where = f"WHERE apply_id IN ({which}) AND {about} ORDER BY apply_id, position"
+            for apply_id, step in _steps(database, where, (*of_applies, *values)):
                 steps.setdefault(apply_id, []).append(step)
-            rows = database.execute(f"SELECT {_APPLY} FROM apply ORDER BY id DESC")
-            return tuple(_record(row, steps.get(row[0], ())) for row in rows)
+            rows = database.execute(f"SELECT {_APPLY} FROM apply WHERE id IN ({which}) ORDER BY id DESC", of_applies)
+            found = (_record(row, steps.get(row[0], ())) for row in rows)
+            return tuple(found if not values else (replace(one, planned=len(one.steps)) for one in found))
 
     def last_of(self, address: str) -> ApplyRecord | None:
         """Return the last apply that had steps for an address, with these steps only."""
@@ -261,4 +295,8 @@ def _record(
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _text_of(datetime.now(UTC))
+
+
+def _text_of(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

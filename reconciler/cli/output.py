@@ -24,9 +24,23 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def paint_for(stream: TextIO | None) -> Paint:
-    """Return the colours for a terminal that wants them. Source of the rule: https://no-color.org"""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-    return ansi if is_terminal(stream) and not plain else no_paint
+    """Return the colours for a stream that is to have them."""
+    return ansi if wants_color(stream) else no_paint
+
+
+def wants_color(stream: TextIO | None) -> bool:
+    """Return whether a stream is to have colours: as --color says, else the environment, else whether it is a terminal.
+
+    Sources of the rules: https://no-color.org, https://force-color.org, https://bixense.com/clicolors
+    """
+    settings = _settings()
+    if settings is not None and settings.color != "auto":
+        return settings.color == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if any(os.environ.get(name, "0") not in ("", "0") for name in ("FORCE_COLOR", "CLICOLOR_FORCE")):
+        return True
+    return is_terminal(stream) and os.environ.get("TERM") != "dumb"
 
 
 def print_data(text: str) -> None:
@@ -50,11 +64,15 @@ def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
 
 def kept(problems: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """Return the same diagnostics with the tracebacks of errors nobody foresaw moved to the log."""
-    context = click.get_current_context(silent=True)
-    settings = context.find_object(Settings) if context is not None else None
+    settings = _settings()
     if settings is None:
         return tuple(problems)
     return tuple(error_log.keep(settings.state_dir, problem) for problem in problems)
+
+
+def _settings() -> Settings | None:
+    context = click.get_current_context(silent=True)
+    return context.find_object(Settings) if context is not None else None
 
 
 def _fitted(text: str, stream: TextIO | None) -> str:

@@ -14,14 +14,13 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from reconciler.cli.settings import Settings
+from reconciler.cli.settings import Settings, add_program_options
 from reconciler.leaving import end_all, leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 
@@ -29,7 +28,7 @@ INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
 _FAILED = 1
 _HALF_DONE = "Interrupted. What was begun may be half done: the next run looks, and goes on from there."
-_state_dirs: list[Path] = []  # that of the command under way is the last one
+_begun: list[Settings] = []  # those of the command under way are the last ones
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
 COMMANDS = {
@@ -74,6 +73,7 @@ class LazyGroup(click.Group):
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
+        add_program_options(command)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,47 +94,36 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="reconciler", message="reconciler %(version)s")
-@click.option(
-    "--state-dir",
-    envvar="RECONCILER_STATE_DIR",
-    show_envvar=True,
-    type=click.Path(path_type=Path),
-    help="Where history and simulated hosts are kept.  [default: the user's state directory]",
-)
-@click.pass_context
-def cli(ctx: click.Context, state_dir: Path | None) -> None:
+def cli() -> None:
     """Keep Xen domains as TOML files say: read specs, observe hosts, show a plan, follow it."""
-    ctx.obj = Settings(state_dir or _default_state_dir())
-    _state_dirs.append(ctx.obj.state_dir)
 
 
-def _default_state_dir() -> Path:
-    from platformdirs import user_state_path
-
-    return user_state_path("reconciler")
+add_program_options(cli)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and give its exit code; whatever is wrong with input or world has been said on stderr."""
+    settings = Settings()
+    _begun.append(settings)
     try:
-        code = cli.main(arguments, prog_name="reconciler", standalone_mode=False)
+        code = cli.main(arguments, prog_name="reconciler", standalone_mode=False, obj=settings)
         _flush()
     except NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return _FAILED
     except click.ClickException as error:
-        return _fail(arguments, _usage_problem(error))
+        return _fail(settings, arguments, _usage_problem(error))
     except click.Abort:  # the end of input where a question was asked
         click.echo(_HALF_DONE, err=True)
         return INTERRUPTED
     except ReconcilerError as error:
-        return _fail(arguments, *error.diagnostics)
+        return _fail(settings, arguments, *error.diagnostics)
     except BrokenPipeError:
         _discard_output()
         return _FAILED
     except OSError as error:
         _discard_output_if_broken()
-        return _fail(arguments, _os_problem(error))
+        return _fail(settings, arguments, _os_problem(error))
     return code if isinstance(code, int) else 0
 
 
@@ -168,10 +157,11 @@ def _leave_interrupted(number: int, frame: FrameType | None) -> NoReturn:
     leave(INTERRUPTED)
 
 
-def _fail(arguments: Sequence[str], *problems: Diagnostic) -> int:
+def _fail(settings: Settings, arguments: Sequence[str], *problems: Diagnostic) -> int:
     from reconciler.cli.output import print_data, print_diagnostics
 
-    print_diagnostics(problems)
+    with click.Context(cli, obj=settings):  # the command's own has ended
+        print_diagnostics(problems)
     if "--json" in arguments:  # a program that asked for a document gets one
         from reconciler.show.documents import as_text, error_document
 
@@ -183,7 +173,7 @@ def _usage_problem(error: click.ClickException) -> Diagnostic:
     context = getattr(error, "ctx", None)
     command = context.command_path if isinstance(context, click.Context) else "reconciler"
     return Diagnostic(
-        kind=Kind.WORLD,  # wrong usage: exit 1
+        kind=Kind.USAGE,
         summary=error.format_message(),
         hint=f"`{command} --help` lists what can be given",
     )
@@ -227,9 +217,9 @@ def _traceback_of(error: BaseException) -> str:
     """Say where the traceback is: in the log of the state directory, as soon as a command knows that."""
     from reconciler.state_dir import error_log
 
-    if _state_dirs and isinstance(error, Exception):
+    if _begun and isinstance(error, Exception):
         problem = unforeseen("a command was run", error)
-        kept = error_log.keep(_state_dirs[-1], problem)
+        kept = error_log.keep(_begun[-1].state_dir, problem)
         if kept.hint is not None and kept.hint.startswith(error_log.KEPT):
             return kept.hint.removeprefix(error_log.KEPT)
     return "the output of the same command under RECONCILER_DEBUG=1"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
+from reconciler.cli.settings import current_settings
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, usage_error
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired, HostSettings
 from reconciler.plan.plan import Plan
@@ -26,20 +28,23 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def specs_argument(command: Command) -> Command:
-    """Declare `SPECS`: the argument, else $RECONCILER_SPECS, else ./specs."""
-    return click.argument("specs", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path))(command)
+    """Declare `SPECS`: the argument, else --specs, else $RECONCILER_SPECS, else ./specs."""
+
+    @functools.wraps(command)
+    def with_specs(*args: Any, specs: Path | None, **options: Any) -> Any:
+        return command(*args, specs=current_settings().tree(specs), **options)
+
+    return cast(Command, click.argument("specs", required=False, type=click.Path(path_type=Path))(with_specs))
 
 
 def specs_option(command: Command) -> Command:
-    """Declare `--specs DIR`, for commands whose argument is an address."""
-    return click.option(
-        "--specs",
-        envvar="RECONCILER_SPECS",
-        default="specs",
-        show_default=True,
-        type=click.Path(path_type=Path),
-        help="The spec tree.",
-    )(command)
+    """Hand over `specs`, the tree of `--specs`, to a command that has another argument. All commands take --specs."""
+
+    @functools.wraps(command)
+    def with_specs(*args: Any, **options: Any) -> Any:
+        return command(*args, specs=current_settings().specs, **options)
+
+    return cast(Command, with_specs)
 
 
 def selection_options(command: Command) -> Command:
@@ -49,12 +54,6 @@ def selection_options(command: Command) -> Command:
     )
     host = click.option("--host", "hosts", metavar="HOST", multiple=True, help="Only this host; repeatable.")
     return host(target(command))
-
-
-def ignore_holds_option(command: Command) -> Command:
-    """Declare `--ignore-holds`, of apply and of plan."""
-    text = "Change also what somebody holds (`reconciler hold`)."
-    return click.option("--ignore-holds", is_flag=True, help=text)(command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def open_session(reading: TreeReading, specs: Path, state_dir: Path) -> Iterator
 def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
     """Return the selection that was asked for. Unknown hosts are refused, whatever else is wrong with the specs."""
     for address in targets:
-        _check_form("--target", address)
+        check_form("--target", address)
     chosen = Selection(hosts=frozenset(hosts), targets=frozenset(targets))
     for host in sorted({*chosen.hosts, *(target.partition("/")[0] for target in chosen.targets)}):
         check_host(desired, host)
@@ -94,7 +93,7 @@ def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Se
 
 def check_address(desired: Desired, address: str) -> None:
     """Refuse an ADDRESS that is none, or that of a host the specs do not know."""
-    _check_form("ADDRESS", address)
+    check_form("ADDRESS", address)
     check_host(desired, address.partition("/")[0])
 
 
@@ -103,7 +102,7 @@ def check_host(desired: Desired, host: str) -> None:
     known = _host_names(desired)
     if host not in known:
         hint = near_miss(host, known) or _listing("The hosts are", known)
-        raise world_error("no such host", f'The specs know no host "{host}".', hint)
+        raise usage_error("no such host", f'The specs know no host "{host}".', hint)
 
 
 def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
@@ -120,7 +119,7 @@ def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> fr
     """Return the addresses of --adopt, --restart or --retry, each of which has to be that of a spec."""
     given = frozenset(addresses)
     for address in sorted(given):
-        _check_form(option, address)
+        check_form(option, address)
         if address not in _addresses(desired) | desired.frozen and address.partition("/")[0] not in desired.frozen:
             raise no_domain(desired, address)
     return given
@@ -145,7 +144,7 @@ def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:
     """Return the domain that a spec declares under this address. Raises what is wrong with its file, if anything."""
-    _check_form("ADDRESS", address)
+    check_form("ADDRESS", address)
     host, _, name = address.partition("/")
     part = reading.desired.hosts.get(host)
     if part is not None and name in part.domains:
@@ -162,18 +161,19 @@ def _problems_of(reading: TreeReading, address: str) -> tuple[Diagnostic, ...]:
     return own or reading.diagnostics
 
 
-def _check_form(option: str, address: str) -> None:
+def check_form(option: str, address: str) -> None:
+    """Refuse what is no address."""
     host, slash, domain = address.partition("/")
     if not (host and slash and domain) or "/" in domain:
         whole = "; a whole host is taken with --host" if option == "--target" else ""
         hint = f"`reconciler status` lists the addresses{whole}"
-        raise world_error("not an address", f'"{address}" ({option}) is not of the form host/domain.', hint)
+        raise usage_error("not an address", f'"{address}" ({option}) is not of the form host/domain.', hint)
 
 
 def no_domain(desired: Desired, address: str) -> ReconcilerError:
     """Make the error for an address that nobody knows; it names the nearest one that is known."""
     known = sorted(_addresses(desired))
-    return world_error(
+    return usage_error(
         "no such domain",
         f'Neither a spec nor a host knows "{address}".',
         near_miss(address, known) or _listing("The addresses are", known),

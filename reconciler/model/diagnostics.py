@@ -11,11 +11,12 @@ class Kind(StrEnum):
 
     SPEC = "spec"  # a spec file is wrong: exit 4
     WORLD = "world"  # a host, a file or a command failed: exit 1
+    USAGE = "usage"  # the command was called wrongly: exit 1
     REFUSED = "refused"  # a safety rule or a missing consent: exit 3
     NOTE = "note"  # worth telling, no failure
 
 
-_EXIT_CODES = {Kind.SPEC: 4, Kind.WORLD: 1, Kind.REFUSED: 3, Kind.NOTE: 0}
+_EXIT_CODES = {Kind.SPEC: 4, Kind.WORLD: 1, Kind.USAGE: 1, Kind.REFUSED: 3, Kind.NOTE: 0}
 IN_THE_LOG = "please report it with its traceback, which is in the log"
 _ABOUT_MAX = 200  # characters of what an error says of itself
 _SEVERITY = (1, 4, 3, 0)  # several at once: 1 before 4 before 3 before 0
@@ -83,6 +84,11 @@ def world_error(
             boot_failed=boot_failed,
         )
     )
+
+
+def usage_error(summary: str, detail: str, hint: str | None = None) -> ReconcilerError:
+    """Make the error for an argument that nobody knows or understands (exit 1)."""
+    return ReconcilerError(Diagnostic(kind=Kind.USAGE, summary=summary, detail=detail, hint=hint))
 
 
 def refused(summary: str, detail: str = "", hint: str | None = None, address: str | None = None) -> ReconcilerError:

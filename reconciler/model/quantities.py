@@ -19,6 +19,8 @@ _SIZE = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>[KMGT]iB)", re.ASCII)
 _NEARLY_A_SIZE = re.compile(r"\s*(?P<number>[0-9]{1,15})\s*(?P<unit>[kmgt])(i?b)?\s*", re.ASCII | re.IGNORECASE)
 _DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h)", re.ASCII)
 _NEARLY_A_DURATION = re.compile(r"\s*(?P<number>[0-9]{1,9})\s*(?P<unit>[smh]).*", re.ASCII | re.IGNORECASE)
+_DAYS = re.compile(r"(?P<number>[0-9]{1,9})d", re.ASCII)
+_PERIOD_MAX_DAYS = 3660
 _PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%", re.ASCII)
 
 SIZE_FORMS = 'an integer number of MiB, or a string such as "512MiB" or "2GiB"'
@@ -79,6 +81,16 @@ def duration_seconds(value: object, longest_seconds: float = DURATION_MAX_SECOND
     if seconds > longest_seconds:
         raise Unfit("is longer than a day" if longest_seconds == DURATION_MAX_SECONDS else "is too long")
     return seconds
+
+
+def period_seconds(value: object) -> float:
+    """Return the seconds of a time to look back or ahead: a duration, or days such as "7d"; at most ten years."""
+    days = _DAYS.fullmatch(value) if isinstance(value, str) else None
+    if days is None:
+        return duration_seconds(value)
+    if int(days["number"]) > _PERIOD_MAX_DAYS:
+        raise Unfit("is longer than ten years")
+    return int(days["number"]) * 24 * 3600.0
 
 
 def count_or_share(value: object) -> int | float:

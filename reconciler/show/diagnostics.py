@@ -10,9 +10,9 @@ from reconciler.show.escape import github_message, github_property, plain, plain
 from reconciler.show.paint import Paint, no_paint
 from reconciler.show.width import columns
 
-_LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
-_COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
-_GITHUB = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.REFUSED: "warning", Kind.NOTE: "notice"}
+_LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.USAGE: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
+_COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.USAGE: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
+_GITHUB = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.USAGE: "error", Kind.REFUSED: "warning", Kind.NOTE: "notice"}
 _EXCERPT_CHARACTERS = 70  # of a long source line, shown around the column
 
 

@@ -14,24 +14,21 @@ from reconciler.show.escape import plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
 
 _SHORT = 12  # characters of a commit or digest
-_SHOWN = 50
-_HEADER = ("when (UTC)", "commit", "signer", "digest", "done", "failed", "skipped", "took")
+_NAMED = 2  # domains of one apply
+_HEADER = ("when (UTC)", "commit", "signer", "digest", "done", "failed", "skipped", "took", "domains")
 _NUMBERS = frozenset({"done", "failed", "skipped"})
 
 
-def history_text(records: Sequence[ApplyRecord], paint: Paint = no_paint) -> str:
-    """Write the last applies, newest first, each with the problems it met."""
-    if not records:
-        return "Nothing was applied yet.\n"
-    shown = records[:_SHOWN]
-    rows = [_HEADER, *(_row(record) for record in shown)]
+def history_text(records: Sequence[ApplyRecord], paint: Paint = no_paint, *, more: bool = False) -> str:
+    """Write applies, newest first, each with the problems it met. `more`: there are others besides."""
+    rows = [_HEADER, *(_row(record) for record in records)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
     header, *lines = (_aligned(row, widths) for row in rows)
     output = [paint(header, "bold")]
-    for record, line in zip(shown, lines, strict=True):
+    for record, line in zip(records, lines, strict=True):
         output += [line, *(f"  {problem}" for problem in _problems(record, paint))]
-    if len(records) > _SHOWN:
-        output.append(f"These are the last {_SHOWN} of {len(records)}; --json has them all.")
+    if more:
+        output.append(f"These are the last {len(records)}; --limit {2 * len(records)} tells of more, --json of all.")
     return "\n".join(output) + "\n"
 
 
@@ -90,7 +87,17 @@ def _row(record: ApplyRecord) -> tuple[str, ...]:
         str(counted["failed"]),
         str(counted["skipped"]),
         values.duration(seconds) if seconds is not None else "never ended",
+        _domains(record),
     )
+
+
+def _domains(record: ApplyRecord) -> str:
+    """Name the domains that an apply was about; of many, how many there were on which host."""
+    addresses = sorted({step.address for step in record.steps})
+    if len(addresses) <= _NAMED:
+        return plain(", ".join(addresses)) or "-"
+    hosts = sorted({address.partition("/")[0] for address in addresses})
+    return f"{len(addresses)} on {plain(hosts[0]) if len(hosts) == 1 else f'{len(hosts)} hosts'}"
 
 
 def _aligned(row: tuple[str, ...], widths: Sequence[int]) -> str:

@@ -22,7 +22,7 @@ Value = str | int | float | bool | None
 Level = Literal["info", "warning", "error"]
 _PASS = "pass"
 _BARE = re.compile(r"[\w./:@+-]+", re.ASCII)
-_LEVELS: dict[Kind, Level] = {Kind.NOTE: "info", Kind.REFUSED: "warning", Kind.SPEC: "error", Kind.WORLD: "error"}
+_LEVELS: dict[Kind, Level] = {Kind.NOTE: "info", Kind.REFUSED: "warning"}  # all others are errors
 
 
 class Log:
@@ -50,7 +50,7 @@ class Log:
         place = str(problem.source) if problem.source is not None else None
         self.say(
             problem.summary,
-            _LEVELS[problem.kind],
+            _LEVELS.get(problem.kind, "error"),
             address=problem.address,
             place=place,
             detail=problem.detail or None,

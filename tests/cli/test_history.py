@@ -38,9 +38,49 @@ def test_each_apply_is_a_line_newest_first(run: Run, tree: Path) -> None:
     run("apply", "--yes")
     run("apply", "--yes")  # nothing to do, so nothing was done
     header, second, first = run("history").out.splitlines()
-    assert header.split() == ["when", "(UTC)", "commit", "signer", "digest", "done", "failed", "skipped", "took"]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  -  +-  +[0-9a-f]{12} +10 +0 +0  [\d.]+ s", first)
+    assert header.split() == [
+        "when",
+        "(UTC)",
+        "commit",
+        "signer",
+        "digest",
+        "done",
+        "failed",
+        "skipped",
+        "took",
+        "domains",
+    ]
+    assert re.fullmatch(
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  -  +-  +[0-9a-f]{12} +10 +0 +0  [\d.]+ s +alpha/db, alpha/web", first
+    )
     assert first.split()[4] != second.split()[4]
+
+
+def test_it_is_narrowed_to_hosts_domains_times_and_a_number(run: Run, tree: Path) -> None:
+    def told(*options: str) -> list[list[str]]:
+        applies = json.loads(run("history", "--json", *options).out)["applies"]
+        return [sorted({step["address"] for step in apply["steps"]}) for apply in applies]
+
+    run("apply", "--yes")
+    (tree / "specs/alpha/web.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 128\n')
+    run("apply", "--yes")
+    assert told() == told("--host", "alpha") == [["alpha/web"], ["alpha/db", "alpha/web"]]
+    assert told("--target", "alpha/db") == [["alpha/db"]]
+    assert told("--target", "alpha/db", "--host", "alpha") == told()
+    assert told("--limit", "1") == told("--limit", "1", "--since", "7d") == [["alpha/web"]]
+    assert told("--target", "alpha/db", "--limit", "1") == [["alpha/db"]]
+    with sqlite3.connect(tree / ".state/history.sqlite") as database:
+        database.execute("UPDATE apply SET began = '2026-01-01T00:00:00.000Z' WHERE id = 1")
+    assert told("--since", "1h") == [["alpha/web"]]
+    text = run("history", "--limit", "1").out
+    assert "These are the last 1; --limit 2 tells of more, --json of all." in text
+
+
+def test_what_history_and_specs_do_not_know_is_wrong_usage(run: Run, tree: Path) -> None:
+    assert run("history", "--target", "alpha/web").out == "Nothing of that was applied.\n"
+    assert 'Did you mean "alpha"?' in run("history", "--host", "alhpa").err
+    assert "host/domain" in run("history", "--target", "web").err
+    assert run("history", "--since", "soon").code == run("history", "--limit", "0").code == FAILED
 
 
 def test_what_failed_is_told_with_its_problem(run: Run, tree: Path) -> None:
@@ -94,7 +134,7 @@ def test_an_apply_that_was_cut_short_is_known(run: Run, tree: Path) -> None:
         database.execute("UPDATE apply SET ended = NULL")
         database.execute("DELETE FROM step WHERE position > 3")
     _, line, remark = run("history").out.splitlines()
-    assert line.endswith("never ended")
+    assert "never ended" in line
     assert remark == "  7 of 10 steps are not known to have ended: it was cut short, or still runs."
 
 

@@ -74,6 +74,7 @@ def test_the_label_says_who_has_to_act() -> None:
     assert said == {
         Kind.SPEC: "error: s\n",
         Kind.WORLD: "error: s\n",
+        Kind.USAGE: "error: s\n",
         Kind.REFUSED: "refused: s\n",
         Kind.NOTE: "note: s\n",
     }

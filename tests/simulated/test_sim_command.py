@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli.act.sim import sim_group
+from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError
 from reconciler.model.host import Owner, Power
 from tests.simulated.world import GIB_KIB, World, domain, make_world, shutdown
@@ -37,8 +37,8 @@ class Sim:
     def run(self, *args: str, stdin: bytes | None = None) -> Result:
         return CliRunner().invoke(
             sim_group,
-            ["--specs", str(self._specs), *args],
-            obj=SimpleNamespace(state_dir=self._state_dir),
+            list(args),
+            obj=Settings(given_state_dir=self._state_dir, given_specs=self._specs),
             input=stdin,
         )
 

@@ -5,7 +5,6 @@ The plan is made here, from the specs, or was made before and comes from a file;
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,21 +15,19 @@ import click
 from reconciler.apply.outages import outages_of
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
+from reconciler.cli.consent import Allowed, consent_options
 from reconciler.cli.look.plan import beside_the_plan
 from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.progress import show_progress
 from reconciler.cli.session import (
     Session,
-    check_consent,
     check_targets,
-    ignore_holds_option,
     open_session,
     select,
     selection_options,
 )
 from reconciler.cli.settings import Settings
 from reconciler.cli.stopping import LeftAtOnce, heeding_signals
-from reconciler.decide.changes import Consent
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
 from reconciler.plan.plan import Plan
@@ -53,76 +50,36 @@ _INTERRUPTED = Diagnostic(
 
 
 @click.command(short_help="Make the hosts what the specs say.")
-@click.argument(
-    "specs", metavar="[SPECS|PLANFILE]", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path)
-)
+@click.argument("source", metavar="[SPECS|PLANFILE]", required=False, type=click.Path(path_type=Path))
 @selection_options
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option(
-    "--adopt", metavar="ADDRESS", multiple=True, help="Take over this domain, which is not ours yet; repeatable."
-)
-@click.option(
-    "--restart",
-    metavar="ADDRESS",
-    multiple=True,
-    help='Restart this domain although its spec says restart = "defer"; repeatable.',
-)
-@click.option(
-    "--retry", metavar="ADDRESS", multiple=True, help="Try again what failed to boot in this domain; repeatable."
-)
-@click.option(
-    "--allow-destroy",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Let this run destroy N domains, whatever [brake] says.",
-)
-@click.option(
-    "--allow-restart",
-    metavar="N",
-    type=click.IntRange(min=0),
-    help="Let this run restart N domains, whatever [brake] says.",
-)
-@ignore_holds_option
+@consent_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
 def apply(
     settings: Settings,
-    specs: Path,
+    source: Path | None,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
     yes: bool,
-    adopt: tuple[str, ...],
-    restart: tuple[str, ...],
-    retry: tuple[str, ...],
-    allow_destroy: int | None,
-    allow_restart: int | None,
-    ignore_holds: bool,
+    allowed: Allowed,
     as_json: bool,
 ) -> int:
     """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs), or follow a saved plan: SPECS can
-    be the file of `plan --out`.
+    be the file of `plan --out`. Its specs are then read from where they were, or from --specs.
 
     Shows the plan and asks before anything is changed. Exits with 1 when a step failed, with 3 when something was
     refused, with 4 when a spec is invalid; what these do not concern is done. A saved plan is followed as a whole, and
     once, or refused when anything moved since.
     """
-    if specs.is_file():
-        changing = ("--host", hosts), ("--target", targets), ("--adopt", adopt), ("--restart", restart)
-        counts = ("--allow-destroy", allow_destroy), ("--allow-restart", allow_restart)
-        given = [option for option, values in (*changing, ("--retry", retry)) if values]
-        given += ["--ignore-holds"] if ignore_holds else []
-        _refuse_with_plan([*given, *(option for option, count in counts if count is not None)])
-        return _apply_saved(settings, specs, yes=yes, as_json=as_json)
+    if source is not None and source.is_file():
+        given = [option for option, values in (("--host", hosts), ("--target", targets)) if values]
+        _refuse_with_plan([*given, *allowed.given()])
+        return _apply_saved(settings, source, yes=yes, as_json=as_json)
+    specs = settings.tree(source)
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
-    consent = Consent(
-        adopt=check_consent(reading.desired, "--adopt", adopt),
-        restart=check_consent(reading.desired, "--restart", restart),
-        retry=check_consent(reading.desired, "--retry", retry),
-        allow_destroy=allow_destroy,
-        allow_restart=allow_restart,
-        ignore_holds=ignore_holds,
-    )
+    consent = allowed.consent(reading.desired)
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         check_targets(plan, reading.desired, targets)
@@ -143,7 +100,7 @@ def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) ->
     try:
         saved = saved_plan.load(path)
         plan = saved.plan
-        specs = _specs_of(saved)
+        specs = settings.given_specs or _specs_of(saved, settings.specs)
         reading = read_tree(specs)
         saved_plan.check_specs(saved, reading)
         saved_plan.check_unused(saved, settings.state_dir)
@@ -163,17 +120,16 @@ def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) ->
         return exit_code(error.diagnostics)
 
 
-def _specs_of(saved: saved_plan.SavedPlan) -> Path:
+def _specs_of(saved: saved_plan.SavedPlan, usual: Path) -> Path:
     """Return the tree that the plan was made from; where it is gone (another machine or checkout), the usual one."""
     if saved.specs.is_dir():
         return saved.specs
-    usual = Path(os.environ.get("RECONCILER_SPECS") or "specs")
     gone, instead = plain(str(saved.specs)), plain(str(usual))
     if not usual.is_dir():
         raise refused(
             "the specs of the plan are gone",
             f"The plan was made from {gone}, and neither that nor {instead} is there. Nothing was done.",
-            "set RECONCILER_SPECS to the folder of the same specs",
+            "name the folder of the same specs with --specs",
         )
     print_message(f"The plan was made from {gone}, which is gone; the specs are read from {instead} instead.\n")
     return usual

@@ -9,7 +9,8 @@ from typing import Any, BinaryIO
 
 import click
 
-from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.cli.settings import Settings
+from reconciler.model.diagnostics import ReconcilerError, usage_error, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.quantities import Unfit, size_kib
@@ -23,8 +24,15 @@ class _Target:
     """The host that was named; opened by the command, so that `--help` needs no specs."""
 
     host: str
-    specs: Path
-    state_dir: Path
+    settings: Settings
+
+    @property
+    def specs(self) -> Path:
+        return self.settings.specs
+
+    @property
+    def state_dir(self) -> Path:
+        return self.settings.state_dir
 
     def open(self) -> Hand:
         from reconciler.specs import read_tree  # loads the TOML parsers
@@ -50,23 +58,15 @@ class _Target:
 
     def _unknown(self, hosts: list[str]) -> ReconcilerError:
         there = f"The hosts there are {', '.join(hosts)}." if hosts else f"{self.specs} has no hosts."
-        return world_error("no such host", f"The specs in {self.specs} know no host {self.host}.", there)
+        return usage_error("no such host", f"The specs in {self.specs} know no host {self.host}.", there)
 
 
 @click.group("sim", short_help="Reach into a simulated host: make drift and faults by hand.")
 @click.argument("host")
-@click.option(
-    "--specs",
-    envvar="RECONCILER_SPECS",
-    default="specs",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="The spec tree that describes HOST.",
-)
 @click.pass_context
-def sim_group(context: click.Context, host: str, specs: Path) -> None:
+def sim_group(context: click.Context, host: str) -> None:
     """Reach into the simulated host HOST: look at it, and make drift and faults by hand."""
-    context.obj = _Target(host, specs, context.obj.state_dir)
+    context.obj = _Target(host, context.obj)
 
 
 @sim_group.command("list")

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.durations import Duration
 from reconciler.cli.settings import Settings
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import world_error
-from reconciler.model.quantities import Unfit, duration_seconds
 
 if TYPE_CHECKING:
     from reconciler.watch.logs import Log
@@ -29,23 +29,18 @@ _INTERRUPTED = 130
 _SHORTEST_INTERVAL_SECONDS = 1.0
 
 
-def _interval(context: click.Context, parameter: click.Parameter, text: str) -> float:
-    try:
-        seconds = duration_seconds(text)
-    except Unfit as error:
-        raise click.BadParameter(f"it {error}. {error.hint or ''}".strip()) from None
-    if seconds < _SHORTEST_INTERVAL_SECONDS:
-        raise click.BadParameter("it must be 1s at least.")
-    return seconds
-
-
 @click.command(short_help="Keep the hosts as the specs say, until it is stopped.")
-@click.argument("specs", envvar="RECONCILER_SPECS", required=False, type=click.Path(path_type=Path))
+@click.argument("specs", required=False, type=click.Path(path_type=Path))
 @click.option("--git", "url", metavar="URL", help="Follow a branch of this git repository instead of a folder.")
 @click.option("--branch", metavar="NAME", default="main", show_default=True, help="With --git: the branch.")
 @click.option("--path", metavar="FOLDER", default="", help="With --git: where in the repository the specs are.")
 @click.option(
-    "--interval", metavar="TIME", default="60s", show_default=True, callback=_interval, help="Between two looks."
+    "--interval",
+    metavar="TIME",
+    default="60s",
+    show_default=True,
+    type=Duration(at_least_seconds=_SHORTEST_INTERVAL_SECONDS),
+    help="Between two looks.",
 )
 @click.option("--once", is_flag=True, help="Make one pass and end, with the exit code of an apply.")
 @click.option("--detect-only", is_flag=True, help="Tell what differs; change nothing.")
@@ -92,7 +87,8 @@ def watch(
     specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for over
     HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
-    _check_together(specs, url, branch, path, require_signed, allowed_signers, listen, token_file)
+    named = settings.tree(specs) if specs is not None or settings.given_specs is not None else None
+    _check_together(named, url, branch, path, require_signed, allowed_signers, listen, token_file)
     signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
@@ -113,7 +109,7 @@ def watch(
         from reconciler.watch.source import LocalSource
 
         tell = partial(log.say, level="warning")
-        source = LocalSource(specs or Path("specs"), clock, tell, settings.state_dir)
+        source = LocalSource(named or settings.specs, clock, tell, settings.state_dir)
     backoff = Backoff(random.random)
     passes = Passes(source, settings.state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
     watcher = Watcher(
@@ -140,9 +136,7 @@ def _check_together(
     token_file: Path | None,
 ) -> None:
     """Refuse options that say nothing without, or contradict, each other."""
-    context = click.get_current_context()
-    named = context.get_parameter_source("specs") is click.core.ParameterSource.COMMANDLINE
-    if url is not None and named:
+    if url is not None and specs is not None:
         raise click.UsageError("SPECS and --git exclude each other; --path names a folder in the repository.")
     if url is not None and (not url or not branch):
         raise click.UsageError("--git needs a URL and a branch.")

@@ -13,7 +13,7 @@ from reconciler.cli.output import print_data
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.dom0.connection import SBIN
-from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.model.diagnostics import ReconcilerError, usage_error, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Power
 from reconciler.open import console_command, open_host
@@ -33,7 +33,7 @@ def console(settings: Settings, address: str, specs: Path) -> None:
     """
     host, _, name = address.partition("/")
     if not is_name(name):
-        raise world_error("not an address", f'"{address}" is not of the form host/domain.')
+        raise usage_error("not an address", f'"{address}" is not of the form host/domain.')
     reading = read_tree(specs)
     check_host(reading.desired, host)
     if host not in reading.desired.hosts:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.output import is_terminal, print_data, print_message
+from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.specs.tree import HOST_FILE, RESERVED_FOLDERS, TREE_FILE
 from reconciler.specs.value_types import CONNECT, NAME_FORM, is_name
@@ -50,7 +51,7 @@ _HELD = "reconcile = false         # shown, never changed: take this line away w
 
 
 @click.command(short_help="Write a first spec tree: one host, one example domain.")
-@click.argument("folder", metavar="[DIR]", envvar="RECONCILER_SPECS", default="specs", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 @click.option("--host", metavar="NAME", help="The name of the host.  [default: asked, else alpha]")
 @click.option(
     "--connect",
@@ -58,12 +59,14 @@ _HELD = "reconcile = false         # shown, never changed: take this line away w
     help="How it is reached: simulated, local, or ssh://[user@]name[:port].  [default: asked, else simulated]",
 )
 @click.option("--fleet", metavar="NAME", help="The name of the fleet.  [default: one of its own]")
-def init(folder: Path, host: str | None, connect: str | None, fleet: str | None) -> None:
+@click.pass_obj
+def init(settings: Settings, folder: Path | None, host: str | None, connect: str | None, fleet: str | None) -> None:
     """Write a first tree into DIR (default: $RECONCILER_SPECS, else ./specs): reconciler.toml with a fleet name of its
     own, one host, and an example domain. Without options, the host is asked for on a terminal, and simulated elsewhere.
 
     Nothing is overwritten: where one of the files exists, nothing is written (exit 3).
     """
+    folder = settings.tree(folder)
     asks = is_terminal(sys.stdin) and host is None and connect is None
     host = host or (click.prompt("Name of the host", "alpha") if asks else "alpha")
     question = "Reached by (simulated, local, ssh://root@NAME)"

@@ -10,17 +10,10 @@ from pathlib import Path
 import click
 
 from reconciler.cli import saved_plan
+from reconciler.cli.consent import Allowed, consent_options
 from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message, print_text
-from reconciler.cli.session import (
-    check_targets,
-    ignore_holds_option,
-    open_session,
-    select,
-    selection_options,
-    specs_argument,
-)
+from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.cli.settings import Settings
-from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, plan_document
@@ -35,7 +28,7 @@ STEPS_TO_RUN = 2
 @click.command(short_help="Show what apply would do.")
 @specs_argument
 @selection_options
-@ignore_holds_option
+@consent_options
 @click.option(
     "--out",
     metavar="FILE",
@@ -52,7 +45,7 @@ def plan(
     specs: Path,
     hosts: tuple[str, ...],
     targets: tuple[str, ...],
-    ignore_holds: bool,
+    allowed: Allowed,
     out: Path | None,
     as_json: bool,
     as_markdown: bool,
@@ -61,14 +54,15 @@ def plan(
 ) -> int:
     """Show what apply would do to make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs).
 
-    Nothing is changed on any host. A plan saved with --out is followed as it is, or not at all when anything moved.
+    Nothing is changed on any host. A plan saved with --out is followed as it is, or not at all when anything moved;
+    what options allow it, such as --adopt, it keeps.
     """
     if as_json and as_markdown:
         raise click.UsageError("--json and --markdown exclude each other.")
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
     with open_session(reading, specs, settings.state_dir) as session:
-        made = session.wait_for(session.reconciler.make_plan(selection, Consent(ignore_holds=ignore_holds)))
+        made = session.wait_for(session.reconciler.make_plan(selection, allowed.consent(reading.desired)))
     check_targets(made, reading.desired, targets)
     if out is not None:
         saved_plan.save(out, made, reading, specs)

@@ -1,0 +1,76 @@
+"""What a person may allow one run, as options of `plan` and `apply`: a plan that is saved has it in its steps."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar, cast
+
+import click
+
+from reconciler.cli.session import check_consent
+from reconciler.decide.changes import Consent
+from reconciler.model.fleet import Desired
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _addresses(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="ADDRESS", multiple=True, help=f"{text}; repeatable.")
+
+
+def _count(name: str, text: str) -> Callable[[Command], Command]:
+    return click.option(name, metavar="N", type=click.IntRange(min=0), help=text)
+
+
+_OPTIONS = (
+    _addresses("--adopt", "Take over this domain, which is not ours yet"),
+    _addresses("--restart", 'Restart this domain although its spec says restart = "defer"'),
+    _addresses("--retry", "Try again what failed to boot in this domain"),
+    _count("--allow-destroy", "Let this run destroy N domains, whatever [brake] says."),
+    _count("--allow-restart", "Let this run restart N domains, whatever [brake] says."),
+    click.option("--ignore-holds", is_flag=True, help="Change also what somebody holds (`reconciler hold`)."),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """The options as they were given, each under the name of its field."""
+
+    adopt: tuple[str, ...]
+    restart: tuple[str, ...]
+    retry: tuple[str, ...]
+    allow_destroy: int | None
+    allow_restart: int | None
+    ignore_holds: bool
+
+    def consent(self, desired: Desired) -> Consent:
+        """Return the consent they give. Raises ReconcilerError for an address that no spec has."""
+        return Consent(
+            adopt=check_consent(desired, "--adopt", self.adopt),
+            restart=check_consent(desired, "--restart", self.restart),
+            retry=check_consent(desired, "--retry", self.retry),
+            allow_destroy=self.allow_destroy,
+            allow_restart=self.allow_restart,
+            ignore_holds=self.ignore_holds,
+        )
+
+    def given(self) -> list[str]:
+        """Name the options that were given."""
+        values = {f"--{part.name.replace('_', '-')}": getattr(self, part.name) for part in fields(self)}
+        return [option for option, value in values.items() if value not in ((), None) and value is not False]
+
+
+def consent_options(command: Command) -> Command:
+    """Declare the options of `Allowed`, and hand them over as one: `allowed`."""
+
+    @functools.wraps(command)
+    def with_consent(*args: Any, **options: Any) -> Any:
+        allowed = Allowed(**{part.name: options.pop(part.name) for part in fields(Allowed)})
+        return command(*args, allowed=allowed, **options)
+
+    declared: Any = with_consent
+    for option in reversed(_OPTIONS):
+        declared = option(declared)
+    return cast(Command, declared)
