@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Domain
-from reconciler.texts.cfg_grammar import CfgText, Number, Value, number_of, read_cfg
+from reconciler.texts.cfg_grammar import CfgText, Number, Value, XlCfgError, number_of, read_cfg
 from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.config_file import MARK_PREFIX, read_file
 from reconciler.texts.refusals import left_out, refusals
 
-_SECRETS = re.compile(r"(?:vnc|spice)passwd=?(.*)")
+_SECRETS = re.compile(r"(?:vnc|spice)passwd\s*=\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +37,8 @@ def read_domain_file(text: str, path: str, stem: str) -> FileFound:
     values = {"name": stem, **found.values}
     reading = read_values(values, {})
     teller = _Teller(found, path)
-    problems = [teller.syntax(error.line, error.column, error.message, error.hint) for error in found.errors]
+    errors = [XlCfgError(1, 1, "It is no text file.")] if found.errors and "\0" in text else found.errors
+    problems = [teller.syntax(error.line, error.column, error.message, error.hint) for error in errors]
     wrong = [*reading.problems, *refusals(values, reading.type)]
     if found.errors:  # what seems to be missing may stand in a line that could not be read
         wrong = [remark for remark in wrong if remark.loc[0] in found.values]
@@ -88,7 +89,7 @@ class _Teller:
     def _source(self, line: int, column: int) -> Source:
         lines = self._found.text.split("\n")
         text = lines[line - 1] if line <= len(lines) else ""
-        return Source(path=self._path, line=line, column=column, text=text)
+        return Source(path=self._path, line=line, column=column, text=text.encode(errors="replace").decode())
 
 
 def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading, stem: str) -> Iterator[Remark]:
@@ -105,6 +106,7 @@ def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading
     if not any(isinstance(size := values.get(key), str) and number_of(size) for key in ("memory", "maxmem")):
         detail = f"It gives no memory that xl can read, and so it gets {MEMORY_DEFAULT_KIB // 1024} MiB."
         yield Remark(("memory",), detail, "Write memory = 1024 (MiB).")
+    yield from _pinned(found.values)
     yield from _secrets(found.values)
     if "pnode=" in str(values.get("vnuma", "")):
         yield Remark(
@@ -121,6 +123,15 @@ def _numbers(values: Mapping[str, Value]) -> Iterator[Remark]:
                 f"{key} = {value} is octal: xl reads {number_of(value)}.",
                 f"Write {int(value)} if that is meant.",
             )
+
+
+def _pinned(values: Mapping[str, Value]) -> Iterator[Remark]:
+    """Name what only newer releases of xl heed: they count one vcpu where a file gives none."""
+    if any(isinstance(text := values.get(key), str) and number_of(text) for key in ("vcpus", "maxvcpus")):
+        return
+    for key in values.keys() & {"cpus", "cpus_soft"}:
+        detail = f"xl before 4.21 makes nothing of {key} where the file gives no vcpus; with its spec, {key} holds."
+        yield Remark((key,), detail, f"Take {key} out of the spec where the domain shall run on any cpu.")
 
 
 def _secrets(values: Mapping[str, Value]) -> Iterator[Remark]:

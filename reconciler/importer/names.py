@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Container
 
 from reconciler.specs.tree import HOST_FILE, TAKEN_ENDINGS, TAKEN_NAMES
 from reconciler.specs.value_types import NAME_MAX
@@ -30,3 +32,17 @@ def near_name(name: str) -> str:
         plain = plain.removesuffix(ending)
     tries = (one[:NAME_MAX].rstrip("-._") for one in (plain, f"{_FIRST}{plain}"))
     return next((one for one in tries if is_name(one)), f"{_FIRST}domain")
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return the name itself where a spec can have it, else a near one that is not taken.
+
+    >>> free_name("my web", {"my-web"}), free_name("web", {"web"})
+    ('my-web-2', 'web')
+    """
+    near = near_name(name)
+    if near == name:
+        return name
+    numbers = itertools.count(2)
+    tries = itertools.chain([near], (f"{near[:50]}-{number}" for number in numbers))
+    return next(one for one in tries if one not in taken)

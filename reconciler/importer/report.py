@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.importer.tables import Imported, host_needs
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.fleet import HostSettings
+from reconciler.model.quantities import quoted
 
 FORMAT = 1
 
@@ -37,9 +38,7 @@ class Report:
         self.notes += _notes(imported, subject)
         if imported.unsaid:
             self.held.append(address)
-        for image in (imported.spec.kernel, imported.spec.ramdisk):
-            if image is not None and not image.startswith("/") and image not in self.kernels:
-                self.kernels.append(image)
+        self.kernels += [image for image in dict.fromkeys(imported.to_bring) if image not in self.kernels]
 
 
 def _notes(imported: Imported, subject: str) -> Iterator[Diagnostic]:
@@ -53,6 +52,14 @@ def _notes(imported: Imported, subject: str) -> Iterator[Diagnostic]:
     if imported.ignored:
         yield Diagnostic(
             kind=Kind.NOTE, summary=f"{subject} has what makes no difference", detail="\n".join(imported.ignored)
+        )
+    for path in imported.to_bring:
+        yield Diagnostic(
+            kind=Kind.NOTE,
+            summary=f"{subject} has what is to be brought",
+            detail=f"xl looks for {quoted(path)} in the folder that it is called in, and in / when the guest reboots;"
+            " in a spec it is a file of the spec tree, and without it the domain is only shown.",
+            hint=f"Copy the one that it boots to {quoted(path)} in the spec tree, or write the absolute path.",
         )
 
 

@@ -24,7 +24,9 @@ from reconciler.model.parts import key_named
 from reconciler.model.paths import absolute, disk_identity
 from reconciler.model.pci import read_pci
 from reconciler.model.quantities import printable, quoted
-from reconciler.specs.resolve.host import check_allowed, pci_device
+from reconciler.specs.resolve.domain import build_domain
+from reconciler.specs.resolve.fleet import in_common_of_fleet, in_common_of_host
+from reconciler.specs.resolve.host import check_allowed, pci_device, resolve_host
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.layers import Layer, merge
 from reconciler.specs.resolve.rules import PATHS_OF_DISKS, check_alone
@@ -52,6 +54,7 @@ class Imported:
     spec: DomainSpec
     unsaid: tuple[str, ...]
     ignored: tuple[str, ...]
+    to_bring: tuple[str, ...] = ()  # relative paths of kernels, which lie where xl was called
 
 
 class NotImportable(ValueError):
@@ -63,9 +66,9 @@ def import_domain(
 ) -> Imported:
     """Make the spec of a domain, for a tree with these `[defaults]`. Its reader told `unsaid` and `ignored`."""
     _check_name(domain.name)
-    table = _table(domain, defaults)
-    kept, spec, refused = _fit(table, defaults)
-    lost = (*unsaid, *_reductions(domain), *refused, *_imposed(domain, defaults))
+    table, foreign = _in_utf8(_table(domain, defaults))
+    kept, spec, refused = _fit(domain.name, table, defaults)
+    lost = (*unsaid, *foreign, *_reductions(domain), *refused, *_imposed(domain, defaults))
     if lost:
         kept = {"reconcile": False, **kept}
         spec = spec.model_copy(update={"reconcile": False})
@@ -74,7 +77,8 @@ def import_domain(
         table=kept,
         spec=spec,
         unsaid=lost,
-        ignored=(*ignored, *_moved(domain)),
+        ignored=tuple(ignored),
+        to_bring=tuple(image for image in (spec.kernel, spec.ramdisk) if image and not image.startswith("/")),
     )
 
 
@@ -136,7 +140,7 @@ _WRITTEN_AS = {"builder": "type", "root": "cmdline", "extra": "cmdline"}
 
 
 def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {printable(line.lstrip('#').strip())}".rstrip() + "\n" for line in lines)
+    return "".join(f"# {printable(_latin1(line.lstrip('#').strip()))}".rstrip() + "\n" for line in lines)
 
 
 def _check_name(name: str) -> None:
@@ -158,6 +162,28 @@ def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
     table |= {key: value for key, value in devices.items() if value or key in defaults}
     others = {key: _as_toml_value(value) for key, value in domain.xl}
     return {**table, "xl": others} if others else table
+
+
+def _in_utf8(table: Table) -> tuple[dict[str, Any], list[str]]:
+    """Read bytes that are no UTF-8, which TOML cannot have, as Latin-1, and say where some are."""
+    read = {key: _latin1(value) for key, value in table.items()}
+    odd = [key for key, value in table.items() if read[key] != value]
+    return read, [f"{key} has bytes that are no UTF-8, and the spec has them as Latin-1." for key in odd]
+
+
+def _latin1(value: Any) -> Any:
+    match value:
+        case str():
+            return _ESCAPED_BYTE.sub(lambda found: chr(ord(found[0]) - 0xDC00), value)
+        case list():
+            return [_latin1(item) for item in value]
+        case dict():
+            return {key: _latin1(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+_ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # of surrogateescape
 
 
 def _value(key: Key[Domain], domain: Domain) -> Any:
@@ -247,13 +273,13 @@ def _pci(text: str) -> str | dict[str, Any]:
     return {**table, **slot, **(device.flags or {}), **policy}
 
 
-def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], DomainSpec, tuple[str, ...]]:
+def _fit(name: str, table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], DomainSpec, tuple[str, ...]]:
     """Take out what no spec may say. Returns the rest, the spec it makes, and why each part was taken out."""
     refused: list[str] = []
     while True:
         spec, complaints = validate(DomainSpec, merge((Layer("", defaults), Layer("", table))))
         if spec is not None and not complaints:
-            complaints = tuple(check_alone(spec)) or tuple(_twice(spec))
+            complaints = tuple(check_alone(spec)) or tuple(_twice(name, spec))
             if not complaints:
                 return table, spec, tuple(refused)
         entries = {_entry(complaint.loc): complaint for complaint in reversed(complaints)}
@@ -264,20 +290,13 @@ def _fit(table: dict[str, Any], defaults: Table) -> tuple[dict[str, Any], Domain
         table = _without(table, culprits)
 
 
-def _twice(spec: DomainSpec) -> Iterator[Complaint]:
+def _twice(name: str, spec: DomainSpec) -> Iterator[Complaint]:
     """List what a spec has twice, which xl takes and which would destroy the disk or confuse the network."""
-    seen: dict[str, str] = {}
-    for index, disk in enumerate(spec.disk):
-        key = next((key for key in ("path", "lv", "device") if getattr(disk, key) is not None), None)
-        place = disk_identity(absolute(f"/dev/{disk.lv}" if key == "lv" else getattr(disk, key))) if key else None
-        if place is not None and seen.setdefault(place, disk.access) != "ro" and f"#{place}" in seen:
-            detail = f"disk[{index}] is the disk of an earlier entry again, and the domain writes to it."
-            yield Complaint(loc=("disk", index, str(key)), summary="Disk used twice", detail=detail)
-        seen.setdefault(f"#{place}", "")
-    for index, vif in enumerate(spec.vif):
-        if vif.mac is not None and vif.mac.lower() in (other.mac and other.mac.lower() for other in spec.vif[:index]):
-            detail = f"vif[{index}].mac is the mac of an earlier interface again."
-            yield Complaint(loc=("vif", index, "mac"), summary="Duplicate MAC", detail=detail)
+    settings, _ = resolve_host("HOST", {"toolstack": "xl"})
+    assert settings is not None
+    domain = build_domain(name, spec.model_copy(update={"kernel": None, "ramdisk": None}), settings, "", {})
+    for rule in (in_common_of_fleet, in_common_of_host):
+        yield from (found.complaint for found in rule({name: domain}))
 
 
 def _entry(loc: Loc) -> Loc:
@@ -342,13 +361,6 @@ def _imposed(domain: Domain, defaults: Table) -> Iterator[str]:
     for key in defaults.get("xl", {}):
         if key not in of_domain:
             yield f"The tree's [defaults] give it xl.{key}, which it does not have."
-
-
-def _moved(domain: Domain) -> Iterator[str]:
-    """List what means the same only once a person has done something."""
-    for image in domain.images:
-        if image.path and not image.path.startswith("/"):
-            yield f"{quoted(image.path)} is looked for in the spec tree now, so copy the file there."
 
 
 def _need(loc: Loc, spec: DomainSpec) -> tuple[str, str]:

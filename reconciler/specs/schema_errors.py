@@ -79,11 +79,11 @@ def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str,
     return {**rest, first: _without(inner, steps, whole=False)}
 
 
-def near_miss(word: str, known: Iterable[str]) -> str | None:
-    """Return a hint that names the word which a misspelt one is close to."""
+def near_miss(word: str, known: Iterable[str], likeness: float = 0.6) -> str | None:
+    """Return a hint that names the word which a misspelt one is close to: at least as much as `likeness`, of 1."""
     if len(word) < 3:  # close to too much
         return None
-    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(word[:60], list(known), n=1, cutoff=likeness)
     return f'Did you mean "{matches[0]}"?' if matches else None
 
 

@@ -19,6 +19,7 @@ from reconciler.model.pci import read_pci
 from reconciler.model.quantities import Unfit
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.specs.resolve.xl_keys import HARMLESS, REACHES
+from reconciler.specs.resolve.xm import XM_ONLY
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import Loc, Number, number_of
 from reconciler.texts.cfg_grammar import Value as CfgValue
@@ -113,7 +114,7 @@ class _Reader:
             case Choice():
                 return self._choice(key.name, key.kind, key.default)
             case Whole():
-                return self._number(key.name)
+                return self._within(key.name, key.kind)
             case Kind.FLAG:
                 number = self._number(key.name)
                 return None if number is None else number != 0
@@ -164,6 +165,18 @@ class _Reader:
         if number is not None and number < 0:
             self._refuse(f"{key} is negative.", key)
         return number
+
+    def _within(self, key: str, kind: Whole) -> int | None:
+        text = self._values.get(key)
+        if isinstance(text, str) and number_of(text) == -1:
+            self._leave_out(f"{key} is -1, which stands for the usual one in xl: it is left out.", key)
+            return None
+        number = self._number(key)
+        if number is None or kind.least <= number <= kind.most:
+            return number
+        bounds = f"from {kind.least} to {kind.most}"
+        self._leave_out(f"{key} is {number}, and no domain starts with one that is not {bounds}: it is left out.", key)
+        return None
 
     def _kib(self, key: str) -> int | None:
         mib = self._number(key)
@@ -265,13 +278,15 @@ class _Reader:
         vifs = []
         for index, spec in enumerate(self._strings("vif")):
             try:
-                vif, others = read_vif(spec, index)
+                vif, others, beyond = read_vif(spec, index)
             except ValueError as error:
                 self._refuse(str(error), "vif", index, hint=_hint(error))
                 continue
             vifs.append(vif)
             for part in others:
                 self._leave_out(f"vif {index} has {part}, which xl makes nothing of.", "vif", index)
+            for part in beyond:
+                self._cannot_say(f"vif {index} has {part}, which a domain spec cannot say.", "vif", index)
         return tuple(vifs)
 
     def _pci(self) -> tuple[str, ...]:
@@ -290,7 +305,9 @@ class _Reader:
             if key in OWN_KEYS:
                 continue
             if key in SPEC_KEYS:
-                self._leave_out(f"{key} is a key that xl does not know, and in a spec it means something else.", key)
+                _, instead = XM_ONLY.get(key, ("", None))
+                sentence = f"{key} is a key that xl does not know, and in a spec it means something else."
+                self._leave_out(sentence, key, hint=instead)
                 continue
             if isinstance(value, str):
                 found.append((key, _atom(value)))
@@ -302,25 +319,18 @@ class _Reader:
         return tuple(found)
 
 
-def unknown_keys(keys: Iterable[str]) -> Iterator[Remark]:
-    """List the keys that no xl reads, with what may have been meant."""
+def unknown_keys(keys: Iterable[str], tool: str = "xl", known: frozenset[str] = KNOWN_KEYS) -> Iterator[Remark]:
+    """List the keys that the tool does not read in any version, with what may have been meant."""
     for key in keys:
-        if key not in KNOWN_KEYS:
-            hint = _MEANT.get(key) or near_miss(key, KNOWN_KEYS)
-            yield Remark((key,), f'xl knows no key "{key}" and ignores it, so it is left out.', hint)
+        if key not in known:
+            was, instead = XM_ONLY.get(key, ("", _MEANT.get(key) or near_miss(key, known | XM_ONLY.keys(), _NEAR)))
+            of_xm = f" (xm's word for {was})" if was else ""
+            yield Remark((key,), f'{tool} knows no key "{key}"{of_xm} and ignores it, so it is left out.', instead)
 
 
-_ADDRESSES = "The guest is told in the command line: ip=ADDRESS::GATEWAY:NETMASK."
-_MEANT = {
-    "cpu": 'Write cpus = "2" for the cpu that it shall run on.',
-    "dhcp": "It was for scripts of xm.",
-    "disks": "The key is disk.",
-    "gateway": _ADDRESSES,
-    "hostname": "It was for scripts of xm: the guest knows its own name.",
-    "ip": _ADDRESSES,
-    "netmask": _ADDRESSES,
-    "vifs": "The key is vif.",
-}
+_NEAR = 0.8
+"""Keys have much in common: `bridge` is 0.6 like `builder`, and a wrong one does harm."""
+_MEANT = {"bridge": 'Write it into vif = [ "bridge=..." ].', "disc": "The key is disk.", "mem": "The key is memory."}
 
 
 def _hint(error: ValueError) -> str | None:

@@ -7,13 +7,14 @@ xm's files only literal ones are read: those that are written here, and others w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from reconciler.model.domain import Disk, Domain, Vif, XlValue
 from reconciler.model.keys import VIF_KEYS
 from reconciler.model.parts import in_cfg
-from reconciler.specs.resolve.xm import DISK_DRIVERS, XM_VIF_KEYS, check_xm
+from reconciler.specs.resolve.xm import DISK_DRIVERS, XM_KEYS, XM_VIF_KEYS, check_xm
 from reconciler.texts.cfg_grammar import Value as CfgValue
+from reconciler.texts.cfg_reader import KNOWN_KEYS
 
 Pair = tuple[str, XlValue]
 """A key and its value, as they stand in a file."""
@@ -23,8 +24,11 @@ Pair = tuple[str, XlValue]
 class Words:
     """The words of a toolstack, by what turns those of xl into them and back.
 
-    `write` raises ValueError with a sentence for what the toolstack cannot say.
+    `write` raises ValueError with a sentence for what the toolstack cannot say. It ignores keys that are not `known`.
     """
+
+    tool: str
+    known: frozenset[str] = field(compare=False)
 
     write: Callable[[Domain, Iterator[Pair]], Iterator[Pair]]
     read: Callable[[Mapping[str, CfgValue]], Mapping[str, CfgValue]]
@@ -93,5 +97,5 @@ def _items(value: XlValue) -> tuple[object, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
-XL_WORDS = Words(lambda _domain, pairs: pairs, lambda values: values)
-XM_WORDS = Words(_in_xm_words, _in_xl_words)
+XL_WORDS = Words("xl", KNOWN_KEYS, lambda _domain, pairs: pairs, lambda values: values)
+XM_WORDS = Words("xm", XM_KEYS, _in_xm_words, _in_xl_words)

@@ -21,7 +21,7 @@ from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.texts.cfg_grammar import TEXT_MAX, CfgText, XlCfgError, quote, read_cfg
-from reconciler.texts.cfg_reader import IMAGE_KEYS, KNOWN_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
+from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.devices import disk_spec, vif_spec
 
@@ -257,11 +257,11 @@ def _read(text: str, digests: tuple[tuple[str, str], ...], words: Words) -> Conf
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
     reading = read_values(values, images)
     domain = reading.domain
-    unknown = [] if mark is not None else list(unknown_keys(values))  # ours have those that host.toml allows
+    unknown = [] if mark is not None else list(unknown_keys(found.values, words.tool, words.known))
     if domain is not None and mark is not None:
         domain = _with_mark(domain, mark, intact)
-    elif domain is not None:
-        domain = replace(domain, xl=tuple((key, value) for key, value in domain.xl if key in KNOWN_KEYS))
+    elif domain is not None:  # ours have what host.toml allows
+        domain = replace(domain, xl=tuple((key, value) for key, value in domain.xl if key in words.known))
     return ConfigFile(
         domain=domain,
         mark=mark,

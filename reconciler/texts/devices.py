@@ -16,6 +16,7 @@ from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
 from reconciler.model.keys import DISK_FORMATS, DISK_KEYS, VIF_KEYS
 from reconciler.model.parts import LATER_KEYS_OF_DISKS, in_cfg
+from reconciler.model.paths import absolute, is_normal
 from reconciler.model.quantities import Unfit, rate_of
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema_errors import near_miss
@@ -29,7 +30,7 @@ _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|
 _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary and key.spelled is None}
 _VIF_OPTIONS = {key.name: key for key in VIF_KEYS if key.of is not None and key.spelled is None}
 _FIRST_OF_DISK = ("format", "vdev", "access")  # in the order that 0.1 wrote them
-_NUMBER = re.compile(r"[ \t]*\+?([0-9]{1,9})")
+_NUMBER = re.compile(r"[ \t]*\+?([0-9]{1,18})")
 _COLO = re.compile(r"forwarddev|colo_([a-z0-9_]+)")
 
 
@@ -101,6 +102,8 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
 def placed(disk: Disk, target: str) -> Disk:
     """Return a disk with a target as xl has it, and the kind that this path tells of."""
     path = target if disk.script is not None else device_path(target)
+    if disk.script is None and is_normal(path):
+        path = absolute(path)  # /srv//a.img is /srv/a.img
     return replace(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
 
 
@@ -272,27 +275,30 @@ def parse_vif(spec: str, index: int) -> Vif:
 
     Without a mac in the spec, the mac is "".
     """
-    vif, ignored = read_vif(spec, index)
-    for part in ignored:
+    vif, ignored, unsaid = read_vif(spec, index)
+    for part in (*ignored, *unsaid):
         if not part.startswith("accel="):
             raise ValueError(f'The vif "{spec}" has "{part}", which xl does not understand.')
     return vif
 
 
-def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
-    """Read a vif spec. Returns with the vif those parts that xl makes nothing of: `xl create` only warns of them.
+def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...], tuple[str, ...]]:
+    """Read a vif spec.
 
+    Returns with the vif those parts that xl makes nothing of (`xl create` only warns of them), and those that it heeds
+    and no domain spec can say.
     Blanks around a value are left out: xl-create-image writes them, and what reads the values drops them.
     """
     found: dict[str, Any] = {"mac": ""}
     ignored: list[str] = []
+    unsaid: list[str] = []
     colo: dict[str, str] = {}
     devid = index
     for part in filter(None, (part.lstrip(" ") for part in spec.split(","))):
         name, equals, value = part.partition("=")
         name = "gatewaydev" if name == "netdev" else name
         if name == "devid":
-            devid = _devid(spec, value)
+            devid = _count(value)
         elif part in _VIF_FLAGS:
             flag, value_of_flag = _VIF_FLAGS[part]
             found[flag.attribute] = value_of_flag
@@ -303,9 +309,11 @@ def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...]]:
             colo[match[1] or name] = value.strip(" ")
         elif equals and name in _VIF_OPTIONS and (read := _vif_value(_VIF_OPTIONS[name], value)) is not None:
             found[_VIF_OPTIONS[name].attribute] = read
+        elif equals and name in _VIF_OPTIONS and isinstance(_VIF_OPTIONS[name].kind, Whole) and _count(value):
+            unsaid.append(part)  # a 0 means nothing to xl
         else:
             ignored.append(part)
-    return Vif(devid=devid, **found, colo=tuple(sorted(colo.items()))), tuple(ignored)
+    return Vif(devid=devid, **found, colo=tuple(sorted(colo.items()))), tuple(ignored), tuple(unsaid)
 
 
 def _vif_value(key: Key[Vif], text: str) -> Value:
@@ -317,18 +325,15 @@ def _vif_value(key: Key[Vif], text: str) -> Value:
             rate_of(text)
             return text
         case _ if isinstance(key.kind, Whole):
-            number = _NUMBER.match(text)
-            if number is None:
-                raise ValueError(f"A vif has {key.name}={text[:40]}, which is no number.")
-            return _option(key, str(int(number[1])))
+            return _option(key, str(_count(text)))
         case _:
             return _option(key, text.strip(" "))
 
 
-def _devid(spec: str, text: str) -> int:
+def _count(text: str) -> int:
     number = _NUMBER.match(text)
     if number is None:
-        raise ValueError(f'The vif "{spec}" has the devid "{text}", which is no number.')
+        raise ValueError(f'A vif has "{text[:40]}" where xl expects a number.')
     return int(number[1])
 
 

@@ -207,13 +207,12 @@ def test_several_files_go_to_a_folder(tree: Path, run: Run) -> None:
     ("content", "expected"),
     [
         (b"memory = 1\nvif = [ dict(x) ]\n", "bad.cfg:2:9: error: xl cannot read the file, so it is not imported"),
-        (b'name = "\xe4"\n', "It is not UTF-8: byte 0xe4"),
         (b"x = 1\n" * 100_000, "longer than"),
-        (b"\0" * 2_000_000, "longer than"),
+        (b"\0" * 2_000_000, "It is no text file."),
         (b"memory = 64\n", "bad.cfg:1:1: error: xl would refuse it, too: A pv domain needs a kernel"),
         (b"", "bad.cfg:1:1: error: It is empty."),
         (b" \n\n", "bad.cfg:1:1: error: It is empty."),
-        (b"\x7fELF\x02\x01\0\0\xff\xfe", "bad.cfg:1:9: error: It is no text file"),
+        (b"\x7fELF\x02\x01\0\0\xff\xfe", "It is no text file."),
         (b"[" * (1 << 20), "longer than"),
         (b"name = 'a\n", "hint: Close it with ' on the same line"),
         (b"\xef\xbb\xbfname = 'a'\n", "bad.cfg:1:1: error: xl cannot read the file"),
@@ -339,6 +338,9 @@ def test_one_file_as_a_document_comes_with_its_spec(tree: Path, run: Run) -> Non
     [
         'disk = [ "/srv/a,raw,xvda,w", "/srv/a,raw,xvdb,w" ]',
         'vif = [ "mac=00:16:3e:00:00:01", "mac=00:16:3e:00:00:01" ]',
+        'disk = [ "/srv/a,raw,xvda,r", "/srv/a,raw,xvdb,w" ]',
+        'disk = [ "script=block-x,vdev=xvda,target=p/a", "script=block-x,vdev=xvdb,target=p/a" ]',
+        'pci = [ "01:00.*", "01:00.0" ]',
     ],
 )
 def test_what_is_twice_in_one_file_is_told_and_validate_accepts_what_is_written(
@@ -356,12 +358,115 @@ def test_what_is_twice_in_one_file_is_told_and_validate_accepts_what_is_written(
     assert run("validate").code == 0
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'disk = [ "file:/srv/a.iso,hdb:cdrom,r", "file:/srv/a.iso,hdc:cdrom,r" ]',
+        'disk = [ "/srv/a,raw,xvda,r", "/srv/a,raw,xvdb,r" ]',
+        'disk = [ "backend=x,vdev=xvda,target=/a", "backend=y,vdev=xvdb,target=/a" ]',
+    ],
+)
+def test_what_validate_accepts_twice_is_not_held(tree: Path, run: Run, line: str) -> None:
+    (tree / "twice.cfg").write_text(f'kernel = "/k"\nmemory = 64\n{line}\n')
+    imported = run("import", "twice.cfg", "--out", "specs/alpha")
+    assert "cannot say" not in imported.err
+    lines = imported.err.partition("in place of those it has:\n\n")[2]
+    with (tree / "specs/alpha/host.toml").open("a") as file:
+        file.write(lines)
+    assert run("validate").code == 0
+
+
 def test_what_two_files_have_in_common_is_told(tree: Path, run: Run) -> None:
     for name in ("one", "two"):
         (tree / f"{name}.cfg").write_text('kernel = "/k"\nmemory = 64\nvif = [ "mac=00:16:3e:00:00:01" ]\n')
     imported = run("import", "one.cfg", "two.cfg", "--out", "specs/alpha")
     assert imported.code == 4  # as validate says of them
     assert "vif[0] of alpha/one and vif[0] of alpha/two have one MAC, 00:16:3e:00:00:01." in imported.err
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("device_model", "Leave it out: xl has its own."),
+        ("nfs_root", "The guest is told in its command line: nfsroot=."),
+        ("cpu_cap", "xl calls it cap."),
+        ("bootargs", "xl calls it bootloader_args."),
+        ("irq", "xl calls it irqs."),
+        ("vncconsole", "run xl vncviewer when it is wanted."),
+    ],
+)
+def test_what_xm_knew_and_xl_does_not_is_told_with_what_replaces_it(tree: Path, run: Run, key: str, hint: str) -> None:
+    (tree / "a.cfg").write_text(f'kernel = "/k"\nmemory = 64\n{key} = "x"\n')
+    told = run("import", "a.cfg").err
+    assert f'a.cfg:3:{len(key) + 4}: note: xl knows no key "{key}" (xm\'s word for ' in told
+    assert f"hint: {hint}" in told or hint in told
+    assert "Did you mean" not in told
+
+
+@pytest.mark.parametrize("key", ["apic_bsp", "memmap", "vnics", "bridge", "image", "sda"])
+def test_no_key_is_proposed_that_only_looks_a_little_alike(tree: Path, run: Run, key: str) -> None:
+    (tree / "a.cfg").write_text(f'kernel = "/k"\nmemory = 64\n{key} = "x"\n')
+    assert "Did you mean" not in run("import", "a.cfg").err
+
+
+def test_a_file_that_is_no_utf8_is_taken_as_xl_takes_it(tree: Path, run: Run) -> None:
+    (tree / "a.cfg").write_bytes(b'# f\xfcr B\xe4ren\nkernel = "/k"\nmemory = 64\n')
+    imported = run("import", "a.cfg")
+    assert (imported.code, "reconcile" in imported.out) == (0, False)
+    assert "# für Bären\n" in imported.out
+    (tree / "b.cfg").write_bytes(b'kernel = "/k"\nextra = "motd=B\xe4r"\nmemory = 64\n')
+    held = run("import", "b.cfg")
+    assert held.code == 0
+    assert "cmdline has bytes that are no UTF-8, and the spec has them as Latin-1." in held.err
+    assert "reconcile = false\n" in held.out
+    assert 'cmdline = "motd=Bär"\n' in held.out
+
+
+def test_a_relative_kernel_is_told_with_where_xl_looks_for_it(tree: Path, run: Run) -> None:
+    (tree / "a.cfg").write_text('kernel = "vmlinuz"\nmemory = 64\n')
+    told = run("import", "a.cfg").err
+    assert "makes no difference" not in told
+    assert 'xl looks for "vmlinuz" in the folder that it is called in, and in / when the guest reboots' in told
+    assert 'Copy the one that it boots to "vmlinuz" in the spec tree, or write the absolute path.' in told
+
+
+@pytest.mark.parametrize("option", ["vncpasswd=x", "vncpasswd = x", " vncpasswd= x"])
+def test_a_password_is_told_however_it_is_written(tree: Path, run: Run, option: str) -> None:
+    (tree / "a.cfg").write_text(f'kernel = "/k"\nmemory = 64\nvfb = [ "vnc=1,{option}" ]\n')
+    assert "a.cfg:3:9: note: The password of its screen" in run("import", "a.cfg").err
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cpu_weight = 0", "cpu_weight is 0, and no domain starts with one that is not from 1 to 65535"),
+        ("cpu_weight = 65536", "cpu_weight is 65536, and no domain starts with"),
+        ('cap = "-1"', "cap is -1, which stands for the usual one in xl"),
+        ('cpus = [ "0", "1" ]', "xl before 4.21 makes nothing of cpus where the file gives no vcpus"),
+    ],
+)
+def test_what_libxl_makes_of_a_number_is_told_on_its_line(tree: Path, run: Run, line: str, told: str) -> None:
+    (tree / "a.cfg").write_text(f'kernel = "/k"\nmemory = 64\n{line}\n')
+    imported = run("import", "a.cfg")
+    assert f"a.cfg:3:{line.index('= ') + 3}: note: {told}" in imported.err
+    assert "reconcile" not in imported.out
+
+
+def test_an_mtu_that_no_spec_can_say_is_not_dropped(tree: Path, run: Run) -> None:
+    (tree / "a.cfg").write_text('kernel = "/k"\nmemory = 64\nvif = [ "mtu=70000" ]\n')
+    imported = run("import", "a.cfg")
+    assert "vif 0 has mtu=70000, which a domain spec cannot say." in imported.err
+    assert "reconcile = false\n" in imported.out
+
+
+def test_names_that_no_spec_can_have_get_one_each(tree: Path, run: Run) -> None:
+    for file, name in (("one", "my web"), ("two", "my-web!")):
+        (tree / "x.cfg").write_text(f'name = "{name}"\nkernel = "/k"\nmemory = 64\n')
+        run("sim", "alpha", "put", f"/etc/xen/{file}.cfg", "x.cfg")
+    imported = run("import", "alpha", "--out", "new")
+    assert imported.code == 0
+    assert sorted(path.name for path in (tree / "new").iterdir()) == ["my-web-2.toml", "my-web.toml"]
+    assert imported.err.count("remove the file (and its link in auto), lest the domain be started from it.") == 2
 
 
 def test_a_config_file_that_is_called_otherwise_loses_nothing(tree: Path, run: Run) -> None:

@@ -22,13 +22,14 @@ from reconciler.model.fleet import HostSettings
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.specs.toml import parse_toml
+from reconciler.texts.cfg_grammar import read_cfg
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.config_file import read_file, render_body
 from reconciler.texts.devices import device_path
 from tests.texts.oracle.real_xl import RealXl, Unavailable, real_xl
 
-DRAWN = frozenset({"uuid", "mac"})
-"""What xl draws by chance where a file leaves it open."""
+NOTHING_WHEN_EMPTY = ("b_info.cmdline", "b_info.ramdisk", "b_info.bootloader")
+"""What is the same to libxl empty and left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,8 @@ def outcome(xl: RealXl, text: str) -> Outcome:
     after = xl.create(rendered)
     if after.config is None:
         return Outcome(word="not valid", why=(after.said,))
-    lost = tuple(differences(meant(filled_in(before.config)), meant(filled_in(after.config))))
+    was, now = (meant(filled_in(config)) for config in _as_open(text, before.config, after.config))
+    lost = tuple(differences(was, now))
     if imported.table.get("reconcile") is False:
         return Outcome(word="held", why=imported.unsaid)
     return Outcome(word="differs" if lost else "same", why=lost)
@@ -121,7 +123,7 @@ def filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
     built = dict(config.get("b_info", {}))
     vcpus = built.get("max_vcpus") or len(built.get("avail_vcpus") or [0])
     memory_kib = built.get("max_memkb") or built.get("target_memkb") or MEMORY_DEFAULT_KIB
-    built |= {"max_vcpus": vcpus, "avail_vcpus": built.get("avail_vcpus") or list(range(vcpus))}
+    built |= {"max_vcpus": vcpus, "avail_vcpus": built.get("avail_vcpus") or [0]}
     built |= {"max_memkb": memory_kib, "target_memkb": built.get("target_memkb") or memory_kib}
     disks = [
         {**disk, "pdev_path": path if "script" in disk else device_path(path)}
@@ -131,19 +133,38 @@ def filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**config, "b_info": built, **({"disks": disks} if disks else {})}
 
 
+def _as_open(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Take out of both what the file leaves open, and xl draws by chance: uuids and macs."""
+    values = read_cfg(text).values
+    drawn = [] if "uuid" in values else ["c_info.uuid"]
+    drawn += [f"nics[{at}].mac" for at, nic in enumerate(before.get("nics", ())) if "mac" not in nic]
+    tpms = values.get("vtpm", ())
+    drawn += [f"vtpms[{at}].uuid" for at, item in enumerate(tpms) if "uuid" not in str(item)]
+    for config in (before, after):
+        yield _without(config, drawn)
+
+
+def _without(value: Any, paths: Iterable[str], here: str = "") -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _without(inner, paths, at)
+            for key, inner in value.items()
+            if (at := f"{here}.{key}" if here else key) not in paths
+        }
+    if isinstance(value, list):
+        return [_without(inner, paths, f"{here}[{at}]") for at, inner in enumerate(value)]
+    return value
+
+
 def meant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config of xl means: without what it draws by chance, and without empty texts and blanks at the ends."""
-    return {
-        key: [meant(item) if isinstance(item, dict) else item for item in value]
-        if isinstance(value, list)
-        else meant(value)
-        if isinstance(value, dict)
-        else value.strip(" ")
-        if isinstance(value, str)
-        else value
-        for key, value in config.items()
-        if key not in DRAWN and value != ""
-    }
+    """What a config of xl means: without empty texts where they are none, and blanks that scripts of vifs drop."""
+    nics = [
+        {key: value.strip(" ") if isinstance(value, str) else value for key, value in nic.items()}
+        for nic in config.get("nics", ())
+    ]
+    empty = [path for path in NOTHING_WHEN_EMPTY if config["b_info"].get(path.removeprefix("b_info.")) == ""]
+    plain: dict[str, Any] = _without(config, empty)
+    return {**plain, "nics": [{key: value for key, value in nic.items() if value != ""} for nic in nics]}
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

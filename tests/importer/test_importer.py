@@ -164,7 +164,6 @@ def test_things_without_a_word(line: str, expected: str) -> None:
     [
         ('restart = "onreboot"', "restart is a key that xl does not know"),
         ('cmdline = "quiet"\nroot = "/dev/xvda"', "root is given beside cmdline"),
-        ('kernel = "vmlinuz"', '"vmlinuz" is looked for in the spec tree now'),
         ('vif = ["type=netfront"]', "vif 0 has type=netfront"),
         ('vif = ["bridge="]', "vif 0 has bridge="),
         ("vnuma = [[['pnode=0']]]", "vnuma has lists nested"),

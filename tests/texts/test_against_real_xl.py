@@ -160,7 +160,7 @@ def test_xl_and_we_agree_on_vifs(xl: RealXl, parts: list[str]) -> None:
     spec = ",".join(parts)
     verdict = xl.create(f"{_HEAD}vif = [ '{spec}' ]\n")
     try:
-        vif, _ = read_vif(spec, 0)
+        vif, *_ = read_vif(spec, 0)
     except ValueError as error:
         assert verdict.config is None or "no limit" in str(error), (spec, error)
         return

@@ -149,8 +149,14 @@ def test_bad_vifs_are_refused(spec: str) -> None:
 
 
 def test_what_xl_makes_nothing_of_is_named() -> None:
-    read = read_vif("bridge=br0,foo,type=netfront,mac=random,bridge = br1", 0)
-    assert read == (Vif(devid=0, mac="", bridge="br0"), ("foo", "type=netfront", "mac=random", "bridge = br1"))
+    read = read_vif("bridge=br0,foo,type=netfront,mac=random,bridge = br1,mtu=70000", 0)
+    ignored = ("foo", "type=netfront", "mac=random", "bridge = br1")
+    assert read == (Vif(devid=0, mac="", bridge="br0"), ignored, ("mtu=70000",))
+
+
+@pytest.mark.parametrize(("written", "meant"), [("/srv//a", "/srv/a"), ("/srv/./a", "/srv/a"), ("/x/../a", "/x/../a")])
+def test_a_path_has_one_spelling(written: str, meant: str) -> None:
+    assert read_disk(f"{written},raw,xvda,w")[0].target == meant
 
 
 @given(vifs(devid=3))

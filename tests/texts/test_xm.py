@@ -203,3 +203,13 @@ def test_what_xm_can_say_is_not_refused() -> None:
 def test_no_text_breaks_the_reader(text: str) -> None:
     with pytest.raises(SxpError):
         parse_sxp(text)
+
+
+def test_keys_that_only_xm_knows_are_kept_on_its_hosts_and_those_of_xl_alone_told() -> None:
+    text = 'name = "web"\nkernel = "/k"\nmemory = 64\nvscsi = [ "a" ]\nmax_event_channels = 5\n'
+    of_xm, of_xl = read_file(text, {}, XM_WORDS), read_file(text, {})
+    assert of_xm.domain is not None
+    assert of_xl.domain is not None
+    assert (of_xm.domain.xl, of_xl.domain.xl) == ((("vscsi", ("a",)),), (("max_event_channels", 5),))
+    assert [line.partition(" and ")[0] for line in of_xm.ignored] == ['xm knows no key "max_event_channels"']
+    assert [line.partition(" (")[0] for line in of_xl.ignored] == ['xl knows no key "vscsi"']

@@ -16,10 +16,10 @@ from reconciler.cli.output import kept, print_data, print_diagnostics, print_mes
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.importer.files import read_domain_file
-from reconciler.importer.names import near_name
+from reconciler.importer.names import free_name, near_name
 from reconciler.importer.report import Report, document, paste_of
 from reconciler.importer.tables import NotImportable, as_toml, import_domain
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source, exit_code, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, world_error
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
@@ -32,6 +32,9 @@ from reconciler.specs.resolve.host import resolve_host
 from reconciler.state_dir.files import create_file
 from reconciler.texts.cfg_grammar import TEXT_MAX
 
+REMOVE_THE_OLD_FILE = (
+    "Once that is adopted, remove the file (and its link in auto), lest the domain be started from it."
+)
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
 
 
@@ -140,6 +143,7 @@ def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_F
             continue
         address = address_of(host.name, name)
         defined = guest.config.name if guest.config is not None and not guest.exists else name
+        defined = near_name(defined)
         elsewhere = declared.get(defined, address_of(host.name, defined))
         obstacle = _obstacle(guest)
         if not guest.exists and _is_of_another(guest, host, report):
@@ -171,7 +175,7 @@ def _is_of_another(guest: Guest, host: Host, report: Report) -> bool:
         return False
     how = "as it runs" if other.exists else "by its own config file"
     detail = f"The config file {guest.name} defines {name}, which is imported {how}."
-    hint = "Once that is adopted, remove the file (and its link in auto), lest the domain be started from it."
+    hint = REMOVE_THE_OLD_FILE
     summary = f"{address_of(host.name, guest.name)} has what makes no difference"
     report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
     return True
@@ -219,14 +223,10 @@ def _domain_in(path: str, report: Report) -> Iterator[_Found]:
     """Yield the domain of an xl.cfg file; nothing when xl would refuse the file, which is then told."""
     shown = printable(os.fsencode(path).decode(errors="replace"))
     try:
-        data = _bytes_of(path)
-        text = data.decode()
+        text = _bytes_of(path).decode(errors="surrogateescape")
     except OSError as error:
         hint = f"Name the files in it: {shown.rstrip('/')}/*.cfg" if Path(path).is_dir() else None
         report.failed(shown, f"It cannot be read: {error.strerror}.", hint, path=shown)
-        return
-    except UnicodeDecodeError as error:
-        report.problems.append(_not_text(shown, error))
         return
     if not text.strip():
         report.failed(shown, "It is empty.", path=shown)
@@ -256,21 +256,6 @@ def _bytes_of(path: str) -> bytes:
         return file.read(_FILE_BYTES_MAX + 1)
 
 
-def _not_text(path: str, error: UnicodeDecodeError) -> Diagnostic:
-    """Say where a file is no UTF-8, and whether it is a text at all."""
-    data, at = error.object, error.start
-    line, begin = data.count(b"\n", 0, at) + 1, data.rfind(b"\n", 0, at) + 1
-    before = data[begin:at].decode()
-    source = Source(path=path, line=line, column=len(before) + 1)
-    if b"\0" in data[:_FILE_BYTES_MAX]:
-        detail, hint = "It is no text file, and so no config file.", None
-    else:
-        detail = f"It is not UTF-8: byte {data[at]:#04x} cannot stand there."
-        hint = f"Convert it, for example with: iconv -f latin1 -t utf-8 {shlex.quote(path)}"
-    summary = f"{path} is not imported"
-    return Diagnostic(kind=Kind.WORLD, summary=summary, detail=detail, hint=hint, source=source)
-
-
 def _import(
     found: _Found, reading: TreeReading, out: Path | None, report: Report, host: str | None, *, as_json: bool
 ) -> None:
@@ -294,13 +279,10 @@ def _import(
 def _named(found: _Found, report: Report) -> _Found:
     """Give a domain whose name no spec can have a near one, and say so."""
     name = found.domain.name
-    near = near_name(name)
+    near = free_name(name, {imported.name for imported in report.made})
     if near == name:
         return found
-    detail = f"{quoted(name)} is no name for a spec, so its spec is called {near}."
-    report.notes.append(
-        Diagnostic(kind=Kind.NOTE, summary=f"{found.subject} has what is called otherwise", detail=detail)
-    )
+    detail, hint = f"{quoted(name)} is no name for a spec, so its spec is called {near}.", None
     unsaid = found.unsaid
     if found.runs:
         rename = f"xl rename {shlex.quote(name)} {near}"
@@ -308,6 +290,10 @@ def _named(found: _Found, report: Report) -> _Found:
             *unsaid,
             f"It runs under the name {quoted(name)}; on the host, {rename} makes it the one of its spec.",
         )
+    elif found.path is None:
+        hint = REMOVE_THE_OLD_FILE
+    summary = f"{found.subject} has what is called otherwise"
+    report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
     return replace(found, domain=replace(found.domain, name=near), unsaid=unsaid)
 
 

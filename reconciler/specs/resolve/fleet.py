@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import graphlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.model.disks import may_share, place_of
@@ -69,80 +69,107 @@ def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], f
     """Check all rules between domains. (What two files of one name share is no news.)"""
     named_once = (entry for entry in resolved if entry.address not in findings.frozen)
     entries = sorted(named_once, key=lambda entry: (entry.host, entry.domain.name))
-    _check_uuids(entries, findings)
-    _check_macs(entries, findings)
     by_host: dict[str, list[Resolved]] = defaultdict(list)
     for entry in entries:
         by_host[entry.host].append(entry)
+    _report(in_common_of_fleet, entries, findings)
     for host, neighbours in by_host.items():
-        _check_disks(neighbours, findings)
-        _check_pci(neighbours, findings)
+        _report(in_common_of_host, neighbours, findings)
         _check_dependencies(neighbours, hosts[host], hosts, findings)
 
 
-def _check_uuids(entries: list[Resolved], findings: Findings) -> None:
-    first: dict[str, Resolved] = {}
-    for entry in entries:
-        other = first.setdefault(entry.domain.uuid, entry)
-        if other is not entry:
-            detail = f"{other.address} and {entry.address} have one UUID, {entry.domain.uuid}."
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InCommon:
+    """What several domains have, or one has twice, and no two may have. It is told of the domain at `address`."""
+
+    address: str
+    complaint: Complaint
+    others: tuple[str, ...] = ()  # addresses
+
+
+_Domains = Mapping[str, Domain]  # by address, or by whatever they shall be called in messages
+
+
+def _report(rule: Callable[[_Domains], Iterator[InCommon]], entries: list[Resolved], findings: Findings) -> None:
+    by_address = {entry.address: entry for entry in entries}
+    for found in rule({entry.address: entry.domain for entry in entries}):
+        by_address[found.address].report(findings, found.complaint, *found.others)
+
+
+def in_common_of_fleet(domains: _Domains) -> Iterator[InCommon]:
+    """List what no two domains of a fleet may have in common, nor one of them twice."""
+    yield from _uuids(domains)
+    yield from _macs(domains)
+
+
+def in_common_of_host(domains: _Domains) -> Iterator[InCommon]:
+    """List what no two domains of a host may have in common, nor one of them twice."""
+    yield from _disks(domains)
+    yield from _pci(domains)
+
+
+def _uuids(domains: _Domains) -> Iterator[InCommon]:
+    first: dict[str, str] = {}
+    for address, domain in domains.items():
+        other = first.setdefault(domain.uuid, address)
+        if other != address:
+            detail = f"{other} and {address} have one UUID, {domain.uuid}."
             hint = "Leave uuid out to have one derived from the name, and never set it in a profile."
             complaint = Complaint(loc=("uuid",), summary="Duplicate UUID", detail=detail, hint=hint)
-            entry.report(findings, complaint, other.address)
+            yield InCommon(address=address, complaint=complaint, others=(other,))
 
 
-def _check_macs(entries: list[Resolved], findings: Findings) -> None:
-    first: dict[str, tuple[Resolved, int]] = {}
-    for entry in entries:
-        for index, vif in enumerate(entry.domain.vifs):
-            other, other_index = first.setdefault(vif.mac, (entry, index))
-            if other is entry and other_index == index:
+def _macs(domains: _Domains) -> Iterator[InCommon]:
+    first: dict[str, tuple[str, int]] = {}
+    for address, domain in domains.items():
+        for index, vif in enumerate(domain.vifs):
+            other, other_index = first.setdefault(vif.mac, (address, index))
+            if (other, other_index) == (address, index):
                 continue
             loc: Loc = ("vif", index, "mac") if vif.named else ("vif", index)
-            who = f"vif[{other_index}] of {other.address} and vif[{index}] of {entry.address}"
+            who = f"vif[{other_index}] of {other} and vif[{index}] of {address}"
             complaint = Complaint(
                 loc=loc,
                 summary="Duplicate MAC",
                 detail=f"{who} have one MAC, {vif.mac}.",
-                hint=f'Give one of them another, such as mac = "{derived_mac(entry.domain.uuid, index, attempt=1)}".',
+                hint=f'Give one of them another, such as mac = "{derived_mac(domain.uuid, index, attempt=1)}".',
             )
-            entry.report(findings, complaint, other.address)
+            yield InCommon(address=address, complaint=complaint, others=(other,))
 
 
-def _check_disks(neighbours: list[Resolved], findings: Findings) -> None:
-    """Report disks that one domain writes and another uses, if only to read: its caches would go stale."""
-    users: dict[str, list[tuple[Resolved, int, Disk]]] = defaultdict(list)
-    for entry in neighbours:
-        for index, disk in enumerate(entry.domain.disks):
-            users[disk_identity(disk.identity)].append((entry, index, disk))
+def _disks(domains: _Domains) -> Iterator[InCommon]:
+    """List disks that one domain writes and another uses, if only to read: its caches would go stale."""
+    users: dict[str, list[tuple[str, int, Disk]]] = defaultdict(list)
+    for address, domain in domains.items():
+        for index, disk in enumerate(domain.disks):
+            users[disk_identity(disk.identity)].append((address, index, disk))
     for target, uses in users.items():
         if len(uses) < 2 or may_share(*(disk.access for _, _, disk in uses)):
             continue
         writing = next(use for use in uses if not may_share(use[2].access))
-        writer = writing[0]
-        entry, index, disk = next(use for use in reversed(uses) if use is not writing)
+        address, index, disk = next(use for use in reversed(uses) if use is not writing)
         key, _ = place_of(disk)
-        who = _names(use[0].address for use in uses)
         complaint = Complaint(
             loc=("disk", index, key),
             summary="Disk used twice",
-            detail=f"{target} is a disk of {who}, and {writer.address} writes to it.",
+            detail=f"{target} is a disk of {_names(use[0] for use in uses)}, and {writing[0]} writes to it.",
             hint='A disk can be used twice only if every use has access = "ro".',
         )
-        entry.report(findings, complaint, *(use[0].address for use in uses))
+        yield InCommon(address=address, complaint=complaint, others=tuple(use[0] for use in uses))
 
 
-def _check_pci(neighbours: list[Resolved], findings: Findings) -> None:
-    first: dict[str, Resolved] = {}
-    for entry in neighbours:
-        for index, device in enumerate(map(read_pci, entry.domain.pci)):
+def _pci(domains: _Domains) -> Iterator[InCommon]:
+    first: dict[str, str] = {}
+    for address, domain in domains.items():
+        for index, device in enumerate(map(read_pci, domain.pci)):
             others = (first[key] for key in device.functions if key in first)
             if (other := next(others, None)) is not None:
-                detail = f"The PCI device {device.device} is given to {other.address} and to {entry.address}."
+                whom = f"{address}, twice" if other == address else f"{other} and to {address}"
+                detail = f"The PCI device {device.device} is given to {whom}."
                 complaint = Complaint(loc=("pci", index), summary="PCI device used twice", detail=detail)
-                entry.report(findings, complaint, other.address)
+                yield InCommon(address=address, complaint=complaint, others=(other,))
             for key in device.functions:
-                first.setdefault(key, entry)
+                first.setdefault(key, address)
 
 
 def _check_dependencies(

@@ -6,7 +6,7 @@ it does not know, so what is not named here counts as one. Facts from tools/pyth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from reconciler.model.disks import place_of
 from reconciler.model.domain import Disk, Domain, Vif
@@ -34,17 +34,72 @@ _ACTIONS = frozenset(("destroy", "restart", "rename-restart", "preserve"))
 _ACTIONS_OF_CRASH = _ACTIONS | {"coredump-destroy", "coredump-restart"}
 _PCI_OPTIONS = ("msitranslate=", "power_mgmt=")
 
-_OTHER_KEYS = _names("""
-    acpi access_control apic blkif boot bootentry cpu cpuid cpuid_check description device_model display fda fdb
-    features gfx_passthru guest_os_type hap hpet ioports irq isa keymap loader localtime machine_address_size
-    memory_sharing monitor netif nographic nomigrate on_xend_start on_xend_stop oos opengl pae parallel
-    pci_msitranslate pci_power_mgmt rtc_timeoffset s3_integrity sdl serial shadow_memory soundhw stdvga
-    superpages suppress_spurious_page_faults target timer_mode tpmif tsc_mode usb usbdevice vfb vhpt videoram
-    vif2 viridian vnc vncconsole vncdisplay vnclisten vncpasswd vncunused vncviewer vpt_align vscsi vtpm vusb
-    watchdog watchdog_action xauthority xen_platform_pci
+_SHARED_KEYS = _names("""
+    acpi apic boot cpuid display gfx_passthru hap hpet ioports keymap localtime nographic nomigrate oos opengl pae
+    pci_msitranslate pci_power_mgmt rtc_timeoffset sdl serial shadow_memory soundhw stdvga timer_mode tsc_mode usb
+    usbdevice vfb videoram viridian vnc vncdisplay vnclisten vncpasswd vncunused vncviewer vpt_align vtpm xauthority
+    xen_platform_pci
 """)
+_NOTHING = "Leave it out: xl needs no word of it."
+_QEMU = "What qemu is told is written device_model_args = [ ... ]; host.toml has to allow it."
+_ADDRESSES = "The guest is told in its command line: ip=ADDRESS::GATEWAY:NETMASK."
+_DRIVER_DOMAIN = "Write driver_domain = 1."
+_CANNOT = "xl has nothing in its place."
+XM_ONLY: Mapping[str, tuple[str, str]] = {
+    "access_control": ("the label of a security policy", "xl writes it seclabel."),
+    "blkif": ("that it serves disks to others", _DRIVER_DOMAIN),
+    "bootargs": ("what the bootloader is called with", "xl calls it bootloader_args."),
+    "bootentry": ("what to boot from the disk", "Write what pygrub is to be called with into bootloader_args."),
+    "cpu": ("the cpu that it runs on", 'Write cpus = "2" for the cpu that it shall run on.'),
+    "cpu_cap": ("the most cpu time that it gets", "xl calls it cap."),
+    "cpuid_check": ("what the cpus of the host must have", _CANNOT),
+    "description": ("words for people", "Write them as a comment."),
+    "device_model": ("the program that emulates its devices", "Leave it out: xl has its own."),
+    "dhcp": ("how the guest finds its address", "The guest is told in its command line: ip=dhcp."),
+    "fda": ("its floppy", _QEMU),
+    "fdb": ("its second floppy", _QEMU),
+    "features": ("features that its kernel must have", _NOTHING),
+    "gateway": ("the gateway of the guest", _ADDRESSES),
+    "guest_os_type": ("what runs in it", _NOTHING),
+    "hostname": ("the name that the guest has for itself", "The guest knows its own name."),
+    "interface": ("the interface that the guest is to set up", _ADDRESSES),
+    "ip": ("the address of the guest", _ADDRESSES),
+    "irq": ("interrupts that it is given", "xl calls it irqs."),
+    "isa": ("that it has no PCI bus", _NOTHING),
+    "loader": ("its firmware", "Leave it out: xl finds hvmloader itself."),
+    "machine_address_size": ("how high its memory may lie", _NOTHING),
+    "memory_sharing": ("that it shares memory", _CANNOT),
+    "monitor": ("the monitor of qemu", _QEMU),
+    "netif": ("that it serves interfaces to others", _DRIVER_DOMAIN),
+    "netmask": ("the netmask of the guest", _ADDRESSES),
+    "nfs_root": ("the folder that the guest mounts as root", "The guest is told in its command line: nfsroot=."),
+    "nfs_server": ("where the guest finds its root", "The guest is told in its command line: nfsroot=SERVER:FOLDER."),
+    "on_xend_start": ("whether it starts with the host", "A spec says autostart = true."),
+    "on_xend_stop": ("what becomes of it when the host stops", "That is said by the settings of xendomains."),
+    "parallel": ("its parallel port", _QEMU),
+    "restart": ("what becomes of it when it ends", "xl has on_poweroff, on_reboot and on_crash for it."),
+    "s3_integrity": ("that memory is checked after a sleep", _NOTHING),
+    "superpages": ("that its memory lies in large pages", _NOTHING),
+    "suppress_spurious_page_faults": ("that some faults are kept from it", _NOTHING),
+    "target": ("the domain that it serves", _NOTHING),
+    "tpmif": ("that it serves a TPM to others", _DRIVER_DOMAIN),
+    "vcpu_avail": ("which of its vcpus it has", "Write vcpus for how many it has, maxvcpus for the most."),
+    "vhpt": ("a table of Itanium", _NOTHING),
+    "vif2": ("an accelerated interface", _CANNOT),
+    "vncconsole": ("that a viewer is opened", "Leave it out, and run xl vncviewer when it is wanted."),
+    "vscsi": ("SCSI devices that it is given", _CANNOT),
+    "vusb": ("USB devices that it is given", "xl has usbctrl and usbdev for it."),
+    "watchdog": ("its watchdog device", _QEMU),
+    "watchdog_action": ("what its watchdog does", _QEMU),
+}
+"""Keys of xm that xl does not know: what each was, and what there is in its place."""
+
 _OWN_WORDS = {"cpu_cap": "cap", "bootargs": "bootloader_args", "vcpu_avail": "maxvcpus"}
-_OF_CMDLINE = frozenset(("ip", "gateway", "netmask", "hostname", "interface", "dhcp", "nfs_server", "nfs_root"))
+_OF_CMDLINE = _names("ip gateway netmask hostname interface dhcp nfs_server nfs_root")
+_OTHER_KEYS = _SHARED_KEYS | XM_ONLY.keys() - _OWN_WORDS.keys() - _OF_CMDLINE - {"restart"}
+_NOT_ITS_WORDS = frozenset(("type", "cmdline", "cap", "bootloader_args"))
+XM_KEYS = frozenset((_OF_DOMAINS - _NOT_ITS_WORDS) | _OTHER_KEYS | _OWN_WORDS.keys() | _OF_CMDLINE | {"builder"})
+"""All that xm heeds of a config file."""
 
 
 def check_xm(domain: Domain) -> Iterator[Complaint]:

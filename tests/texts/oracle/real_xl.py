@@ -66,7 +66,7 @@ class RealXl:
         said = done.stderr.decode(errors="replace")
         if done.returncode != 0:
             return Verdict(None, said)
-        text = done.stdout.decode()
+        text = done.stdout.decode(errors="surrogateescape")
         found, _ = json.JSONDecoder().raw_decode(text, text.index("{"))
         return Verdict(found, said)
 
