@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from bench.fleet import write_fleet
 from reconciler.decide.changes import Consent
+from reconciler.decide.unusable import complete
 from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
-from reconciler.reconcile import Reconciler, complete
+from reconciler.reconcile import Reconciler
 from reconciler.specs import TreeReading, read_tree
 
 T = TypeVar("T")

@@ -17,20 +17,19 @@ from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Consent
-from reconciler.decide.unusable import as_it_last_worked, why_unusable
+from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
-from reconciler.model.domain import Domain, address_of
-from reconciler.model.fleet import Desired, DesiredHost, HostSettings
+from reconciler.model.fleet import DesiredHost, HostSettings
 from reconciler.model.host import Host
 from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan, build_plan
+from reconciler.plan.refusals import Used
 from reconciler.plan.stale import base_of, moved
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
-from reconciler.specs.resolve.images import complete_images
 from reconciler.state_dir import error_log, sightings
 from reconciler.toolstack import Executor, Observer, Question
 from reconciler.waiting import Stop, never, unless_stopped
@@ -48,6 +47,7 @@ class Selection:
     hosts: frozenset[str] = frozenset()
     targets: frozenset[str] = frozenset()
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses to leave alone this time -> why
+    used: Used = field(default_factory=Used)  # what the brake has counted before this run
 
     def host_names(self, known: Iterable[str]) -> frozenset[str]:
         named = self.hosts | {target.split("/", 1)[0] for target in self.targets}
@@ -123,6 +123,7 @@ class Reconciler:
             targets=selection.targets | selection.hosts,
             unseen=self._unseen(hosts),
             downtime=downtime,
+            used=selection.used,
             diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten, *_notes(hosts)),
         )
         verify(plan, hosts, desired)
@@ -400,30 +401,6 @@ def question_for(part: DesiredHost) -> Question:
         images=tuple(sorted(source for source in images if source.startswith("/"))),
         sources=tuple(sorted(sources - targets)),
     )
-
-
-def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tuple[Diagnostic, ...]]:
-    """Return the desired state with the digests that only hosts could tell.
-
-    A source that vanished is an error of the spec. Its domain goes on as it last worked, and nothing is pruned.
-    """
-    problems: list[Diagnostic] = []
-    parts = dict(desired.hosts)
-    unusable: dict[str, Domain] = {}
-    for name, host in hosts.items():
-        part = parts[name]
-        domains = dict(part.domains)
-        for domain in part.domains.values():
-            completed, missing = complete_images(domain, part.settings, host.digests)
-            address = address_of(name, domain.name)
-            problems += [replace(problem, address=address) for problem in missing]
-            domains[domain.name] = completed
-            going_on = as_it_last_worked(completed, host.guests.get(domain.name)) if why_unusable(completed) else None
-            if going_on is not None:
-                unusable[address], domains[domain.name] = completed, going_on
-        parts[name] = replace(part, domains=domains)
-    prune = desired.prune and not problems
-    return replace(desired, hosts=parts, unusable=unusable, prune=prune), tuple(problems)
 
 
 def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:

@@ -8,12 +8,16 @@ their files, and by `plan` to say it of each change.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, align_vifs, compare
-from reconciler.model.domain import Domain, Image
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.domain import Domain, Image, address_of
+from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner, Power
+from reconciler.specs.resolve.images import complete_images
 
 USABLE = "a kernel and ramdisk that can be used"
 """What a change waits for whose spec asks for files that cannot be used."""
@@ -73,3 +77,27 @@ def _with_images_of(asked: Domain, current: Domain) -> Domain:
         return now if image is not None and not image.sha256 else image
 
     return replace(asked, kernel=there(asked.kernel, current.kernel), ramdisk=there(asked.ramdisk, current.ramdisk))
+
+
+def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tuple[Diagnostic, ...]]:
+    """Return the desired state with the digests that only hosts could tell.
+
+    A source that vanished is an error of the spec. Its domain goes on as it last worked, and nothing is pruned.
+    """
+    problems: list[Diagnostic] = []
+    parts = dict(desired.hosts)
+    unusable: dict[str, Domain] = {}
+    for name, host in hosts.items():
+        part = parts[name]
+        domains = dict(part.domains)
+        for domain in part.domains.values():
+            completed, missing = complete_images(domain, part.settings, host.digests)
+            address = address_of(name, domain.name)
+            problems += [replace(problem, address=address) for problem in missing]
+            domains[domain.name] = completed
+            going_on = as_it_last_worked(completed, host.guests.get(domain.name)) if why_unusable(completed) else None
+            if going_on is not None:
+                unusable[address], domains[domain.name] = completed, going_on
+        parts[name] = replace(part, domains=domains)
+    prune = desired.prune and not problems
+    return replace(desired, hosts=parts, unusable=unusable, prune=prune), tuple(problems)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import OrderError, Refusal, Room, order_chains
-from reconciler.plan.refusals import Brake, brake, misfits, told_as_refused
+from reconciler.plan.refusals import Brake, Used, brake, misfits, told_as_refused
 from reconciler.plan.stale import base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
 
@@ -97,13 +97,14 @@ def build_plan(
     targets: frozenset[str] = frozenset(),
     unseen: Mapping[str, str] | None = None,
     downtime: Mapping[str, float] | None = None,
+    used: Used | None = None,
     diagnostics: Sequence[Diagnostic] = (),
 ) -> Plan:
     """Decide what happens to every domain and in which order.
 
     `hosts` are those that could be observed; `targets`, if any, are the only addresses that are changed;
     `unseen` are domain names last seen on hosts that could not be observed; `downtime` is how many seconds restarts of
-    an address took before, where that is known.
+    an address took before, where that is known; `used` is what the brake counted before this run.
     """
     problems = list(diagnostics)
     changes = _decide(desired, hosts, consent, unseen or {})
@@ -113,7 +114,8 @@ def build_plan(
         ]
     rooms = _rooms(desired, hosts)
     elsewhere = {guest.name for host in hosts.values() for guest in host.guests.values() if guest.owner is Owner.OURS}
-    world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere | set(unseen or {}))
+    elsewhere |= set(unseen or {})
+    world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere, used=used or Used())
     ordered = _order(_with_rename_hints(changes), world)
     changes, steps, waits = ordered.changes, ordered.steps, ordered.waits
     problems += ordered.problems
@@ -132,13 +134,14 @@ def build_plan(
     ]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [told_as_refused(change) for change in changes if change.blocked is not None]
+    summaries = _summaries(desired, hosts)
     return Plan(
         commit=desired.commit,
-        hosts=_summaries(desired, hosts),
+        hosts=summaries,
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
         ways_back=_ways_back(steps, changes, hosts),
-        ledger=_ledger(steps, desired, hosts),
+        ledger=ledger_of(steps, summaries),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
         base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
@@ -363,6 +366,7 @@ class _World:
     rooms: Mapping[str, Room]
     consent: Consent
     elsewhere: Collection[str]  # names that some host holds, or held when it was last seen
+    used: Used
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +392,7 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
     while True:
         rest = [_refused(change, refused.get(change.address)) for change in decided]
         changes = decide_together(rest, world.desired, world.hosts, world.consent, world.elsewhere, kept_up)
-        found, reasons, held = brake(changes, world.desired, world.hosts, world.consent)
+        found, reasons, held = brake(changes, world.desired, world.hosts, world.consent, world.used)
         brakes += held
         if not found:
             chains = _chains(changes, world.desired, world.hosts)
@@ -422,15 +426,13 @@ def _summaries(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, HostSum
     return summaries
 
 
-def _ledger(steps: Sequence[PlannedStep], desired: Desired, hosts: Mapping[str, Host]) -> tuple[LedgerEntry, ...]:
-    used = {name: used_kib(host) for name, host in hosts.items()}
-    capacity = {name: capacity_kib(host, desired.hosts[name].settings.keep_free_kib) for name, host in hosts.items()}
-    entries = []
+def ledger_of(steps: Iterable[PlannedStep], hosts: Mapping[str, HostSummary]) -> tuple[LedgerEntry, ...]:
+    """Return the memory promised after each step."""
+    used, entries = {name: summary.used_kib for name, summary in hosts.items()}, []
     for step in steps:
         used[step.host] += step.delta_kib
-        entries.append(
-            LedgerEntry(host=step.host, step=step.id, used_kib=used[step.host], capacity_kib=capacity[step.host])
-        )
+        capacity = hosts[step.host].capacity_kib
+        entries.append(LedgerEntry(host=step.host, step=step.id, used_kib=used[step.host], capacity_kib=capacity))
     return tuple(entries)
 
 

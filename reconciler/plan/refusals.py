@@ -6,13 +6,14 @@ Called by `plan`. Rules about one domain's change are in `decide`; `order` refus
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
-from reconciler.model.host import Host, Owner
+from reconciler.model.host import Guest, Host, Owner
 from reconciler.plan.chains import Chain
 from reconciler.plan.order import Refusal, Room
 
@@ -26,37 +27,92 @@ class Brake:
     allowed: int
 
 
+HELD_BY_BRAKE = "held by the brake"
+
+_COUNTED = (Action.DESTROY, Action.RESTART)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Used:
+    """What the brake has counted for these specs before this run: who was to be destroyed or restarted, by address.
+
+    `watch` counts for each accepted commit, so that a commit cannot destroy a little in each of many passes. A domain
+    counts once, however often it is tried. With `unknown` nobody can tell, for that reason.
+    """
+
+    addresses: Mapping[Action, frozenset[str]] = field(default_factory=dict)
+    unknown: Diagnostic | None = None
+
+    def of(self, action: Action) -> frozenset[str]:
+        return self.addresses.get(action, frozenset())
+
+    def and_of(self, changes: Iterable[Change]) -> Used:
+        """Return what is used once these changes have begun."""
+        more: dict[Action, set[str]] = {action: set(self.of(action)) for action in _COUNTED}
+        for change in changes:
+            if change.action in _COUNTED:
+                more[change.action].add(change.address)
+        return replace(self, addresses={action: frozenset(addresses) for action, addresses in more.items()})
+
+    def without(self, changes: Iterable[Change]) -> Used:
+        """Return what is used after all if these changes have not begun."""
+        less = {(change.action, change.address) for change in changes}
+        kept = {
+            action: frozenset(address for address in self.of(action) if (action, address) not in less)
+            for action in _COUNTED
+        }
+        return replace(self, addresses=kept)
+
+
 def brake(
-    changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host], consent: Consent
+    changes: Sequence[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    consent: Consent,
+    used: Used | None = None,
 ) -> tuple[list[Diagnostic], dict[str, Refusal], list[Brake]]:
-    """Refuse a run that destroys or restarts more than the brake allows.
+    """Refuse a run that destroys or restarts more than the brake allows, with what is `used` of that already.
 
     All changes of the hosts that have a part in it are refused.
     """
-    ours = sum(guest.owner is Owner.OURS for host in hosts.values() for guest in host.guests.values())
+    used = used or Used()
+    names = {address_of(name, guest.name) for name, host in hosts.items() for guest in _ours(host)}
+    ours = len(names | used.of(Action.DESTROY))  # a share is of what there was before the first of them went
     problems, braked, brakes = [], set[str](), []
     for action, limit, allowed in (
         (Action.DESTROY, _limit(desired.brake.max_destroy, ours), consent.allow_destroy),
         (Action.RESTART, _limit(desired.brake.max_restart, ours), consent.allow_restart),
     ):
-        counted = [change for change in changes if change.action is action]
-        if limit is None or len(counted) <= max(limit, allowed or 0):
+        before = used.of(action)
+        counted = [change for change in changes if change.action is action and change.address not in before]
+        if limit is None or not counted:
+            continue
+        most = max(limit, allowed or 0)
+        if used.unknown is None and len(before) + len(counted) <= most:
             continue
         braked |= {change.host for change in counted}
-        brakes.append(Brake(action=action, counted=len(counted), allowed=max(limit, allowed or 0)))
+        brakes.append(Brake(action=action, counted=len(counted), allowed=max(0, most - len(before))))
         addresses = [change.address for change in counted]
+        if used.unknown is not None:
+            problems.append(used.unknown)
+            continue
+        after = f", after {len(before)} for the same specs," if before else ""
         more = f", --allow-{action.value} {allowed}" if allowed is not None else ""
         problems.append(
             Diagnostic(
                 kind=Kind.REFUSED,
                 summary=f"the brake holds: {len(addresses)} to {action.value}",
-                detail=f"This run would {action.value} {len(addresses)} of {ours} domains "
+                detail=f"This run would {action.value} {len(addresses)} of {ours} domains{after} "
                 f"and [brake] allows {limit}{more}: {', '.join(addresses)}",
                 hint=f"if that is meant: reconciler apply --allow-{action.value} {len(addresses)}",
             )
         )
     refused = [change.address for change in changes if change.acts and change.host in braked]
-    return problems, dict.fromkeys(refused, Refusal(reason="held by the brake")), brakes
+    return problems, dict.fromkeys(refused, Refusal(reason=HELD_BY_BRAKE)), brakes
+
+
+def _ours(host: Host) -> Iterator[Guest]:
+    return (guest for guest in host.guests.values() if guest.owner is Owner.OURS)
 
 
 def _limit(limit: int | float | None, ours: int) -> int | None:

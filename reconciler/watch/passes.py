@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
@@ -21,6 +21,7 @@ from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
+from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unseen
 from reconciler.watch.paused import Paused
@@ -61,6 +62,7 @@ class Passes:
         self._now = now
         self._backoff = backoff
         self._paused = Paused(now, state_dir)
+        self._brake_count = BrakeCount(state_dir)
         self._reconciler: Reconciler | None = None
         self._heard: Callable[[], None] | None = None
         self._tell: Callable[[str], None] = lambda _: None
@@ -114,17 +116,17 @@ class Passes:
         reconciler, desired = await self._renewed(specs), specs.reading.desired
         known = {*known, *specs.reading.files}
         await asyncio.to_thread(self._backoff.keep, lambda address: _asked_for(desired, address))
-        plan = await self._plan(reconciler, ending)
+        plan = await self._plan(reconciler, desired, ending)
         drifted = drifted_in(plan)
         result = ApplyResult()
         if plan.steps and not self._detect_only and stop() is None:
             if work_begins is not None:
                 judged = await asyncio.to_thread(self._judged, plan, desired, known)
                 await work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
-            result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
+            result = await self._applied(reconciler, plan, desired, progress, stop)
             await asyncio.to_thread(self._learn, result, desired)
             if result.done or result.failed:
-                plan = await self._plan(reconciler, ending)
+                plan = await self._plan(reconciler, desired, ending)
         await asyncio.to_thread(self._learn_of_hosts, plan, desired)
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
@@ -148,7 +150,26 @@ class Passes:
             self._reconciler.listen(self._heard, self._tell)
         return self._reconciler
 
-    async def _plan(self, reconciler: Reconciler, ending: Callable[[], str | None]) -> Plan:
+    async def _applied(
+        self,
+        reconciler: Reconciler,
+        plan: Plan,
+        desired: Desired,
+        progress: Progress,
+        stop: Callable[[], str | None],
+    ) -> ApplyResult:
+        """Follow the plan. What the brake counts is noted before the first step, in case this process is killed."""
+        specs = _specs_of(desired)
+        before = self._brake_count.used(specs)
+        counted = [change for change in plan.changes if change.address not in before.of(change.action)]
+        problem = await asyncio.to_thread(self._brake_count.begins, specs, counted)
+        result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
+        begun = {one.step.address for one in (*result.done, *result.failed)}
+        unbegun = [change for change in counted if change.address not in begun]
+        problem = await asyncio.to_thread(self._brake_count.gives_back, specs, unbegun) or problem
+        return replace(result, diagnostics=(*result.diagnostics, problem)) if problem is not None else result
+
+    async def _plan(self, reconciler: Reconciler, desired: Desired, ending: Callable[[], str | None]) -> Plan:
         """Make the plan for now, without what failed and is not due yet."""
         failures = self._backoff.waiting(self._now())
         postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
@@ -157,10 +178,11 @@ class Passes:
         def late() -> str | None:
             return ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
 
-        plan = await reconciler.make_plan(Selection(postponed=postponed), Consent(), late)
+        selection = Selection(postponed=postponed, used=self._brake_count.used(_specs_of(desired)))
+        plan = await reconciler.make_plan(selection, Consent(), late)
         consent = Consent(unpause=await asyncio.to_thread(self._paused.note, plan))
         if consent.unpause:
-            plan = await reconciler.make_plan(Selection(postponed=postponed), consent, late)
+            plan = await reconciler.make_plan(selection, consent, late)
         left = {change.address for change in plan.changes if change.acts or change.target is None}
         for address in list(self._backoff.failures):
             host = plan.hosts.get(address.partition("/")[0])
@@ -206,6 +228,11 @@ class Passes:
 def drifted_in(plan: Plan) -> int:
     """Count the domains that differ from their specs."""
     return sum(bool(change.acts or change.fields) for change in plan.changes)
+
+
+def _specs_of(desired: Desired) -> str:
+    """Return what tells these specs from the ones before: the accepted commit and, where there is none, a digest."""
+    return f"{desired.commit or 'no commit'} {desired.tree_digest}"
 
 
 def _asked_for(desired: Desired, address: str) -> str:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.decide.changes import Consent
+from reconciler.decide.unusable import complete
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired, DesiredHost
 from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
-from reconciler.reconcile import complete, question_for
+from reconciler.reconcile import question_for
 from tests.both.sides import FLEET, Side
 
 NONE = Consent()

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action, Change, Consent
-from reconciler.model.diagnostics import Kind
+from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.fleet import Brake, Desired
 from reconciler.plan.chains import Chain, Link
 from reconciler.plan.order import Room
-from reconciler.plan.refusals import brake, misfits
+from reconciler.plan.refusals import Used, brake, misfits
 from reconciler.plan.steps import SetMemory
 from tests.worlds import MIB, desired, domain, guest, host, unmanaged
 
@@ -49,6 +49,34 @@ class TestBrake:
         assert self.held(Action.DESTROY, 5, Brake(max_destroy=1), Consent(allow_destroy=4))
         assert not self.held(Action.DESTROY, 2, Brake(max_destroy=2), Consent(allow_destroy=0))
         assert self.held(Action.DESTROY, 5, Brake(max_destroy=1), Consent(allow_restart=5))
+
+    def test_what_the_same_specs_used_before_counts_each_domain_once(self) -> None:
+        wanted = desired(brake=Brake(max_destroy=3))
+        used = Used().and_of(changes(Action.DESTROY, "alpha/gone", "alpha/d0"))
+
+        def told(*addresses: str) -> list[str]:
+            problems, _, _ = brake(changes(Action.DESTROY, *addresses), wanted, HOSTS, Consent(), used)
+            return [problem.detail for problem in problems]
+
+        assert told("alpha/d0", "alpha/d1") == []
+        assert told("alpha/d1", "alpha/d2") == [
+            "This run would destroy 2 of 11 domains, after 2 for the same specs, and [brake] allows 3: "
+            "alpha/d1, alpha/d2"
+        ]
+        again, refused, _ = brake(changes(Action.DESTROY, "alpha/d0"), wanted, HOSTS, Consent(), used)
+        assert (again, refused) == ([], {})
+
+    def test_a_share_is_of_what_there_was_before_the_first_of_them_went(self) -> None:
+        used = Used().and_of(changes(Action.DESTROY, *(f"alpha/gone{number}" for number in range(10))))
+        acting = changes(Action.DESTROY, *(f"alpha/d{number}" for number in range(10)))
+        assert brake(acting, desired(brake=Brake(max_destroy=1.0)), HOSTS, Consent(), used)[0] == []
+        assert brake(acting, desired(brake=Brake(max_destroy=0.99)), HOSTS, Consent(), used)[0]
+
+    def test_where_nobody_knows_what_was_used_nothing_more_is_allowed(self) -> None:
+        lost = Diagnostic(kind=Kind.REFUSED, summary="lost")
+        acting = [*changes(Action.DESTROY, "alpha/d0"), *changes(Action.RESTART, "beta/x")]
+        problems, refused, _ = brake(acting, desired(), HOSTS, Consent(), Used(unknown=lost))
+        assert (problems, set(refused)) == ([lost], {"alpha/d0"})
 
     def test_hosts_that_have_no_part_in_it_go_on(self) -> None:
         mixed = [*changes(Action.DESTROY, "alpha/a", "alpha/b"), *changes(Action.UPDATE, "alpha/c", "beta/d")]

@@ -74,8 +74,11 @@ class World:
     @property
     def hand(self) -> Hand:
         """A person's reach into the host alpha."""
+        return self.hand_of("alpha")
+
+    def hand_of(self, host: str) -> Hand:
         reading = read_tree(self.specs)
-        part = reading.desired.hosts["alpha"]
+        part = reading.desired.hosts[host]
         return Hand(settings=part.settings, fleet=reading.desired.fleet, state_dir=self.state_dir)
 
     def local(self) -> LocalSource:
@@ -91,8 +94,8 @@ class World:
             source, passes, self.state_dir, interval_seconds=interval, clock=self.clock, log=log, notifier=notifier
         )
 
-    def guest(self, name: str = "web") -> Guest | None:
-        part = read_tree(self.specs).desired.hosts["alpha"]
+    def guest(self, name: str = "web", host: str = "alpha") -> Guest | None:
+        part = read_tree(self.specs).desired.hosts[host]
         observer = SimulatedObserver(part.settings, "default", self.state_dir)
         return asyncio.run(observer.observe(Question())).guests.get(name)
 

@@ -11,10 +11,10 @@ import click
 from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
 from reconciler.cli.session import check_address, no_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
+from reconciler.decide.unusable import complete
 from reconciler.inspect.kernels import DomainKernels, kernels_of
 from reconciler.model.diagnostics import Kind, exit_code
 from reconciler.model.host import Host
-from reconciler.reconcile import complete
 from reconciler.show.documents import as_text
 from reconciler.show.kernels import kernels_document, kernels_text
 from reconciler.specs import TreeReading, read_tree

@@ -9,10 +9,10 @@ import click
 from reconciler.cli.output import print_data
 from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
+from reconciler.decide.unusable import complete
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import Domain
 from reconciler.open import words_of
-from reconciler.reconcile import complete
 from reconciler.specs import TreeReading, read_tree
 from reconciler.texts.config_file import render_file
 
