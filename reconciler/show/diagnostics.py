@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.plan.plan import Plan
 from reconciler.show.escape import github_message, github_property, plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
+from reconciler.show.summary import headline, in_brief, is_held
+from reconciler.show.values import before_and_after, pending
 from reconciler.show.width import columns
 
 _LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.USAGE: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
@@ -33,6 +37,23 @@ def github(diagnostics: Iterable[Diagnostic]) -> str:
         title = github_property(diagnostic.summary)
         lines.append(f"::{_GITHUB[diagnostic.kind]} {place}title={title}::{github_message(message)}\n")
     return "".join(lines)
+
+
+def of_plan(plan: Plan, places: Mapping[str, Source]) -> list[Diagnostic]:
+    """Tell a whole plan as diagnostics, for `github`. `places` are where the specs ask for what an address becomes."""
+    told = [
+        problem if problem.source is not None else replace(problem, source=places.get(problem.address or ""))
+        for problem in plan.diagnostics
+    ]
+    told.append(Diagnostic(kind=Kind.NOTE, summary="plan", detail=headline(plan)))
+    for change in (*plan.changes, *plan.undecided):
+        if change.blocked is None and (change.acts or is_held(change) or change.pending):
+            differs = (f"{field.path}: {' → '.join(before_and_after(field))}" for field in change.fields)
+            waits = (f"pending: {pending(one)}" for one in change.pending)
+            lines = "\n".join((in_brief(change), *differs, *waits))
+            place = places.get(change.address)
+            told.append(Diagnostic(kind=Kind.NOTE, summary=change.address, detail=lines, source=place))
+    return told
 
 
 def documents(diagnostics: Iterable[Diagnostic]) -> list[dict[str, Any]]:

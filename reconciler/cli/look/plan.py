@@ -6,21 +6,25 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
 from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
-from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message, print_text
+from reconciler.cli.output import kept, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.cli.settings import Settings
-from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
+from reconciler.model.diagnostics import Diagnostic, Kind, Source, exit_code
 from reconciler.plan.plan import Plan
+from reconciler.show import diagnostics
 from reconciler.show.documents import as_text, plan_document
 from reconciler.show.escape import plain
 from reconciler.show.markdown import plan_markdown
+from reconciler.show.summary import is_quiet
 from reconciler.show.text import plan_text
-from reconciler.specs import read_tree
+from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.declared import Declarations
 
 STEPS_TO_RUN = 2
 
@@ -37,6 +41,14 @@ STEPS_TO_RUN = 2
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a merge request.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "github"]),
+    default="text",
+    show_default=True,
+    help="github: annotations for the files of a pull request.",
+)
 @click.option("--steps", is_flag=True, help="Also list the steps, in their order.")
 @click.option("--detailed-exitcode", is_flag=True, help="Exit with 2 when at least one step would run.")
 @click.pass_obj
@@ -49,6 +61,7 @@ def plan(
     out: Path | None,
     as_json: bool,
     as_markdown: bool,
+    form: Literal["text", "github"],
     steps: bool,
     detailed_exitcode: bool,
 ) -> int:
@@ -57,8 +70,8 @@ def plan(
     Nothing is changed on any host. A plan saved with --out is followed as it is, or not at all when anything moved;
     what options allow it, such as --adopt, it keeps.
     """
-    if as_json and as_markdown:
-        raise click.UsageError("--json and --markdown exclude each other.")
+    if as_json + as_markdown + (form != "text") > 1:
+        raise click.UsageError("--json, --markdown and --format github exclude each other.")
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
     with open_session(reading, specs, settings.state_dir) as session:
@@ -66,6 +79,18 @@ def plan(
     check_targets(made, reading.desired, targets)
     if out is not None:
         saved_plan.save(out, made, reading, specs)
+    if form == "github":
+        told = diagnostics.of_plan(made, _places(made, reading, specs))
+        print_data(diagnostics.github(kept(told)))
+    else:
+        _print(made, as_json=as_json, as_markdown=as_markdown, steps=steps)
+    if out is not None:
+        print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
+    code = exit_code(made.diagnostics)
+    return STEPS_TO_RUN if detailed_exitcode and code == 0 and made.steps else code
+
+
+def _print(made: Plan, *, as_json: bool, as_markdown: bool, steps: bool) -> None:
     print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
     if as_json:
         print_data(as_text(plan_document(made)))
@@ -73,10 +98,18 @@ def plan(
         print_data(plan_markdown(made))
     else:
         print_text(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
-    if out is not None:
-        print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
-    code = exit_code(made.diagnostics)
-    return STEPS_TO_RUN if detailed_exitcode and code == 0 and made.steps else code
+
+
+def _places(made: Plan, reading: TreeReading, specs: Path) -> dict[str, Source]:
+    """Find where the specs ask for what a plan changes first in each domain; else the beginning of its file."""
+    places = {}
+    for change in (*made.changes, *made.undecided):
+        file = reading.files.get(change.address)
+        if file is not None and not is_quiet(change):
+            declared = Declarations(specs, file)
+            found = (declared.source_of(field.path) for field in change.fields)
+            places[change.address] = next(filter(None, found), Source(path=str(specs / file)))
+    return places
 
 
 def beside_the_plan(made: Plan) -> Sequence[Diagnostic]:
