@@ -27,6 +27,7 @@ from reconciler.state_dir.files import create_file, make_folder, replace_file
 VERSION = 2
 _MAX_BYTES = 512 * 1024 * 1024
 _LISTED_FILES = 5
+_MODE = 0o600  # its steps have whole config files, with the secrets in them
 _PLAN = TypeAdapter(Plan)
 _LEFT_OUT = {"__all__": {"guest", "target"}}  # the steps say all that following them needs
 _DECIDED_FROM = {"changes": _LEFT_OUT, "undecided": _LEFT_OUT}
@@ -59,7 +60,7 @@ def save(path: Path, plan: Plan, reading: TreeReading, specs: Path) -> None:
     }
     document["seal"] = _seal(document)
     try:
-        replace_file(path, as_text(document).encode(), durable=True)
+        replace_file(path, as_text(document).encode(), durable=True, mode=_MODE)
     except OSError as error:
         raise _unsaved(path, error.strerror or str(error)) from error
 

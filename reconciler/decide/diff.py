@@ -18,6 +18,7 @@ from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.quantities import same_rate
+from reconciler.specs.secrets import concealed
 
 
 class Effect(StrEnum):
@@ -29,13 +30,17 @@ class Effect(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldChange:
-    """A field that differs. `path` is the spec's key; memory is in KiB, sizes of disks in bytes."""
+    """A field that differs. `path` is the spec's key; memory is in KiB, sizes of disks in bytes. It has no secrets."""
 
     path: str
     before: Scalar
     after: Scalar
     effect: Effect
     waits: bool = False  # not worth a restart of its own: applied whenever the domain is next started
+
+    def __post_init__(self) -> None:
+        for side in ("before", "after"):
+            object.__setattr__(self, side, concealed(self.path, getattr(self, side)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from reconciler.show.paint import Paint, no_paint
 from reconciler.show.summary import headline, in_brief, is_held
 from reconciler.show.values import before_and_after, pending
 from reconciler.show.width import columns
+from reconciler.specs.secrets import SENSITIVE, secret_at
 
 _LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.USAGE: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
 _COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.USAGE: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
@@ -105,12 +106,14 @@ def _excerpt(source: Source, paint: Paint) -> list[str]:
     """Return the source line and, below it, a caret. A line too long for a screen is cut around the column."""
     if not source.text.strip():
         return []
-    column = min(source.column - 1, len(source.text))
-    first = max(0, column - _EXCERPT_CHARACTERS // 2) if len(source.text) > _EXCERPT_CHARACTERS else 0
-    last = min(len(source.text), first + _EXCERPT_CHARACTERS)
-    before = ("…" if first else "") + _shown(source.text[first:column])
-    after = _shown(source.text[column:last]) + ("…" if last < len(source.text) else "")
-    underlined = _shown(source.text[column : min(last, column + source.length)])
+    secret = secret_at(source.text)
+    text = source.text if secret is None else source.text[:secret] + SENSITIVE
+    column = min(source.column - 1, len(text) if secret is None else secret)
+    first = max(0, column - _EXCERPT_CHARACTERS // 2) if len(text) > _EXCERPT_CHARACTERS else 0
+    last = min(len(text), first + _EXCERPT_CHARACTERS)
+    before = ("…" if first else "") + _shown(text[first:column])
+    after = _shown(text[column:last]) + ("…" if last < len(text) else "")
+    underlined = _shown(text[column : min(last, column + source.length)])
     number = str(source.line)
     caret = " " * columns(before) + paint("^" * max(1, columns(underlined)), "red")
     return [f"  {number} | {before}{after}", f"  {' ' * len(number)} | {caret}"]

@@ -1,0 +1,58 @@
+"""Knows which values are secret. Whatever shows values of definitions, or lines of their files, asks here.
+
+A change of a secret is shown as one, and never what it was or will be.
+"""
+
+from __future__ import annotations
+
+import re
+
+from reconciler.model.domain import Scalar
+
+SENSITIVE = "(sensitive)"
+
+_KEYS = frozenset({"vncpasswd", "spicepasswd"})
+_NOTHING = (None, "", '""', "''")
+# within the options of a vfb, of a disk's target (block-iscsi, rbd, a URL), of device_model_args
+_WITHIN = (
+    re.compile(r"(passw(?:or)?d=)(?:\\.|[^,\"\\])+", re.IGNORECASE),
+    re.compile(r"(\brbd:(?:\\.|[^,\"\\])*?:key=)(?:\\.|[^:,\"\\])+"),
+    re.compile(r"(\bsecret,(?:\\.|[^\"\\])*?\bdata=)(?:\\.|[^,\"\\])+"),
+    re.compile(r"(://[^/@:\s\"]*:)[^/@\s\"]+(?=@)"),
+)
+_ON_COMMAND_LINE = (re.compile(r"((?:passw(?:or)?d|passphrase)=)\S+", re.IGNORECASE),)
+_IN_A_LINE = re.compile(r"passw(?:or)?d[\"']?\s*=\s*", re.IGNORECASE)
+
+
+def is_secret(key: str) -> bool:
+    """Return whether all of the value of an xl.cfg key is secret."""
+    return key in _KEYS
+
+
+def concealed(path: str, value: Scalar) -> Scalar:
+    """Return the value of a field as it may be shown. `path` is that of a difference: `xl.vncpasswd`, `disk[xvda]`.
+
+    >>> concealed("xl.vncpasswd", '"hunter2"'), concealed("xl.vfb", '["vnc=1,vncpasswd=hunter2,vnclisten=::"]')
+    ('(sensitive)', '["vnc=1,vncpasswd=(sensitive),vnclisten=::"]')
+    """
+    if value in _NOTHING or not isinstance(value, str | int):
+        return value
+    key = path.rpartition(".")[2]
+    if is_secret(key):
+        return SENSITIVE
+    return (
+        concealed_text(value, on_command_line=key in ("cmdline", "root", "extra")) if isinstance(value, str) else value
+    )
+
+
+def concealed_text(text: str, *, on_command_line: bool = False) -> str:
+    """Return a text with the secrets in it replaced."""
+    for pattern in _ON_COMMAND_LINE if on_command_line else _WITHIN:
+        text = pattern.sub(lambda match: match[1] + SENSITIVE, text)
+    return text
+
+
+def secret_at(line: str) -> int | None:
+    """Return where in a line of a file a secret begins; None where there is none."""
+    match = _IN_A_LINE.search(line)
+    return match.end() if match is not None else None
