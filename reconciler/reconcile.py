@@ -10,17 +10,19 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
+from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
-from reconciler.model.fleet import DesiredHost, HostSettings
+from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
 from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan, build_plan
@@ -31,7 +33,7 @@ from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
 from reconciler.state_dir import error_log, sightings
-from reconciler.toolstack import Executor, Observer, Question
+from reconciler.toolstack import Executor, Observer, Question, question_for
 from reconciler.waiting import Stop, never, unless_stopped
 
 _HOSTS_AT_ONCE = 64
@@ -48,6 +50,7 @@ class Selection:
     targets: frozenset[str] = frozenset()
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses to leave alone this time -> why
     used: Used = field(default_factory=Used)  # what the brake has counted before this run
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))  # the moment for which windows are judged
 
     def host_names(self, known: Iterable[str]) -> frozenset[str]:
         named = self.hosts | {target.split("/", 1)[0] for target in self.targets}
@@ -114,7 +117,8 @@ class Reconciler:
         self, selection: Selection, consent: Consent, hosts: Mapping[str, Host], problems: tuple[Diagnostic, ...]
     ) -> Plan:
         """Make the plan in a thread beside the loop, which has locks to renew meanwhile."""
-        desired, missing = complete(replace(self._desired, postponed=selection.postponed), hosts)
+        at = None if consent.ignore_windows else selection.at
+        desired, missing = complete(replace(self._desired, postponed=selection.postponed, at=at), hosts)
         downtime, forgotten = self._expected_downtime()
         plan = build_plan(
             desired,
@@ -166,6 +170,7 @@ class Reconciler:
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(plan.base) - set(held), stop)
+            held |= ClosingWindows(plan).all_closed()
             if held:
                 reason = f"nothing was done, since {min(held)} cannot be changed as planned"
                 skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
@@ -388,19 +393,6 @@ def _given_up(host: str, stop: Stop) -> Diagnostic:
 def _notes(hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:
     for host in hosts.values():
         yield from host.notes
-
-
-def question_for(part: DesiredHost) -> Question:
-    """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
-    disks = [disk for domain in part.domains.values() for disk in domain.disks]
-    targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
-    sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
-    images = {image.source for domain in part.domains.values() for image in domain.images}
-    return Question(
-        files=tuple(sorted(targets | sources)),
-        images=tuple(sorted(source for source in images if source.startswith("/"))),
-        sources=tuple(sorted(sources - targets)),
-    )
 
 
 def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.doctor.facts import Examination
+from reconciler.model.fleet import DesiredHost
 from reconciler.model.host import Hold, Host, Look
 from reconciler.plan.steps import HostStep
 
-__all__ = ["Executor", "Look", "Observer", "Question"]
+__all__ = ["Executor", "Look", "Observer", "Question", "question_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +79,16 @@ class Executor(Protocol):
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Hold the host's lock, so that one apply works on it. Raises ReconcilerError (refused) when it is held."""
+
+
+def question_for(part: DesiredHost) -> Question:
+    """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
+    disks = [disk for domain in part.domains.values() for disk in domain.disks]
+    targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
+    sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
+    images = {image.source for domain in part.domains.values() for image in domain.images}
+    return Question(
+        files=tuple(sorted(targets | sources)),
+        images=tuple(sorted(source for source in images if source.startswith("/"))),
+        sources=tuple(sorted(sources - targets)),
+    )

@@ -19,6 +19,7 @@ from reconciler.apply.current_wave import Waves
 from reconciler.apply.ready import await_ready
 from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
 from reconciler.apply.ways_back import Outages, puts_aside, starts_of, way_back
+from reconciler.apply.windows import ClosingWindows
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.plan.order import expected_seconds
 from reconciler.plan.plan import Plan
@@ -87,8 +88,10 @@ class _Run:
         self._returns = {way.address: starts_of(way) for way in plan.ways_back}
         self._returning: set[str] = set()  # addresses
         self._begun: set[str] = set()  # addresses
-        # addresses at which a hold changes nothing any more: what was begun is finished
-        self._past_holds = {change.address for change in plan.changes if plan.ignore_holds or change.resumes}
+        # addresses at which no hold and no window changes anything any more: what was begun is finished
+        self._begun_with = {change.address for change in plan.changes if change.resumes}
+        self._heeds_holds = not plan.ignore_holds
+        self._windows = ClosingWindows(plan)
         self._failed_restart: str | None = None  # the address of the first one; none is begun after it
         self._fallen_back: list[StepResult] = []
         self._refused: list[Diagnostic] = []  # by steps that are not needed as planned
@@ -182,14 +185,18 @@ class _Run:
 
         The way back goes before anything else is done about the failure, since the domain is down meanwhile.
         """
-        unless_held = step.address not in self._past_holds
-        result = await self._carry_out(step, unless_held=unless_held)
+        is_new = step.address not in self._begun_with
+        closed = self._windows.closed(step.address) if is_new else None
+        if closed is None:
+            result = await self._carry_out(step, unless_held=is_new and self._heeds_holds)
+        else:
+            result = StepResult(step=step, problem=closed)
         if result.problem is not None and result.problem.moved:
             self._refused.append(result.problem)
             self._leave_out_begun(result, result.problem)
             return
         if not isinstance(step.step, _PREPARES):
-            self._past_holds.add(step.address)
+            self._begun_with.add(step.address)
         self._note(result)
         if result.problem is None:
             self._offer_followers(step)

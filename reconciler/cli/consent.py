@@ -30,6 +30,7 @@ _OPTIONS = (
     _addresses("--retry", "Try again what failed to boot in this domain"),
     _count("--allow-destroy", "Let this run destroy N domains, whatever [brake] says."),
     _count("--allow-restart", "Let this run restart N domains, whatever [brake] says."),
+    click.option("--ignore-windows", is_flag=True, help="Do also what waits for a window (`[[window]]`)."),
     click.option("--ignore-holds", is_flag=True, help="Change also what somebody holds (`reconciler hold`)."),
 )
 
@@ -43,6 +44,7 @@ class Allowed:
     retry: tuple[str, ...]
     allow_destroy: int | None
     allow_restart: int | None
+    ignore_windows: bool
     ignore_holds: bool
 
     def consent(self, desired: Desired) -> Consent:
@@ -53,6 +55,7 @@ class Allowed:
             retry=check_consent(desired, "--retry", self.retry),
             allow_destroy=self.allow_destroy,
             allow_restart=self.allow_restart,
+            ignore_windows=self.ignore_windows,
             ignore_holds=self.ignore_holds,
         )
 

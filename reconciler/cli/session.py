@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
 from reconciler.specs.schema_errors import near_miss
-from reconciler.specs.value_types import NAME
+from reconciler.specs.value_types import is_name
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -129,7 +128,7 @@ def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str
     """Refuse an address that neither a spec nor its host knows; the host is asked only where no spec names it."""
     check_address(reading.desired, address)
     host, _, name = address.partition("/")
-    if re.fullmatch(NAME, name) is None:
+    if not is_name(name):
         raise no_domain(reading.desired, address)
     if may_be_gone or address in _addresses(reading.desired) | reading.desired.frozen:
         return

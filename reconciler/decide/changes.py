@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from reconciler.decide.diff import FieldChange, Pending, noted_fields
 from reconciler.decide.safety_rules import Block
+from reconciler.decide.windows import WINDOW, Shut
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host, Quarantined
 from reconciler.model.keys import DOMAIN_KEYS
@@ -44,6 +45,7 @@ class Consent:
     allow_destroy: int | None = None
     allow_restart: int | None = None
     ignore_holds: bool = False
+    ignore_windows: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,16 @@ class Change:
         return self.action is Action.RESTART
 
     @property
+    def awaits_window(self) -> bool:
+        """Return whether a window holds it back, all or its rest."""
+        return any(what.startswith(WINDOW) for what in self.waits_for)
+
+    @property
+    def leads_back(self) -> bool:
+        """Return whether this is a rollback, or leads into what last worked. No window holds it."""
+        return self.quarantined is not None or bool(self.quarantine)
+
+    @property
     def resumes(self) -> bool:
         """Return whether this goes on with an update that was cut short, so that nobody knows if it works."""
         guest = self.guest
@@ -117,6 +129,7 @@ class Fleet:
     left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
     prune: bool = True
     any_specs: bool = True
+    shut: Shut | None = None  # the windows, at the moment of this run
 
 
 def make_change(

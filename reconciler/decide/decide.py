@@ -24,7 +24,7 @@ from reconciler.decide.changes import (
 )
 from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare, fields_of_new
 from reconciler.decide.holds import with_hold
-from reconciler.decide.partial import defer, postponed, to_be_written
+from reconciler.decide.partial import defer, heed_windows, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
@@ -70,7 +70,8 @@ def decide_host(
             change = change if change.address in consent.rollback else _noted(change, guest)
         elif change.acts and change.address in fleet.postponed:
             change = postponed(host, change, fleet.postponed[change.address])
-        changes.append(change if consent.ignore_holds else with_hold(host, change))
+        change = change if consent.ignore_holds else with_hold(host, change)
+        changes.append(heed_windows(host, change, fleet.shut))
     return tuple(changes)
 
 

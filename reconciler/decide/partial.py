@@ -1,4 +1,5 @@
-"""Finds the part of a change that can be done at once, while the rest waits: for a restart, a kernel, or a later try.
+"""Finds the part of a change that can be done at once, while the rest waits: for a restart, a kernel,
+a window or a later try.
 
 Called by `decide`, `quarantine` and `waves`.
 """
@@ -10,6 +11,7 @@ from dataclasses import replace
 from reconciler.decide.booted import as_staged
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, Pending, compare
+from reconciler.decide.windows import WINDOW, Shut, Wait
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host
 from reconciler.model.parts import kept_of_policy, live_values, with_kept
@@ -91,3 +93,45 @@ def postponed(host: Host, change: Change, why: str) -> Change:
         return alone
     rest = alone.would if alone.would is not Action.UPDATE else None
     return replace(update, reason=why, waits_for=alone.waits_for, would=rest)
+
+
+def heed_windows(host: Host, change: Change, shut: Shut | None) -> Change:
+    """Return the change as what of it may happen now. A restart that waits leaves what can be done live."""
+    if shut is None or change.leads_back:
+        return change
+    now = shut.wait(change.address, change.action) if change.acts and not change.resumes else None
+    if now is not None:
+        held = _held_by_window(host, change, now)
+        live = shut.wait(change.address, held.action) if held.acts else None
+        return held if live is None else _alone_until(change, now)
+    later = shut.wait(change.address, change.would) if change.would is not None and change.blocked is None else None
+    return change if later is None else replace(change, waits_for=(*change.waits_for, later.told))
+
+
+def _held_by_window(host: Host, change: Change, wait: Wait) -> Change:
+    rest = without_boot(host, change) if change.action is Action.RESTART else None
+    if rest is None:
+        return _alone_until(change, wait)
+    return replace(
+        rest,
+        reason=_why_until(change, wait),
+        waits_for=(*change.waits_for, wait.told),
+        hint=_way_out(change),
+        would=change.action,
+        pending=tuple(
+            Pending(field=field, why="waits for its window") for field in change.fields if field not in rest.fields
+        ),
+    )
+
+
+def _alone_until(change: Change, wait: Wait) -> Change:
+    alone = left_alone(change, _why_until(change, wait), wait.told)
+    return replace(alone, waits_for=(*change.waits_for, wait.told), hint=_way_out(change))
+
+
+def _why_until(change: Change, wait: Wait) -> str:
+    return f"its {change.action.value} waits for {wait.told.replace(WINDOW, 'a window: ')}"
+
+
+def _way_out(change: Change) -> str:
+    return f"to do it now all the same: reconciler apply --ignore-windows --target {change.address}"

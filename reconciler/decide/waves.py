@@ -212,6 +212,8 @@ def _why_behind(change: Change) -> tuple[str, str] | None:
 def _why_held(change: Change) -> tuple[str, str]:
     if change.hold is not None:
         return f"is {change.hold}", change.hint or f"reconciler unhold {change.address}"
+    if change.awaits_window:
+        return "waits for a window", change.hint or "wait until it opens"
     if change.target is not None and change.target.policy.restart == "defer":
         return "is deferred", f"reconciler apply --restart {change.address}"
     return f"is left alone: {change.reason}", f"see why: reconciler why {change.address}"

@@ -130,6 +130,8 @@ def _status(change: Change) -> tuple[Status, str]:
         return Status.RECONCILING if unproven else Status.DRIFTED, f"{change.action.value}: {change.reason}"
     if change.hold is not None and change.would is not None:
         return Status.DRIFTED, change.reason
+    if change.awaits_window and not change.acts:
+        return Status.PENDING_RESTART if change.would is Action.RESTART else Status.DRIFTED, change.reason
     if change.pending:
         return Status.PENDING_RESTART, "; ".join(map(str, change.pending))
     if guest is not None and guest.owner is Owner.OURS and guest.power is Power.PAUSED:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Literal
 
 from reconciler.model.domain import Domain
@@ -30,6 +31,23 @@ class Simulated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A `[[window]]`: when some actions may happen (allow), or may not (deny). `schedule` has the five fields of cron.
+
+    `domains` are globs over addresses, or over names where they have no slash; `host` is set for one of host.toml.
+    """
+
+    kind: Literal["allow", "deny"]
+    schedule: str
+    duration_seconds: float
+    timezone: str = "UTC"
+    actions: tuple[str, ...] = ("restart", "destroy")
+    domains: tuple[str, ...] = ("*",)
+    reason: str = ""
+    host: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
     """A resolved host.toml. With `config_dir` None the flavour of the dom0 decides."""
 
@@ -46,6 +64,7 @@ class HostSettings:
     parallel: int = 4
     max_unavailable: int = 1
     reconcile: bool = True
+    windows: tuple[Window, ...] = ()
     simulated: Simulated = Simulated()
 
 
@@ -77,6 +96,8 @@ class Desired:
     fleet: str
     hosts: Mapping[str, DesiredHost]
     brake: Brake = Brake()
+    windows: tuple[Window, ...] = ()
+    at: datetime | None = None  # the moment for which windows are judged; None: they are ignored
     frozen: frozenset[str] = frozenset()
     left_alone: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)

@@ -79,7 +79,8 @@ def duration_seconds(value: object, longest_seconds: float = DURATION_MAX_SECOND
         raise Unfit(f"must be {DURATION_FORMS}, not {quoted(value)}", hint)
     seconds = int(match["number"]) * _SECONDS_OF_UNIT[match["unit"]]
     if seconds > longest_seconds:
-        raise Unfit("is longer than a day" if longest_seconds == DURATION_MAX_SECONDS else "is too long")
+        days = round(longest_seconds / DURATION_MAX_SECONDS)
+        raise Unfit("is longer than a day" if days == 1 else f"is longer than {days} days")
     return seconds
 
 

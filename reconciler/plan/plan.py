@@ -16,12 +16,13 @@ from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, bl
 from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, only_goes_along
 from reconciler.decide.unusable import going_on
+from reconciler.decide.windows import Shut, kept_up_by_windows
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.disks import named_disks
 from reconciler.model.domain import address_of, canonical_json
-from reconciler.model.fleet import Desired
-from reconciler.model.host import Guest, Host, Owner
+from reconciler.model.fleet import Desired, Window
+from reconciler.model.host import Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import OrderError, Refusal, Room, order_chains
@@ -66,6 +67,7 @@ class Plan:
     ways_back: tuple[WayBack, ...] = ()  # the way back of each start that has not proven itself yet
     undecided: tuple[Change, ...] = ()  # no-ops of domains that only specs speak of: nobody could decide about them
     brakes: tuple[Brake, ...] = ()
+    windows: tuple[Window, ...] = ()  # judged again when its changes begin; none where they are ignored
     ignore_holds: bool = False  # by whoever asked for it; else each step looks whether its domain is held
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
 
@@ -149,6 +151,7 @@ def build_plan(
         undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=_most_down_at_once(steps, changes, rooms),
         brakes=tuple(ordered.brakes),
+        windows=desired.windows if desired.at is not None else (),
         ignore_holds=consent.ignore_holds,
     )
 
@@ -312,6 +315,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         prune=desired.prune,
         left_alone=desired.left_alone,
         any_specs=any(part.domains for part in desired.hosts.values()) or bool(desired.frozen),
+        shut=Shut.of(desired),
     )
     changes: list[Change] = []
     for name, host in sorted(hosts.items()):
@@ -386,7 +390,7 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
     `decided` are the changes before other domains do anything to them: what is refused changes what they do.
     """
     refused: dict[str, Refusal] = {}
-    kept_up: dict[str, str] = {}
+    kept_up = kept_up_by_windows((change.address for change in decided), world.desired)
     problems: list[Diagnostic] = []
     brakes: list[Brake] = []
     while True:
@@ -440,10 +444,6 @@ def _unmanaged(desired: Desired, hosts: Mapping[str, Host]) -> tuple[str, ...]:
     return tuple(
         address_of(host.name, guest.name)
         for _, host in sorted(hosts.items())
-        for guest in sorted(host.guests.values(), key=_name)
+        for guest in sorted(host.guests.values(), key=lambda guest: guest.name)
         if guest.owner is not Owner.OURS
     )
-
-
-def _name(guest: Guest) -> str:
-    return guest.name

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
 from reconciler.decide.dependencies import depends_on
+from reconciler.decide.windows import Shut
 from reconciler.model.claims import Register, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.domain import Domain, address_of
@@ -273,6 +274,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         postponed=desired.postponed,
         prune=desired.prune,
         left_alone=desired.left_alone,
+        shut=Shut.of(desired),
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
         held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan

@@ -48,12 +48,15 @@ from reconciler.specs.value_types import (
     PerVcpu,
     PositiveSeconds,
     PositiveSizeKib,
+    Schedule,
     Seconds,
     Sha256,
     Share,
     SizeKib,
     Text,
+    Timezone,
     VifText,
+    WindowSeconds,
     Word,
     Words,
     XlKey,
@@ -231,6 +234,24 @@ class SimulatedSpec(Spec):
     latency_seconds: Seconds = Field(default=0.0, alias="latency")
 
 
+WindowAction = Literal["restart", "destroy", "stop", "update", "create", "start"]
+
+
+class WindowSpec(Spec):
+    """When some actions may happen, or may not."""
+
+    kind: Literal["allow", "deny"]
+    schedule: Schedule
+    duration_seconds: WindowSeconds = Field(alias="duration")
+    timezone: Timezone = "UTC"
+    actions: Annotated[tuple[WindowAction, ...], Strict(False), Field(min_length=1)] = ("restart", "destroy")
+    domains: Annotated[tuple[Word, ...], Strict(False), Field(min_length=1)] = ("*",)
+    reason: Text = ""
+
+
+Windows = Annotated[tuple[WindowSpec, ...], Strict(False)]
+
+
 class HostSpec(Spec):
     """A host.toml."""
 
@@ -246,6 +267,7 @@ class HostSpec(Spec):
     parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     max_unavailable: OneOrMore = 1
     reconcile: bool = True
+    window: Windows = ()
     simulated: SimulatedSpec = SimulatedSpec()
 
 
@@ -269,6 +291,7 @@ class TreeSpec(Spec):
     fleet: Name = "default"
     brake: BrakeSpec = BrakeSpec()
     git: GitSpec = GitSpec()
+    window: Windows = ()
     defaults: DomainSpec = DomainSpec()
 
 

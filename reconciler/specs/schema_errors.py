@@ -111,6 +111,8 @@ def _complaint(details: ErrorDetails, model: type[Spec]) -> Complaint:
             return Complaint(
                 loc=loc, summary="Invalid value", detail=f"{spell(loc)} {_pattern(context)}, not {kind_of(value)}."
             )
+        case "too_short":
+            return Complaint(loc=loc, summary="Invalid value", detail=f"{spell(loc)} must not be empty.")
         case "string_too_long":
             detail = f"{spell(loc)} is longer than {context['max_length']} characters."
             return Complaint(loc=loc, summary="Invalid value", detail=detail)

@@ -5,8 +5,10 @@ Patterns are understood by pydantic and by JSON Schema alike; each has the sente
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from pydantic import BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
@@ -14,12 +16,14 @@ from pydantic import BeforeValidator, Field, Strict, StringConstraints, WithJson
 from reconciler.model.domain import XlAtom, XlValue
 from reconciler.model.quantities import (
     DURATION_FORMS,
+    DURATION_MAX_SECONDS,
     SIZE_FORMS,
     Unfit,
     count_or_share,
     duration_seconds,
     kind_of,
     number_shown,
+    quoted,
     size_kib,
 )
 
@@ -31,8 +35,8 @@ def _positive_size_kib(value: object) -> int:
     return kib
 
 
-def _positive_seconds(value: object) -> float:
-    seconds = duration_seconds(value)
+def _positive_seconds(value: object, longest_seconds: float = DURATION_MAX_SECONDS) -> float:
+    seconds = duration_seconds(value, longest_seconds)
     if seconds == 0:
         raise Unfit("must be longer than 0s")
     return seconds
@@ -125,6 +129,41 @@ def _colo(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(value.items()))
 
 
+def _schedule(value: object) -> object:
+    """Check the five fields of a cron line, and that it comes round at all."""
+    from cronsim import CronSim, CronSimError  # only for trees with windows
+
+    if not isinstance(value, str):
+        raise Unfit(f"must be a string, not {kind_of(value)}")
+    if len(value.split()) != 5:
+        hint = 'Write minute, hour, day of month, month and day of week, such as "0 2 * * SAT".'
+        raise Unfit(f"must have the five fields of a cron line, not {quoted(value)}", hint)
+    try:
+        next(CronSim(value, _ANY_MOMENT))
+    except CronSimError as error:
+        what = str(error).removeprefix("Bad ")
+        raise Unfit(f"is no cron line that ever comes: {quoted(value)} has a wrong {what}") from None
+    except StopIteration:
+        raise Unfit(f"never comes: no day is like {quoted(value)}") from None
+    return value
+
+
+def _timezone(value: object) -> object:
+    from zoneinfo import ZoneInfo, available_timezones
+
+    if not isinstance(value, str):
+        raise Unfit(f"must be a string, not {kind_of(value)}")
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        near = difflib.get_close_matches(value[:60], available_timezones(), n=1)
+        hint = f'Did you mean "{near[0]}"?' if near else 'Write one such as "Europe/Berlin".'
+        raise Unfit(f"must be the name of a time zone, which {quoted(value)} is not on this machine", hint) from None
+    return value
+
+
+_ANY_MOMENT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_WINDOW_SECONDS_MAX: Final = 31 * DURATION_MAX_SECONDS
 DEFAULT_AUTOSTART: Final = 500
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
@@ -207,6 +246,13 @@ Seconds = Annotated[
 PositiveSeconds = Annotated[
     float, BeforeValidator(_positive_seconds), WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS})
 ]
+WindowSeconds = Annotated[
+    float,
+    BeforeValidator(lambda value: _positive_seconds(value, _WINDOW_SECONDS_MAX)),
+    WithJsonSchema({**_DURATION_SCHEMA, "description": DURATION_FORMS}),
+]
+Schedule = Annotated[str, BeforeValidator(_schedule)]
+Timezone = Annotated[str, BeforeValidator(_timezone)]
 Share = Annotated[int | float, BeforeValidator(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
 Autostart = Annotated[int | None, BeforeValidator(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
 XlKey = Annotated[str, StringConstraints(pattern=XL_KEY)]

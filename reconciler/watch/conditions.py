@@ -133,7 +133,7 @@ def judge_domains(
     found: dict[str, tuple[Condition, str]] = {}
     for change in plan.changes:
         status = statuses[change.address]
-        is_held = change.hold is not None and not change.acts and change.blocked is None
+        is_held = (change.hold is not None or change.awaits_window) and not change.acts and change.blocked is None
         if is_held or not _reconciles(desired, change):
             found[change.address] = Condition.HELD, status.reason
         elif change.address in failures and not change.blocked:

@@ -15,7 +15,7 @@ from reconciler.model.host import Host
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
-from reconciler.reconcile import question_for
+from reconciler.toolstack import question_for
 from tests.both.sides import FLEET, Side
 
 NONE = Consent()

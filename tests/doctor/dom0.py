@@ -10,7 +10,7 @@ from reconciler.doctor.case import Finding, Verdict
 from reconciler.doctor.judge import judge
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import DesiredHost, HostSettings
-from reconciler.reconcile import question_for
+from reconciler.toolstack import question_for
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import write_tool
 

@@ -1,4 +1,4 @@
-"""Every rule that orders or holds steps meets every other: waves, depends_on, memory, max_unavailable, handing over.
+"""Every rule that orders or holds steps meets every other: waves, depends_on, memory, room, handing over, windows.
 
 What is right by itself has a plan that applies, and then nothing is left to do; else a real shortage is named, in
 numbers.
@@ -7,13 +7,14 @@ numbers.
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.decide.changes import Action
 from reconciler.model.domain import Disk, Domain, Policy, Ready
-from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, Window
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
 
@@ -104,3 +105,41 @@ def test_what_is_not_done_lacks_memory_or_room_in_numbers(world: World, seed: in
     if any(change.would is not None or change.blocked for change in plan.changes):
         assert any("MiB" in one or "max_unavailable is" in one for one in told)
     assert not any("no order" in one for one in told)
+
+
+_SHUT, _OPEN = datetime(2026, 12, 1, 12, 0, tzinfo=UTC), datetime(2026, 12, 2, 2, 30, tzinfo=UTC)
+_ACTIONS = ("restart", "update", "stop")
+
+
+@given(
+    meetings(scarce=False),
+    st.sets(st.sampled_from(NAMES), min_size=1),
+    st.sets(st.sampled_from(_ACTIONS), min_size=1),
+    st.booleans(),
+    st.integers(0, 10**6),
+)
+@law(examples=60)
+def test_what_waits_for_a_window_begins_when_it_opens_and_not_before(
+    world: World, names: set[str], actions: set[str], denied: bool, seed: int
+) -> None:
+    window = Window(
+        kind="deny" if denied else "allow",
+        schedule="0 8 * * *" if denied else "0 2 * * *",
+        duration_seconds=8 * 3600,
+        actions=tuple(sorted(actions)),
+        domains=tuple(sorted(names)),
+    )
+    shut = replace(world.desired, windows=(window,), at=_SHUT)
+    host, runs = world.host, 0
+    while (plan := plan_for(host, shut)).steps:
+        begun = [change for change in plan.changes if change.acts and change.domain in names]
+        assert not [change.address for change in begun if change.action in actions]
+        host, runs = after(host, interleaving(plan, seed)), runs + 1
+        assert runs <= _RUNS
+    opened, runs = replace(shut, at=_OPEN), 0
+    while (plan := plan_for(host, opened)).steps:
+        host, runs = after(host, interleaving(plan, seed)), runs + 1
+        assert runs <= _RUNS
+    assert plan.diagnostics == ()
+    assert {change.action for change in plan.changes} == {Action.NO_OP}
+    assert {change.would for change in plan.changes} == {None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from reconciler.show.text import plan_text
 from reconciler.specs import read_tree
 
 _FAILED = 1
+_JUDGED_AGAIN = ("--ignore-windows", "--ignore-holds")  # holds and windows change while a plan waits to be used
 _LEFT = "Left at once. What was under way may be half done: the next run looks, and goes on from there."
 Follow = Callable[[Progress, Callable[[], str | None]], ApplyResult]
 _INTERRUPTED = Diagnostic(
@@ -74,8 +76,8 @@ def apply(
     """
     if source is not None and source.is_file():
         given = [option for option, values in (("--host", hosts), ("--target", targets)) if values]
-        _refuse_with_plan([*given, *allowed.given()])
-        return _apply_saved(settings, source, yes=yes, as_json=as_json)
+        _refuse_with_plan([*given, *(option for option in allowed.given() if option not in _JUDGED_AGAIN)])
+        return _apply_saved(settings, source, allowed, yes=yes, as_json=as_json)
     specs = settings.tree(source)
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
@@ -94,21 +96,26 @@ def _refuse_with_plan(options: list[str]) -> None:
         )
 
 
-def _apply_saved(settings: Settings, path: Path, *, yes: bool, as_json: bool) -> int:
+def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool, as_json: bool) -> int:
     """Follow the plan of a file. Nothing of it is computed anew; that it still fits is checked, and nothing else."""
     plan: Plan | None = None
     try:
         saved = saved_plan.load(path)
         plan = saved.plan
+        if allowed.ignore_windows:
+            plan = replace(plan, windows=())
+        if allowed.ignore_holds:
+            plan = replace(plan, ignore_holds=True)
         specs = settings.given_specs or _specs_of(saved, settings.specs)
         reading = read_tree(specs)
         saved_plan.check_specs(saved, reading)
         saved_plan.check_unused(saved, settings.state_dir)
+        approved = plan
         use = partial(saved_plan.use_once, saved, settings.state_dir)
         with open_session(reading, specs, settings.state_dir) as session:
 
             def follow(progress: Progress, stop: Callable[[], str | None]) -> ApplyResult:
-                return session.wait_for(session.reconciler.apply_saved(saved.plan, progress, use, stop=stop))
+                return session.wait_for(session.reconciler.apply_saved(approved, progress, use, stop=stop))
 
             return carry_out(plan, follow, yes=yes, as_json=as_json)
     except ReconcilerError as error:

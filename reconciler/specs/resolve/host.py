@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from reconciler.model.fleet import Allow, HostSettings, Simulated
+from reconciler.model.fleet import Allow, HostSettings, Simulated, Window
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
 from reconciler.model.pci import FLAGS, PciDevice, read_pci
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.rules import OWN_KEYS, PATHS_OF_DISKS, check_path
 from reconciler.specs.resolve.xl_keys import HARMLESS
-from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec, PciSpec
+from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec, PciSpec, WindowSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
 
 _CONFIG_DIRS = ("/etc/xen", "/usr/pkg/etc/xen")  # Debian's and NetBSD's: before the host is asked, either may be it
@@ -63,12 +63,29 @@ def _build(name: str, spec: HostSpec) -> HostSettings:
         parallel=spec.parallel,
         max_unavailable=spec.max_unavailable,
         reconcile=spec.reconcile,
+        windows=build_windows(spec.window, name),
         simulated=Simulated(
             memory_kib=simulated.memory_kib,
             cpus=simulated.cpus,
             seed=simulated.seed,
             latency_seconds=simulated.latency_seconds,
         ),
+    )
+
+
+def build_windows(specs: Iterable[WindowSpec], host: str | None = None) -> tuple[Window, ...]:
+    return tuple(
+        Window(
+            kind=spec.kind,
+            schedule=spec.schedule,
+            duration_seconds=spec.duration_seconds,
+            timezone=spec.timezone,
+            actions=spec.actions,
+            domains=spec.domains,
+            reason=spec.reason,
+            host=host,
+        )
+        for spec in specs
     )
 
 

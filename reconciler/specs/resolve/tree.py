@@ -6,15 +6,15 @@ host.toml its host, reconciler.toml everything. The rest goes on, but nothing is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.model.diagnostics import unforeseen
 from reconciler.model.domain import Domain, address_of
-from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, Window
 from reconciler.specs.resolve.domain import build_domain, check_images
 from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_names
-from reconciler.specs.resolve.host import check_allowed, resolve_host
+from reconciler.specs.resolve.host import build_windows, check_allowed, resolve_host
 from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
 from reconciler.specs.resolve.layers import Layer, Profiles, base_layers, merge, origin
 from reconciler.specs.resolve.rules import check_alone, is_shadowed
@@ -47,6 +47,7 @@ def resolve(tree: SpecTree) -> Resolution:
         fleet=fleet,
         hosts=_without_frozen(hosts, resolver.resolved, findings.frozen),
         brake=_brake(settings),
+        windows=_windows(settings, hosts),
         frozen=frozenset(findings.frozen),
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
     )
@@ -159,6 +160,12 @@ def _without_frozen(
     return {
         name: DesiredHost(settings=host, domains=domains[name]) for name, host in settings.items() if host is not None
     }
+
+
+def _windows(settings: TreeSpec | None, hosts: Mapping[str, HostSettings | None]) -> tuple[Window, ...]:
+    """Return the windows of the tree and of its hosts."""
+    of_tree = build_windows(settings.window) if settings is not None else ()
+    return (*of_tree, *(window for host in hosts.values() if host is not None for window in host.windows))
 
 
 def _brake(settings: TreeSpec | None) -> Brake:
