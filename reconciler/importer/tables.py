@@ -30,7 +30,7 @@ from reconciler.specs.resolve.host import check_allowed, pci_device, resolve_hos
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.layers import Layer, merge
 from reconciler.specs.resolve.rules import PATHS_OF_DISKS, check_alone
-from reconciler.specs.schema import DomainSpec
+from reconciler.specs.schema import DomainSpec, TreeSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
 from reconciler.specs.value_types import DEFAULT_AUTOSTART, LOGICAL_VOLUME
 
@@ -294,7 +294,7 @@ def _twice(name: str, spec: DomainSpec) -> Iterator[Complaint]:
     """List what a spec has twice, which xl takes and which would destroy the disk or confuse the network."""
     settings, _ = resolve_host("HOST", {"toolstack": "xl"})
     assert settings is not None
-    domain = build_domain(name, spec.model_copy(update={"kernel": None, "ramdisk": None}), settings, "", {})
+    domain = build_domain(name, spec.model_copy(update={"kernel": None, "ramdisk": None}), settings, TreeSpec(), {})
     for rule in (in_common_of_fleet, in_common_of_host):
         yield from (found.complaint for found in rule({name: domain}))
 

@@ -41,6 +41,7 @@ from reconciler.specs.value_types import (
     Arguments,
     Autostart,
     Colo,
+    MacPrefix,
     Name,
     NameOrNames,
     Names,
@@ -271,6 +272,10 @@ class HostSpec(Spec):
     simulated: SimulatedSpec = SimulatedSpec()
 
 
+MAC_PREFIX: Final = "00:16:3e"
+"""The range that Xen guests share."""
+
+
 class BrakeSpec(Spec):
     """The most that one run may destroy or restart."""
 
@@ -289,6 +294,7 @@ class TreeSpec(Spec):
     """A reconciler.toml."""
 
     fleet: Name = "default"
+    mac_prefix: MacPrefix = MAC_PREFIX
     brake: BrakeSpec = BrakeSpec()
     git: GitSpec = GitSpec()
     window: Windows = ()

@@ -176,6 +176,7 @@ NAME_FORM: Final = "a letter or digit, then up to 62 letters, digits, dots, unde
 SHA256: Final = r"^[0-9a-fA-F]{64}$"
 UUID: Final = r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 MAC: Final = r"^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$"
+MAC_PREFIX: Final = r"^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){0,4}$"
 RATE: Final = r"^[0-9]{1,12}[GMK]?[Bb]/s(@[0-9]{1,9}[mu]?s)?$"
 INTERFACE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._-]{0,14}$"
 BRIDGE: Final = r"^[a-zA-Z0-9][a-zA-Z0-9._:-]{0,63}$"  # Open vSwitch: NAME.VLAN:VLAN
@@ -201,6 +202,7 @@ PATTERN_SENTENCES: Final = {
     SHA256: "must be a sha256: 64 hexadecimal digits",
     UUID: 'must be a UUID such as "8b3c1f0e-5d6a-5c1e-9f57-1b2d3c4e5f60"',
     MAC: 'must be a MAC address such as "00:16:3e:12:34:56"',
+    MAC_PREFIX: 'must be one to five octets of a MAC address, the first of them even, such as "00:16:3e"',
     RATE: 'must be a rate such as "10Mb/s" or "1MB/s@20ms"',
     INTERFACE: "must be the name of a network interface: at most 15 letters, digits, dots, underscores or dashes",
     BRIDGE: "must be the name of a bridge: letters, digits, dots, underscores, dashes or colons",
@@ -219,6 +221,7 @@ Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=4096)]
 Word = Annotated[str, StringConstraints(pattern=WORD, max_length=1024)]
 VifText = Annotated[str, StringConstraints(pattern=VIF_TEXT, max_length=255)]
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=NAME_MAX)]
+MacPrefix = Annotated[str, StringConstraints(pattern=MAC_PREFIX)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 OneOrMore = Annotated[int, Field(ge=1)]
 

@@ -17,13 +17,14 @@ from reconciler.model.vdev import devid_of
 from reconciler.specs.resolve.host import pci_device
 from reconciler.specs.resolve.images import staged_path
 from reconciler.specs.resolve.inputs import TreeFile
-from reconciler.specs.schema import DiskSpec, DomainSpec, Spec, VifSpec
+from reconciler.specs.schema import MAC_PREFIX, DiskSpec, DomainSpec, Spec, TreeSpec, VifSpec
 from reconciler.specs.schema_errors import Complaint
 
 NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
 """Of all derived UUIDs. It must never change: a domain is known by its UUID."""
 
 _BYTES_PER_KIB = 1024
+_MAC_OCTETS = 6
 _GOES_ON = "Domains that run go on as they last worked."
 
 
@@ -32,11 +33,11 @@ def domain_uuid(fleet: str, name: str) -> str:
     return str(uuid.uuid5(uuid.uuid5(NAMESPACE, fleet), name))
 
 
-def derived_mac(domain: str, index: int, attempt: int = 0) -> str:
-    """Derive the MAC of the interface at `index` of a domain by its UUID, in the range that Xen guests share."""
+def derived_mac(domain: str, index: int, prefix: str = MAC_PREFIX, attempt: int = 0) -> str:
+    """Derive the MAC of the interface at `index` of a domain by its UUID, behind the octets of `mac_prefix`."""
     seed = f"{domain}/{index}" + (f"/{attempt}" if attempt else "")
-    tail = hashlib.sha256(seed.encode()).digest()[:3]
-    return "00:16:3e:" + tail.hex(":")
+    tail = hashlib.sha256(seed.encode()).digest()[: _MAC_OCTETS - len(prefix.split(":"))]
+    return f"{prefix.lower()}:{tail.hex(':')}"
 
 
 def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Complaint]:
@@ -58,10 +59,14 @@ def check_images(spec: DomainSpec, files: Mapping[str, TreeFile]) -> Iterator[Co
 
 
 def build_domain(
-    name: str, spec: DomainSpec, settings: HostSettings, fleet: str, files: Mapping[str, TreeFile]
+    name: str,
+    spec: DomainSpec,
+    settings: HostSettings,
+    shared: TreeSpec,
+    files: Mapping[str, TreeFile],
 ) -> Domain:
     """Build the domain that a spec without complaints asks for."""
-    identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(fleet, name)
+    identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(shared.fleet, name)
     memory_kib = spec.memory_kib if spec.memory_kib is not None else spec.maxmem_kib
     assert memory_kib is not None  # check_alone has seen to it
     known = {"memory": memory_kib, "vcpus": spec.vcpus}
@@ -78,7 +83,7 @@ def build_domain(
         memory_kib=memory_kib,
         vcpus=spec.vcpus,
         disks=tuple(_disk(disk) for disk in spec.disk),
-        vifs=tuple(_vif(vif, index, identity) for index, vif in enumerate(spec.vif)),
+        vifs=tuple(_vif(vif, index, identity, shared.mac_prefix) for index, vif in enumerate(spec.vif)),
         pci=tuple(str(pci_device(device)) for device in spec.pci),
         xl=tuple(sorted(spec.xl.items())),
         depends_on=tuple(dict.fromkeys(spec.depends_on)),
@@ -144,10 +149,10 @@ def _disk(disk: DiskSpec) -> Disk:
     )
 
 
-def _vif(vif: VifSpec, index: int, identity: str) -> Vif:
+def _vif(vif: VifSpec, index: int, identity: str, mac_prefix: str) -> Vif:
     return Vif(
         devid=index if vif.devid is None else vif.devid,
-        mac=vif.mac.lower() if vif.mac is not None else derived_mac(identity, index),
+        mac=vif.mac.lower() if vif.mac is not None else derived_mac(identity, index, mac_prefix),
         named=vif.mac is not None,
         script=vif.script,
         rate=vif.rate,

@@ -17,6 +17,7 @@ from reconciler.model.pci import read_pci
 from reconciler.specs.resolve.domain import derived_mac
 from reconciler.specs.resolve.inputs import Findings, HostFolder
 from reconciler.specs.resolve.layers import Layer, origin
+from reconciler.specs.schema import MAC_PREFIX
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss
 
 SHARED = frozenset(
@@ -87,6 +88,8 @@ class InCommon:
     others: tuple[str, ...] = ()  # addresses
 
 
+_TRIES = 1000
+
 _Domains = Mapping[str, Domain]  # by address, or by whatever they shall be called in messages
 
 
@@ -121,6 +124,7 @@ def _uuids(domains: _Domains) -> Iterator[InCommon]:
 
 def _macs(domains: _Domains) -> Iterator[InCommon]:
     first: dict[str, tuple[str, int]] = {}
+    taken = {vif.mac for domain in domains.values() for vif in domain.vifs}
     for address, domain in domains.items():
         for index, vif in enumerate(domain.vifs):
             other, other_index = first.setdefault(vif.mac, (address, index))
@@ -132,9 +136,20 @@ def _macs(domains: _Domains) -> Iterator[InCommon]:
                 loc=loc,
                 summary="Duplicate MAC",
                 detail=f"{who} have one MAC, {vif.mac}.",
-                hint=f'Give one of them another, such as mac = "{derived_mac(domain.uuid, index, attempt=1)}".',
+                hint=_another_mac(domain.uuid, index, vif.mac, taken),
             )
             yield InCommon(address=address, complaint=complaint, others=(other,))
+
+
+def _another_mac(uuid: str, index: int, mac: str, taken: set[str]) -> str:
+    """Name a MAC that nobody has, behind the octets that this one was derived behind."""
+    prefixes = (":".join(mac.split(":")[:octets]) for octets in range(1, 6))
+    prefix = next((one for one in prefixes if derived_mac(uuid, index, one) == mac), MAC_PREFIX)
+    tries = (derived_mac(uuid, index, prefix, attempt) for attempt in range(1, _TRIES))
+    free = next((one for one in tries if one not in taken), None)
+    if free is None:
+        return f"Nearly all addresses behind {prefix} are taken: give mac_prefix in reconciler.toml fewer octets."
+    return f'Give one of them another, such as mac = "{free}".'
 
 
 def _disks(domains: _Domains) -> Iterator[InCommon]:

@@ -36,15 +36,15 @@ def resolve(tree: SpecTree) -> Resolution:
     settings = _tree_settings(tree, findings)
     profiles = Profiles(tree.profiles, findings)
     base = base_layers(tree, profiles) if settings is not None else None
-    fleet = settings.fleet if settings is not None else TreeSpec().fleet
-    resolver = _Resolver(tree, findings, profiles, base, fleet)
+    shared = settings if settings is not None else TreeSpec()
+    resolver = _Resolver(tree, findings, profiles, base, shared)
     check_names(tree.hosts, findings)
     hosts = {name: resolver.host(folder) for name, folder in sorted(tree.hosts.items())}
     check_fleet(resolver.resolved, tree.hosts, findings)
     if base is None:
         findings.frozen.update(tree.hosts)
     desired = Desired(
-        fleet=fleet,
+        fleet=shared.fleet,
         hosts=_without_frozen(hosts, resolver.resolved, findings.frozen),
         brake=_brake(settings),
         windows=_windows(settings, hosts),
@@ -63,13 +63,13 @@ class _Resolver:
         findings: Findings,
         profiles: Profiles,
         base: tuple[Layer, ...] | None,
-        fleet: str,
+        shared: TreeSpec,
     ) -> None:
         self._tree = tree
         self._findings = findings
         self._profiles = profiles
         self._base = base
-        self._fleet = fleet
+        self._shared = shared
         self.resolved: list[Resolved] = []
 
     def host(self, folder: HostFolder) -> HostSettings | None:
@@ -116,7 +116,7 @@ class _Resolver:
         if spec is not None:  # an image that cannot be used is an error, but its domain goes on from the staged bytes
             self._report(layers, address, check_images(spec, self._tree.files), freezes=False)
         if spec is not None and settings is not None and not complaints:
-            domain = build_domain(name, spec, settings, self._fleet, self._tree.files)
+            domain = build_domain(name, spec, settings, self._shared, self._tree.files)
             self._report(layers, address, limits_of(settings.toolstack)(domain))
             self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
 
