@@ -5,21 +5,22 @@ keys that xm knows. It prints domains as xend does: S-expressions, broken where 
 `store read PATH` answer for xenstore, as far as it is asked: /vm, and the back ends of devices.
 """
 
-import json
+from __future__ import annotations
+
+import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from tests.both import fake_xl
-else:
-    import fake_xl
+    from collections.abc import Callable
+    from typing import Any
 
-Domain = dict[str, Any]
-Domains = list[Domain]
+    from tests.both import fake_xl
+    from tests.both.fake_xl import Domain, Domains
+else:
+    sys.path.insert(0, os.path.dirname(__file__))
+    import fake_xl
 
 WIDTH = 70
 KEYS = {
@@ -116,14 +117,16 @@ def domid(domains: Domains, name: str) -> int:
 
 def create(domains: Domains, file: str) -> int:
     said: dict[str, Any] = {}
-    text = Path(file).read_bytes().decode("ascii")  # Python 2 stops at anything else
+    with open(file, encoding="ascii") as config_file:  # Python 2 stops at anything else
+        text = config_file.read()
     exec(text, {}, said)
     if unknown := said.keys() - KEYS:
         return fail(f"this test's xm knows no {', '.join(sorted(unknown))}")
     if any(one["name"] == said["name"] for one in domains):
         return fail(f"Domain '{said['name']}' already exists with ID '1'")
-    if "BOOM" in Path(said["kernel"]).read_text():
-        return 0  # it was made, and was gone before anybody looked
+    with open(said["kernel"]) as kernel:
+        if "BOOM" in kernel.read():
+            return 0  # it was made, and was gone before anybody looked
     built = {
         "max_vcpus": said.get("maxvcpus", said["vcpus"]),
         "avail_vcpus": list(range(said["vcpus"])),
@@ -188,7 +191,7 @@ def network_detach(domains: Domains, domid: str, mac: str) -> int:
 
 def store(how: str, path: str) -> int:
     """What xenstore has at a path; only of what the scripts for xm ask."""
-    domains = json.loads(fake_xl.FILE.read_text()) if fake_xl.FILE.exists() else []
+    domains = fake_xl.stored()
     match path.strip("/").split("/"):
         case ["vm"]:
             found = [one["uuid"] for one in domains]

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import ast
 import fcntl
 import hashlib
-import json
+import py_compile
 import sys
 import time
 from collections.abc import Callable
@@ -31,6 +32,7 @@ from reconciler.xl import observe, processes
 from reconciler.xl.dialect import XL, XM, Dialect
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.observe import XlObserver
+from tests.both import fake_xl
 from tests.fake_dom0 import FastClock, tools_on_path, write_tool
 
 MIB_KIB = 1024
@@ -108,19 +110,25 @@ class XenSide:
         self._change(name, {"name": other})
 
     def save(self, name: str) -> None:
-        file = self.folder / "xen" / "domains.json"
-        file.write_text(json.dumps([one for one in json.loads(file.read_text()) if one["name"] != name]))
+        self.write([one for one in self._read() if one["name"] != name])
         folder = self.folder / "var/lib/xen/save"
         folder.mkdir(parents=True)
         (folder / name).touch()
 
     def _change(self, name: str, change: dict[str, Any] | Callable[[dict[str, Any]], None]) -> None:
-        file = self.folder / "xen" / "domains.json"
-        domains = json.loads(file.read_text())
+        domains = self._read()
         for one in domains:
             if one["name"] == name:
                 one.update(change) if isinstance(change, dict) else change(one)
-        file.write_text(json.dumps(domains))
+        self.write(domains)
+
+    def write(self, domains: fake_xl.Domains) -> None:
+        """Say what runs on it."""
+        (self.folder / "xen" / "domains").write_text(repr(domains))
+
+    def _read(self) -> fake_xl.Domains:
+        domains: fake_xl.Domains = ast.literal_eval((self.folder / "xen" / "domains").read_text())
+        return domains
 
 
 @dataclass(frozen=True)
@@ -164,9 +172,9 @@ def make_sides(folder: Path, monkeypatch: pytest.MonkeyPatch, dialect: Dialect =
     kernel = folder / "boot" / "vmlinuz"
     kernel.write_text(str(kernel))  # what the simulated host takes a file to hold that nobody put there
     tools = tools_on_path(folder, monkeypatch)
-    for name in ("fake_xl.py", "fake_xm.py"):
-        (folder / "xen" / name).write_text(Path(__file__).with_name(name).read_text())
-    fake = folder / "xen" / f"fake_{dialect.tool}.py"
+    for name in ("fake_xl", "fake_xm"):
+        py_compile.compile(f"{Path(__file__).with_name(name)}.py", f"{folder}/xen/{name}.pyc", doraise=True)
+    fake = folder / "xen" / f"fake_{dialect.tool}.pyc"
     write_tool(tools, dialect.tool, f'exec {sys.executable} -IS {fake} "$@"')
     write_tool(tools, "ps", f"exec {sys.executable} -IS {fake} daemons" if dialect.leaves_processes else "echo xend")
     write_tool(tools, "xenstore-read", "case $1 in */state) echo 4 ;; *) echo /path ;; esac")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -48,7 +47,7 @@ def by_hand(side: XenSide, kernel: Path) -> Callable[[Domain], None]:
         created = {"type": "pv", "name": domain.name, "uuid": domain.uuid}
         config = {"c_info": created, "b_info": built | {"kernel": str(kernel)}, "on_reboot": "restart"}
         row = {"name": domain.name, "uuid": domain.uuid, "vcpus": 1, "domid": 1, "mib": 128, "state": "-b----"}
-        (side.folder / "xen" / "domains.json").write_text(json.dumps([row | {"config": config, "behaviour": {}}]))
+        side.write([row | {"config": config, "behaviour": {}}])
 
     return start
 
@@ -115,7 +114,7 @@ async def test_a_file_that_vanishes_changes_nothing_and_the_staged_bytes_go_on(
     assert [change.action for change in seen.plan.changes] == [Action.NO_OP]
     assert [problem.summary for problem in seen.plan.diagnostics] == ["Kernel file not found on the host"]
     assert (config.read_text(), staged.read_text()) == (before, "OLD")
-    (side.folder / "xen" / "domains.json").write_text("[]")
+    side.write([])
     assert [change.action for change in (await reconcile(side, {"web": wanted})).plan.changes] == [Action.START]
     running = (await look(side, {"web": wanted})).host.guests["web"].running
     assert running is not None
