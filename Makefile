@@ -10,6 +10,9 @@ ROUNDS ?= 30
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
+# Tests start hundreds of processes: where this is set, each would compile all that it imports anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench scale clean
 
