@@ -107,7 +107,8 @@ class Reconciler:
         """
         selected = selection.host_names(self._desired.hosts)
         hosts, problems = await self.observe(selected, stop)
-        if self._may_be_elsewhere(selected, hosts) or self._waits_for_waves_elsewhere(selected):
+        elsewhere = self._desired.max_unavailable is not None or self._waits_for_waves_elsewhere(selected)
+        if elsewhere or self._may_be_elsewhere(selected, hosts):
             others, silent = await self.observe(frozenset(self._desired.hosts) - selected, stop)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)

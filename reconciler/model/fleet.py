@@ -96,6 +96,7 @@ class Desired:
     fleet: str
     hosts: Mapping[str, DesiredHost]
     brake: Brake = Brake()
+    max_unavailable: int | None = None  # domains of the whole fleet down at once for a restart
     windows: tuple[Window, ...] = ()
     at: datetime | None = None  # the moment for which windows are judged; None: they are ignored
     frozen: frozenset[str] = frozenset()

@@ -24,12 +24,23 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
 from reconciler.plan.edges import Edges, Node, edges_between
+from reconciler.plan.places import (
+    FLEET,
+    LISTED_NAMES,
+    FleetLimit,
+    OrderError,
+    Places,
+    Refusal,
+    check_any_left,
+    check_unavailable,
+    scopes,
+)
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Step
 from reconciler.plan.units import Unit, units_of
 
@@ -41,7 +52,6 @@ _EXPECTED_SECONDS: Mapping[str, float] = {
     "create_disk": 5,
 }
 _OTHER_SECONDS = 1.0
-_LISTED_NAMES = 10
 
 
 def expected_seconds(step: Step) -> float:
@@ -57,76 +67,30 @@ class Room:
     max_unavailable: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
-    """The reason why a change is refused together with others, and what the user can do."""
-
-    reason: str
-    hint: str | None = None
-
-
-class OrderError(Exception):
-    """Reports that no order brings all of this about. `refused` says for each address in the way why."""
-
-    def __init__(self, refused: Mapping[str, Refusal]) -> None:
-        super().__init__(", ".join(refused))
-        self.refused = dict(refused)
-
-
 def order_chains(
-    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room]
+    chains: Sequence[Chain], hosts: Mapping[str, Host], rooms: Mapping[str, Room], fleet: FleetLimit | None = None
 ) -> tuple[tuple[PlannedStep, ...], Mapping[str, tuple[str, ...]]]:
     """Return the steps of all chains in one safe order, and what each address waits for.
+
+    `fleet` says how many domains of all hosts together may be down at once; None: as many as the hosts allow.
 
     Raises OrderError when something is too scarce: memory on the way, or max_unavailable for domains that go down
     together.
     """
     edges = edges_between(chains, hosts)
     units = units_of(chains, edges.needs)
-    _check_unavailable(units, chains, rooms)
-    line = _Line(chains, units, edges, rooms)
+    limits = {host: room.max_unavailable for host, room in rooms.items()}
+    if fleet is not None:
+        check_any_left(fleet, chains)
+        limits[FLEET] = fleet.left
+    check_unavailable(units, chains, limits)
+    line = _Line(chains, units, edges, rooms, limits)
     line.lay()
     steps = _planned(chains, line.order, edges, line.waves)
     waits: dict[str, dict[str, None]] = defaultdict(dict)
     for index, reasons in edges.waits_for.items():
         waits[chains[index].change.address] |= reasons
     return steps, {address: tuple(reasons) for address, reasons in waits.items()}
-
-
-def _check_unavailable(units: Iterable[Unit], chains: Sequence[Chain], rooms: Mapping[str, Room]) -> None:
-    """Refuse domains that go down together in greater number than max_unavailable allows."""
-    refused: dict[str, Refusal] = {}
-    for unit in units:
-        indices = {node[0] for node in unit.nodes if len(unit.nodes) > 1 and chains[node[0]].change.restarts}
-        down: dict[str, list[int]] = defaultdict(list)
-        for index in sorted(indices):
-            down[chains[index].change.host].append(index)
-        for host, members in down.items():
-            limit = rooms[host].max_unavailable
-            if len({chains[index].change.address for index in members}) > limit:
-                refused |= _too_many(host, [chains[index] for index in members], limit)
-    if refused:
-        raise OrderError(refused)
-
-
-def _too_many(host: str, members: Sequence[Chain], limit: int) -> dict[str, Refusal]:
-    """Choose which changes to refuse when too many domains go down together.
-
-    Of several restarts that take others down, all but the first are refused; the first may fit alone.
-    """
-    names = sorted({chain.change.domain for chain in members})
-    listed = ", ".join(names[:_LISTED_NAMES]) + (
-        f" and {len(names) - _LISTED_NAMES} more" * (len(names) > _LISTED_NAMES)
-    )
-    refusal = Refusal(
-        reason=f"{listed} go down together, {len(names)} domains, and max_unavailable is {limit}",
-        hint=f"set max_unavailable = {len(names)} in {host}/host.toml",
-    )
-    needed = {name for chain in members for name in chain.depends_on}
-    own = [chain.change for chain in members if not chain.outing]
-    bases = [change for change in own if change.domain in needed]
-    chosen = bases[1:] if len(bases) > 1 else bases or own
-    return {change.address: refusal for change in chosen}
 
 
 @dataclass(slots=True)
@@ -168,25 +132,20 @@ class _Bank:
         return waits
 
 
-@dataclass(slots=True)
-class _Places:
-    """The places of one host for domains that are down for a restart, and who had each of them last."""
-
-    limit: int
-    had: deque[int | None] = field(default_factory=deque)  # chains
-    busy: set[int] = field(default_factory=set)  # chains of updates that were cut short, and are not ready again
-
-    def free(self) -> int:
-        return self.limit - len(self.busy)
-
-
 class _Line:
     """Lays the steps in one line, unit by unit."""
 
-    def __init__(self, chains: Sequence[Chain], units: Sequence[Unit], edges: Edges, rooms: Mapping[str, Room]) -> None:
+    def __init__(
+        self,
+        chains: Sequence[Chain],
+        units: Sequence[Unit],
+        edges: Edges,
+        rooms: Mapping[str, Room],
+        limits: Mapping[str, int],
+    ) -> None:
         self.order: list[Node] = []
         self.waves: dict[Node, int] = {}
-        self._chains, self._units, self._edges, self._rooms = chains, units, edges, rooms
+        self._chains, self._units, self._edges, self._limits = chains, units, edges, limits
         self._unit_of = {node: at for at, unit in enumerate(units) for node in unit.nodes}
         self._left = [len(unit.needs) for unit in units]
         self._followers: list[list[int]] = [[] for _ in units]
@@ -194,7 +153,7 @@ class _Line:
             for before in unit.needs:
                 self._followers[before].append(at)
         self._banks = {host: _Bank(free_kib=room.free_kib) for host, room in rooms.items()}
-        self._places = {host: _Places(limit=room.max_unavailable) for host, room in rooms.items()}
+        self._places = {scope: Places(limit=limit) for scope, limit in limits.items()}
         self._gates: dict[int, list[int]] = defaultdict(list)  # unit -> chains that need memory from there on
         self._gifts: dict[Node, int] = {}  # node -> chain that has given its memory back after it
         self._resumed: dict[Node, int] = {}  # node -> chain that gets ready there, and frees its place
@@ -213,8 +172,12 @@ class _Line:
             self._gifts[index, done] = index
         ready = chain.first(AwaitReady)
         if chain.change.resumes and ready is not None and not chain.outing:
-            self._places[chain.change.host].busy.add(index)
+            for places in self._places_of(chain):
+                places.busy.add(index)
             self._resumed[index, ready] = index
+
+    def _places_of(self, chain: Chain) -> Iterator[Places]:
+        return (self._places[scope] for scope in scopes(chain, self._limits))
 
     def _ranked(self) -> list[tuple[bool, int, float, str, int]]:
         """Rank the units, for when nothing else decides: resumed updates, then what frees memory, then the longest."""
@@ -287,9 +250,9 @@ class _Line:
         wanted: Counter[str] = Counter()
         for index in self._gates.get(at, ()):
             wanted[self._chains[index].change.host] += self._chains[index].delta_kib
-        places = Counter(self._chains[index].change.host for index in self._goes_down(at))
+        places = Counter(scope for index in self._goes_down(at) for scope in scopes(self._chains[index], self._limits))
         return any(kib > self._banks[host].available_kib for host, kib in wanted.items()) or any(
-            count > self._places[host].free() for host, count in places.items()
+            count > self._places[scope].free() for scope, count in places.items()
         )
 
     def _goes_down(self, at: int) -> list[int]:
@@ -357,8 +320,9 @@ class _Line:
                 self._banks[chain.change.host].pay_in(node, -chain.delta_kib)
                 freed = True
             if node in self._resumed:
-                self._places[self._chains[node[0]].change.host].busy.discard(self._resumed[node])
-                self._places[self._chains[node[0]].change.host].had.append(self._resumed[node])
+                for places in self._places_of(self._chains[node[0]]):
+                    places.busy.discard(self._resumed[node])
+                    places.had.append(self._resumed[node])
                 freed = True
         return freed
 
@@ -378,18 +342,23 @@ class _Line:
                     self._edges.add(first, before)
         for node in downs[1:]:
             self._edges.add(node, first)
-        for host, count in Counter(self._chains[node[0]].change.host for node in downs).items():
-            places = self._places[host]
-            surplus = len(places.had) + count - places.limit
+        taken: dict[str, list[int]] = defaultdict(list)
+        for node in downs:
+            for scope in scopes(self._chains[node[0]], self._limits):
+                taken[scope].append(node[0])
+        for scope, takers in taken.items():
+            places = self._places[scope]
+            surplus = len(places.had) + len(takers) - places.limit
             for _ in range(max(0, surplus)):
                 holder = places.had.popleft()
                 if holder is None:
                     continue
                 ready = self._chains[holder].first(AwaitReady)
                 assert ready is not None
-                why = f"{self._chains[holder].change.address} to be ready (max_unavailable = {places.limit})"
+                whose = "" if scope != FLEET else " of the fleet"
+                why = f"{self._chains[holder].change.address} to be ready (max_unavailable{whose} = {places.limit})"
                 self._edges.add(first, (holder, ready), why)
-            places.had.extend(node[0] for node in downs if self._chains[node[0]].change.host == host)
+            places.had.extend(takers)
 
 
 def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:
@@ -419,7 +388,7 @@ def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:
 
 
 def _no_order(addresses: Sequence[str]) -> dict[str, Refusal]:
-    names = ", ".join(addresses[:_LISTED_NAMES])
+    names = ", ".join(addresses[:LISTED_NAMES])
     reason = f"what changes hands between {names} can be handed over in no order"
     return dict.fromkeys(addresses, Refusal(reason=reason, hint="hand it over in two commits, one after the other"))
 

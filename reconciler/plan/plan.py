@@ -7,7 +7,7 @@ same input gives the same bytes. `verify` replays the result before anybody sees
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -25,10 +25,11 @@ from reconciler.model.fleet import Desired, Window
 from reconciler.model.host import Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
 from reconciler.plan.chains import Chain, chains_of, way_back_of
-from reconciler.plan.order import OrderError, Refusal, Room, order_chains
+from reconciler.plan.order import Room, order_chains
+from reconciler.plan.places import OrderError, Refusal, fleet_limit, most_down_at_once
 from reconciler.plan.refusals import Brake, Used, brake, misfits, told_as_refused
 from reconciler.plan.stale import base_of
-from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
+from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +150,7 @@ def build_plan(
         base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
         tree_digest=desired.tree_digest,
         undecided=tuple(_placed(change, places) for change in undecided),
-        most_down_at_once=_most_down_at_once(steps, changes, rooms),
+        most_down_at_once=most_down_at_once(steps, changes, desired),
         brakes=tuple(ordered.brakes),
         windows=desired.windows if desired.at is not None else (),
         ignore_holds=consent.ignore_holds,
@@ -278,20 +279,6 @@ def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in pairs}
 
 
-def _most_down_at_once(steps: Sequence[PlannedStep], changes: Sequence[Change], rooms: Mapping[str, Room]) -> int:
-    """Return how many domains may be down for a restart at the same moment.
-
-    No two waves overlap, and within one a host lets at most max_unavailable go down, so nothing has to be replayed.
-    """
-    restarting = {change.address for change in changes if change.restarts}
-    down: dict[int, Counter[str]] = defaultdict(Counter)  # wave -> host -> restarts
-    for step in steps:
-        if step.address in restarting and isinstance(step.step, Shutdown):
-            down[step.wave][step.host] += 1
-    waves = (sum(min(count, rooms[host].max_unavailable) for host, count in hosts.items()) for hosts in down.values())
-    return max(waves, default=0)
-
-
 def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:
     """Add to a change what it waits for and the down time to expect."""
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
@@ -403,7 +390,8 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
             found, reasons = misfits(chains, world.rooms)
         if not found:
             try:
-                return _Ordered(changes, *order_chains(chains, world.hosts, world.rooms), problems, brakes)
+                fleet = fleet_limit(world.desired, world.hosts, changes)
+                return _Ordered(changes, *order_chains(chains, world.hosts, world.rooms, fleet), problems, brakes)
             except OrderError as error:
                 reasons = error.refused
         problems += found

@@ -15,7 +15,8 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.plan.chains import Chain
-from reconciler.plan.order import Refusal, Room
+from reconciler.plan.order import Room
+from reconciler.plan.places import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

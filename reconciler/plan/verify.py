@@ -59,7 +59,8 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     changes = {change.address: change for change in plan.changes}
     _check_waves(plan, changes)
     live = _live(hosts) if plan.steps else Register()
-    replays = {name: _HostReplay(host, desired, changes, live) for name, host in hosts.items()}
+    down = set[str]()
+    replays = {name: _HostReplay(host, desired, changes, live, down) for name, host in hosts.items()}
     ways_back = {way.after[0]: way for way in plan.ways_back if way.after}
     done: set[str] = set()
     for planned in plan.steps:
@@ -105,9 +106,11 @@ def _live(hosts: Mapping[str, Host]) -> Register:
 
 
 class _HostReplay:
-    """Replays the steps of one host. `live` has the claims of live domains on all hosts."""
+    """Replays the steps of one host. `live` has the claims of live domains on all hosts, `down` what is down there."""
 
-    def __init__(self, host: Host, desired: Desired, changes: Mapping[str, Change], live: Register) -> None:
+    def __init__(
+        self, host: Host, desired: Desired, changes: Mapping[str, Change], live: Register, down: set[str]
+    ) -> None:
         self._observed = host
         self._live = live
         settings = desired.hosts[host.name].settings
@@ -118,6 +121,7 @@ class _HostReplay:
         self._capacity_kib = capacity_kib(host, settings.keep_free_kib)
         self._max_unavailable = settings.max_unavailable
         self._down: set[str] = set()
+        self._fleet_max, self._down_anywhere = desired.max_unavailable, down
         self._dependents = _dependents(host, changes)
         self._bases: dict[str, list[str]] = {}
         for base, names in self._dependents.items():
@@ -232,12 +236,17 @@ class _HostReplay:
                     )
                 if change.restarts:
                     self._down.add(name)
+                    self._down_anywhere.add(planned.address)
+                    if self._fleet_max is not None and len(self._down_anywhere) > self._fleet_max:
+                        rule = f"step {planned.id} takes {len(self._down_anywhere)} domains of the fleet down at once"
+                        raise PlanError(rule, planned.address)
                     if len(self._down) > self._max_unavailable:
                         raise PlanError(
                             f"step {planned.id} takes {len(self._down)} domains down at once", planned.address
                         )
             case AwaitReady():
                 self._down.discard(name)
+                self._down_anywhere.discard(planned.address)
             case Start():
                 for base in self._bases.get(name, ()):
                     guest = self._replay.guests.get(base)

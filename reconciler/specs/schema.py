@@ -295,6 +295,7 @@ class TreeSpec(Spec):
 
     fleet: Name = "default"
     mac_prefix: MacPrefix = MAC_PREFIX
+    max_unavailable: OneOrMore | None = None
     brake: BrakeSpec = BrakeSpec()
     git: GitSpec = GitSpec()
     window: Windows = ()

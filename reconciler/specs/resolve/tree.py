@@ -47,6 +47,7 @@ def resolve(tree: SpecTree) -> Resolution:
         fleet=shared.fleet,
         hosts=_without_frozen(hosts, resolver.resolved, findings.frozen),
         brake=_brake(settings),
+        max_unavailable=shared.max_unavailable,
         windows=_windows(settings, hosts),
         frozen=frozenset(findings.frozen),
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
