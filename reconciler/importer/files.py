@@ -103,7 +103,9 @@ def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading
         line, _ = found.line_and_column(at)
         yield Remark((key,), f"{key} is given twice, and the last time counts: the one in line {line} is left out.")
     yield from _numbers(found.values)
-    if not any(isinstance(size := values.get(key), str) and number_of(size) for key in ("memory", "maxmem")):
+    if not any(
+        isinstance(size := values.get(key), str) and number_of(size) is not None for key in ("memory", "maxmem")
+    ):
         detail = f"It gives no memory that xl can read, and so it gets {MEMORY_DEFAULT_KIB // 1024} MiB."
         yield Remark(("memory",), detail, "Write memory = 1024 (MiB).")
     yield from _pinned(found.values)

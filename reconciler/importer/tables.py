@@ -21,7 +21,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.key_row import Key, Kind, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import key_named
-from reconciler.model.paths import absolute, disk_identity
+from reconciler.model.paths import absolute, disk_identity, is_normal
 from reconciler.model.pci import read_pci
 from reconciler.model.quantities import printable, quoted
 from reconciler.specs.resolve.domain import build_domain
@@ -67,8 +67,9 @@ def import_domain(
     """Make the spec of a domain, for a tree with these `[defaults]`. Its reader told `unsaid` and `ignored`."""
     _check_name(domain.name)
     table, foreign = _in_utf8(_table(domain, defaults))
+    table, upward = _without_dots(table)
     kept, spec, refused = _fit(domain.name, table, defaults)
-    lost = (*unsaid, *foreign, *_reductions(domain), *refused, *_imposed(domain, defaults))
+    lost = (*unsaid, *foreign, *upward, *_reductions(domain), *refused, *_imposed(domain, defaults))
     if lost:
         kept = {"reconcile": False, **kept}
         spec = spec.model_copy(update={"reconcile": False})
@@ -169,6 +170,26 @@ def _in_utf8(table: Table) -> tuple[dict[str, Any], list[str]]:
     read = {key: _latin1(value) for key, value in table.items()}
     odd = [key for key, value in table.items() if read[key] != value]
     return read, [f"{key} has bytes that are no UTF-8, and the spec has them as Latin-1." for key in odd]
+
+
+def _without_dots(table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Take `..` out of paths, which no spec can have: what they mean depends on the links of the host."""
+    said = []
+
+    def straight(path: str) -> str:
+        if not path.startswith("/") or is_normal(path):
+            return path
+        short = posixpath.normpath(path)
+        said.append(f'A spec cannot say ".." in {quoted(path)}: it has {quoted(short)}, the same where no link is.')
+        return short
+
+    def of_table(part: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+        return {
+            key: straight(value) if key in keys and isinstance(value, str) else value for key, value in part.items()
+        }
+
+    disks = {key: [of_table(disk, PATHS_OF_DISKS) for disk in value] for key, value in table.items() if key == "disk"}
+    return {**of_table(table, ("kernel", "ramdisk")), **disks}, said
 
 
 def _latin1(value: Any) -> Any:

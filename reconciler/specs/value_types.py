@@ -90,7 +90,7 @@ def _xl_atom(value: object) -> XlAtom:
             raise Unfit("must be a number from 0 to 2^63 - 1")
         return value
     if isinstance(value, str):
-        if any(c < " " or "\x7f" <= c <= "\x9f" for c in value):
+        if re.match(TEXT, value) is None:
             raise Unfit(PATTERN_SENTENCES[TEXT])
         return value
     raise Unfit(f"must be a string, a number or an array of them, not {kind_of(value)}")
@@ -167,7 +167,7 @@ _WINDOW_SECONDS_MAX: Final = 31 * DURATION_MAX_SECONDS
 DEFAULT_AUTOSTART: Final = 500
 
 _CONTROL = r"\x00-\x1f\x7f-\x9f"
-TEXT: Final = rf"^[^{_CONTROL}]*$"
+TEXT: Final = r"^[^\x00-\x08\x0a-\x1f\x7f-\x9f]*$"
 WORD: Final = rf"^[^\s{_CONTROL}]([^{_CONTROL}]*[^\s{_CONTROL}])?$"
 VIF_TEXT: Final = rf"^[^\s,{_CONTROL}]([^,{_CONTROL}]*[^\s,{_CONTROL}])?$"
 NAME: Final = r"^([a-zA-Z]|[0-9]+[a-zA-Z._-])[a-zA-Z0-9._-]*$"  # of digits only, xl would take it for a domid
@@ -195,7 +195,7 @@ CONNECT: Final = (
 XL_KEY: Final = r"^[a-z][a-z0-9._]*$"
 
 PATTERN_SENTENCES: Final = {
-    TEXT: "must not contain line breaks or other control characters",
+    TEXT: "must not contain line breaks or other control characters than tabs",
     WORD: "must not be empty, begin or end with a blank, or contain line breaks or other control characters",
     VIF_TEXT: "must not be empty, begin or end with a blank, or contain commas or control characters",
     NAME: f"must be a name: {NAME_FORM}",

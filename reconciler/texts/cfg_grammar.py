@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from reconciler.model.parts import in_quotes
 
 TEXT_MAX = 256 * 1024  # characters; real files have a few thousand, so this bounds time and memory
-_DEPTH_MAX = 20  # lists in lists; xl's own keys need two
+_DEPTH_MAX = 200  # lists in lists; xl's own keys need two, and it reads any number
 _ERRORS_MAX = 20  # that are told of one text
 
 
@@ -85,7 +85,7 @@ _TOKEN = re.compile(
 _STATEMENT = re.compile(r"^[a-z]", re.MULTILINE | re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def parse_cfg(text: str) -> Mapping[str, Value]:
@@ -119,7 +119,7 @@ def read_cfg(text: str, errors_max: int = _ERRORS_MAX) -> CfgText:
     found = CfgText(text)
     _Parser(found).parse(errors_max)
     windows = next((error for error in found.errors if error.message == _OF_RETURNS[0]), None)
-    if windows is not None and errors_max > 1:
+    if windows is not None and errors_max > 1 and "\r\n" in text:
         told.append(windows)
         found = CfgText(text.replace("\r\n", "\n"))  # all are told as one, and lines and columns stay the same
         _Parser(found).parse(errors_max)
@@ -189,8 +189,7 @@ class _Parser:
                 continue
             key = self._assignment()
             if self._token.kind not in ("NEWLINE", ";", "END"):
-                hint = _SIDE_BY_SIDE if self._token.kind == "STRING" else None
-                raise self._error(self._token, "Here a new line or `;` is expected.", hint)
+                raise self._error(self._token, "Here a new line or `;` is expected.", self._of_second_string())
             if self._comments:  # the one on the same line is among them already
                 self._found.comments.setdefault(key, []).extend(self._comments)
                 self._comments = []
@@ -243,7 +242,7 @@ class _Parser:
             self._advance()
             return Number(token.text)
         if token.kind != "[":
-            hint = _NO_CODE if token.kind == "NAME" else None
+            hint = {"NAME": _no_name(token.text), "END": "Is a list not closed? It ends with `]`."}.get(token.kind)
             raise self._error(token, "Here a value is expected: a number, a quoted string or a list in `[ ]`.", hint)
         if depth == _DEPTH_MAX:
             raise self._error(token, f"Lists are nested more than {_DEPTH_MAX} deep.")
@@ -262,9 +261,16 @@ class _Parser:
                 break
             self._advance()
             self._skip_newlines()
-        hint = _SIDE_BY_SIDE if self._token.kind == "STRING" else None
+        hint = self._of_second_string()
         self._take("]", "Here the list should go on with `,` or end with `]`.", hint)
         return tuple(values)
+
+    def _of_second_string(self) -> str | None:
+        """Say what to do where a second string follows the first one at once."""
+        if self._token.kind != "STRING":
+            return None
+        mark = self._text[self._token.at]
+        return _ONE_LINE if self._text.endswith(mark * 2, 0, self._token.at) else _SIDE_BY_SIDE
 
     def _unquoted(self, token: _Token) -> str:
         def unescape(match: re.Match[str]) -> str:
@@ -312,6 +318,8 @@ _OF_ORDER_MARK = ("The file begins with a byte order mark, which xl refuses.", r
 _OF_RETURNS = ("Windows line ends are refused by xl: keep only the new lines.", r"sed -i 's/\r$//' FILE")
 _PYTHON = frozenset({"assert", "class", "def", "del", "exec", "for", "from", "if", "import", "print", "try", "while"})
 _NO_CODE = 'xm ran config files as Python, xl does not: write the value itself, as in name = "web".'
+_ONE_LINE = "xl has no strings in three quotes: write it on one line, between single ones."
+_FLAGS = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
 _SIDE_BY_SIDE = "Put a comma between two strings; xl does not join those that stand side by side."
 
 
@@ -320,6 +328,8 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
     line = text[token.at : text.find("\n", token.at) + 1 or len(text)].rstrip()
     before = text[text.rfind("\n", 0, token.at) + 1 : token.at]
     match token.text:
+        case "'" | '"' as mark if before.endswith(mark * 2):
+            return "This string does not end on its line.", _ONE_LINE
         case "'" | '"' as mark:
             hint = f"Close it with {mark} on the same line; two strings are joined by KEY += {mark}…{mark}."
             return "This string does not end on its line.", hint
@@ -327,7 +337,17 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
             hint = "echo >> FILE"
             return "A comment on the last line needs a new line after it, else xl refuses the file.", hint
         case "\r":
-            return _OF_RETURNS
+            return (
+                _OF_RETURNS
+                if "\r\n" in text
+                else ("Line ends of old Macs are refused by xl.", r"Convert them: tr '\r' '\n'")
+            )
+        case "<" if not before.strip() and token.at == len(text) - len(text.lstrip()):
+            return "This is XML.", "libvirt makes an xl.cfg of it: virsh domxml-to-native xen-xl FILE"
+        case "-" if re.fullmatch(r"[ \t]*[a-z]\w*", before):
+            return "`-` has no place here.", "Keys are written with `_`, as on_crash."
+        case "." if re.search(r"=[ \t]*[0-9]+$", before):
+            return "`.` has no place here: xl knows whole numbers alone.", None
         case "-" if number := re.match(r"-[0-9]+", line):
             message = "`-` has no place here; config files of xm could hold Python, those of xl cannot."
             return message, f'xl knows no negative numbers; where a key takes one, write it as a string: "{number[0]}".'
@@ -335,6 +355,11 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
             return f"`{sign}` has no place here; config files of xm could hold Python, those of xl cannot.", _NO_CODE
         case _:
             return f"{token.text!r} has no place here.", _instead_of(line, before)
+
+
+def _no_name(word: str) -> str:
+    """Say what to write instead of a word where a value is expected."""
+    return f"Write {_FLAGS[word]} for {word}." if word in _FLAGS else _NO_CODE
 
 
 def _instead_of(line: str, before: str) -> str | None:
@@ -351,6 +376,10 @@ def _instead_of(line: str, before: str) -> str | None:
             return "Write the number alone: xl counts MiB."
         case key if not before.strip() and re.match(r"\w+[ \t]*\+?=", line):
             return f"Keys are in lower case: {key.lower()}."
+        case "" if line[:1] in "\u2018\u2019\u201a\u201c\u201d\u201e":
+            return 'Write plain quotes: ".'
+        case "" if line[:1].isspace() or not line:
+            return "Write a plain blank."
         case bare if bare and before.strip():
             return f'Put a string in quotes: "{bare[:40]}".'
         case _:

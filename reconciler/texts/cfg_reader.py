@@ -180,6 +180,8 @@ class _Reader:
 
     def _kib(self, key: str) -> int | None:
         mib = self._number(key)
+        if mib == 0:
+            self._refuse(f"{key} is 0, with which no domain starts.", key)
         return None if mib is None else mib * 1024
 
     def _most(self, key: str, least: int) -> dict[str, Any]:
@@ -284,7 +286,9 @@ class _Reader:
                 continue
             vifs.append(vif)
             for part in others:
-                self._leave_out(f"vif {index} has {part}, which xl makes nothing of.", "vif", index)
+                blank = part.partition("=")[0].endswith(" ")
+                hint = "No blank may stand before the `=`." if blank else None
+                self._leave_out(f"vif {index} has {part}, which xl makes nothing of.", "vif", index, hint=hint)
             for part in beyond:
                 self._cannot_say(f"vif {index} has {part}, which a domain spec cannot say.", "vif", index)
         return tuple(vifs)
@@ -345,7 +349,9 @@ def _plain_number(key: str, text: str) -> str | None:
     if re.fullmatch(r"0[0-9]+", match[1]):
         return f"Write {key} = {int(match[1])}: a number that begins with 0 is octal."
     mib = int(match[1]) * 1024 ** (" kmgt".index(match[2].lower() or " ")) // 1024**2
-    return f"xl counts MiB: write {key} = {mib}." if match[2] and mib else None
+    if not match[2]:
+        return f"Write {key} = {int(match[1])}."
+    return f"xl counts MiB: write {key} = {mib}." if mib else None
 
 
 def _item(value: CfgValue) -> XlAtom | tuple[XlAtom, ...] | None:

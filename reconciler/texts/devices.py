@@ -31,6 +31,7 @@ _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ord
 _VIF_OPTIONS = {key.name: key for key in VIF_KEYS if key.of is not None and key.spelled is None}
 _FIRST_OF_DISK = ("format", "vdev", "access")  # in the order that 0.1 wrote them
 _NUMBER = re.compile(r"[ \t]*\+?([0-9]{1,18})")
+_NO_MAC = "00:00:00:00:00:00"
 _COLO = re.compile(r"forwarddev|colo_([a-z0-9_]+)")
 
 
@@ -338,9 +339,10 @@ def _count(text: str) -> int:
 
 
 def _mac(text: str) -> str | None:
-    """Read a mac as xl does: six hexadecimal numbers with any one character between them."""
+    """Read a mac as xl does: six hexadecimal numbers with any one character between them; zeros stand for none."""
     match = re.match(r"([0-9a-fA-F]{1,2})" + r".([0-9a-fA-F]{1,2})" * 5, text)
-    return ":".join(f"{int(octet, 16):02x}" for octet in match.groups()) if match else None
+    mac = ":".join(f"{int(octet, 16):02x}" for octet in match.groups()) if match else None
+    return None if mac == _NO_MAC else mac
 
 
 def vif_spec(vif: Vif) -> str:

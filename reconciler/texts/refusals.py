@@ -95,6 +95,8 @@ def refusals(values: _Values, kind: Type) -> Iterator[Remark]:
     for key in ("device_model_args", "device_model_args_pv", "device_model_args_hvm"):
         if isinstance(values.get(key), str):
             yield Remark((key,), f"{key} must be a list of strings.", f"Write {key} = [ ... ].")
+    if isinstance(arguments := values.get("bootloader_args"), str) and not arguments.strip():
+        yield Remark(("bootloader_args",), "bootloader_args is empty.", "Leave it out.")
     for key, check in _OF_ITEMS.items():
         items = values.get(key, ())
         for index, item in enumerate(items if isinstance(items, tuple) else ()):

@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.importer.files import read_domain_file
+from reconciler.importer.names import is_name, near_name
 from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
 from reconciler.model.domain import Domain, Image
 from reconciler.model.fleet import HostSettings
+from reconciler.model.paths import absolute, is_normal
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.specs.toml import parse_toml
@@ -92,7 +94,8 @@ def outcome(xl: RealXl, text: str) -> Outcome:
     if file.domain is None:
         return Outcome(word="not imported", why=tuple(problem.detail for problem in file.problems))
     try:
-        imported = import_domain(file.domain, {}, unsaid=file.unsaid)
+        named = replace(file.domain, name=near_name(file.domain.name))
+        imported = import_domain(named, {}, unsaid=file.unsaid)
     except NotImportable as error:
         return Outcome(word="not imported", why=(str(error),))
     try:
@@ -119,24 +122,29 @@ def _unstaged(domain: Domain) -> Domain:
 
 
 def filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of xl with what libxl fills in itself: specs always say memory, vcpus and the full path of a device."""
+    """A config of xl with what libxl fills in itself: specs always say memory, vcpus and the full path of a disk."""
     built = dict(config.get("b_info", {}))
     vcpus = built.get("max_vcpus") or len(built.get("avail_vcpus") or [0])
     memory_kib = built.get("max_memkb") or built.get("target_memkb") or MEMORY_DEFAULT_KIB
     built |= {"max_vcpus": vcpus, "avail_vcpus": built.get("avail_vcpus") or [0]}
     built |= {"max_memkb": memory_kib, "target_memkb": built.get("target_memkb") or memory_kib}
     disks = [
-        {**disk, "pdev_path": path if "script" in disk else device_path(path)}
+        {**disk, "pdev_path": path if "script" in disk else _one_spelling(device_path(path))}
         for disk in config.get("disks", ())
         for path in (disk.get("pdev_path", ""),)
     ]
     return {**config, "b_info": built, **({"disks": disks} if disks else {})}
 
 
+def _one_spelling(path: str) -> str:
+    return absolute(path) if is_normal(path) else path
+
+
 def _as_open(text: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Take out of both what the file leaves open, and xl draws by chance: uuids and macs."""
     values = read_cfg(text).values
     drawn = [] if "uuid" in values else ["c_info.uuid"]
+    drawn += [] if is_name(str(values.get("name", ""))) else ["c_info.name"]  # the spec has a near one, which is said
     drawn += [f"nics[{at}].mac" for at, nic in enumerate(before.get("nics", ())) if "mac" not in nic]
     tpms = values.get("vtpm", ())
     drawn += [f"vtpms[{at}].uuid" for at, item in enumerate(tpms) if "uuid" not in str(item)]

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from reconciler.importer.files import read_domain_file
 from tests.importer.figures import corpus, files_in, outcome
+from tests.importer.files_of_others import REFUSED, TAKEN
 from tests.texts.conftest import xl
 from tests.texts.oracle.real_xl import RealXl
 
@@ -81,6 +83,19 @@ BY_HAND = [
 @pytest.mark.parametrize("text", BY_HAND)
 def test_what_was_lost_once_comes_back_as_it_was(xl: RealXl, text: str) -> None:
     assert word(xl, f"{HEAD}{text}\n") == ("same", ())
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_files_as_others_write_them_come_back_as_they_were(xl: RealXl, kind: str) -> None:
+    assert word(xl, TAKEN[kind]) == ("same", ())
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_xl_refuses_of_others_is_told_with_all_places(xl: RealXl, kind: str) -> None:
+    text, places = REFUSED[kind]
+    assert xl.create(text).config is None
+    found = read_domain_file(text, "web.cfg", "web")
+    assert [str(problem.source).removeprefix("web.cfg:") for problem in found.problems] == places
 
 
 _paths = st.sampled_from(["/srv/a.img", "/dev/vg0/a", "/dev/sdb1", "/srv/with blank", "/srv/x=1", "/srv/ü"])

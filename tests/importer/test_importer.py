@@ -147,7 +147,7 @@ def test_files_of_the_wild() -> None:
     [
         ('disk = [",empty,xvda,w"]', "disk xvda has format=empty"),
         ('disk = ["/srv/a,raw,xvda,w,colo-port=70000"]', "disk xvda has colo-port=70000"),
-        ('disk = ["/srv/../a,raw,xvda,w"]', 'disk[0].path must not contain "..".'),
+        ('disk = ["/srv/../a,raw,xvda,w"]', 'A spec cannot say ".." in "/srv/../a": it has "/a"'),
         ('vif = ["bridge=!"]', "vif[0].bridge must be the name of a bridge"),
         ('ramdisk = " "', "ramdisk must not be empty"),
     ],
