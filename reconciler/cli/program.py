@@ -42,6 +42,7 @@ COMMANDS = {
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
     "hold": ("reconciler.cli.act.hold", "hold", "Leave a domain, or all of a host, alone for a while."),
     "unhold": ("reconciler.cli.act.hold", "unhold", "Lift the hold of a domain, or that of a host."),
+    "accept": ("reconciler.cli.act.accept", "accept", "Let watch follow a branch that was rewound."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
     "init": ("reconciler.cli.look.init", "init", "Write a first spec tree: one host, one example domain."),
     "doctor": (

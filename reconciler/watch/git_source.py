@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,7 +26,9 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
+from reconciler.state_dir import rewound
 from reconciler.state_dir.files import make_folder, replace_file
+from reconciler.state_dir.rewound import Rewound
 from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
 from reconciler.watch.left_alone import after, damaged, load, store
 from reconciler.watch.source import Specs
@@ -64,6 +67,7 @@ class GitSource:
         self.name = plain(f"{without_password(url)} ({place})")
         trusted = "\0".join((url, branch, path if path != "." else ""))
         identity = hashlib.sha256(trusted.encode(errors="surrogateescape")).hexdigest()[:12]
+        self._state_dir = state_dir
         self._folder = (state_dir / "git" / identity).absolute()  # git runs in another folder
         self._accepted_file = self._folder / "accepted.json"
         self._left_alone_file = self._folder / "left-alone.json"
@@ -208,6 +212,7 @@ class GitSource:
         """Record that a commit is in force from now on, so that a power cut does not undo it."""
         self._repository.keep(accepted.commit)
         replace_file(self._accepted_file, _ACCEPTED.dump_json(accepted), durable=True)
+        rewound.forget(self._folder)
         self._drop_trees_but(accepted.commit)
         return accepted
 
@@ -235,8 +240,10 @@ class GitSource:
 
     def _check(self, head: str, accepted: Accepted) -> str | None:
         """Return who signed a head, if signatures are required; raises GitError when it is refused."""
-        if not self._repository.is_ancestor(accepted.commit, head):
-            raise GitError(_rewound(head, accepted.commit, self._folder))
+        goes_on = self._repository.is_ancestor(accepted.commit, head)
+        if not goes_on and not rewound.is_accepted(self._folder, head):
+            rewound.note(self._folder, Rewound(head=head, accepted=accepted.commit, source=self.name))
+            raise GitError(_rewound(head, accepted.commit, self._state_dir))
         return self._judge.judge(head, accepted.commit, accepted.rules or self._first)
 
     def _rules_after(self, root: Path, before: Rules | None) -> Rules | None:
@@ -316,11 +323,12 @@ def _still_in_force(problem: Diagnostic, commit: str) -> Diagnostic:
     return replace(problem, detail=f"{problem.detail} Commit {commit[:12]} stays in force.")
 
 
-def _rewound(head: str, accepted: str, folder: Path) -> Diagnostic:
+def _rewound(head: str, accepted: str, state_dir: Path) -> Diagnostic:
     return _refused(
         "the history of the branch was rewound",
         f"Its head {head[:12]} does not go on from {accepted[:12]}, the last commit that was accepted.",
-        f"put the new commits on top of that one; or, if this was meant, stop watch and remove {folder}",
+        "put the new commits on top of that one; or, if this was meant: "
+        f"reconciler --state-dir {shlex.quote(str(state_dir.absolute()))} accept {head[:12]}",
     )
 
 

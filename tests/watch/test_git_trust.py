@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.apply.history import History
+from reconciler.cli.program import run
 from reconciler.watch.git_source import GitSource
 from reconciler.watch.trust import Rules
 from tests.watch.authors import Author, follow, signed_only, summaries
@@ -30,6 +31,53 @@ def test_rewound_history_is_refused_and_going_on_from_the_old_one_is_not(world: 
     third = author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 192\nmaxmem = 256\n'})
     assert look(watcher).commit == third
     assert summaries(world) == []
+
+
+def test_a_person_accepts_a_rewound_branch(world: World, author: Author, capsys: pytest.CaptureFixture[str]) -> None:
+    first = author.push(TREE)
+    author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 128\nmaxmem = 256\n'})
+    watcher = follow(world, author)
+    look(watcher)
+    author.run("reset", "--quiet", "--hard", first)
+    meant = author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 64\nmaxmem = 256\n'})
+    look(watcher)
+    (hint,) = [problem.hint for problem in world.record().problems]
+    command = f"reconciler --state-dir {world.state_dir} accept {meant[:12]}"
+    assert hint is not None
+    assert hint.endswith(command)
+    assert accept(world.state_dir, meant[:6], capsys)[0] == 3
+    code, told = accept(world.state_dir, "0123456789ab", capsys)
+    assert code == 3
+    assert f"It refused: {meant[:12]}." in told
+    assert accept(world.state_dir, meant[:12], capsys)[0] == 0
+    assert look(watcher).commit == meant
+    assert summaries(world) == []
+    assert "It refused: none." in accept(world.state_dir, meant[:12], capsys)[1]
+    author.run("reset", "--quiet", "--hard", first)
+    again = author.push({"specs/alpha/web.toml": 'kernel = "/boot/evil"\nmemory = 64\n'})
+    assert look(watcher).commit == meant
+    assert again not in (meant, first)
+
+
+def test_what_a_person_accepts_is_still_judged_by_its_signature(
+    world: World, author: Author, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = author.push(TREE, sign=True)
+    author.push({"specs/alpha/web.toml": 'kernel = "/boot/vmlinuz"\nmemory = 128\nmaxmem = 256\n'}, sign=True)
+    watcher = follow(world, author, rules=signed_only(author))
+    look(watcher)
+    author.run("reset", "--quiet", "--hard", first)
+    forged = author.push({"specs/alpha/web.toml": 'kernel = "/boot/evil"\nmemory = 64\n'})
+    look(watcher)
+    assert accept(world.state_dir, forged, capsys)[0] == 0
+    assert look(watcher).commit != forged
+    assert summaries(world) == ["the commit is not signed by an allowed signer"]
+
+
+def accept(state_dir: Path, commit: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    code = run(["--state-dir", str(state_dir), "accept", commit])
+    told = capsys.readouterr()
+    return code, told.out + told.err
 
 
 def test_an_unsigned_commit_is_refused_and_a_signed_one_is_not(world: World, author: Author) -> None:
