@@ -21,6 +21,7 @@ from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
+from reconciler.inspect.observed import Observed, Seen
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
@@ -33,6 +34,7 @@ from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
 from reconciler.state_dir import error_log, sightings
+from reconciler.state_dir.digest_key import digest_key
 from reconciler.toolstack import Executor, Observer, Question, question_for
 from reconciler.waiting import Stop, never, unless_stopped
 
@@ -69,6 +71,7 @@ class Reconciler:
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._history = History(state_dir)
         self._signer: str | None = None
+        self._seen: dict[str, Seen] = {}
 
     async def renew(self, reading: TreeReading, spec_root: Path, signer: str | None) -> None:
         """Go on with other specs. Connections are kept to the hosts whose settings stayed the same.
@@ -251,8 +254,20 @@ class Reconciler:
         """
         answers = await self._ask_each(names, lambda observer, question: observer.observe(question), stop)
         hosts = {name: answer for name, answer in answers.items() if isinstance(answer, Host)}
+        self._note_seen(names, hosts)
         await asyncio.to_thread(sightings.remember, self._state_dir, hosts)
         return hosts, tuple(answer for answer in answers.values() if isinstance(answer, Diagnostic))
+
+    def _note_seen(self, names: frozenset[str], hosts: Mapping[str, Host]) -> None:
+        now, parts = datetime.now(UTC), self._desired.hosts
+        self._seen = {name: seen for name, seen in self._seen.items() if name in parts and name not in names}
+        self._seen |= {
+            name: Seen(host=host, question=question_for(parts[name]), at=now) for name, host in hosts.items()
+        }
+
+    def observed(self) -> Observed:
+        """Return the hosts as they were last observed, less those that did not answer then."""
+        return Observed(fleet=self._desired.fleet, key=digest_key(self._state_dir), hosts=self._seen)
 
     async def examine(self, names: frozenset[str]) -> dict[str, Examination | Diagnostic]:
         """Look at these hosts and at what their dom0s tell of themselves; of one that does not answer, return why."""

@@ -37,6 +37,7 @@ COMMANDS = {
     "apply": ("reconciler.cli.act.apply", "apply", "Make the hosts what the specs say."),
     "watch": ("reconciler.cli.act.watch", "watch", "Keep the hosts as the specs say, until it is stopped."),
     "status": ("reconciler.cli.look.status", "status", "Tell how each domain is, and why."),
+    "observe": ("reconciler.cli.look.observe", "observe", "Write down what the hosts are, for plan --from."),
     "why": ("reconciler.cli.look.why", "why", "Tell who asks for what in a domain, and what it waits for."),
     "kernels": ("reconciler.cli.look.kernels", "kernels", "Tell which kernels are staged, running and quarantined."),
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),

@@ -70,10 +70,12 @@ class Session:
 
 
 @contextmanager
-def open_session(reading: TreeReading, specs: Path, state_dir: Path) -> Iterator[Session]:
+def open_session(
+    reading: TreeReading, specs: Path, state_dir: Path, reconciler: Reconciler | None = None
+) -> Iterator[Session]:
     """Open a session that is closed at the end, whatever happened: it may hold ssh connections."""
     with asyncio.Runner() as runner:
-        session = Session(Reconciler(reading, specs, state_dir), runner)
+        session = Session(reconciler or Reconciler(reading, specs, state_dir), runner)
         try:
             yield session
         finally:

@@ -6,8 +6,10 @@ A change of a secret is shown as one, and never what it was or will be.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from reconciler.model.domain import Scalar
+from reconciler.model.domain import Domain, Scalar, XlValue
 
 SENSITIVE = "(sensitive)"
 
@@ -47,8 +49,33 @@ def concealed(path: str, value: Scalar) -> Scalar:
 
 def concealed_text(text: str, *, on_command_line: bool = False) -> str:
     """Return a text with the secrets in it replaced."""
-    for pattern in _ON_COMMAND_LINE if on_command_line else _WITHIN:
-        text = pattern.sub(lambda match: match[1] + SENSITIVE, text)
+    return _replaced(text, _ON_COMMAND_LINE if on_command_line else _WITHIN, lambda _: SENSITIVE)
+
+
+def without_secrets(domain: Domain, stand_in: Callable[[str], str]) -> Domain:
+    """Return a definition with each secret replaced by what stands for it."""
+
+    def within(value: XlValue) -> XlValue:
+        match value:
+            case str():
+                return _replaced(value, _WITHIN, stand_in)
+            case tuple():
+                return tuple(within(item) for item in value)  # type: ignore[misc]  # mypy loses the depth
+            case _:
+                return value
+
+    xl = tuple(
+        (key, stand_in(str(value)) if is_secret(key) and value not in _NOTHING else within(value))
+        for key, value in domain.xl
+    )
+    disks = tuple(replace(disk, target=_replaced(disk.target, _WITHIN, stand_in)) for disk in domain.disks)
+    cmdline = domain.cmdline and _replaced(domain.cmdline, _ON_COMMAND_LINE, stand_in)
+    return replace(domain, xl=xl, disks=disks, cmdline=cmdline)
+
+
+def _replaced(text: str, patterns: Iterable[re.Pattern[str]], stand_in: Callable[[str], str]) -> str:
+    for pattern in patterns:
+        text = pattern.sub(lambda match: match[1] + stand_in(match[0][len(match[1]) :]), text)
     return text
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.apply.history import History
+from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition, judge
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 from reconciler.plan.plan import Plan
@@ -287,6 +288,9 @@ class Watcher:
 
     def plan(self) -> Plan | None:
         return self._plan
+
+    def observed(self) -> Observed | None:
+        return self._passes.observed()
 
     def metrics(self) -> Metrics:
         try:

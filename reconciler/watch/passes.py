@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
+from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import Desired
@@ -99,6 +100,10 @@ class Passes:
     def try_all_now(self) -> None:
         """Forget what failed, since a person asks for another try."""
         self._backoff.try_all_now()
+
+    def observed(self) -> Observed | None:
+        """Return the hosts as they were last observed; None before the first look."""
+        return None if self._reconciler is None else self._reconciler.observed()
 
     async def close(self) -> None:
         if self._reconciler is not None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 
@@ -35,6 +36,9 @@ class WatchView(Protocol):
 
     def plan(self) -> Plan | None:
         """Return the plan that was made last; None before the first one."""
+
+    def observed(self) -> Observed | None:
+        """Return the hosts as the loop last observed them; None before the first pass."""
 
     def metrics(self) -> Metrics: ...
 

@@ -20,6 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from reconciler.inspect.observed import observed_document
 from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, error_document, plan_document
@@ -54,6 +55,7 @@ def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool
             Route("/metrics", _bounded(site.metrics, view)),
             Route("/api/status", _bounded(site.status, view)),
             Route("/api/plan", _bounded(site.plan, view)),
+            Route("/api/observed", _bounded(site.observed, view)),
             Route("/reconcile", _bounded(site.reconcile, view), methods=["POST"]),
         ],
         exception_handlers={404: _not_found, 405: _wrong_method},
@@ -121,6 +123,12 @@ class _Site:
         if plan is None:
             return _json(as_text(error_document([_NO_PLAN])), 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
         return _json(await self.plan_text.of(plan))
+
+    async def observed(self, request: Request) -> Response:
+        observed = await self.aside.make(self.view.observed)
+        if observed is None:
+            return _json(as_text(error_document([_NO_PLAN])), 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+        return _json(await self.aside.make(lambda: as_text(observed_document(observed))))
 
     async def reconcile(self, request: Request) -> Response:
         if self.token is None:

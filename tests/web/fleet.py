@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 from reconciler.watch.view import Metrics
@@ -65,6 +66,7 @@ class FakeView:
 
     made: Plan | None = field(default_factory=a_plan)
     document: dict[str, Any] = field(default_factory=a_document)
+    seen: Observed | None = field(default_factory=lambda: Observed(fleet="default", key=b"k", hosts={}))
     numbers: Metrics = field(default_factory=Metrics)
     healthy: bool = True
     ready: bool = True
@@ -76,6 +78,9 @@ class FakeView:
 
     def plan(self) -> Plan | None:
         return self.made
+
+    def observed(self) -> Observed | None:
+        return self.seen
 
     def metrics(self) -> Metrics:
         return self.numbers

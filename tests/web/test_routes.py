@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from reconciler.inspect.observed import read_observed
 from reconciler.show.documents import plan_document
 from reconciler.watch.view import Metrics
 from reconciler.web import app, serve
@@ -15,7 +16,7 @@ from tests.web.fleet import FakeView
 
 pytestmark = pytest.mark.anyio
 
-PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/status", "/api/plan")
+PATHS = ("/", "/healthz", "/readyz", "/metrics", "/api/status", "/api/plan", "/api/observed")
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -57,6 +58,13 @@ async def test_before_the_first_plan_a_program_is_told_so(site: Site) -> None:
     assert answer.status == 503
     assert answer.headers["retry-after"] == "5"
     assert json.loads(answer.text)["diagnostics"][0]["summary"] == "no plan yet"
+
+
+async def test_what_the_hosts_are_is_the_document_that_plan_from_reads(site: Site) -> None:
+    answer = await site.ask("/api/observed")
+    assert read_observed(json.loads(answer.text), "default") == site.view.seen
+    site.view.seen = None
+    assert (await site.ask("/api/observed")).status == 503
 
 
 async def test_an_unknown_path_is_told_in_a_sentence(site: Site) -> None:
@@ -163,6 +171,7 @@ async def test_requests_are_answered_while_the_loop_works(site: Site) -> None:
         ("/", "status_document"),
         ("/api/status", "status_document"),
         ("/api/plan", "plan"),
+        ("/api/observed", "observed"),
         ("/healthz", "is_healthy"),
         ("/readyz", "is_ready"),
     ],

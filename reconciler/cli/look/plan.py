@@ -12,6 +12,7 @@ import click
 
 from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
+from reconciler.cli.observed_file import FromFile, age_in_words, load_observed
 from reconciler.cli.output import kept, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
 from reconciler.cli.settings import Settings
@@ -39,6 +40,13 @@ STEPS_TO_RUN = 2
     type=click.Path(dir_okay=False, path_type=Path),
     help="Save the plan to this file too, for `reconciler apply FILE`.",
 )
+@click.option(
+    "--from",
+    "observed",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Ask no host: plan by what `reconciler observe` wrote, or - for standard input.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--markdown", "as_markdown", is_flag=True, help="Print Markdown, for a merge request.")
 @click.option(
@@ -59,6 +67,7 @@ def plan(
     targets: tuple[str, ...],
     allowed: Allowed,
     out: Path | None,
+    observed: Path | None,
     as_json: bool,
     as_markdown: bool,
     form: Literal["text", "github"],
@@ -72,9 +81,12 @@ def plan(
     """
     if as_json + as_markdown + (form != "text") > 1:
         raise click.UsageError("--json, --markdown and --format github exclude each other.")
+    if observed is not None and out is not None:
+        raise click.UsageError("A plan of --from is no plan of the hosts as they are, so --out cannot save it.")
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
-    with open_session(reading, specs, settings.state_dir) as session:
+    instead = None if observed is None else _by_file(observed, reading, specs, settings.state_dir)
+    with open_session(reading, specs, settings.state_dir, instead) as session:
         made = session.wait_for(session.reconciler.make_plan(selection, allowed.consent(reading.desired)))
     check_targets(made, reading.desired, targets)
     if out is not None:
@@ -88,6 +100,12 @@ def plan(
         print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
     code = exit_code(made.diagnostics)
     return STEPS_TO_RUN if detailed_exitcode and code == 0 and made.steps else code
+
+
+def _by_file(path: Path, reading: TreeReading, specs: Path, state_dir: Path) -> FromFile:
+    observed = load_observed(path, reading.desired.fleet)
+    print_message(f"{age_in_words(observed)}\n")
+    return FromFile(reading, specs, state_dir, observed)
 
 
 def _print(made: Plan, *, as_json: bool, as_markdown: bool, steps: bool) -> None:
