@@ -17,6 +17,12 @@ from reconciler.model.keys import DOMAIN_KEYS
 FROZEN = "its spec file has errors, so it is left alone"
 """Why nothing is done about a domain whose file cannot be read."""
 
+HELD_UNTIL = "reconcile = true"
+"""What a change waits for that its spec or host.toml holds back."""
+
+DEFERRED = "restart: defer"
+"""What the restart waits for of a domain whose spec defers it."""
+
 
 class Action(StrEnum):
     """The actions of changes, in the words of Terraform and xl."""
@@ -86,6 +92,15 @@ class Change:
     def own(self) -> Action:
         """Return what is done with the domain for its own sake, and not because another one goes down."""
         return self.action if self.alone is None else self.alone
+
+    @property
+    def whole(self) -> Action | None:
+        """Return the action it would have were nothing held back, also where a part of it is; None: nothing is to do.
+
+        A domain that is to restart, and changes live meanwhile, is still to restart where that is held as well.
+        """
+        own = self.own if self.own not in (Action.BLOCKED, Action.NO_OP) else None
+        return own or self.would if self.would in (None, Action.UPDATE) else self.would
 
     @property
     def restarts(self) -> bool:
@@ -179,7 +194,7 @@ def block(change: Change, reason: str) -> Change:
         blocked=reason,
         reason=change.reason if change.acts else reason,
         downtime_seconds=0,
-        would=change.own if change.own not in (Action.BLOCKED, Action.NO_OP) else change.would,
+        would=change.whole,
         outings=(),
         alone=None,
     )
@@ -224,10 +239,10 @@ def left_alone(change: Change, reason: str, waits_for: str) -> Change:
         change,
         action=Action.NO_OP,
         reason=reason,
-        waits_for=(waits_for,),
+        waits_for=tuple(dict.fromkeys((*change.waits_for, waits_for))),
         blocked=None,
         hint=None,
         target=None,
         downtime_seconds=0,
-        would=change.action if change.acts else change.would,
+        would=change.whole,
     )

@@ -11,7 +11,9 @@ from dataclasses import replace
 
 from reconciler.decide.booted import as_adopted
 from reconciler.decide.changes import (
+    DEFERRED,
     FROZEN,
+    HELD_UNTIL,
     Action,
     Change,
     Consent,
@@ -28,13 +30,11 @@ from reconciler.decide.partial import defer, heed_windows, postponed, to_be_writ
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
+from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
-
-HELD_UNTIL = "reconcile = true"
-"""What a change waits for that its spec or host.toml holds back."""
 
 
 def decide_host(
@@ -64,7 +64,7 @@ def decide_host(
         else:
             change = _decide_wanted(host, settings, guest, wanted, index, fleet, consent)
         reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
-        if change.action is not Action.NO_OP and not reconciles:
+        if not reconciles and (change.action is not Action.NO_OP or change.would is not None):
             change = _hold(change, settings)
         if wanted is not None and guest is not None and settings.reconcile and not wanted.policy.reconcile:
             change = change if change.address in consent.rollback else _noted(change, guest)
@@ -142,10 +142,8 @@ def _decide_wanted(
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
     if block is None:
         return change
-    # of a change that is held in part already, what is blocked is the rest as well: later waves wait for that
-    would = change.would or change.action
-    blocked = make_blocked(host, desired.name, block, guest, change.fields, would)
-    return replace(blocked, quarantined=change.quarantined)
+    blocked = make_blocked(host, desired.name, block, guest, change.fields, change.whole)
+    return replace(blocked, quarantined=change.quarantined, waits_for=change.waits_for)
 
 
 def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:
@@ -231,21 +229,15 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
         pending = (*lowered, *deferred)
         reason = f"{reason}; what needs a restart is deferred"
     live = tuple(change for change in fields if not change.waits)
-    if guest.power is Power.PAUSED:
-        return _unpaused(host, guest, target, live, pending)
-    hint = f"reconciler apply --restart {address_of(host.name, guest.name)}" if costly else None
     change = make_acting(host, guest, Action.UPDATE, reason, target, live)
-    if costly and not change.acts:
+    if guest.power is Power.PAUSED:  # it goes on, and what else changes while it runs follows
+        change = replace(change, action=Action.UPDATE, reason="it is paused", target=target)
+    elif costly and not change.acts:
         change = replace(change, reason='its spec says restart = "defer"')
-    return replace(change, pending=pending, hint=hint, would=Action.RESTART if costly else None)
-
-
-def _unpaused(
-    host: Host, guest: Guest, target: Domain, live: tuple[FieldChange, ...], pending: tuple[Pending, ...]
-) -> Change:
-    """Decide about a paused domain: it goes on, and what else changes while it runs follows."""
-    changed = make_acting(host, guest, Action.UPDATE, "it is paused", target, live)
-    return replace(changed, action=Action.UPDATE, reason="it is paused", target=target, pending=pending)
+    if not costly:
+        return replace(change, pending=pending)
+    hint = f"reconciler apply --restart {address_of(host.name, guest.name)}"
+    return replace(change, pending=pending, hint=hint, would=Action.RESTART, waits_for=(DEFERRED,))
 
 
 def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, consent: Consent) -> Change:
@@ -255,6 +247,9 @@ def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, co
         what = "a domain" if guest.exists else "a config file"
         block = Block(f"{what} of this name is there and is {owner}", f"reconciler apply --adopt {address}")
         return make_blocked(host, guest.name, block, guest)
+    unusable = why_unusable(desired)
+    if unusable is not None:  # that freezes all that the spec asks for, and it asks for the domain itself
+        return make_blocked(host, guest.name, Block(unusable, "put the right file there, or correct the spec"), guest)
     if guest.exists and (guest.running is None or guest.power not in (Power.RUNNING, Power.PAUSED)):
         why = guest.problem or "xl does not tell its configuration"
         why = why if guest.power in (Power.RUNNING, Power.PAUSED) else f"it is {guest.power}"
@@ -271,7 +266,8 @@ def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, co
     if any(change.effect is Effect.RESTART for change in fields):
         target, fields, pending = defer(host, current, target, fields)
     change = make_change(host, guest.name, Action.ADOPT, "taken over as --adopt asked", fields=fields, guest=guest)
-    return replace(change, target=target, pending=pending, writes_config=True)
+    rest = Action.RESTART if pending else None
+    return replace(change, target=target, pending=pending, writes_config=True, would=rest)
 
 
 def _why(guest: Guest, target: Domain) -> str:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from reconciler.decide.changes import Action, Change, Consent
+from reconciler.decide.changes import DEFERRED, Action, Change, Consent
 from reconciler.decide.dependencies import recorded_wave, wave_of
 from reconciler.decide.diff import Pending
 from reconciler.decide.partial import without_boot
@@ -29,6 +29,7 @@ from reconciler.model.host import Guest, Host, Owner, Power
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
 _UNKNOWN = (
+    Power.PAUSED,
     Power.STARTING,
     Power.UNFINISHED,
     Power.REBOOTING,
@@ -41,7 +42,7 @@ _UNKNOWN = (
 Novelty = tuple[str, str]
 """Something that a domain is to boot and has not proven: the key of its spec, and its digest or its text."""
 
-_WAITS_FOR = ("wave: ", "kernel: ", "ramdisk: ", "cmdline: ")
+WAITS_FOR = ("wave: ", "kernel: ", "ramdisk: ", "cmdline: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,28 +68,76 @@ def held_by_waves(
 
     `closed` are the changes after all that depends_on does to them; `elsewhere` are names that other hosts hold.
     """
-    closed = list(closed)
     restarts = [change for change in changes if change.action is Action.RESTART and not _leads_back(change, consent)]
     if not restarts:
         return {}
-    behind = sorted(_all_behind(closed, desired, hosts, elsewhere), key=lambda one: (one.wave, one.address))
-    lowest = next((one for one in behind if one.novelties is None), None)
-    rolled_back: dict[Novelty, Behind] = {}
-    for one in behind:
-        for novelty in one.novelties or ():
-            rolled_back.setdefault(novelty, one)
-    failed = _failed(closed, desired)
-    found = {}
-    for change in restarts:
-        wave, brings = wave_of(change, desired), sorted(_brought(change))
-        lower = [lowest, *(rolled_back.get(novelty) for novelty in brings)]
-        one_behind = next((one for one in lower if one and one.wave < wave and one.address != change.address), None)
+    order = _Order(closed, desired, hosts, consent, elsewhere)
+    waits = ((change, order.wait(change)) for change in restarts)
+    return {change.address: _waiting(change, hosts[change.host], wait) for change, wait in waits if wait is not None}
+
+
+def with_waves(
+    closed: Sequence[Change],
+    desired: Desired,
+    hosts: Mapping[str, Host],
+    consent: Consent,
+    elsewhere: Collection[str] = (),
+) -> list[Change]:
+    """Return the changes with the wave told also of those restarts that something else holds as well."""
+    held = [change for change in closed if _is_held_already(change, desired) and not _leads_back(change, consent)]
+    if not held:
+        return list(closed)
+    order = _Order(closed, desired, hosts, consent, elsewhere)
+    waits = {change.address: wait for change in held if (wait := order.wait(change)) is not None}
+    return [
+        replace(change, waits_for=tuple(dict.fromkeys((*change.waits_for, waits[change.address].waits_for))))
+        if change.address in waits
+        else change
+        for change in closed
+    ]
+
+
+def _is_held_already(change: Change, desired: Desired) -> bool:
+    part = desired.hosts[change.host]
+    wanted = part.domains.get(change.domain)
+    if change.would is not Action.RESTART or wanted is None:
+        return False
+    return wanted.policy.reconcile and part.settings.reconcile
+
+
+class _Order:
+    """Knows which domains are behind, so which restarts wait for one of them."""
+
+    def __init__(
+        self,
+        closed: Iterable[Change],
+        desired: Desired,
+        hosts: Mapping[str, Host],
+        consent: Consent,
+        elsewhere: Collection[str],
+    ) -> None:
+        closed = list(closed)
+        behind = sorted(_all_behind(closed, desired, hosts, elsewhere), key=lambda one: (one.wave, one.address))
+        self._lowest = next((one for one in behind if one.novelties is None), None)
+        self._rolled_back: dict[Novelty, Behind] = {}
+        for one in behind:
+            for novelty in one.novelties or ():
+                self._rolled_back.setdefault(novelty, one)
+        self._failed = _failed(closed, desired)
+        self._desired, self._consent = desired, consent
+
+    def wait(self, change: Change) -> _Wait | None:
+        """Return what a restart waits for; None when nothing of lower waves, or of what it boots, holds it."""
+        wave, brings = wave_of(change, self._desired), sorted(_brought(change))
+        lower = [self._lowest, *(self._rolled_back.get(novelty) for novelty in brings)]
+        behind = next((one for one in lower if one and one.wave < wave and one.address != change.address), None)
+        if behind is not None:
+            return _for_wave(behind)
+        failed = self._failed
         same = next((novelty for novelty in brings if failed.get(novelty, change.address) != change.address), None)
-        if one_behind is not None:
-            found[change.address] = _waiting(change, hosts[change.host], _for_wave(one_behind))
-        elif same is not None and change.address not in consent.retry:
-            found[change.address] = _waiting(change, hosts[change.host], _for_boot(same[0], failed[same], change))
-    return found
+        if same is None or change.address in self._consent.retry:
+            return None
+        return _for_boot(same[0], failed[same], change)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +171,7 @@ def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
     return replace(
         rest or alone,
         reason=wait.reason,
-        waits_for=(wait.waits_for,),
+        waits_for=(*change.waits_for, wait.waits_for),
         hint=wait.hint,
         would=Action.RESTART,
         pending=tuple(
@@ -133,7 +182,8 @@ def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
 
 def waits_for_another(change: Change) -> bool:
     """Return whether the restart of a domain waits here until another one has got through."""
-    return change.would is Action.RESTART and any(what.startswith(_WAITS_FOR) for what in change.waits_for)
+    is_held = change.would is Action.RESTART and change.blocked is None
+    return is_held and any(what.startswith(WAITS_FOR) for what in change.waits_for)
 
 
 def _leads_back(change: Change, consent: Consent) -> bool:
@@ -181,9 +231,8 @@ def _is_to_reconcile(guest: Guest) -> bool:
 def _behind(change: Change, wanted: Domain, elsewhere: Collection[str]) -> Iterator[Behind]:
     """Yield a domain of ours that exists and is behind: it should restart or start, but does not, or nobody knows."""
     guest = change.guest
-    made = (guest is not None and guest.owner is Owner.OURS and guest.definition is not None) or (
-        guest is None and change.domain in elsewhere
-    )
+    ours = guest is not None and (guest.owner is Owner.OURS or change.action is Action.ADOPT)
+    made = guest.definition is not None if guest is not None and ours else guest is None and change.domain in elsewhere
     told = _why_behind(change) if made else None
     if told is not None:
         why, way_out = told
@@ -195,7 +244,7 @@ def _behind(change: Change, wanted: Domain, elsewhere: Collection[str]) -> Itera
 def _why_behind(change: Change) -> tuple[str, str] | None:
     guest = change.guest
     if guest is not None and guest.power in _UNKNOWN and not change.acts:
-        return f"is {guest.power.value}, so nobody can tell", "wait until that has ended"
+        return f"is {guest.power.value}, so nobody can tell", change.hint or "wait until that has ended"
     if change.quarantined is not None:
         rolled_back = change.quarantined.reason == ROLLED_BACK
         why = "was rolled back by hand" if rolled_back else "is quarantined"
@@ -214,7 +263,9 @@ def _why_held(change: Change) -> tuple[str, str]:
         return f"is {change.hold}", change.hint or f"reconciler unhold {change.address}"
     if change.awaits_window:
         return "waits for a window", change.hint or "wait until it opens"
-    if change.target is not None and change.target.policy.restart == "defer":
+    if change.action is Action.ADOPT:
+        return "is taken over first, and restarts after that", "plan again when that is done"
+    if DEFERRED in change.waits_for:
         return "is deferred", f"reconciler apply --restart {change.address}"
     return f"is left alone: {change.reason}", f"see why: reconciler why {change.address}"
 

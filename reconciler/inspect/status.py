@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from reconciler.decide.changes import Action, Change
-from reconciler.decide.decide import HELD_UNTIL
+from reconciler.decide.changes import HELD_UNTIL, Action, Change
 from reconciler.decide.unusable import USABLE
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Image

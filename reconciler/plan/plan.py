@@ -14,7 +14,7 @@ from typing import Any
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
-from reconciler.decide.together import decide_together, only_goes_along
+from reconciler.decide.together import decide_together, in_order_of_rules, is_held_after_brake, only_goes_along
 from reconciler.decide.unusable import going_on
 from reconciler.decide.windows import Shut, kept_up_by_windows
 from reconciler.model.claims import Register, claims_of, live_claims, without
@@ -225,7 +225,7 @@ def _parked(change: Change, desired: Desired) -> Change:
         parked=True,
         hold=change.hold,
         quarantined=change.quarantined,
-        would=change.action if change.acts else change.would,
+        would=change.whole,
     )
 
 
@@ -284,7 +284,7 @@ def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str,
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
     if seconds is not None and change.outings:
         seconds *= len(change.outings) + (change.own is Action.RESTART)
-    return replace(change, waits_for=(*change.waits_for, *waits), downtime_seconds=seconds)
+    return replace(change, waits_for=in_order_of_rules((*change.waits_for, *waits)), downtime_seconds=seconds)
 
 
 def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Mapping[str, str]) -> list[Change]:
@@ -395,7 +395,7 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
             except OrderError as error:
                 reasons = error.refused
         problems += found
-        along = {change.address for change in changes if only_goes_along(change)}
+        along = {one.address for one in changes if only_goes_along(one) and not (held and is_held_after_brake(one))}
         kept_up |= {address: refusal.reason for address, refusal in reasons.items() if address in along}
         refused |= {address: refusal for address, refusal in reasons.items() if address not in along}
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.decide.changes import Action, Change, Consent
+from reconciler.decide.together import is_held_after_brake
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
@@ -74,7 +75,8 @@ def brake(
 ) -> tuple[list[Diagnostic], dict[str, Refusal], list[Brake]]:
     """Refuse a run that destroys or restarts more than the brake allows, with what is `used` of that already.
 
-    All changes of the hosts that have a part in it are refused.
+    All changes of the hosts that have a part in it are refused, also what other rules hold that are judged later. Those
+    are not counted, since this run would not do them.
     """
     used = used or Used()
     names = {address_of(name, guest.name) for name, host in hosts.items() for guest in _ours(host)}
@@ -108,7 +110,8 @@ def brake(
                 hint=f"if that is meant: reconciler apply --allow-{action.value} {len(addresses)}",
             )
         )
-    refused = [change.address for change in changes if change.acts and change.host in braked]
+    stopped = [change for change in changes if change.acts or is_held_after_brake(change)]
+    refused = [change.address for change in stopped if change.host in braked]
     return problems, dict.fromkeys(refused, Refusal(reason=HELD_BY_BRAKE)), brakes
 
 

@@ -156,3 +156,22 @@ async def test_another_kernel_in_the_spec_waits_and_what_ran_is_staged(
     assert config.kernel.path == f"{side.settings.kernel_dir}/web/vmlinuz.{short('OLD')}"
     (change,) = seen.plan.changes
     assert [(field.before, field.after) for field in change.fields] == [(shown("OLD"), f"other ({short('OTHER')})")]
+
+
+@pytest.mark.parametrize("missing", ["what the spec asks for", "what it booted"])
+async def test_nothing_is_taken_over_that_nobody_could_start_again(
+    side: XenSide, kernel: Path, wanted: Domain, by_hand: Callable[[Domain], None], missing: str
+) -> None:
+    other = kernel.with_name("other")
+    other.write_text("OTHER")
+    by_hand(wanted)
+    config = Path(f"{side.settings.config_dir}/web.cfg")
+    before = config.read_text()
+    (other if missing == "what the spec asks for" else kernel).unlink()
+    spec = replace(wanted, kernel=Image(sha256="", source=str(other)))
+    seen = await reconcile(side, {"web": spec}, ADOPT)
+    (change,) = seen.plan.changes
+    assert change.action is Action.BLOCKED
+    gone = other if missing == "what the spec asks for" else kernel
+    assert str(gone) in (change.blocked or "")
+    assert (seen.plan.steps, config.read_text()) == ((), before)

@@ -11,10 +11,10 @@ from reconciler.decide.waves import waits_for_another
 from reconciler.model.boot import ROLLED_BACK, with_quarantined
 from reconciler.model.domain import Domain, Image, Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
-from reconciler.model.host import Guest, Host, Power
+from reconciler.model.host import Guest, Hold, Host, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
-from tests.worlds import NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
+from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
 
 CANARY = Policy(wave=-1)
 SETTINGS = HostSettings(name="alpha", toolstack="simulated", max_unavailable=5, overcommit_vcpus=False)
@@ -85,6 +85,32 @@ class TestACanaryThatDoesNotGetThrough:
             there = replace(there, quarantine=with_quarantined(there, canary, "it panicked"))
         world = replace(host(there, guest(domain("web"))), bridges=frozenset({"xenbr0"}))
         held(plan(world, desired(canary, new("web"), settings=SETTINGS)))
+
+    @pytest.mark.parametrize("by", ["memory", "the brake", "a hold", "the selection", "a failure"])
+    def test_deferred_and_held_in_its_live_part_too(self, by: str) -> None:
+        """Whatever holds what could be done live, its kernel waits as before, and so do later waves."""
+        canary = new("canary", policy=replace(CANARY, restart="defer"), memory_kib=512 * MIB)
+        world = host(
+            guest(domain("canary", policy=CANARY)), guest(domain("web")), free_mib=0 if by == "memory" else 999
+        )
+        wanted, others, targets = desired(canary, new("web"), settings=SETTINGS), {}, frozenset[str]()
+        match by:
+            case "the brake":
+                wanted = replace(wanted, brake=Brake(max_destroy=0))
+                web = DesiredHost(settings=replace(SETTINGS, name="beta"), domains={"web": new("web")})
+                left = {name: one for name, one in wanted.hosts["alpha"].domains.items() if name != "web"}
+                wanted = replace(wanted, hosts={"alpha": DesiredHost(settings=SETTINGS, domains=left), "beta": web})
+                others = {"beta": host(guest(domain("web")), name="beta")}
+                world = host(guest(domain("canary", policy=CANARY)), guest(domain("gone")))
+            case "a hold":
+                world = replace(world, holds={"canary": Hold(begins=0, reason="mine")})
+            case "the selection":
+                targets = frozenset({"alpha/web"})
+            case "a failure":
+                wanted = replace(wanted, postponed={"alpha/canary": "failed: no loop device"})
+        change = change_of(build_plan(wanted, {"alpha": world, **others}, Consent(), targets=targets), "web")
+        assert (change.action, change.would) == (Action.NO_OP, Action.RESTART)
+        assert change.waits_for[0].endswith("/canary")
 
     def test_left_alone_after_a_failure(self) -> None:
         wanted = desired(
