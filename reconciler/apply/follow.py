@@ -43,6 +43,7 @@ from reconciler.waiting import ASK_SECONDS
 # A step of these kinds is tried once: the second try would find what the first one made, and take it for somebody
 # else's; and AwaitReady has waited for its host all the time.
 _ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
+_IN_ONE_TURN = 200  # steps of very many that are put in line or left out before others get a turn of the loop
 
 # What only gets ready for a change. The domain is as it was, so a hold may still keep all the rest from beginning.
 _PREPARES = (StageImage, CreateDisk, WriteConfig, SetQuarantine)
@@ -96,7 +97,7 @@ class _Run:
         self._fallen_back: list[StepResult] = []
         self._refused: list[Diagnostic] = []  # by steps that are not needed as planned
         self._results: dict[str, StepResult] = {}
-        self._line: dict[str, list[tuple[bool, float, str]]] = defaultdict(list)  # heaps, one a host
+        self._line: dict[str, list[tuple[bool, float, str]]] = {step.host: [] for step in plan.steps}  # heaps
         self._waves = Waves(plan.steps)
         self._broken = math.inf  # the lowest wave in which a domain did not come up: no restart of a higher one begins
         self._goes_down = {(step.address, step.outing) for step in plan.steps if self._takes_down(step)}
@@ -105,9 +106,11 @@ class _Run:
     async def run(self, held: Mapping[str, Diagnostic], stop: Callable[[], str | None]) -> ApplyResult:
         for step in self._steps.values():
             if step.host in held:
-                self._leave_out([step.id], held[step.host].summary, is_unknown=True)
-        for step_id in [step_id for step_id, needs in self._waiting.items() if not needs]:
+                await self._leave_out([step.id], held[step.host].summary, is_unknown=True)
+        for count, step_id in enumerate([step_id for step_id, needs in self._waiting.items() if not needs]):
             self._offer(step_id)
+            if count % _IN_ONE_TURN == 0:
+                await asyncio.sleep(0)
         await self._turn(stop)
         results = [self._results[step_id] for step_id in self._steps if step_id in self._results]
         told = () if self._progress.problem is None else (self._progress.problem,)
@@ -122,9 +125,13 @@ class _Run:
             while True:
                 if not stopping and (why := stop()) is not None:
                     stopping = True
-                    self._leave_rest(why)
+                    await self._leave_rest(why)
                 running |= {asyncio.create_task(self._bring_back(host, start)) for host, start in self._begin_returns()}
-                running |= {asyncio.create_task(self._work(step)) for step in self._begin_ready()}
+                ready, unwanted = self._begin_ready()
+                running |= {asyncio.create_task(self._work(step)) for step in ready}
+                if unwanted:
+                    await self._leave_out(unwanted, f"not begun, since the restart of {self._failed_restart} failed")
+                    continue  # others may begin since these have ended
                 if not running:
                     break
                 finished, running = await asyncio.wait(
@@ -158,9 +165,9 @@ class _Run:
                 begun.append((host, address))
         return begun
 
-    def _begin_ready(self) -> list[PlannedStep]:
-        """Begin as many steps as each host has slots for."""
-        begun = []
+    def _begin_ready(self) -> tuple[list[PlannedStep], list[str]]:
+        """Begin as many steps as each host has slots for. Returns them, and those that are not to begin any more."""
+        begun, unwanted = [], []
         for host, line in self._line.items():
             while line and self._slots[host] > 0:
                 step_id = heapq.heappop(line)[2]
@@ -168,14 +175,14 @@ class _Run:
                     continue
                 step = self._steps[step_id]
                 if self._failed_restart is not None and self._takes_down(step):
-                    self._leave_out([step_id], f"not begun, since the restart of {self._failed_restart} failed")
+                    unwanted.append(step_id)
                     continue
                 del self._waiting[step_id]
                 self._slots[host] -= 1
                 self._begun.add(step.address)
                 self._progress.started(step)
                 begun.append(step)
-        return begun
+        return begun, unwanted
 
     def _takes_down(self, step: PlannedStep) -> bool:
         return isinstance(step.step, Shutdown) and step.address in self._restarting
@@ -193,7 +200,7 @@ class _Run:
             result = StepResult(step=step, problem=closed)
         if result.problem is not None and result.problem.moved:
             self._refused.append(result.problem)
-            self._leave_out_begun(result, result.problem)
+            await self._leave_out_begun(result, result.problem)
             return
         if not isinstance(step.step, _PREPARES):
             self._begun_with.add(step.address)
@@ -208,16 +215,16 @@ class _Run:
                 steps = way_back(self._ways_back[step.id], step, result.problem, undo_quarantine=undo)
                 await self._follow_back(steps)
             why = f"{step.address} failed before it"
-            self._leave_out(self._followers[step.id], why)
-            self._heed_missing(step, why, is_unknown=_says_nothing(result.problem, step))
+            await self._leave_out(self._followers[step.id], why)
+            await self._heed_missing(step, why, is_unknown=_says_nothing(result.problem, step))
         self._slots[step.host] += 1
 
-    def _leave_out_begun(self, result: StepResult, moved: Diagnostic) -> None:
+    async def _leave_out_begun(self, result: StepResult, moved: Diagnostic) -> None:
         """Skip a step that is not needed as planned, and what needs it: that is for the next plan, and no failure."""
         step, why = result.step, f"{moved.summary}: plan again"
         self._note(replace(result, problem=None, reason=why))
-        self._leave_out(self._followers[step.id], why)
-        self._heed_missing(step, why, is_unknown=True)
+        await self._leave_out(self._followers[step.id], why)
+        await self._heed_missing(step, why, is_unknown=True)
         self._slots[step.host] += 1
 
     def _note(self, result: StepResult) -> None:
@@ -281,16 +288,23 @@ class _Run:
             return unforeseen(f"{planned.address} was worked on ({planned.step.kind})", error, planned.address)
         return None
 
-    def _leave_rest(self, why: str) -> None:
+    async def _leave_rest(self, why: str) -> None:
         """Begin nothing more, except to bring back domains that are down for a restart, or on their way down."""
-        self._leave_out([step_id for step_id in self._waiting if not self._ends_an_outage(step_id)], why)
+        await self._leave_out([step_id for step_id in self._waiting if not self._ends_an_outage(step_id)], why)
+        for line in self._line.values():  # to take them out one by one would hold the loop
+            line[:] = [place for place in line if place[2] in self._waiting]
+            heapq.heapify(line)
 
     def _ends_an_outage(self, step_id: str) -> bool:
         shutdown = self._outages.shutdown_before(step_id)
         return shutdown is not None and shutdown not in self._waiting and not self._takes_down(self._steps[step_id])
 
-    def _leave_out(self, step_ids: Iterable[str], reason: str, *, is_unknown: bool = False) -> None:
-        """Skip these steps, and all that need them. `is_unknown` as for `_heed_missing`."""
+    async def _leave_out(self, step_ids: Iterable[str], reason: str, *, is_unknown: bool = False) -> None:
+        """Skip these steps, and all that need them. `is_unknown` as for `_heed_missing`.
+
+        There may be 100,000, so others get their turns meanwhile. No step of them can begin then: what they need has
+        not ended well, and no wave ends before its last step is left out.
+        """
         todo = list(step_ids)[::-1]
         while todo:
             step_id = todo.pop()
@@ -298,9 +312,11 @@ class _Run:
                 del self._waiting[step_id]
                 self._note(StepResult(step=self._steps[step_id], reason=reason))
                 todo += reversed(self._followers[step_id])
-                self._heed_missing(self._steps[step_id], reason, is_unknown=is_unknown)
+                await self._heed_missing(self._steps[step_id], reason, is_unknown=is_unknown)
+                if len(self._results) % _IN_ONE_TURN == 0:
+                    await asyncio.sleep(0)
 
-    def _heed_missing(self, step: PlannedStep, reason: str, *, is_unknown: bool) -> None:
+    async def _heed_missing(self, step: PlannedStep, reason: str, *, is_unknown: bool) -> None:
         """Let no restart of a higher wave begin, since a domain of this one did not come up, or nobody can tell.
 
         A domain that was only to change while it runs, to stop or to go is as ready as before without that, and holds
@@ -309,7 +325,7 @@ class _Run:
         if (is_unknown or step.address in self._comes_up) and step.wave < self._broken:
             self._broken = step.wave
             restarts = (one for one in map(self._steps.__getitem__, self._waiting) if self._is_of_a_restart(one))
-            self._leave_out([one.id for one in restarts if one.wave > step.wave], reason)
+            await self._leave_out([one.id for one in restarts if one.wave > step.wave], reason)
         self._end(step)
 
     def _is_of_a_restart(self, step: PlannedStep) -> bool:

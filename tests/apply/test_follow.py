@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -41,6 +42,7 @@ from reconciler.plan.steps import (
     WriteConfig,
 )
 from tests.apply.recording_host import RecordingHost, Silence, plan_of, restarts
+from tests.loop_turns import assert_the_loop_turns
 from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel, stopped, vif
 from tests.worlds import plan as make_plan
 
@@ -226,6 +228,34 @@ def test_a_step_costs_the_same_in_a_plan_of_any_length() -> None:
 
     seconds(50)
     assert seconds(4000) < 4 * seconds(400)
+
+
+def test_a_host_whose_wave_begins_when_restarts_of_another_host_are_left_out_has_its_turn() -> None:
+    made = restarts(["one", "two"], one_by_one=False)
+    later = PlannedStep(id="later", host="beta", step=WriteConfig(definition=domain("new")), wave=1)
+    made = replace(made, steps=(*made.steps, later))
+    alpha, beta = RecordingHost({"one", "two"}, failing("start", "one", ValueError())), RecordingHost(set())
+    result = asyncio.run(
+        apply_plan(made, {"alpha": alpha, "beta": beta}, {"alpha": 1, "beta": 1}, Silence(), {}, lambda: None)
+    )
+    assert alpha.running == {"one", "two"}
+    assert "later" in [done.step.id for done in result.done]
+
+
+@pytest.mark.parametrize("why", ["failure", "stop"])
+def test_very_many_steps_are_left_out_beside_the_loop(why: str) -> None:
+    first = PlannedStep(id="s0", host="alpha", step=WriteConfig(definition=domain("web")))
+    needs = ("s0",) if why == "failure" else ()
+    rest = [replace(first, id=f"s{number}", needs=needs) for number in range(1, 70_001)]
+    made, reason = plan_of([first, *rest]), "asked to" if why == "stop" else None
+    fails = failing("write_config", "web", ValueError()) if why == "failure" else lambda kind, name: None
+
+    async def work() -> None:
+        host = RecordingHost(set(), fails)
+        result = await apply_plan(made, {"alpha": host}, {"alpha": 4}, Silence(), {}, lambda: reason)
+        assert len(result.skipped) >= len(rest)
+
+    assert_the_loop_turns(lambda: work)
 
 
 def test_a_domain_is_brought_back_also_where_nobody_can_note_what_failed() -> None:
