@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STATE  := .run-state
 # More than processors: many tests wait.
 WORKERS ?= 4
-EFFORT ?= 10
+EFFORT ?= 20
 ROUNDS ?= 30
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
@@ -68,8 +68,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m bench.watch
 
 scale: $(VENV)/.installed-dev
-	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/test_passes_beside_loop.py tests/test_loop_turns.py \
-		--timeout 3600
+	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/plan/test_scale.py \
+		tests/test_passes_beside_loop.py tests/test_loop_turns.py --timeout 3600
 	$(BIN)/python -m bench.scale $(DOMAINS)
 
 clean:

@@ -50,7 +50,7 @@ def after(host: Host, steps: list[PlannedStep]) -> Host:
 
 
 @given(worlds(), st.integers(0, 10**6), st.integers(0, 40))
-@law(examples=400)
+@law(examples=200)
 def test_every_plan_keeps_every_law(world: World, seed: int, length: int) -> None:
     """All laws look at one world, since to think of a world takes longer than to make plans for it."""
     plan = plan_for(world.host, world.desired)
@@ -132,7 +132,7 @@ def twice(host: Host, observed: Host) -> list[tuple[str, ...]]:
 
 
 @given(handovers(), st.integers(0, 10**6))
-@law(examples=300)
+@law(examples=150)
 def test_no_order_gives_two_live_domains_one_disk_or_mac_or_uuid(world: World, seed: int) -> None:
     plan, replay = plan_for(world.host, world.desired), Replay(world.host)
     at_first = twice(world.host, world.host)

@@ -83,7 +83,7 @@ def _domain(name: str, kernel: int, memory_mib: int, deps: tuple[str, ...], wave
 
 
 @given(meetings(scarce=False), st.integers(0, 10**6))
-@law(examples=200)
+@law(examples=100)
 def test_where_nothing_is_scarce_one_plan_does_it_all(world: World, seed: int) -> None:
     plan = plan_for(world.host, world.desired)
     assert plan.diagnostics == ()
@@ -94,7 +94,7 @@ def test_where_nothing_is_scarce_one_plan_does_it_all(world: World, seed: int) -
 
 
 @given(meetings(scarce=True), st.integers(0, 10**6))
-@law(examples=300)
+@law(examples=150)
 def test_what_is_not_done_lacks_memory_or_room_in_numbers(world: World, seed: int) -> None:
     host, runs = world.host, 0
     while (plan := plan_for(host, world.desired)).steps:

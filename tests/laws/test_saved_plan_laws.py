@@ -31,7 +31,7 @@ def saved_and_read(plan: Plan, world: World, folder: Path) -> Plan:
 
 
 @given(world=worlds())
-@law(examples=150)
+@law(examples=75)
 def test_a_plan_read_back_is_the_plan_that_was_saved(world: World, folder: Path) -> None:
     plan = plan_for(world.host, world.desired)
     read = saved_and_read(plan, world, folder)
@@ -43,7 +43,7 @@ def test_a_plan_read_back_is_the_plan_that_was_saved(world: World, folder: Path)
 
 
 @given(worlds(), st.integers(0, 10**6))
-@law(examples=150)
+@law(examples=75)
 def test_no_order_takes_more_domains_down_than_the_plan_says(world: World, seed: int) -> None:
     plan = plan_for(world.host, world.desired)
     restarting = {change.address for change in plan.changes if change.restarts}

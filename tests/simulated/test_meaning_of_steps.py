@@ -107,11 +107,12 @@ def test_every_step_does_what_it_means(definition: Domain) -> None:
     done = set()
     with tempfile.TemporaryDirectory() as folder:
         world = make_world(Path(folder), memory_kib=1 << 40)
-        for step in life(first, second):
-            before = world.observe(Question(files=targets))
-            world.do(step)
-            assert world.observe(Question(files=targets)) == apply_step(before, step), step
-            done.add(type(step))
         left = world.observe(Question(files=targets))
+        for step in life(first, second):
+            meant = apply_step(left, step)
+            world.do(step)
+            left = world.observe(Question(files=targets))
+            assert left == meant, step
+            done.add(type(step))
         assert (left.guests, left.images, left.files) == ({}, {}, {})
     assert done == set(get_args(Step))
