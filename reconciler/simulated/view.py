@@ -17,7 +17,8 @@ from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held
 from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
-from reconciler.texts.guests import LiveDomain, assemble_guests, is_migrating, with_past
+from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
+from reconciler.texts.listing import is_migrating
 from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024

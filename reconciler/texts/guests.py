@@ -19,12 +19,9 @@ from reconciler.texts.cfg_grammar import quote
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listed_keys import listed_keys
-from reconciler.texts.listing import Row
+from reconciler.texts.listing import Row, power_of_row
 from reconciler.texts.quarantine_file import is_newer, parse_quarantine
 from reconciler.texts.running import Recorded, overlay
-
-MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
-"""What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
 
 _UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
 """What no file says of a disk: the defaults."""
@@ -68,32 +65,13 @@ def live_domains_of(rows: Iterable[Row], long: Mapping[int, Mapping[str, Any]]) 
             LiveDomain(
                 name=row.name,
                 uuid=row.uuid or uuid or "",
-                power=_power(row, is_told=config is not None),
+                power=power_of_row(row, is_told=config is not None),
                 actual_kib=row.memory_kib,
                 domid=row.domid,
                 config=config,
             )
         )
     return tuple(instances)
-
-
-def is_migrating(name: str | None) -> bool:
-    """Return whether a host lists a domain as one that is on its way. A migration cut short leaves one, too."""
-    return name is not None and name.endswith(MIGRATION_SUFFIXES)
-
-
-def _power(row: Row, *, is_told: bool) -> Power:
-    """Refine the state of a row by its name and by `xl list -l`.
-
-    libxl lists a configuration only once a domain is complete, so a paused one without it is still being built.
-    """
-    if row.power is Power.DYING:
-        return Power.DYING
-    if is_migrating(row.name):
-        return Power.MIGRATING
-    if row.power is Power.PAUSED and not row.has_run and not is_told:
-        return Power.UNFINISHED
-    return row.power
 
 
 def assemble_guests(
@@ -120,6 +98,7 @@ def assemble_guests(
     now = {**present, **images} if present else images
     read_configs = {name: _read_named(name, text, now, words) for name, text in configs.items()}
     read_candidates = {name: read_file(text, now, words) for name, text in candidates.items()}
+    strays = _by_other_name(read_configs)
     live, remains_kib = _by_name(instances, _ours_by_uuid(fleet, read_configs, read_candidates))
     guests = {
         name: _guest(
@@ -127,6 +106,7 @@ def assemble_guests(
                 name=name,
                 fleet=fleet,
                 config=read_configs.get(name),
+                stray=strays.get(name),
                 candidate=read_candidates.get(name),
                 instance=live.get(name),
                 images=images,
@@ -149,6 +129,15 @@ def _read_named(name: str, text: str, images: Mapping[str, str], words: Words) -
     named = read_file(f"name = {quote(name)}\n{text}", images, words)
     said = f"Its config file gives no name, so that of the file counts: {name}."
     return replace(named, ignored=(said, *named.ignored))
+
+
+def _by_other_name(configs: Mapping[str, ConfigFile]) -> dict[str, ConfigFile]:
+    """Map domains without a config file of their own to the only one that defines each; ours are never called so."""
+    strays: dict[str, list[ConfigFile]] = {}
+    for name, file in configs.items():
+        if file.mark is None and file.domain is not None and file.domain.name not in (name, *configs):
+            strays.setdefault(file.domain.name, []).append(file)
+    return {name: files[0] for name, files in strays.items() if len(files) == 1}
 
 
 def with_past(
@@ -224,6 +213,7 @@ class _Evidence:
     name: str
     fleet: str
     config: ConfigFile | None
+    stray: ConfigFile | None  # where it has no config file: somebody's of another name that defines it
     candidate: ConfigFile | None
     instance: LiveDomain | None
     images: Mapping[str, str]
@@ -242,6 +232,7 @@ def _guest(found: _Evidence) -> Guest | None:
     started_from, running = _running(found, candidate, problems)
     mark = found.config.mark if owner is Owner.OURS and found.config is not None else None
     config_proven = mark is None or mark.proven
+    file = found.config or found.stray
     saved_image = found.saved_image if found.instance is None else None
     return Guest(
         name=found.name,
@@ -261,9 +252,9 @@ def _guest(found: _Evidence) -> Guest | None:
         newer=newer,
         wave_noted=all(file.mark is None or file.mark.format != 0 for file in (found.config, candidate) if file),
         commit=_commit(owner, found.config or candidate),
-        ignored=found.config.ignored if found.config is not None else (),
+        ignored=file.ignored if file is not None else (),
         unsaid=_unsaid(found, started_from),
-        comments=found.config.comments if found.config is not None and owner is Owner.UNMANAGED else {},
+        comments=file.comments if file is not None and owner is Owner.UNMANAGED else {},
     )
 
 
@@ -289,7 +280,8 @@ def _unsaid(found: _Evidence, started_from: ConfigFile | None) -> tuple[str, ...
 
     When no file can be its origin, what only `xl list -l` shows is added.
     """
-    of_file = found.config.unsaid if found.config is not None else ()
+    file = found.config or found.stray
+    of_file = file.unsaid if file is not None else ()
     if found.instance is None or found.instance.config is None or started_from is not None:
         return of_file
     return (*of_file, *listed_keys(found.instance.config).untold)
@@ -353,7 +345,7 @@ def _running(
     instance = found.instance
     if instance is None:
         return None, None
-    files = [file for file in (found.config, candidate) if file is not None and _defines(file, instance)]
+    files = [file for file in (found.config or found.stray, candidate) if file is not None and _defines(file, instance)]
     try:
         choices = [(file, _live_definition(instance, file, found.images)) for file in files]
         if not choices:

@@ -22,6 +22,8 @@ _ROW = re.compile(
 
 
 _BLANKS = re.compile(r"[ \t\r\n]*")
+MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
+"""What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
 
 
 class XlOutputError(ValueError):
@@ -55,6 +57,25 @@ class Row:
     power: Power
     uuid: str  # "" in the output of a plain `xl list`
     has_run: bool = True  # it has used a cpu since it was made
+
+
+def is_migrating(name: str | None) -> bool:
+    """Return whether a host lists a domain as one that is on its way. A migration cut short leaves one, too."""
+    return name is not None and name.endswith(MIGRATION_SUFFIXES)
+
+
+def power_of_row(row: Row, *, is_told: bool) -> Power:
+    """Refine the state of a row by its name and by `xl list -l`.
+
+    libxl lists a configuration only once a domain is complete, so a paused one without it is still being built.
+    """
+    if row.power is Power.DYING:
+        return Power.DYING
+    if is_migrating(row.name):
+        return Power.MIGRATING
+    if row.power is Power.PAUSED and not row.has_run and not is_told:
+        return Power.UNFINISHED
+    return row.power
 
 
 def parse_info(text: str) -> Info:

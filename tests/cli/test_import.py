@@ -466,7 +466,7 @@ def test_names_that_no_spec_can_have_get_one_each(tree: Path, run: Run) -> None:
     imported = run("import", "alpha", "--out", "new")
     assert imported.code == 0
     assert sorted(path.name for path in (tree / "new").iterdir()) == ["my-web-2.toml", "my-web.toml"]
-    assert imported.err.count("remove the file (and its link in auto), lest the domain be started from it.") == 2
+    assert imported.err.count("remove the file (and its link in auto), lest the domain be started from it, too.") == 2
 
 
 def test_a_config_file_that_is_called_otherwise_loses_nothing(tree: Path, run: Run) -> None:
@@ -477,6 +477,7 @@ def test_a_config_file_that_is_called_otherwise_loses_nothing(tree: Path, run: R
     text = (tree / "specs/alpha/web.example.toml").read_text()
     assert 'state = "stopped"' in text
     assert '# which\nserial = "pty"' in text
+    assert "mv other.cfg web.example.cfg" in imported.err
     run("sim", "alpha", "create", "web.example")
     again = run("import", "alpha", "--out", "new")
     assert "The config file other defines web.example, which is imported as it runs." in again.err

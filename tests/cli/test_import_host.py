@@ -100,7 +100,7 @@ def test_a_config_file_that_is_called_otherwise_is_named(
     assert told["held"] == []
     note = next(note for note in told["notes"] if "web.example.org" in note["text"])
     assert note["text"] == "The config file web defines web.example.org, which is imported as it runs."
-    assert "remove the file" in note["hint"]
+    assert "mv web.cfg web.example.org.cfg" in note["hint"]
 
 
 def test_what_no_key_is_known_for_is_named_and_held(

@@ -277,3 +277,23 @@ def test_a_written_domain_is_ours_and_as_defined(domain: Domain) -> None:
     guest = assembled(live, configs={"web": render_file(domain, "default", None)})["web"]
     assert (guest.owner, guest.config, guest.running) == (Owner.OURS, domain, domain)
     assert guest.problem is None
+
+
+def test_a_file_of_another_name_tells_what_a_domain_without_its_own_was_started_with() -> None:
+    instance = LiveDomain(name="g2", uuid=UUID, power=Power.RUNNING, actual_kib=98304, config=running_json())
+    text = f'name = "g2"\nuuid = "{UUID}"\nkernel = "/boot/guest/vmlinuz"\n# why\nlocaltime = 0\ncpus = "0-1"\n'
+
+    def running(**configs: str) -> Guest:
+        guests, _ = assemble_guests(
+            fleet="default", configs=configs, candidates={}, instances=[instance], images={}, autostart={}
+        )
+        return guests["g2"]
+
+    told = running(other=text)
+    assert told.running is not None
+    assert (told.running.xl, told.running.cpus) == ((("localtime", 0),), "0-1")
+    assert told.comments["localtime"] == ["# why"]
+    for configs in ({"other": text, "more": text}, {"other": text, "g2": 'name = "g2"\nkernel = "/k"\nmemory = 9\n'}):
+        nobody_knows = running(**configs)
+        assert nobody_knows.running is not None
+        assert nobody_knows.running.cpus is None

@@ -32,9 +32,7 @@ from reconciler.specs.resolve.host import resolve_host
 from reconciler.state_dir.files import create_file
 from reconciler.texts.cfg_grammar import TEXT_MAX
 
-REMOVE_THE_OLD_FILE = (
-    "Once that is adopted, remove the file (and its link in auto), lest the domain be started from it."
-)
+REMOVE_THE_OLD_FILE = "Remove the file (and its link in auto), lest the domain be started from it, too."
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
 
 
@@ -155,6 +153,10 @@ def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_F
             report.failed(address, *obstacle)
         else:
             assert guest.definition is not None  # else there is an obstacle
+            if guest.config is not None and guest.config.name == defined != name:
+                detail, hint = f"The config file {name} defines {defined}.", _moved(host, name, defined)
+                summary = f"{address} has what is called otherwise"
+                report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
             state: Domain = replace(guest.definition, state="running" if guest.exists else "stopped")
             yield _Found(
                 domain=state,
@@ -175,10 +177,17 @@ def _is_of_another(guest: Guest, host: Host, report: Report) -> bool:
         return False
     how = "as it runs" if other.exists else "by its own config file"
     detail = f"The config file {guest.name} defines {name}, which is imported {how}."
-    hint = REMOVE_THE_OLD_FILE
+    hint = REMOVE_THE_OLD_FILE if other.config_exists else _moved(host, guest.name, name)
     summary = f"{address_of(host.name, guest.name)} has what makes no difference"
     report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
     return True
+
+
+def _moved(host: Host, file: str, name: str) -> str:
+    """Tell how a config file gets the name of the domain in it."""
+    suffix = "" if host.flavour == "netbsd" else ".cfg"
+    files = f"{shlex.quote(file + suffix)} {shlex.quote(name + suffix)}"
+    return f"Before it is adopted, in the folder of the config files: mv {files} (and its link in auto)."
 
 
 def _replaced(guest: Guest) -> Iterator[str]:
@@ -291,7 +300,7 @@ def _named(found: _Found, report: Report) -> _Found:
             f"It runs under the name {quoted(name)}; on the host, {rename} makes it the one of its spec.",
         )
     elif found.path is None:
-        hint = REMOVE_THE_OLD_FILE
+        hint = f"Once that is adopted, {REMOVE_THE_OLD_FILE[0].lower()}{REMOVE_THE_OLD_FILE[1:]}"
     summary = f"{found.subject} has what is called otherwise"
     report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
     return replace(found, domain=replace(found.domain, name=near), unsaid=unsaid)

@@ -1,0 +1,124 @@
+"""Config files of others on a dom0: `import HOST`, one paste, `apply --adopt`, and xl is told the same again.
+
+The dom0 is this machine with a fake `xl`, which lists what the real one makes of each file. A dom0 has one domain.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cli.conftest import Run
+from tests.fake_dom0 import TABLE_HEAD, table_row, tools_on_path, write_tool, write_xl
+from tests.importer.figures import corpus, differences, files_in, filled_in, meant
+from tests.importer.files_of_others import TAKEN
+from tests.texts.conftest import xl
+from tests.texts.oracle.real_xl import RealXl
+
+__all__ = ["xl"]
+
+_CORPUS = corpus() if "RECONCILER_CORPUS" in os.environ else None
+NO_FILE, ITS_FILE, ANOTHER_NAME = "no file", "its file", "a file of another name"
+_IMAGES = ("kernel", "ramdisk")
+
+
+def below(text: str, tree: Path, xl: RealXl) -> str:
+    """The text with its kernel and its disks below this folder, where they are there."""
+    made = xl.create(text).config or {}
+    targets = {disk["pdev_path"] for disk in made.get("disks", ()) if "script" not in disk and disk.get("pdev_path")}
+    images = {path for key in _IMAGES if (path := made.get("b_info", {}).get(key, "")).startswith("/")}
+    for path in sorted(targets | images, key=len, reverse=True):
+        there = tree / "there" / path.lstrip("/")
+        there.parent.mkdir(parents=True, exist_ok=True)
+        there.write_text("bytes")
+        text = re.sub(rf"""(["':] *|target=){re.escape(path)}(?=["',])""", rf"\g<1>{there}", text)
+    return text
+
+
+def as_created(config: dict[str, Any]) -> dict[str, Any]:
+    """What xl lists of a domain that was made of this config: libxl has drawn what was open."""
+    nics = [{**nic, "mac": nic.get("mac", f"00:16:3e:00:00:{at:02x}")} for at, nic in enumerate(config.get("nics", ()))]
+    return {**config, **({"nics": nics} if nics else {})}
+
+
+def lay_out(tree: Path, monkeypatch: pytest.MonkeyPatch, listed: dict[str, Any]) -> str:
+    """A dom0 on which this domain runs. Returns the domain's name."""
+    tools = tools_on_path(tree, monkeypatch)
+    xen = write_xl(tree, tools)
+    bridges = {nic["bridge"].strip().partition(".")[0] for nic in listed.get("nics", ()) if "bridge" in nic}
+    write_tool(tools, "ovs-vsctl", f"printf '%s\\n' xenbr0 {' '.join(sorted(bridges))}")
+    name, uuid = listed["c_info"]["name"], listed["c_info"]["uuid"]
+    mib = filled_in(listed)["b_info"]["target_memkb"] // 1024
+    (xen / "list").write_text(TABLE_HEAD + table_row(name, 1, uuid=uuid, mib=mib))
+    (xen / "info").write_text((xen / "info").read_text().replace(": 1535", ": 65536").replace(": 1132", ": 60000"))
+    (xen / "long").write_text(json.dumps([{"domid": 1, "config": listed}]))
+    for folder in ("etc", "kernels"):
+        (tree / folder).mkdir()
+    (tree / "specs/reconciler.toml").write_text('fleet = "default"\n')
+    for other in ("web", "db"):
+        (tree / f"specs/alpha/{other}.toml").unlink()
+    (tree / "specs/alpha/host.toml").write_text(
+        f'toolstack = "xl"\nconfig_dir = "{tree}/etc"\nkernel_dir = "{tree}/kernels"\n'
+    )
+    return str(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "evidence"),
+    [("libvirt", NO_FILE), ("an app domain of a desktop", ITS_FILE), ("a desktop with everything", ANOTHER_NAME)],
+)
+def test_a_domain_of_others_is_adopted_without_a_loss(
+    tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, kind: str, evidence: str
+) -> None:
+    adopt(tree, run, xl, monkeypatch, TAKEN[kind], evidence)
+
+
+@pytest.mark.parametrize("evidence", [NO_FILE, ITS_FILE, ANOTHER_NAME])
+@pytest.mark.parametrize(
+    "path", files_in(_CORPUS) if _CORPUS else [], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
+def test_a_domain_of_the_wild_is_adopted_without_a_loss(
+    tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, path: Path, evidence: str
+) -> None:
+    adopt(tree, run, xl, monkeypatch, path.read_bytes().decode("utf-8", "surrogateescape"), evidence)
+
+
+def adopt(tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, text: str, evidence: str) -> None:
+    text = below(text, tree, xl)
+    made = xl.create(text).config
+    if made is None:
+        pytest.skip("xl refuses it")
+    listed = as_created(made)
+    name = lay_out(tree, monkeypatch, listed)
+    if evidence != NO_FILE:
+        (tree / "etc" / f"{name if evidence == ITS_FILE else 'other'}.cfg").write_text(text, errors="surrogateescape")
+    imported = run("import", "alpha", "--json")
+    assert imported.code == 0, imported.out
+    told = json.loads(imported.out)
+    assert told["held"] == []
+    with (tree / "specs/alpha/host.toml").open("a") as file:
+        file.write(told["host_toml"])
+    for kernel in told["kernels"]:
+        (tree / "specs" / kernel).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "specs" / kernel).write_text("bytes")
+    assert run("validate").code == 0
+    if evidence == ANOTHER_NAME:
+        note = next(note["hint"] for note in told["notes"] if "mv other.cfg" in (note["hint"] or ""))
+        assert f"mv other.cfg {shlex.quote(name)}.cfg" in note
+        (tree / "etc/other.cfg").rename(tree / "etc" / f"{name}.cfg")
+    adopted = run("apply", "--yes", "--adopt", f"alpha/{name}")
+    assert adopted.code == 0, adopted.out + adopted.err
+    plan = run("plan", "--detailed-exitcode")
+    assert plan.out == "Nothing to do: the one domain is as specified.\n", plan.out
+    after = xl.create((tree / "etc" / f"{name}.cfg").read_text()).config
+    assert after is not None
+    for config in (listed, after):
+        for image in _IMAGES:
+            config["b_info"].pop(image, None)  # they are staged
+    assert list(differences(meant(filled_in(listed)), meant(filled_in(after)))) == []
