@@ -16,13 +16,14 @@ from reconciler.model.host import Devices
 
 _LINE = re.compile(r'(?P<path>/[^ ]*) = "(?P<value>.*)"')
 _START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time")
-_DEVICE = re.compile(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<devid>[0-9]+)/(?P<key>[a-z]+)")
+_DEVICE = re.compile(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<devid>[0-9]+)/(?P<key>[a-z-]+)")
 _TYPE = re.compile(r"/libxl/(?P<domid>[0-9]+)/type")
 _SECONDS = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.[0-9]*)?")
-_PREFIX = re.compile(r"[a-z0-9]+:(?=/)")  # of a backend in qemu: aio:/srv/web.img
+_PREFIX = re.compile(r"[a-z0-9]+:(?=/|$)")  # of a backend in qemu: aio:/srv/web.img, or aio: for nothing
 _BACKEND = re.compile(
     r"(?P<record>/local/domain/0/backend/(?P<kind>vbd|tap2?|vif)/(?P<domid>[0-9]+)/(?P<devid>[0-9]+))/(?P<key>[a-z]+)"
 )
+_FRONTEND_TYPE = re.compile(r"/local/domain/(?P<domid>[0-9]+)/device/vbd/(?P<devid>[0-9]+)/(?P<key>device-type)")
 _OSTYPE = re.compile(r"(?P<vm>/vm/[^/ ]+)/image/ostype")
 _VM = re.compile(r"/local/domain/(?P<domid>[0-9]+)/vm")
 CONNECTED = "4"
@@ -73,6 +74,8 @@ def backends_as_libxl_has_them(lines: Iterable[str]) -> Iterator[str]:
             noted = f"/libxl/{found['domid']}/device/{kind}/{found['devid']}"
             yield f'{noted}/backend = "{found["record"]}"'
             yield f'{noted}/{found["key"]} = "{value}"'
+        elif found := _FRONTEND_TYPE.fullmatch(match["path"]):
+            yield f'/libxl/{found["domid"]}/device/vbd/{found["devid"]}/{found["key"]} = "{value}"'
         elif found := _OSTYPE.fullmatch(match["path"]):
             kinds[found["vm"]] = "hvm" if value == "hvm" else "pv"
         elif found := _VM.fullmatch(match["path"]):
@@ -88,18 +91,33 @@ def _devices(
     disks: list[tuple[str, Literal["rw", "ro"]]] = []
     macs, states, all_told = [], [], True
     for (device, _), record in records.items():
-        states += [values.get(f"{record.get(end, '')}/state", "none") for end in ("frontend", "backend")]
+        is_cdrom = record.get("device-type") == "cdrom"
+        if has_to_connect(is_cdrom, record.get("params"), is_hvm=kind == "hvm"):
+            states += [values.get(f"{record.get(end, '')}/state", "none") for end in ("frontend", "backend")]
         if device == "vif":
             macs.append(record.get("mac", "").lower())
         elif target := _PREFIX.sub("", record.get("params", "")):
             disks.append((target, "ro" if record.get("mode") == "r" else "rw"))
-        else:
+        elif not is_cdrom:
             all_told = False
     return Devices(
         disks=tuple(disks) if all_told else None,
         macs=tuple(filter(None, macs)),
         connected=are_connected(states, is_hvm=kind == "hvm"),
     )
+
+
+def has_to_connect(is_cdrom: bool, params: str | None, *, is_hvm: bool) -> bool:
+    """Return whether a guest that is up has connected this device. `params` is what its backend opens; None: unknown.
+
+    Of a drive without a medium no backend comes up. In an HVM domain Linux leaves each drive to its emulation.
+
+    >>> [has_to_connect(True, params, is_hvm=False) for params in ("/srv/a.iso", "aio:/srv/a.iso", "aio:", "", None)]
+    [True, True, False, False, True]
+    >>> has_to_connect(True, "/srv/a.iso", is_hvm=True), has_to_connect(False, "/srv/a.img", is_hvm=True)
+    (False, True)
+    """
+    return not is_cdrom or not (is_hvm or (params is not None and not _PREFIX.sub("", params)))
 
 
 def are_connected(states: Iterable[str], *, is_hvm: bool) -> bool | None:

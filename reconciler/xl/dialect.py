@@ -26,7 +26,8 @@ class Dialect:
 
     `comes_back`: whether the domain `$name`, which is not listed, will be there again by itself.
     `domid_in LIST`: prints the domid of `$name`, if the list has it.
-    `devices DOMID`: prints "state S" of both ends of each disk and interface, and "type hvm" of an hvm domain.
+    `devices DOMID`: prints "type hvm" of an hvm domain; "state DEVICE S" of both ends of each disk and interface, and
+    "params DEVICE WHAT-IT-OPENS"; "cdrom DEVICE" of a CD drive. A DEVICE is any word that no other device has.
     `states DOMID KIND DEVID MAC`: prints the states of one device, front end and back end, or "absent".
     """
 
@@ -76,11 +77,14 @@ domid_in() { printf '%s\\n' "$1" | awk -v name="$name" '$1 == name { print $2; e
 devices() {
     paths=$(xenstore-ls -f "/libxl/$1" 2>/dev/null |
         sed -n -e 's/^[^ ]*\\/type = "\\(.*\\)"$/type \\1/p' \\
-            -e 's/^[^ ]*\\/device\\/\\(vbd\\|vif\\)\\/[0-9]*\\/\\(frontend\\|backend\\) = "\\(.*\\)"$/state \\3/p')
-    printf '%s\\n' "$paths" | while read -r what value; do
+            -e 's/^[^ ]*\\/device\\/\\(vbd\\/[0-9]*\\)\\/device-type = "cdrom"$/cdrom \\1/p' \\
+            -e 's/^[^ ]*\\/device\\/\\(vbd\\/[0-9]*\\)\\/params = "\\(.*\\)"$/params \\1 \\2/p' \\
+            -e 's/^[^ ]*\\/device\\/\\(v[bi][df]\\/[0-9]*\\)\\/frontend = "\\(.*\\)"$/state \\1 \\2/p' \\
+            -e 's/^[^ ]*\\/device\\/\\(v[bi][df]\\/[0-9]*\\)\\/backend = "\\(.*\\)"$/state \\1 \\2/p')
+    printf '%s\\n' "$paths" | while read -r what device value; do
         case $what in
-        type) echo "type $value" ;;
-        state) echo "state $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
+        state) echo "state $device $(xenstore-read "$value/state" 2>/dev/null || echo none)" ;;
+        ?*) echo "$what $device $value" ;;
         esac
     done
 }
@@ -115,7 +119,13 @@ devices() {
     fi
     for kind in vbd tap tap2 vif; do
         for devid in $(xenstore-list "/local/domain/0/backend/$kind/$1" 2>/dev/null); do
-            ends "/local/domain/0/backend/$kind/$1/$devid" 'state '
+            record=/local/domain/0/backend/$kind/$1/$devid
+            ends "$record" "state $kind/$devid "
+            type=$(xenstore-read "$(xenstore-read "$record/frontend" 2>/dev/null)/device-type" 2>/dev/null)
+            if [ "$type" = cdrom ]; then
+                echo "cdrom $kind/$devid"
+                echo "params $kind/$devid $(xenstore-read "$record/params" 2>/dev/null)"
+            fi
         done
     done
 }

@@ -225,7 +225,8 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
                 "disk not attached",
                 f"{disk.target} could not be attached to {step.domain}: {reason_of(result)}",
             )
-    await _await_connected(xl, shell, step.domain, row.domid, disk, result)
+    if disk.target or not disk.cdrom:  # no guest connects a drive without a medium
+        await _await_connected(xl, shell, step.domain, row.domid, disk, result)
 
 
 async def set_medium(xl: Xl, shell: Dom0Shell, step: SetMedium) -> None:
@@ -243,6 +244,15 @@ async def set_medium(xl: Xl, shell: Dom0Shell, step: SetMedium) -> None:
     else:
         result = await xl.run("cd-eject", str(row.domid), disk.vdev)
     if await _disk_target(xl, row.domid, disk.vdev) != disk.target:
+        if row.domid not in await xl.configs():
+            raise xl.failed(
+                step.domain,
+                "the device model has ended",
+                f"{xl.tool} tells of {step.domain} no more since the medium of {disk.vdev} was to be changed: the "
+                f"program that emulates its devices has ended. {reason_of(result)}",
+                f"Look at /var/log/xen/qemu-dm-{step.domain}.log on {xl.host}; {step.domain} runs on without its "
+                "emulated devices until it is shut down and started again.",
+            )
         what = f"{disk.target} could not be put into" if disk.target else "Nothing could be taken out of"
         raise xl.failed(
             step.domain, "medium not changed", f"{what} the drive {disk.vdev} of {step.domain}: {reason_of(result)}"

@@ -11,7 +11,7 @@ from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import Look, Power
 from reconciler.texts.listing import XlOutputError
-from reconciler.texts.xenstore import CONNECTED, are_connected
+from reconciler.texts.xenstore import CONNECTED, are_connected, has_to_connect
 from reconciler.xl.commands import not_understood
 from reconciler.xl.dialect import Dialect
 
@@ -102,12 +102,32 @@ def read_look(dialect: Dialect, host: str, domain: str, result: Result) -> Look:
 
 def _connected(devices: str) -> bool | None:
     """Return whether all disks and interfaces are connected on both ends; None when none of them has to be."""
-    words = [line.split() for line in devices.splitlines() if line]
-    return are_connected((word[1] for word in words if word[0] == "state"), is_hvm=["type", "hvm"] in words)
+    return are_connected(_states(devices), is_hvm=_is_hvm(devices))
 
 
 def _any_connected(devices: str) -> bool | None:
     """Return whether at least one of them is connected; None when there is none, or none has to be."""
     if _connected(devices) is None:
         return None
-    return any(line.split() == ["state", CONNECTED] for line in devices.splitlines())
+    return CONNECTED in _states(devices)
+
+
+def _is_hvm(devices: str) -> bool:
+    return "type hvm" in (line.strip() for line in devices.splitlines())
+
+
+def _states(devices: str) -> list[str]:
+    """Return the states of both ends of all devices that a guest that is up has connected."""
+    told: dict[str, list[list[str]]] = {"state": [], "cdrom": [], "params": []}
+    for line in devices.splitlines():
+        word, *rest = line.split(maxsplit=2)
+        if word in told and rest:
+            told[word].append(rest)
+    cdroms = {device for device, *_ in told["cdrom"]}
+    opened = {device: "".join(what) for device, *what in told["params"]}
+    waited_for = {
+        device
+        for device, *_ in told["state"]
+        if has_to_connect(device in cdroms, opened.get(device), is_hvm=_is_hvm(devices))
+    }
+    return [state for device, state in told["state"] if device in waited_for]

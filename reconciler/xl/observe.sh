@@ -81,7 +81,7 @@ twice look_at_long
 # domains is listed, and from elsewhere the nodes are read that this leads to.
 wanted='^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/.*)|/[^ ]*/state) = '
 [ "$tool" = xl ] ||
-    wanted='^(/vm/[^/]*/(start_time|image/ostype)|/local/domain/(0/backend/(vbd|tap2?|vif)/.*|[0-9]+/vm)|/[^ ]*/state) = '
+    wanted='^(/vm/[^/]*/(start_time|image/ostype)|/local/domain/(0/backend/(vbd|tap2?|vif)/.*|[0-9]+/vm|[0-9]+/device/vbd/[0-9]+/device-type)|/[^ ]*/state) = '
 look_at_store() {
     date +%s
     status=0

@@ -13,6 +13,7 @@ from reconciler.texts.cfg_words import XM_WORDS
 from reconciler.texts.config_file import as_proven, read_file, render_body, render_file
 from reconciler.texts.listing import XlOutputError
 from reconciler.texts.running import overlay
+from reconciler.texts.xenstore import backends_as_libxl_has_them, read_store
 from reconciler.texts.xm_listing import SxpError, parse_sxp, parse_xm_configs, parse_xm_rows
 
 UUID = "00000002-1111-2222-3333-444444444444"
@@ -213,3 +214,16 @@ def test_keys_that_only_xm_knows_are_kept_on_its_hosts_and_those_of_xl_alone_tol
     assert (of_xm.domain.xl, of_xl.domain.xl) == ((("vscsi", ("a",)),), (("max_event_channels", 5),))
     assert [line.partition(" and ")[0] for line in of_xm.ignored] == ['xm knows no key "max_event_channels"']
     assert [line.partition(" (")[0] for line in of_xl.ignored] == ['xl knows no key "vscsi"']
+
+
+@pytest.mark.parametrize(("ostype", "connected"), [("hvm", True), ("linux", False)])
+def test_the_drive_of_an_hvm_domain_is_not_waited_for(ostype: str, connected: bool) -> None:
+    """xend notes in the front end alone that a disk is a drive."""
+    lines = [f'/vm/{UUID}/image/ostype = "{ostype}"', f'/local/domain/7/vm = "/vm/{UUID}"']
+    for devid, kind, state in (("768", "disk", "4"), ("5632", "cdrom", "1")):
+        front, back = f"/local/domain/7/device/vbd/{devid}", f"/local/domain/0/backend/vbd/7/{devid}"
+        lines += [f'{front}/device-type = "{kind}"', f'{front}/state = "{state}"', f'{back}/state = "{state}"']
+        lines += [f'{back}/frontend = "{front}"', f'{back}/params = "/srv/{kind}"', f'{back}/mode = "r"']
+    devices = read_store(backends_as_libxl_has_them(lines)).devices[7]
+    assert devices.connected is connected
+    assert devices.disks == (("/srv/disk", "ro"), ("/srv/cdrom", "ro"))

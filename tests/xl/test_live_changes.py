@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.model.domain import Disk, Vif
-from reconciler.plan.steps import AttachVif, DetachVif, SetMedium, SetScheduler, SetVcpus
+from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMedium, SetScheduler, SetVcpus
 from reconciler.xl.execute import XlExecutor
 from tests.fake_dom0 import INFO, UUID, table_row, write_tool
 from tests.xl.fake_guests import Guests, ignore, shown
@@ -107,3 +107,27 @@ async def test_a_medium_that_xl_does_not_put_in_is_told_with_its_reason(
     shown(xen, disks=[])
     with pytest.raises(ReconcilerError, match="no CD drive hdc"):
         await executor.execute(step, ignore)
+
+
+async def test_a_device_model_that_ends_over_a_medium_is_told(
+    executor: XlExecutor, guests: Guests, xen: Path, tmp_path: Path
+) -> None:
+    """QEMU 7.2 does, of a drive that was empty at the start; then `xl list -l` leaves the domain out."""
+    medium = tmp_path / "b.iso"
+    medium.touch()
+    step = SetMedium(domain="web", uuid=UUID, disk=replace(DRIVE, target=str(medium)))
+    shown(xen, disks=[{"vdev": "hdc"}])
+    guests.on("cd-insert", "echo '[]' >long; echo 'Connection reset by peer' >&2; exit 1")
+    with pytest.raises(ReconcilerError, match=r"has ended\. Connection reset by peer") as caught:
+        await executor.execute(step, ignore)
+    assert "qemu-dm-web.log" in str(caught.value.diagnostics[0].hint)
+
+
+async def test_an_empty_drive_that_is_attached_is_not_waited_for(
+    executor: XlExecutor, guests: Guests, xen: Path
+) -> None:
+    shown(xen, disks=[])
+    drive = json.dumps([{"domid": 5, "config": {"disks": [{"vdev": "hdc", "is_cdrom": 1, "pdev_path": ""}]}}])
+    guests.on("block-attach", f"echo '{drive}' >long")
+    await executor.execute(AttachDisk(domain="web", uuid=UUID, disk=DRIVE), ignore)
+    assert [call.split()[0] for call in guests.calls] == ["block-attach"]

@@ -62,6 +62,37 @@ async def test_both_ends_of_every_device_count(
     assert look.devices_connected is connected
 
 
+@pytest.mark.parametrize(
+    ("kind", "opens", "connected"),
+    [
+        ("hvm", "aio:/srv/a.iso", True),  # Linux leaves it to the emulated drive
+        ("hvm", "aio:", True),
+        ("pv", "aio:", True),  # no backend comes up for nothing
+        ("pvh", "", True),
+        ("pv", "/srv/a.iso", False),
+    ],
+)
+async def test_a_drive_that_no_guest_connects_is_not_waited_for(
+    executor: XlExecutor, guests: Guests, tools: Path, kind: str, opens: str, connected: bool
+) -> None:
+    drive = "/libxl/5/device/vbd/5632"
+    nodes = f"""/libxl/5/device/vbd/51712/frontend = "/disk/front"
+/libxl/5/device/vbd/51712/backend = "/disk/back"
+/libxl/5/device/vbd/51712/params = "/srv/web.img"
+/libxl/5/device/vbd/51712/device-type = "disk"
+{drive}/frontend = "/drive/front"
+{drive}/backend = "/drive/back"
+{drive}/params = "{opens}"
+{drive}/device-type = "cdrom"
+/libxl/5/type = "{kind}"
+"""
+    write_tool(tools, "xenstore-ls", f"cat <<'E'\n{nodes}E")
+    write_tool(tools, "xenstore-read", "case $1 in /disk/*) echo 4 ;; /drive/*) echo 1 ;; esac")
+    guests.show(table_row("web", 5))
+    look = await executor.look("web")
+    assert (look.devices_connected, look.any_connected) == (connected, True)
+
+
 async def test_a_domain_that_is_not_there_is_absent(executor: XlExecutor) -> None:
     assert (await executor.look("web")).power is Power.ABSENT
 

@@ -498,6 +498,46 @@ async def test_the_devices_of_a_domain_are_seen_in_the_same_look(
     assert guest.devices == Devices(disks=(("/srv/web.img", "rw"),), macs=("00:16:3e:00:00:02",), connected=connected)
 
 
+DRIVE = """/libxl/4/device/vbd/5632/frontend = "/local/domain/4/device/vbd/5632"
+/libxl/4/device/vbd/5632/backend = "/local/domain/0/backend/qdisk/4/5632"
+/libxl/4/device/vbd/5632/params = "{opens}"
+/libxl/4/device/vbd/5632/mode = "r"
+/libxl/4/device/vbd/5632/device-type = "cdrom"
+/local/domain/4/device/vbd/5632/state = "1"
+/local/domain/0/backend/qdisk/4/5632/state = "1"
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "opens", "disks", "connected"),
+    [
+        ("hvm", "aio:/srv/a.iso", [("/srv/a.iso", "ro")], True),
+        ("hvm", "aio:", [], True),
+        ("pv", "aio:", [], True),
+        ("pv", "/srv/a.iso", [("/srv/a.iso", "ro")], False),
+    ],
+)
+async def test_a_drive_is_waited_for_where_a_guest_connects_it(
+    observer: XlObserver,
+    xen: Path,
+    tools: Path,
+    make_domain: Callable[..., Domain],
+    kind: str,
+    opens: str,
+    disks: list[tuple[str, str]],
+    connected: bool,
+) -> None:
+    """What a dom0 with Xen 4.17 showed of guests that were up."""
+    store = STORE.format(vif="4").replace('type = "pv"', f'type = "{kind}"')
+    (xen / "store").write_text(store + DRIVE.format(opens=opens))
+    write_tool(tools, "xenstore-ls", f"cat {xen}/store")
+    show_running(xen, make_domain())
+    devices = (await observer.observe(Question())).guests["web"].devices
+    assert devices is not None
+    assert devices.disks == (("/srv/web.img", "rw"), *disks)
+    assert devices.connected is connected
+
+
 def many(xen: Path, store: FakeStore, count: int) -> list[str]:
     """As many domains, each with a disk and an interface. Returns their names."""
     uuids = {f"d{number}": f"00000000-0000-4000-8000-{number:012}" for number in range(1, count + 1)}
