@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.session import check_consent
 from reconciler.decide.changes import Consent
 from reconciler.model.fleet import Desired
@@ -17,7 +18,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def _addresses(name: str, text: str) -> Callable[[Command], Command]:
-    return click.option(name, metavar="ADDRESS", multiple=True, help=f"{text}; repeatable.")
+    return click.option(name, metavar="ADDRESS", type=ADDRESS, multiple=True, help=f"{text}; repeatable.")
 
 
 def _count(name: str, text: str) -> Callable[[Command], Command]:

@@ -19,6 +19,7 @@ from typing import NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
+from click.shell_completion import CompletionItem
 
 from reconciler.cli.settings import Settings, add_program_options
 from reconciler.leaving import end_all, leave
@@ -58,6 +59,12 @@ COMMANDS = {
     ),
     "render": ("reconciler.cli.look.render", "render", "Print the xl.cfg that would be written for a domain."),
     "console": ("reconciler.cli.look.console", "console", "Attach to the console of a domain."),
+    "explain": ("reconciler.cli.look.explain", "explain", "Tell what a key of a spec means."),
+    "completion": (
+        "reconciler.cli.look.completion",
+        "completion",
+        "Print what a shell needs to complete commands and names.",
+    ),
     "schema": ("reconciler.cli.look.schema", "schema", "Print the JSON Schema of a kind of spec file, for editors."),
     "sim": ("reconciler.cli.act.sim", "sim_group", "Reach into a simulated host: make drift and faults by hand."),
 }
@@ -81,6 +88,13 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in COMMANDS.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [
+            CompletionItem(name, help=text) for name, (_, _, text) in COMMANDS.items() if name.startswith(incomplete)
+        ]
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -1,4 +1,4 @@
-"""Shows what apply does as it happens: a live display on a terminal, one plain line for each event elsewhere.
+"""Shows what apply does as it happens: a live display on a terminal, one plain line a step elsewhere.
 
 Called by `commands.apply`; `apply` tells it of every step. Nothing here may stop an apply: when nobody can read stderr
 any more, the work goes on in silence.
@@ -41,24 +41,21 @@ def show_progress(stream: TextIO | None, *, total: int) -> Iterator[Progress]:
 
 
 class PlainProgress:
-    """`alpha/web: start: begun`, `alpha/web: start: done (4.2 s)`, one line each."""
+    """One line a step, when it ends: `alpha/web: start: done (4.2 s)`."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def started(self, step: PlannedStep) -> None:
-        self._print(f"{_title(step)}: begun")
+        """Say nothing yet."""
 
     def noted(self, step: PlannedStep, text: str) -> None:
-        self._print(f"{_title(step)}: {plain(text)}")
+        """Say nothing: what became of it is in its line."""
 
     def finished(self, result: StepResult) -> None:
-        self._print(f"{_title(result.step)}: {_outcome(result)}")
-
-    def _print(self, line: str) -> None:
         if self._stream is not None:
             with suppress(OSError):
-                print(line, file=self._stream, flush=True)
+                print(f"{_title(result.step)}: {_outcome(result)}", file=self._stream, flush=True)
 
 
 class LiveProgress:

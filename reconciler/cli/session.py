@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from reconciler.cli.names import ADDRESS, HOST
 from reconciler.cli.settings import current_settings
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, usage_error
 from reconciler.model.domain import Domain
@@ -48,10 +49,9 @@ def specs_option(command: Command) -> Command:
 
 def selection_options(command: Command) -> Command:
     """Declare `--host` and `--target`."""
-    target = click.option(
-        "--target", "targets", metavar="ADDRESS", multiple=True, help="Only this domain (host/domain); repeatable."
-    )
-    host = click.option("--host", "hosts", metavar="HOST", multiple=True, help="Only this host; repeatable.")
+    narrow = "Only this domain (host/domain, or its name alone); repeatable."
+    target = click.option("--target", "targets", metavar="ADDRESS", type=ADDRESS, multiple=True, help=narrow)
+    host = click.option("--host", "hosts", metavar="HOST", type=HOST, multiple=True, help="Only this host; repeatable.")
     return host(target(command))
 
 
@@ -84,18 +84,26 @@ def open_session(
 
 def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
     """Return the selection that was asked for. Unknown hosts are refused, whatever else is wrong with the specs."""
-    for address in targets:
-        check_form("--target", address)
-    chosen = Selection(hosts=frozenset(hosts), targets=frozenset(targets))
+    chosen = Selection(hosts=frozenset(hosts), targets=frozenset(whole(desired, "--target", one) for one in targets))
     for host in sorted({*chosen.hosts, *(target.partition("/")[0] for target in chosen.targets)}):
         check_host(desired, host)
     return chosen
 
 
-def check_address(desired: Desired, address: str) -> None:
-    """Refuse an ADDRESS that is none, or that of a host the specs do not know."""
-    check_form("ADDRESS", address)
+def known_address(desired: Desired, address: str) -> str:
+    """Return a whole ADDRESS. Refuses one that is none, or that of a host the specs do not know."""
+    address = whole(desired, "ADDRESS", address)
     check_host(desired, address.partition("/")[0])
+    return address
+
+
+def whole(desired: Desired, option: str, address: str) -> str:
+    """Return an address as it is or, of the only domain with that name, with its host. Refuses what is none."""
+    if address and "/" not in address:
+        found = [one for one in _addresses(desired) | desired.frozen if one.partition("/")[2] == address]
+        address = found[0] if len(found) == 1 else address
+    check_form(option, address)
+    return address
 
 
 def check_host(desired: Desired, host: str) -> None:
@@ -118,9 +126,8 @@ def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
 
 def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> frozenset[str]:
     """Return the addresses of --adopt, --restart or --retry, each of which has to be that of a spec."""
-    given = frozenset(addresses)
+    given = frozenset(whole(desired, option, address) for address in addresses)
     for address in sorted(given):
-        check_form(option, address)
         if address not in _addresses(desired) | desired.frozen and address.partition("/")[0] not in desired.frozen:
             raise no_domain(desired, address)
     return given
@@ -128,7 +135,7 @@ def check_consent(desired: Desired, option: str, addresses: Iterable[str]) -> fr
 
 def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str, *, may_be_gone: bool) -> None:
     """Refuse an address that neither a spec nor its host knows; the host is asked only where no spec names it."""
-    check_address(reading.desired, address)
+    address = known_address(reading.desired, address)
     host, _, name = address.partition("/")
     if not is_name(name):
         raise no_domain(reading.desired, address)
@@ -145,7 +152,7 @@ def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:
     """Return the domain that a spec declares under this address. Raises what is wrong with its file, if anything."""
-    check_form("ADDRESS", address)
+    address = whole(reading.desired, "ADDRESS", address)
     host, _, name = address.partition("/")
     part = reading.desired.hosts.get(host)
     if part is not None and name in part.domains:

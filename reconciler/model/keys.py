@@ -150,7 +150,7 @@ DISK_KEYS: tuple[Key[Disk], ...] = (
         also=("kind", "target"), in_cfg=False, worked_out=True, needs="script", example='target = "pool/web"',
         since="0.2"),
     Key("size", SIZE, "How large it is made; one that is raised grows it live (a file on NetBSD at the next start).",
-        field="size_bytes", in_cfg=False, worked_out=True, example='size = "10GiB"'),
+        field="size_bytes", takes=LIVE, in_cfg=False, worked_out=True, example='size = "10GiB"'),
     Key("format", Choice(DISK_FORMATS), "The format of the file. What is made here is raw or qcow2.",
         of=lambda d: d.format, boot="disks", default="raw", listed=("format",), worked_out=True,
         example='format = "qcow2"'),

@@ -186,3 +186,30 @@ def test_wrong_usage_is_no_host_that_is_down(run: Run, arguments: tuple[str, ...
     ran = run(*arguments, "--json")
     assert ran.code == 1
     assert {problem["kind"] for problem in json.loads(ran.out)["diagnostics"]} == {kind}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("plan", "--target", "web"),
+        ("status", "--target", "web"),
+        ("apply", "--yes", "--target", "web", "--retry", "web"),
+        ("why", "web"),
+        ("kernels", "web"),
+        ("render", "web"),
+        ("history", "--target", "web"),
+    ],
+    ids=" ".join,
+)
+def test_the_only_domain_of_a_name_needs_no_host(run: Run, arguments: tuple[str, ...]) -> None:
+    run("apply", "--yes")
+    ran, whole = run(*arguments), run(*(word.replace("web", "alpha/web") for word in arguments))
+    assert ran.code == 0
+    assert ran == whole
+
+
+def test_of_two_of_a_name_neither_is_meant(run: Run, tree: Path) -> None:
+    (tree / "specs/beta").mkdir()
+    (tree / "specs/beta/host.toml").write_text('toolstack = "simulated"\n')
+    (tree / "specs/beta/web.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 64\n')
+    assert '"web" (--target) is not of the form host/domain.' in run("plan", "--target", "web").err

@@ -23,6 +23,9 @@ QUICK = 'toolstack = "simulated"\n'
 MARK = "RECONCILER_TEST_OF_STOPPING"
 
 
+IN_THE_NEXT_STEP_SECONDS = 0.1
+
+
 def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [COMMAND, *arguments],
@@ -67,11 +70,11 @@ def running(tree: Path, run: Run) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "code", "words", "command"),
     [
-        (signal.SIGINT, 130, "as a candidate: begun", "apply"),
-        (signal.SIGINT, 130, "shutting down", "apply"),
-        (signal.SIGTERM, 143, "shutting down", "plan file"),
-        (signal.SIGTERM, 143, "start from the candidate: begun", "apply"),
-        (signal.SIGHUP, 129, "shutting down", "apply"),
+        (signal.SIGINT, 130, ": stage ", "apply"),
+        (signal.SIGINT, 130, "as a candidate: done", "apply"),
+        (signal.SIGTERM, 143, "as a candidate: done", "plan file"),
+        (signal.SIGTERM, 143, ": shut down", "apply"),
+        (signal.SIGHUP, 129, "as a candidate: done", "apply"),
     ],
 )
 def test_the_first_signal_brings_back_what_is_down_and_begins_nothing_more(
@@ -83,6 +86,7 @@ def test_the_first_signal_brings_back_what_is_down_and_begins_nothing_more(
         arguments = ["apply", "saved", "--yes"]
     process = start(*arguments)
     until(process, words)
+    time.sleep(IN_THE_NEXT_STEP_SECONDS)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code, err
@@ -90,7 +94,7 @@ def test_the_first_signal_brings_back_what_is_down_and_begins_nothing_more(
     assert "Traceback" not in err
     assert "not begun, since apply was" in out
     assert running(restarting, run) == ["db", "web"]
-    assert err.count("start from the candidate: begun") <= 1
+    assert err.count("start from the candidate: done") <= 1
 
 
 def test_a_rollback_heeds_them_too(restarting: Path, run: Run) -> None:
@@ -98,7 +102,8 @@ def test_a_rollback_heeds_them_too(restarting: Path, run: Run) -> None:
     assert run("apply", "--yes").code == 0
     write_files({"specs/alpha/host.toml": SLOW}, restarting)
     process = start("rollback", "alpha/web", "--yes")
-    until(process, "shutting down")
+    until(process, "as a candidate: done")
+    time.sleep(IN_THE_NEXT_STEP_SECONDS)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 143
@@ -106,9 +111,10 @@ def test_a_rollback_heeds_them_too(restarting: Path, run: Run) -> None:
 
 
 def test_the_second_one_leaves_at_once_and_still_prints_the_document(restarting: Path) -> None:
-    write_files({"specs/alpha/host.toml": SLOW.replace("100ms", "8s")}, restarting)
+    write_files({"specs/alpha/host.toml": SLOW.replace("100ms", "2s")}, restarting)
     process = start("apply", "--yes", "--json")
-    until(process, "begun")
+    until(process, ": done")
+    time.sleep(IN_THE_NEXT_STEP_SECONDS)
     process.send_signal(signal.SIGINT)
     until(process, "Asked to stop")
     began = time.monotonic()

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from reconciler.model.key_row import Choice, Key, Kind, Takes, Whole
-from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VIF_KEYS
+from reconciler.inspect.explain import TABLES, default_of, spelling_of, value_of
+from reconciler.model.key_row import Key, Takes
 from tests.transcript import UPDATE
 
 PAGE = Path(__file__).parents[2] / "docs/reference/domain.md"
@@ -27,25 +27,13 @@ For editors, `reconciler schema` prints the same as JSON Schema.
 
 This page is made from `reconciler/model/keys.py`.
 """
-_KINDS = {
-    Kind.ORDER: "`true`, `false`, or an integer from 0 to 999",
-    Kind.SECONDS: "a number of seconds",
-    Kind.FLAG: "`true` or `false`",
-}
-_SPELLED = {
-    Kind.SIZE: "in MiB",
-    Kind.FLAG: "as 1 or 0",
-}
 
 
 def page() -> str:
-    sections = [_HEAD, *_sections(DOMAIN_KEYS, "", "##")]
-    for title, table, keys in (
-        ("disk", "[[disk]]", DISK_KEYS),
-        ("vif", "[[vif]]", VIF_KEYS),
-        ("ready", "[ready]", READY_KEYS),
-    ):
-        sections += [f"## Keys of `{table}`\n", *_sections(keys, f"{title}.", "###")]
+    sections = [_HEAD]
+    for prefix, table, keys in TABLES:
+        sections += [f"## Keys of `{table}`\n"] if table else []
+        sections += _sections(keys, prefix, "###" if table else "##")
     return "\n".join(sections)
 
 
@@ -58,7 +46,9 @@ def _sections(keys: Iterable[Key[Any]], prefix: str, level: str) -> Iterator[str
 
 
 def _facts(key: Key[Any]) -> Iterator[str]:
-    yield f"Value: {_value(key.kind)}. {_left_out(key)}"
+    default = default_of(key)
+    left_out = "It may be left out" if default is None else f"Left out: {default}"
+    yield f"Value: {value_of(key.kind)}. {left_out}."
     if key.takes is not Takes.NOTHING:
         yield f"To change it: {key.takes.value}."
     if key.needs:
@@ -68,41 +58,10 @@ def _facts(key: Key[Any]) -> Iterator[str]:
     if key.kept:
         yield "Kept."
     if key.in_cfg:
-        spelled = _SPELLED.get(key.kind) if isinstance(key.kind, Kind) else None
-        yield f"A key of xl.cfg{f', {spelled}' if spelled else ''}."
+        yield f"A key of xl.cfg{spelling_of(key)}."
     if key.listed:
         yield f"`xl list -l` shows it as `{'.'.join(key.listed)}`."
     yield f"Since {key.since}."
-
-
-def _value(kind: Kind | Whole | Choice) -> str:
-    match kind:
-        case Whole():
-            return f"an integer from {kind.least} to {kind.most}"
-        case Choice():
-            return ", ".join(f"`{word}`" for word in kind.words)
-        case _:
-            article = "an" if kind.value.startswith("array") else "a"
-            return _KINDS.get(kind, f"{article} {kind.value}")
-
-
-def _left_out(key: Key[Any]) -> str:
-    if key.floor is not None:
-        return f"Left out: as `{key.floor}`."
-    meant = key.unset if key.default is None else key.default
-    match key.kind, meant:
-        case Kind.ORDER, None:
-            return "Left out: `false`."
-        case _, None | ():
-            return "It may be left out."
-        case Kind.DURATION, float() as seconds:
-            return f'Left out: `"{seconds:g}s"`.'
-        case _, bool():
-            return f"Left out: `{str(meant).lower()}`."
-        case _, int() | float():
-            return f"Left out: {meant:g}."
-        case _:
-            return f"Left out: `{meant}`."
 
 
 def test_the_page_says_what_the_table_says() -> None:

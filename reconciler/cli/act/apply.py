@@ -5,6 +5,7 @@ The plan is made here, from the specs, or was made before and comes from a file;
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -30,7 +31,7 @@ from reconciler.cli.session import (
 from reconciler.cli.settings import Settings
 from reconciler.cli.stopping import LeftAtOnce, heeding_signals
 from reconciler.leaving import leave
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused, usage_error
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.show.documents import apply_document, as_text
@@ -78,13 +79,19 @@ def apply(
         given = [option for option, values in (("--host", hosts), ("--target", targets)) if values]
         _refuse_with_plan([*given, *(option for option in allowed.given() if option not in _JUDGED_AGAIN)])
         return _apply_saved(settings, source, allowed, yes=yes, as_json=as_json)
+    if source is not None and source.suffix and not source.exists():
+        raise usage_error(
+            "no such plan",
+            f"{source} is neither a saved plan nor a folder of specs.",
+            f"save one with: reconciler plan --out {shlex.quote(str(source))}",
+        )
     specs = settings.tree(source)
     reading = read_tree(specs)
     selection = select(reading.desired, hosts, targets)
     consent = allowed.consent(reading.desired)
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
-        check_targets(plan, reading.desired, targets)
+        check_targets(plan, reading.desired, selection.targets)
         return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
 
 

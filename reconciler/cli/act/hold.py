@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 
 from reconciler.apply.person import person
+from reconciler.cli.names import ADDRESS_OR_HOST
 from reconciler.cli.output import print_text
 from reconciler.cli.session import check_host, check_known, specs_option
 from reconciler.cli.settings import Settings
@@ -30,7 +31,7 @@ _REASON_MAX = 500
 
 
 @click.command(short_help="Leave a domain, or all of a host, alone for a while.")
-@click.argument("what", metavar="ADDRESS|HOST")
+@click.argument("what", metavar="ADDRESS|HOST", type=ADDRESS_OR_HOST)
 @specs_option
 @click.option(
     "--for",
@@ -62,7 +63,7 @@ def hold(settings: Settings, what: str, specs: Path, seconds: float | None, reas
 
 
 @click.command(short_help="Lift the hold of a domain, or that of a host.")
-@click.argument("what", metavar="ADDRESS|HOST")
+@click.argument("what", metavar="ADDRESS|HOST", type=ADDRESS_OR_HOST)
 @specs_option
 @click.pass_obj
 def unhold(settings: Settings, what: str, specs: Path) -> None:

@@ -7,17 +7,19 @@ from pathlib import Path
 import click
 
 from reconciler.cli.act.apply import carry_out, following
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
 from reconciler.model.diagnostics import refused
+from reconciler.model.domain import address_of
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Selection
 from reconciler.specs import read_tree
 
 
 @click.command(short_help="Bring a domain back to what it booted before.")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @specs_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -29,7 +31,8 @@ def rollback(settings: Settings, address: str, specs: Path, yes: bool, as_json: 
     apply does.
     """
     reading = read_tree(specs)
-    find_domain(reading, address)
+    host, domain = find_domain(reading, address)
+    address = address_of(host.name, domain.name)
     with open_session(reading, specs, settings.state_dir) as session:
         selection, consent = Selection(targets=frozenset({address})), Consent(rollback=frozenset({address}))
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))

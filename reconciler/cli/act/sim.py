@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import click
 
+from reconciler.cli.names import HOST
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, usage_error, world_error
 from reconciler.model.domain import address_of
@@ -62,7 +63,7 @@ class _Target:
 
 
 @click.group("sim", short_help="Reach into a simulated host: make drift and faults by hand.")
-@click.argument("host")
+@click.argument("host", type=HOST)
 @click.pass_context
 def sim_group(context: click.Context, host: str) -> None:
     """Reach into the simulated host HOST: look at it, and make drift and faults by hand."""

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.output import print_data
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
@@ -23,7 +24,7 @@ from reconciler.specs.value_types import is_name
 
 
 @click.command(short_help="Attach to the console of a domain.")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @specs_option
 @click.pass_obj
 def console(settings: Settings, address: str, specs: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.names import HOST
 from reconciler.cli.output import paint_for, print_data, print_diagnostics
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -18,7 +19,7 @@ from reconciler.specs import read_tree
 
 
 @click.command(short_help="Tell what on the hosts will hurt, and how to mend it.")
-@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, type=HOST)
 @specs_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj

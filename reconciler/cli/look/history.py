@@ -11,7 +11,7 @@ import click
 from reconciler.apply.history import Asked, History
 from reconciler.cli.durations import Duration
 from reconciler.cli.output import paint_for, print_data, print_text
-from reconciler.cli.session import check_form, select, selection_options, specs_argument
+from reconciler.cli.session import select, selection_options, specs_argument, whole
 from reconciler.cli.settings import Settings
 from reconciler.show.documents import as_text
 from reconciler.show.history import history_document, history_text
@@ -50,8 +50,7 @@ def history(
     It is kept in the state directory. Losing it loses nothing else: what is ours is known from the hosts. With --host
     or --target it is about their steps alone; SPECS says how hosts are called today.
     """
-    for address in targets:
-        check_form("--target", address)
+    targets = tuple(_whole(specs, target) for target in targets)
     shown = limit or _SHOWN
     asked = Asked(
         hosts=frozenset(hosts),
@@ -68,6 +67,13 @@ def history(
         print_text(history_text(records[:shown], paint_for(sys.stdout), more=len(records) > shown))
     else:
         print_text("Nothing of that was applied.\n" if hosts or targets or since else "Nothing was applied yet.\n")
+
+
+def _whole(specs: Path, target: str) -> str:
+    """Return an address with its host, by the specs; who writes it whole needs none."""
+    from reconciler.specs import read_tree
+
+    return target if "/" in target.strip("/") else whole(read_tree(specs).desired, "--target", target)
 
 
 def _check_spelling(specs: Path, hosts: tuple[str, ...], targets: tuple[str, ...]) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
-from reconciler.cli.session import check_address, no_domain, open_session, specs_option
+from reconciler.cli.session import known_address, no_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.decide.unusable import complete
 from reconciler.inspect.kernels import DomainKernels, kernels_of
@@ -21,7 +22,7 @@ from reconciler.specs import TreeReading, read_tree
 
 
 @click.command(short_help="Tell which kernels are staged, running and quarantined.")
-@click.argument("address", required=False)
+@click.argument("address", required=False, type=ADDRESS)
 @specs_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -34,7 +35,7 @@ def kernels(settings: Settings, address: str | None, specs: Path, as_json: bool)
     reading = read_tree(specs)
     names = frozenset(reading.desired.hosts)
     if address is not None:
-        check_address(reading.desired, address)
+        address = known_address(reading.desired, address)
         names &= {address.partition("/")[0]}
     with open_session(reading, specs, settings.state_dir) as session:
         hosts, silent = session.wait_for(session.reconciler.observe(names))

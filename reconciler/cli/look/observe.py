@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.names import HOST
 from reconciler.cli.output import print_data, print_diagnostics, print_message
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -19,7 +20,7 @@ from reconciler.state_dir.files import replace_file
 
 
 @click.command(short_help="Write down what the hosts are, for plan --from.")
-@click.argument("hosts", metavar="[HOST]...", nargs=-1)
+@click.argument("hosts", metavar="[HOST]...", nargs=-1, type=HOST)
 @specs_option
 @click.option(
     "--out",

@@ -88,7 +88,7 @@ def plan(
     instead = None if observed is None else _by_file(observed, reading, specs, settings.state_dir)
     with open_session(reading, specs, settings.state_dir, instead) as session:
         made = session.wait_for(session.reconciler.make_plan(selection, allowed.consent(reading.desired)))
-    check_targets(made, reading.desired, targets)
+    check_targets(made, reading.desired, selection.targets)
     if out is not None:
         saved_plan.save(out, made, reading, specs)
     if form == "github":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.output import print_data
 from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -18,7 +19,7 @@ from reconciler.texts.config_file import render_file
 
 
 @click.command(short_help="Print the xl.cfg that would be written for a domain.")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @specs_option
 @click.pass_obj
 def render(settings: Settings, address: str, specs: Path) -> None:

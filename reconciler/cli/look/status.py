@@ -166,9 +166,9 @@ class _Looking:
 @contextmanager
 def _looking(settings: Settings, specs: Path, hosts: tuple[str, ...], targets: tuple[str, ...]) -> Iterator[_Looking]:
     reading = read_tree(specs)
-    select(reading.desired, hosts, targets)
+    selection = select(reading.desired, hosts, targets)
     with open_session(reading, specs, settings.state_dir) as session:
-        yield _Looking(session, specs, settings.state_dir, _Asked(frozenset(hosts), frozenset(targets)))
+        yield _Looking(session, specs, settings.state_dir, _Asked(selection.hosts, selection.targets))
 
 
 def _wait(looking: _Looking, timeout_seconds: float) -> _Seen:

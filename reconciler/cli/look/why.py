@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.names import ADDRESS
 from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_text
-from reconciler.cli.session import check_address, check_targets, open_session, specs_argument
+from reconciler.cli.session import check_targets, known_address, open_session, specs_argument
 from reconciler.cli.settings import Settings
 from reconciler.decide.changes import Consent
 from reconciler.inspect.why import explain
@@ -20,7 +21,7 @@ from reconciler.specs import read_tree
 
 
 @click.command(short_help="Tell who asks for what in a domain, and what it waits for.")
-@click.argument("address")
+@click.argument("address", type=ADDRESS)
 @specs_argument
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_obj
@@ -31,7 +32,7 @@ def why(settings: Settings, address: str, specs: Path, as_json: bool) -> int:
     Exits with 1 when its host could not be observed, and with 4 when its spec is invalid.
     """
     reading = read_tree(specs)
-    check_address(reading.desired, address)
+    address = known_address(reading.desired, address)
     with open_session(reading, specs, settings.state_dir) as session:
         # the whole fleet, since the brake and the waves are everybody's
         plan = session.wait_for(session.reconciler.make_plan(Selection(), Consent()))

@@ -1,0 +1,48 @@
+"""`reconciler explain`: what the table of keys says of one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.inspect.explain import every_key
+from tests.cli.conftest import Run
+
+
+def test_a_key_is_explained(run: Run) -> None:
+    assert (
+        run("explain", "memory").out
+        == """\
+memory
+  The memory that the domain has: an integer counts MiB.
+
+  type        a size
+  unit        an integer counts MiB; else "512MiB", "2GiB"
+  default     none: it may be left out
+  change      live
+  xl.cfg      memory, in MiB
+  xl list -l  b_info.target_memkb
+  example     memory = "2GiB"
+  since       0.1
+"""
+    )
+
+
+@pytest.mark.parametrize("path", sorted(every_key()))
+def test_every_key_is_told_in_full(run: Run, path: str) -> None:
+    (told,) = json.loads(run("explain", path, "--json").out)["keys"]
+    assert told["key"] == path
+    assert all(told[fact] for fact in ("meaning", "type", "default", "change", "xl_cfg", "since"))
+
+
+def test_a_path_as_plans_write_it_and_a_bare_name_are_found(run: Run) -> None:
+    assert run("explain", "disk[xvda].size").out.startswith("disk.size  in [[disk]]\n")
+    both = run("explain", "script").out
+    assert [line.split()[0] for line in both.splitlines() if "  in [[" in line] == ["disk.script", "vif.script"]
+
+
+def test_what_a_change_takes_is_said(run: Run) -> None:
+    assert "change      restart to raise it, next start to lower it" in run("explain", "maxmem").out
+    assert "default     as memory" in run("explain", "maxmem").out
+    assert "change      nothing" in run("explain", "state").out
