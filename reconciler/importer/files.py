@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Domain
-from reconciler.texts.cfg_grammar import CfgText, Number, Value, XlCfgError, number_of, read_cfg
+from reconciler.texts.cfg_grammar import CfgText, Number, Value, XlCfgError, as_latin1, number_of, read_cfg
 from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.config_file import MARK_PREFIX, read_file
 from reconciler.texts.refusals import left_out, refusals
@@ -51,7 +51,7 @@ def read_domain_file(text: str, path: str, stem: str) -> FileFound:
         domain=None if problems else domain,
         problems=tuple(problems),
         notes=tuple(teller.tell(_worth_telling(found, values, reading, stem), Kind.NOTE, "worth knowing")),
-        unsaid=tuple(remark.text for remark in reading.unsaid),
+        unsaid=tuple(as_latin1(remark.text) for remark in reading.unsaid),
         comments={key: [line for line in lines if not _is_mark(line)] for key, lines in found.comments.items()},
     )
 
@@ -82,14 +82,15 @@ class _Teller:
         placed = [(self._found.offset(remark.loc), remark) for remark in remarks]
         for at, remark in sorted(placed, key=lambda one: one[0] or 0):
             line, column = (1, 1) if at is None else self._found.line_and_column(at)
-            detail = f"xl would refuse it, too: {remark.text}" if kind is Kind.WORLD else remark.text
+            text = as_latin1(remark.text)
+            detail = f"xl would refuse it, too: {text}" if kind is Kind.WORLD else text
             source = self._source(line, column)
             yield Diagnostic(kind=kind, summary=summary, detail=detail, hint=remark.hint, source=source)
 
     def _source(self, line: int, column: int) -> Source:
         lines = self._found.text.split("\n")
         text = lines[line - 1] if line <= len(lines) else ""
-        return Source(path=self._path, line=line, column=column, text=text.encode(errors="replace").decode())
+        return Source(path=self._path, line=line, column=column, text=as_latin1(text))
 
 
 def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading, stem: str) -> Iterator[Remark]:

@@ -33,6 +33,7 @@ from reconciler.specs.resolve.rules import PATHS_OF_DISKS, check_alone
 from reconciler.specs.schema import DomainSpec, TreeSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
 from reconciler.specs.value_types import DEFAULT_AUTOSTART, LOGICAL_VOLUME
+from reconciler.texts.cfg_grammar import as_latin1
 
 _KIB_PER_MIB = 1024
 _ARRAYS = frozenset({"disk", "vif", "pci"})
@@ -69,7 +70,7 @@ def import_domain(
     table, foreign = _in_utf8(_table(domain, defaults))
     table, upward = _without_dots(table)
     kept, spec, refused = _fit(domain.name, table, defaults)
-    lost = (*unsaid, *foreign, *upward, *_reductions(domain), *refused, *_imposed(domain, defaults))
+    lost = (*map(as_latin1, unsaid), *foreign, *upward, *_reductions(domain), *refused, *_imposed(domain, defaults))
     if lost:
         kept = {"reconcile": False, **kept}
         spec = spec.model_copy(update={"reconcile": False})
@@ -78,7 +79,7 @@ def import_domain(
         table=kept,
         spec=spec,
         unsaid=lost,
-        ignored=tuple(ignored),
+        ignored=tuple(map(as_latin1, ignored)),
         to_bring=tuple(image for image in (spec.kernel, spec.ramdisk) if image and not image.startswith("/")),
     )
 
@@ -141,7 +142,7 @@ _WRITTEN_AS = {"builder": "type", "root": "cmdline", "extra": "cmdline"}
 
 
 def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {printable(_latin1(line.lstrip('#').strip()))}".rstrip() + "\n" for line in lines)
+    return "".join(f"# {printable(as_latin1(line.lstrip('#').strip()))}".rstrip() + "\n" for line in lines)
 
 
 def _check_name(name: str) -> None:
@@ -195,16 +196,13 @@ def _without_dots(table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
 def _latin1(value: Any) -> Any:
     match value:
         case str():
-            return _ESCAPED_BYTE.sub(lambda found: chr(ord(found[0]) - 0xDC00), value)
+            return as_latin1(value)
         case list():
             return [_latin1(item) for item in value]
         case dict():
             return {key: _latin1(item) for key, item in value.items()}
         case _:
             return value
-
-
-_ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # of surrogateescape
 
 
 def _value(key: Key[Domain], domain: Domain) -> Any:

@@ -176,7 +176,7 @@ class View:
     def _guests(self, names: list[str]) -> dict[str, Guest]:
         def texts(paths: dict[str, str]) -> dict[str, str]:
             return {
-                name: self._store.content(self._stored, path).decode(errors="replace")
+                name: self._store.content(self._stored, path).decode(errors="surrogateescape")
                 for name, path in paths.items()
                 if path in self._stored.files
             }

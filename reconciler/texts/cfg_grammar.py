@@ -85,6 +85,7 @@ _TOKEN = re.compile(
 _STATEMENT = re.compile(r"^[a-z]", re.MULTILINE | re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
+_ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # by surrogateescape
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
@@ -134,6 +135,15 @@ def quote(text: str) -> str:
             f"{text[:40]!r} has the character {found[0]!r}, which a config file of xl cannot carry safely."
         )
     return in_quotes(text)
+
+
+def as_latin1(text: str) -> str:
+    r"""Read bytes that are no UTF-8, which surrogates stand for, as Latin-1: the texts of old files are that, mostly.
+
+    >>> as_latin1("f\udcfcr")
+    'für'
+    """
+    return _ESCAPED_BYTE.sub(lambda found: chr(ord(found[0]) - 0xDC00), text)
 
 
 def number_of(text: str) -> int | None:
@@ -354,7 +364,7 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
         case "(" | ")" | ":" | "+" | "-" | "." | "%" | "{" | "}" | "*" | "/" as sign:
             return f"`{sign}` has no place here; config files of xm could hold Python, those of xl cannot.", _NO_CODE
         case _:
-            return f"{token.text!r} has no place here.", _instead_of(line, before)
+            return f"{as_latin1(token.text)!r} has no place here.", _instead_of(line, before)
 
 
 def _no_name(word: str) -> str:

@@ -420,6 +420,13 @@ def test_a_file_that_is_no_utf8_is_taken_as_xl_takes_it(tree: Path, run: Run) ->
     assert "cmdline has bytes that are no UTF-8, and the spec has them as Latin-1." in held.err
     assert "reconcile = false\n" in held.out
     assert 'cmdline = "motd=Bär"\n' in held.out
+    (tree / "c.cfg").write_bytes(b'name = "B\xe4r"\nkernel = "/k"\nvif = [ "x\xe4" ]\nextra = "\xe4"\nmemory = 64\n')
+    assert "\\udc" not in run("import", "c.cfg", "--json").out
+    run("sim", "alpha", "put", "/etc/xen/c.cfg", "c.cfg")
+    of_host = run("import", "alpha")
+    assert of_host.code == 0
+    assert "vif 0 has xä, which xl makes nothing of." in of_host.err
+    assert 'cmdline = "ä"\n' in (tree / "specs/alpha/B-r.toml").read_text()
 
 
 def test_a_relative_kernel_is_told_with_where_xl_looks_for_it(tree: Path, run: Run) -> None:

@@ -30,7 +30,7 @@ from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.fleet import SHARED
 from reconciler.specs.resolve.host import resolve_host
 from reconciler.state_dir.files import create_file
-from reconciler.texts.cfg_grammar import TEXT_MAX
+from reconciler.texts.cfg_grammar import TEXT_MAX, as_latin1
 
 REMOVE_THE_OLD_FILE = "Remove the file (and its link in auto), lest the domain be started from it, too."
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
@@ -291,7 +291,7 @@ def _named(found: _Found, report: Report) -> _Found:
     near = free_name(name, {imported.name for imported in report.made})
     if near == name:
         return found
-    detail, hint = f"{quoted(name)} is no name for a spec, so its spec is called {near}.", None
+    detail, hint = f"{quoted(as_latin1(name))} is no name for a spec, so its spec is called {near}.", None
     unsaid = found.unsaid
     if found.runs:
         rename = f"xl rename {shlex.quote(name)} {near}"
