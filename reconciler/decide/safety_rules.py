@@ -108,7 +108,7 @@ def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool
             "the spec tree names no domain at all, and an empty tree never destroys anything",
             "check that the path of the spec tree is right",
         )
-    if guest.definition is None:
+    if guest.definition is None or (guest.config is None and guest.config_exists):
         return Block("its config file cannot be read, so nobody knows what must be kept", guest.problem)
     if guest.definition.prevent_destroy or (guest.config is not None and guest.config.prevent_destroy):
         return Block(
@@ -268,7 +268,12 @@ def _block_full_group(host: Host, index: HostIndex, disk: Disk) -> Block | None:
         return None
     group = volume_group(disk)
     wanted, free = index.growth[group], host.vg_free_bytes.get(group)
-    if free is None or wanted <= free:
+    if free is None:
+        return Block(
+            f"nobody knows how much is free in volume group {group}: the host tells of no such group",
+            "look at `vgs` on the host, or correct the spec",
+        )
+    if wanted <= free:
         return None
     return Block(
         f"the disks that specs ask for in volume group {group} need {wanted // MIB} MiB and {free // MIB} MiB are free",

@@ -195,16 +195,19 @@ def _all_behind(
     changes: Iterable[Change], desired: Desired, hosts: Mapping[str, Host], elsewhere: Collection[str]
 ) -> Iterator[Behind]:
     waves = [domain.policy.wave for part in desired.hosts.values() for domain in part.domains.values()]
-    lowest = min(waves, default=0)
+    waves += [wave for wave in desired.waves_of_frozen.values() if wave is not None]
+    below_all = min(waves, default=0) - 1  # where one may be whose wave nobody knows
     for host in sorted(host for host in desired.frozen if "/" not in host):
-        yield Behind(address=host, wave=lowest, why="has errors in its host.toml", way_out="mend that file")
+        found = [below_all if wave is None else wave for wave in _waves_on(host, desired)]
+        if found:
+            yield Behind(address=host, wave=min(found), why="has errors in its host.toml", way_out="mend that file")
     for address in sorted(address for address in desired.frozen if "/" in address):
         host, name = address.split("/", 1)
         guest = hosts[host].guests.get(name) if host in hosts else None
         if host not in hosts or (guest is not None and guest.owner is Owner.OURS and _is_to_reconcile(guest)):
             why = "is frozen, since its spec file has errors"
-            wave = recorded_wave(guest) if guest is not None else None
-            wave = lowest if wave is None else wave
+            recorded = recorded_wave(guest) if guest is not None else None
+            wave = below_all if recorded is None else recorded
             yield Behind(address=address, wave=wave, why=why, way_out="mend that file")
     for host in sorted(desired.hosts.keys() - hosts.keys()):
         for name, domain in sorted(desired.hosts[host].domains.items()):
@@ -222,6 +225,11 @@ def _all_behind(
                 yield Behind(
                     address=change.address, wave=wanted.policy.wave, why=why, way_out="put the right file there"
                 )
+
+
+def _waves_on(host: str, desired: Desired) -> list[int | None]:
+    """Return the waves of the domains of a host whose host.toml has errors; None for one that nobody knows."""
+    return [wave for address, wave in desired.waves_of_frozen.items() if address.partition("/")[0] == host]
 
 
 def _is_to_reconcile(guest: Guest) -> bool:

@@ -165,11 +165,16 @@ unused() {
     done
     unset IFS
     set +f
-    for config in "$config_dir"/* "$kernel_dir"/*/candidate.cfg; do
+    for config in "$config_dir"/* "$auto_dir"/* "$kernel_dir"/*/candidate.cfg; do
         case $config in "$own_config" | "$own_candidate") continue ;; esac
-        if [ -f "$config" ] && grep -qF -- "$target" "$config"; then
-            refuse "The config file $config names $target, so it is not deleted."
-        fi
+        [ -f "$config" ] && [ ! "$config" -ef "$own_config" ] || continue
+        status=0
+        grep -qF -- "$target" "$config" || status=$?
+        case $status in
+        0) refuse "The config file $config names $target, so it is not deleted." ;;
+        1) ;;
+        *) refuse "The config file $config cannot be read, and may name $target, so it is not deleted." ;;
+        esac
     done
 }
 """
@@ -228,6 +233,7 @@ async def delete(shell: Dom0Shell, step: DeleteDisk) -> None:
     dom0 = shell.dom0
     given = _given(shell, step.domain, step.disk) | {
         "config_dir": dom0.config_dir,
+        "auto_dir": dom0.auto_dir,
         "kernel_dir": dom0.kernel_dir,
         "own_config": dom0.config_path(step.domain),
         "own_candidate": dom0.candidate_path(step.domain),

@@ -87,6 +87,8 @@ class Desired:
     """The whole spec tree, resolved.
 
     `frozen` are addresses ("host/domain", or "host" for all of a host) whose file could not be read: left alone.
+    `waves_of_frozen` has the waves by spec of the domains on hosts that are frozen as a whole, without those that are
+    left alone; None: the file of that domain cannot be read either.
     `unusable` are addresses whose spec asks for a kernel or ramdisk that cannot be used, with all that it asks for; the
     domain under that address is then the one that goes on as it last worked.
     `left_alone` are addresses that the last accepted commit which named them said to leave alone.
@@ -100,6 +102,7 @@ class Desired:
     windows: tuple[Window, ...] = ()
     at: datetime | None = None  # the moment for which windows are judged; None: they are ignored
     frozen: frozenset[str] = frozenset()
+    waves_of_frozen: Mapping[str, int | None] = field(default_factory=dict)
     left_alone: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)
     prune: bool = True

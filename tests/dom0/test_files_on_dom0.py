@@ -250,6 +250,33 @@ class TestDisks:
             assert caught.value.diagnostics[0].kind is Kind.REFUSED
         assert names_in(root) == ([] if deleted else ["web.img"])
 
+    @pytest.mark.parametrize("unknown", ["what a config file names", "what runs", "the names of what runs"])
+    async def test_where_nobody_can_tell_who_has_a_disk_it_is_not_deleted(
+        self, shell: Dom0Shell, xen: Path, tools: Path, root: str, settings: HostSettings, unknown: str
+    ) -> None:
+        Path(f"{root}/web.img").touch()
+        Path(f"{settings.config_dir}/other.cfg").touch()
+        match unknown:
+            case "what a config file names":
+                write_tool(tools, "grep", "echo 'grep: other.cfg: Input/output error' >&2; exit 2")
+            case "what runs":
+                (xen / "long").unlink()
+            case _:
+                (xen / "list").unlink()
+        with pytest.raises(ReconcilerError):
+            await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
+        assert names_in(root) == ["web.img"]
+
+    async def test_a_disk_that_is_started_at_boot_from_another_file_is_not_deleted(
+        self, shell: Dom0Shell, xen: Path, root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Dom0, "auto_dir", str(tmp_path / "auto"))
+        (tmp_path / "auto").mkdir()
+        Path(f"{root}/web.img").touch()
+        (tmp_path / "auto" / "other.cfg").write_text(f"disk = [ '{root}/web.img,raw,xvda,w' ]\n")
+        with pytest.raises(ReconcilerError, match=r"other\.cfg names"):
+            await disks.delete(shell, DeleteDisk(domain="web", disk=disk_at(f"{root}/web.img")))
+
     async def test_its_own_config_does_not_keep_a_disk(
         self, shell: Dom0Shell, xen: Path, root: str, settings: HostSettings
     ) -> None:

@@ -215,3 +215,14 @@ def test_what_is_known_already_is_not_asked_for() -> None:
     assert domain.kernel is web.kernel
     assert domain.ramdisk is not None
     assert domain.ramdisk.path.endswith("/web/initrd.abababababab")
+
+
+def test_the_waves_on_a_frozen_host_are_known_as_far_as_its_files_can_be_read(
+    tmp_path: Path,
+) -> None:
+    texts = {"canary": "wave = -1\n", "out": "reconcile = false\n", "broken": 'wave = "low"\n'}
+    (tmp_path / "beta").mkdir()
+    (tmp_path / "beta/host.toml").write_text('toolstack = "sxl"\n')
+    for name, text in texts.items():
+        (tmp_path / f"beta/{name}.toml").write_text(BASE + text)
+    assert read_tree(tmp_path).desired.waves_of_frozen == {"beta/broken": None, "beta/canary": -1}

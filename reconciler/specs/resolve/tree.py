@@ -50,6 +50,12 @@ def resolve(tree: SpecTree) -> Resolution:
         max_unavailable=shared.max_unavailable,
         windows=_windows(settings, hosts),
         frozen=frozenset(findings.frozen),
+        waves_of_frozen={
+            address_of(host, name): resolver.waves.get(address_of(host, name))
+            for host, folder in sorted(tree.hosts.items())
+            for name in sorted(folder.domains)
+            if host in findings.frozen and address_of(host, name) not in resolver.left_alone
+        },
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
     )
     return Resolution(desired=desired, problems=findings.problems, defaults=merge(base or ()))
@@ -72,6 +78,8 @@ class _Resolver:
         self._base = base
         self._shared = shared
         self.resolved: list[Resolved] = []
+        self.waves: dict[str, int] = {}  # by address, as far as files can be read
+        self.left_alone = set[str]()  # addresses
 
     def host(self, folder: HostFolder) -> HostSettings | None:
         settings = self._settings(folder)
@@ -111,6 +119,8 @@ class _Resolver:
             return
         spec, complaints = validate(DomainSpec, merge(layers) if len(layers) > 1 else file.data)
         if spec is not None:
+            self.waves |= {} if complaints else {address: spec.wave}
+            self.left_alone |= set() if complaints or spec.reconcile else {address}
             more = self._check(spec, settings)
             complaints += tuple(complaint for complaint in more if not is_shadowed(complaint, complaints))
         self._report(layers, address, complaints)
