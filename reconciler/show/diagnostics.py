@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from reconciler.model.diagnostics import Diagnostic, Kind, Source
+from reconciler.model.diagnostics import Diagnostic, Kind, Source, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.show.escape import github_message, github_property, plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
@@ -38,6 +38,29 @@ def github(diagnostics: Iterable[Diagnostic]) -> str:
         title = github_property(diagnostic.summary)
         lines.append(f"::{_GITHUB[diagnostic.kind]} {place}title={title}::{github_message(message)}\n")
     return "".join(lines)
+
+
+def junit(files: Iterable[str], diagnostics: Iterable[Diagnostic]) -> str:
+    """Write a JUnit report: a test case for each file that was read, which fails by what is wrong with it."""
+    from xml.sax.saxutils import escape, quoteattr
+
+    found: dict[str, list[Diagnostic]] = {file: [] for file in sorted(files)}
+    for problem in diagnostics:
+        if exit_code([problem]):
+            found.setdefault(problem.source.path if problem.source is not None else "specs", []).append(problem)
+    failed = sum(map(bool, found.values()))
+    lines = [
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        f'<testsuites><testsuite name="reconciler validate" tests="{len(found)}" failures="{failed}" errors="0">',
+    ]
+    for file, problems in found.items():
+        lines.append(f'<testcase classname="specs" name={quoteattr(plain(file))} file={quoteattr(plain(file))}>')
+        if problems:  # one for each case, as readers of such reports expect
+            said = "\n".join(plain(line) for line in text(problems).splitlines())
+            title = "; ".join(dict.fromkeys(problem.summary for problem in problems))
+            lines.append(f"<failure message={quoteattr(plain(title))}>{escape(said)}</failure>")
+        lines.append("</testcase>")
+    return "\n".join((*lines, "</testsuite></testsuites>")) + "\n"
 
 
 def of_plan(plan: Plan, places: Mapping[str, Source]) -> list[Diagnostic]:

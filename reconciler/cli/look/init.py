@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.ci import ci_files
 from reconciler.cli.output import is_terminal, print_data, print_message
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
@@ -59,12 +60,21 @@ _HELD = "reconcile = false         # shown, never changed: take this line away w
     help="How it is reached: simulated, local, or ssh://[user@]name[:port].  [default: asked, else simulated]",
 )
 @click.option("--fleet", metavar="NAME", help="The name of the fleet.  [default: one of its own]")
+@click.option(
+    "--ci",
+    type=click.Choice(["github", "gitlab", "forgejo", "none"]),
+    help="Whose job to write beside it.  [default: that of the repository's remote, else github]",
+)
 @click.pass_obj
-def init(settings: Settings, folder: Path | None, host: str | None, connect: str | None, fleet: str | None) -> None:
+def init(
+    settings: Settings, folder: Path | None, host: str | None, connect: str | None, fleet: str | None, ci: str | None
+) -> None:
     """Write a first tree into DIR (default: $RECONCILER_SPECS, else ./specs): reconciler.toml with a fleet name of its
     own, one host, and an example domain. Without options, the host is asked for on a terminal, and simulated elsewhere.
 
-    Nothing is overwritten: where one of the files exists, nothing is written (exit 3).
+    Beside it, at the root of the repository, it writes .pre-commit-config.yaml and a job for CI that plans each change.
+
+    Nothing is overwritten: where one of the files of the tree exists, nothing is written (exit 3).
     """
     folder = settings.tree(folder)
     asks = is_terminal(sys.stdin) and host is None and connect is None
@@ -79,6 +89,7 @@ def init(settings: Settings, folder: Path | None, host: str | None, connect: str
         folder / host / "example.toml": _DOMAIN if is_simulated else _DOMAIN + _HELD,
     }
     _write(texts)
+    _write_beside({} if ci == "none" else ci_files(folder, ci))
     print_data(_next(folder, host, is_simulated))
 
 
@@ -103,6 +114,15 @@ def _write(texts: dict[Path, str]) -> None:
         except FileExistsError:
             raise _exists([str(path)]) from None
         print_message(f"Wrote {path}.\n")
+
+
+def _write_beside(texts: dict[Path, str]) -> None:
+    """Write what stands outside the tree. What is there already is somebody's own, and said."""
+    for path, text in texts.items():
+        if path.exists() or path.is_symlink():
+            print_message(f"Left {path} as it is; docs/ci.md has what to add.\n")
+        else:
+            _write({path: text})
 
 
 def _exists(paths: list[str]) -> ReconcilerError:

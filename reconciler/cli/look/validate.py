@@ -22,12 +22,12 @@ from reconciler.specs import TreeReading, read_tree
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "github"]),
+    type=click.Choice(["text", "github", "junit"]),
     default="text",
     show_default=True,
-    help="github: annotations for the lines of a pull request.",
+    help="github: annotations for the lines of a pull request; junit: a report, in XML.",
 )
-def validate(specs: Path, as_json: bool, form: Literal["text", "github"]) -> int:
+def validate(specs: Path, as_json: bool, form: Literal["text", "github", "junit"]) -> int:
     """Read the spec tree SPECS (default: $RECONCILER_SPECS, else ./specs) and report every problem of every file.
 
     No host is asked anything. Exits with 4 when a spec is invalid.
@@ -40,6 +40,9 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github"]) -> int
         print_data(as_text(validate_document(reading.desired, problems)))
     elif form == "github":
         print_data(diagnostics.github(problems))
+    elif form == "junit":
+        files = (str(specs / file) for file in reading.digests if file.endswith(".toml"))
+        print_data(diagnostics.junit(files, problems))
     else:
         print_text(diagnostics.text(problems, paint_for(sys.stdout)) + _headline(reading))
     return exit_code(problems)
