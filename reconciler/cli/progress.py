@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from reconciler.apply.result import Progress, StepResult
+from reconciler.cli.output import wants_color
 from reconciler.plan.steps import PlannedStep
 from reconciler.show import values
 from reconciler.show.escape import plain
@@ -34,7 +35,8 @@ def show_progress(stream: TextIO | None, *, total: int) -> Iterator[Progress]:
     from rich.console import Console
     from rich.live import Live
 
-    console = Console(file=stream, highlight=False, markup=False, emoji=False)
+    plain_text = not wants_color(stream)
+    console = Console(file=stream, highlight=False, markup=False, emoji=False, no_color=plain_text)
     live = LiveProgress(console, total=total)
     with Live(get_renderable=live.render, console=console, refresh_per_second=_REFRESHES_PER_SECOND, transient=True):
         yield live

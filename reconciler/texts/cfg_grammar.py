@@ -355,7 +355,7 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
         case "<" if not before.strip() and token.at == len(text) - len(text.lstrip()):
             return "This is XML.", "libvirt makes an xl.cfg of it: virsh domxml-to-native xen-xl FILE"
         case "-" if re.fullmatch(r"[ \t]*[a-z]\w*", before):
-            return "`-` has no place here.", "Keys are written with `_`, as on_crash."
+            return "`-` has no place here.", "Keys are written with `_`, as max_grant_frames."
         case "." if re.search(r"=[ \t]*[0-9]+$", before):
             return "`.` has no place here: xl knows whole numbers alone.", None
         case "-" if number := re.match(r"-[0-9]+", line):

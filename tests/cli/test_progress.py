@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from io import StringIO
+from typing import Literal
 
+import click
 import pytest
 from rich.console import Console
 
 from reconciler.apply.result import Progress, StepResult
 from reconciler.cli.progress import LiveProgress, PlainProgress, show_progress
+from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import Ready
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetVcpus
@@ -64,6 +67,22 @@ def test_a_terminal_gets_the_live_display_and_keeps_the_outcome(monkeypatch: pyt
     monkeypatch.setenv("TERM", "dumb")
     with show_progress(stream, total=2) as progress:
         assert isinstance(progress, PlainProgress)
+
+
+@pytest.mark.parametrize(("color", "red"), [("always", True), ("never", False)])
+def test_a_terminal_gets_colours_as_it_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, color: Literal["always", "never"], red: bool
+) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    with click.Context(click.Command("x"), obj=Settings(color=color)), show_progress(stream, total=2) as progress:
+        tell(progress)
+    assert ("\x1b[31m" in stream.getvalue()) is red
 
 
 @pytest.mark.parametrize("stream", ["closed pipe", "none"])
