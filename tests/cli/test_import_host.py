@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.dom0.layout import Dom0
 from tests.cli.conftest import Run
 from tests.fake_dom0 import TABLE_HEAD, table_row, tools_on_path, write_xl
 from tests.texts.oracle.real_xl import RealXl, Unavailable, real_xl
@@ -45,6 +46,7 @@ def xl() -> RealXl:
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: Path, xl: RealXl) -> dict[str, dict[str, object]]:
     """What xl told to its domains as they were started, by name."""
     xen = write_xl(tmp_path, tools_on_path(tmp_path, monkeypatch))
+    monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))  # tests run side by side
     for name in ("boot/vmlinuz", "disks/desk.img", "disks/web.img", "etc/.keep", "kernels/.keep"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("bytes")
