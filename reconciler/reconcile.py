@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
+from reconciler.apply.evidence import place_of, with_evidence
 from reconciler.apply.follow import apply_plan
 from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
@@ -123,7 +124,9 @@ class Reconciler:
         """Make the plan in a thread beside the loop, which has locks to renew meanwhile."""
         at = None if consent.ignore_windows else selection.at
         desired, missing = complete(replace(self._desired, postponed=selection.postponed, at=at), hosts)
+        desired = with_evidence(desired, hosts, self._spec_root, self._history, consent.adopt)
         downtime, forgotten = self._expected_downtime()
+        notes = [note for host in hosts.values() for note in host.notes]
         plan = build_plan(
             desired,
             hosts,
@@ -132,7 +135,7 @@ class Reconciler:
             unseen=self._unseen(hosts),
             downtime=downtime,
             used=selection.used,
-            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten, *_notes(hosts)),
+            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten, *notes),
         )
         verify(plan, hosts, desired)
         selected = selection.host_names(self._desired.hosts)
@@ -239,7 +242,8 @@ class Reconciler:
         """
         signer = self._signer or signer_of(self._spec_root, plan.commit)
         try:
-            return noting.enter_context(self._history.recording(plan, signer)), None
+            tree = place_of(self._spec_root, self._desired)
+            return noting.enter_context(self._history.recording(plan, signer, tree)), None
         except ReconcilerError as error:
             if history_is_needed:
                 raise
@@ -404,11 +408,6 @@ async def _locked(executor: Executor, locks: AsyncExitStack) -> bool:
 def _given_up(host: str, stop: Stop) -> Diagnostic:
     detail = f"{host} had not answered yet, and is not waited for: {stop() or 'it was asked to stop'}."
     return Diagnostic(kind=Kind.NOTE, summary="not waited for", detail=detail, address=host, transient=True)
-
-
-def _notes(hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:
-    for host in hosts.values():
-        yield from host.notes
 
 
 def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from reconciler.apply.outages import Outcome, outages_of
+from reconciler.apply.person import person
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.model.diagnostics import world_error
 from reconciler.plan.plan import Plan
@@ -27,6 +28,7 @@ _VERSION = 1
 _BUSY_SECONDS = 20
 _APPLY = "id, began, ended, commit_hash, signer, digest, planned"
 _RECENT_RESTARTS = 5
+# `origin` came after 0.1, whose files lack it, and which does not mind it
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS apply (
     id INTEGER PRIMARY KEY, began TEXT NOT NULL, ended TEXT, commit_hash TEXT, signer TEXT, digest TEXT NOT NULL,
@@ -37,6 +39,7 @@ CREATE TABLE IF NOT EXISTS step (
     address TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL, seconds REAL NOT NULL, problem TEXT
 );
 CREATE TABLE IF NOT EXISTS downtime (apply_id INTEGER NOT NULL, address TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS origin (apply_id INTEGER PRIMARY KEY, tree TEXT NOT NULL, person TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS step_of_apply ON step (apply_id);
 CREATE INDEX IF NOT EXISTS step_of_address ON step (address);
 CREATE INDEX IF NOT EXISTS downtime_of ON downtime (address);
@@ -115,14 +118,18 @@ class History:
         self._open_to_write().close()
 
     @contextmanager
-    def recording(self, plan: Plan, signer: str | None) -> Iterator[Recording]:
-        """Record an apply from before its first step, so that what was done is known even after a kill."""
+    def recording(self, plan: Plan, signer: str | None, tree: str = "") -> Iterator[Recording]:
+        """Record an apply from before its first step, so that what was done is known even after a kill.
+
+        `tree` is what the specs are known by.
+        """
         with closing(self._open_to_write()) as database:
             with self._explained():
                 cursor = database.execute(
                     "INSERT INTO apply (began, commit_hash, signer, digest, planned) VALUES (?, ?, ?, ?, ?)",
                     (_now(), plan.commit, signer, plan.digest, len(plan.steps)),
                 )
+                database.execute("INSERT INTO origin VALUES (?, ?, ?)", (cursor.lastrowid, _storable(tree), person()))
             assert cursor.lastrowid is not None
             with ThreadPoolExecutor(1, thread_name_prefix="history") as writer:
                 yield Recording(database, writer, cursor.lastrowid, plan)
@@ -155,6 +162,20 @@ class History:
             row = database.execute(f"SELECT {_APPLY} FROM apply WHERE id = ?", (apply_id,)).fetchone()
             return _record(row, steps)
 
+    def made_for(self, tree: str) -> frozenset[str]:
+        """Return the addresses whose config files were written for this tree, or for one that nobody noted."""
+        written = "SELECT DISTINCT address FROM step WHERE kind = 'write_config' AND outcome = 'done'"
+        other = "apply_id NOT IN (SELECT apply_id FROM origin WHERE tree NOT IN (?, ''))"
+        with self._reading() as database:
+            if database is None:
+                return frozenset()
+            found = (
+                database.execute(f"{written} AND {other}", (_storable(tree),))
+                if _knows_origin(database)
+                else database.execute(written)
+            )
+            return frozenset(address for (address,) in found)
+
     def expected_downtime(self) -> dict[str, float]:
         """Map each address to the median of the seconds that its last five restarts kept it down."""
         recent: dict[str, list[float]] = {}
@@ -171,7 +192,7 @@ class History:
             database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last steps, of history only
-                if _version(database) == 0:
+                if _version(database) == 0 or not _knows_origin(database):
                     _create(database)
                 database.executescript("BEGIN IMMEDIATE; ROLLBACK")  # whether it may be written at all
             except sqlite3.Error:
@@ -210,6 +231,10 @@ def _version(database: sqlite3.Connection) -> int:
     if version not in (0, _VERSION):
         raise sqlite3.DatabaseError(f"it has format {version}, and this version of reconciler knows {_VERSION}")
     return int(version)
+
+
+def _knows_origin(database: sqlite3.Connection) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'origin'").fetchone() is not None
 
 
 def _create(database: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from reconciler.cli.names import ADDRESS
-from reconciler.cli.session import check_consent
+from reconciler.cli.session import check_adopt, check_consent
 from reconciler.decide.changes import Consent
 from reconciler.model.fleet import Desired
 
@@ -26,7 +26,12 @@ def _count(name: str, text: str) -> Callable[[Command], Command]:
 
 
 _OPTIONS = (
-    _addresses("--adopt", "Take over this domain, which is not ours yet"),
+    click.option(
+        "--adopt",
+        metavar="ADDRESS|HOST",
+        multiple=True,
+        help="Take over this domain, or all of a host that specs declare, which is not ours yet; repeatable.",
+    ),
     _addresses("--restart", 'Restart this domain although its spec says restart = "defer"'),
     _addresses("--retry", "Try again what failed to boot in this domain"),
     _count("--allow-destroy", "Let this run destroy N domains, whatever [brake] says."),
@@ -51,7 +56,7 @@ class Allowed:
     def consent(self, desired: Desired) -> Consent:
         """Return the consent they give. Raises ReconcilerError for an address that no spec has."""
         return Consent(
-            adopt=check_consent(desired, "--adopt", self.adopt),
+            adopt=check_adopt(desired, self.adopt),
             restart=check_consent(desired, "--restart", self.restart),
             retry=check_consent(desired, "--retry", self.retry),
             allow_destroy=self.allow_destroy,

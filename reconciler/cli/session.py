@@ -19,7 +19,8 @@ from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired, HostSettings
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
-from reconciler.specs import TreeReading
+from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.resolve.fleet import NAMELESS_FLEET
 from reconciler.specs.schema_errors import near_miss
 from reconciler.specs.value_types import is_name
 
@@ -80,6 +81,14 @@ def open_session(
             yield session
         finally:
             session.wait_for(session.reconciler.close())
+
+
+def read_decided(specs: Path) -> TreeReading:
+    """Read the specs for a command that decides about hosts. Raises where nobody has said whose they are."""
+    reading = read_tree(specs, needs_fleet=True)
+    if any(problem.summary == NAMELESS_FLEET for problem in reading.diagnostics):
+        raise ReconcilerError(*reading.diagnostics)
+    return reading
 
 
 def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
@@ -148,6 +157,14 @@ def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str
             raise ReconcilerError(*problems)
         if name not in hosts[host].guests:
             raise no_domain(reading.desired, address)
+
+
+def check_adopt(desired: Desired, given: Iterable[str]) -> frozenset[str]:
+    """Return what --adopt named: addresses of specs, and whole hosts."""
+    hosts = frozenset(name for name in given if "/" not in name)
+    for host in sorted(hosts):
+        check_host(desired, host)
+    return hosts | check_consent(desired, "--adopt", (name for name in given if "/" in name))
 
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:

@@ -11,6 +11,7 @@ from reconciler.decide.diff import FieldChange, Pending, noted_fields
 from reconciler.decide.safety_rules import Block
 from reconciler.decide.windows import WINDOW, Shut
 from reconciler.model.domain import Domain, address_of
+from reconciler.model.fleet import Doubt
 from reconciler.model.host import Guest, Host, Quarantined
 from reconciler.model.keys import DOMAIN_KEYS
 
@@ -142,6 +143,7 @@ class Fleet:
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
     left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)  # addresses that this tree may never have asked for
     prune: bool = True
     any_specs: bool = True
     shut: Shut | None = None  # the windows, at the moment of this run

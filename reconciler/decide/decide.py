@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from reconciler.decide.booted import as_adopted
 from reconciler.decide.changes import (
     DEFERRED,
     FROZEN,
@@ -26,11 +25,11 @@ from reconciler.decide.changes import (
 )
 from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare, fields_of_new
 from reconciler.decide.holds import with_hold
+from reconciler.decide.ownership import adopt, kept_from_pruning, with_renewed_mark
 from reconciler.decide.partial import defer, heed_windows, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
-from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import as_before, before_this, left_by_rollback
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
@@ -99,9 +98,10 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
     forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)
-    return make_change(
+    gone = make_change(
         host, guest.name, Action.DESTROY, "no spec names it any more", guest=guest, downtime_seconds=None
     )
+    return kept_from_pruning(gone, guest, fleet.doubts.get(gone.address), adopting=host.name in consent.adopt)
 
 
 def _decide_wanted(
@@ -129,9 +129,11 @@ def _decide_wanted(
     if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not _lives(guest)):
         change = _create(host, guest, desired)
     elif guest.owner is not Owner.OURS:
-        change = _adopt(host, settings, guest, desired, consent)
+        change = adopt(host, settings, guest, desired, consent, _create(host, guest, desired))
     else:
         change = _reconcile_ours(host, guest, desired, consent)
+    if host.name in consent.adopt and address_of(host.name, desired.name) in fleet.doubts:
+        change = with_renewed_mark(change)
     if guest is not None and guest.quarantine:
         change = heed_quarantine(host, guest, change, consent)
     second = block_second_file(host, desired)
@@ -238,36 +240,6 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
         return replace(change, pending=pending)
     hint = f"reconciler apply --restart {address_of(host.name, guest.name)}"
     return replace(change, pending=pending, hint=hint, would=Action.RESTART, waits_for=(DEFERRED,))
-
-
-def _adopt(host: Host, settings: HostSettings, guest: Guest, desired: Domain, consent: Consent) -> Change:
-    address = address_of(host.name, guest.name)
-    if address not in consent.adopt:
-        owner = "another fleet's" if guest.owner is Owner.FOREIGN else "not managed by reconciler"
-        what = "a domain" if guest.exists else "a config file"
-        block = Block(f"{what} of this name is there and is {owner}", f"reconciler apply --adopt {address}")
-        return make_blocked(host, guest.name, block, guest)
-    unusable = why_unusable(desired)
-    if unusable is not None:  # that freezes all that the spec asks for, and it asks for the domain itself
-        return make_blocked(host, guest.name, Block(unusable, "put the right file there, or correct the spec"), guest)
-    if guest.exists and (guest.running is None or guest.power not in (Power.RUNNING, Power.PAUSED)):
-        why = guest.problem or "xl does not tell its configuration"
-        why = why if guest.power in (Power.RUNNING, Power.PAUSED) else f"it is {guest.power}"
-        return make_blocked(host, guest.name, Block(f"it cannot be adopted: {why}", None), guest)
-    current = as_adopted(host, settings, guest.running) if guest.running is not None else guest.config
-    if current is None:
-        return replace(_create(host, guest, desired), action=Action.ADOPT)
-    if guest.exists and current.uuid != desired.uuid:
-        block = Block("it runs with another uuid than the spec's", f'put uuid = "{current.uuid}" into the spec')
-        return make_blocked(host, guest.name, block, guest)
-    target = align_vifs(desired, current)
-    fields = compare(current, target, host, running=guest.exists)
-    pending: tuple[Pending, ...] = ()
-    if any(change.effect is Effect.RESTART for change in fields):
-        target, fields, pending = defer(host, current, target, fields)
-    change = make_change(host, guest.name, Action.ADOPT, "taken over as --adopt asked", fields=fields, guest=guest)
-    rest = Action.RESTART if pending else None
-    return replace(change, target=target, pending=pending, writes_config=True, would=rest)
 
 
 def _why(guest: Guest, target: Domain) -> str:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.decide.booted import as_staged
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, Pending, compare
 from reconciler.decide.windows import WINDOW, Shut, Wait
-from reconciler.model.domain import Domain
-from reconciler.model.host import Guest, Host
+from reconciler.model.domain import Domain, Image
+from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.parts import kept_of_policy, live_values, with_kept
 
 
@@ -39,7 +38,7 @@ def to_be_written(part: Domain, guest: Guest) -> Domain:
     What runs may have been started by hand from something else, or from a file that is not staged.
     """
     proven = guest.config if guest.config_proven and not (guest.edited or guest.unproven) else None
-    return as_staged(part, guest) if proven is None else without_restart(part, proven)
+    return _as_staged(part, guest) if proven is None else without_restart(part, proven)
 
 
 def defer(
@@ -135,3 +134,20 @@ def _why_until(change: Change, wait: Wait) -> str:
 
 def _way_out(change: Change) -> str:
     return f"to do it now all the same: reconciler apply --ignore-windows --target {change.address}"
+
+
+def _as_staged(definition: Domain, guest: Guest) -> Domain:
+    """Name the same bytes by their staged paths: a config file of ours names no other file."""
+    config = guest.config
+
+    def staged(image: Image | None, kept: Image | None) -> Image | None:
+        same = image is not None and kept is not None and image.sha256 != "" and image.sha256 == kept.sha256
+        return kept if same else image
+
+    if config is None or guest.owner is not Owner.OURS:
+        return definition
+    return replace(
+        definition,
+        kernel=staged(definition.kernel, config.kernel),
+        ramdisk=staged(definition.ramdisk, config.ramdisk),
+    )

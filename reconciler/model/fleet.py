@@ -67,6 +67,10 @@ class HostSettings:
     windows: tuple[Window, ...] = ()
     simulated: Simulated = Simulated()
 
+    @property
+    def is_simulated(self) -> bool:
+        return self.toolstack == "simulated"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brake:
@@ -83,6 +87,23 @@ class DesiredHost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Why nothing shows that this tree ever asked for a domain that has our mark, and what can be done."""
+
+    why: str
+    waits_for: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The git repository that holds the commits of a tree, and the folder of the tree in it."""
+
+    repository: str
+    folder: str = "."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Desired:
     """The whole spec tree, resolved.
 
@@ -92,6 +113,8 @@ class Desired:
     `unusable` are addresses whose spec asks for a kernel or ramdisk that cannot be used, with all that it asks for; the
     domain under that address is then the one that goes on as it last worked.
     `left_alone` are addresses that the last accepted commit which named them said to leave alone.
+    `doubts` are addresses of ours of which nothing shows that this tree asked for them: they are not destroyed.
+    `origin` is where `commit` is, of a tree that was laid out from one; None: the tree is its own work tree, if any.
     `prune` is False when anything could not be read, since a missing domain may only have moved.
     """
 
@@ -105,6 +128,8 @@ class Desired:
     waves_of_frozen: Mapping[str, int | None] = field(default_factory=dict)
     left_alone: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)
+    doubts: Mapping[str, Doubt] = field(default_factory=dict)
+    origin: Origin | None = None
     prune: bool = True
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why
     commit: str | None = None

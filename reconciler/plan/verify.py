@@ -284,6 +284,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         prune=desired.prune,
         left_alone=desired.left_alone,
         shut=Shut.of(desired),
+        doubts=desired.doubts,
     )
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
         held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan

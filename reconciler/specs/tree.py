@@ -87,20 +87,26 @@ class TreeCache:
 
 
 def read_tree(
-    root: str | Path, cache: TreeCache | None = None, contents: Mapping[str, str] | None = None
+    root: str | Path,
+    cache: TreeCache | None = None,
+    contents: Mapping[str, str] | None = None,
+    *,
+    needs_fleet: bool = False,
 ) -> TreeReading:
     """Read a whole tree. Whatever is wrong with it is a diagnostic, never an exception.
 
     `contents` are git's names of what files hold, by path in the tree, for a tree that was laid out from a commit.
+    With `needs_fleet`, a tree with real hosts that does not name its fleet is wrong.
     """
-    return _Reader(os.fspath(root) or ".", cache or TreeCache(), contents or {}).read()
+    return _Reader(os.fspath(root) or ".", cache or TreeCache(), contents or {}, needs_fleet=needs_fleet).read()
 
 
 class _Reader:
     """Keeps, while one tree is read, what was found so far."""
 
-    def __init__(self, root: str, cache: TreeCache, contents: Mapping[str, str]) -> None:
+    def __init__(self, root: str, cache: TreeCache, contents: Mapping[str, str], *, needs_fleet: bool) -> None:
         self._root = root
+        self._needs_fleet = needs_fleet
         self._cache = cache
         self._contents = contents
         self._tree = TreeRoot(root)
@@ -124,7 +130,7 @@ class _Reader:
         return replace(reading, desired=replace(reading.desired, commit=commit_of(Path(self._root))))
 
     def _judge(self, tree: SpecTree, files: Mapping[str, TreeFile]) -> TreeReading:
-        resolution = resolve(replace(tree, files=files))
+        resolution = resolve(replace(tree, files=files), needs_fleet=self._needs_fleet)
         diagnostics = [*self._diagnostics, *self._placed(resolution.problems)]
         if not diagnostics and not any(folder.domains for folder in tree.hosts.values()):
             diagnostics.append(_empty_tree(self._root))

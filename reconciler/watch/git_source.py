@@ -24,6 +24,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
+from reconciler.model.fleet import Origin
 from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.state_dir import rewound
@@ -72,6 +73,7 @@ class GitSource:
         self._accepted_file = self._folder / "accepted.json"
         self._left_alone_file = self._folder / "left-alone.json"
         self._repository = Repository(self._folder / "repository.git", url, branch)
+        self._origin = Origin(repository=str(self._folder / "repository.git"), folder=path)
         self._judge = Judge(self._repository, self._folder)
         self._path = path
         self._first = first
@@ -153,13 +155,14 @@ class GitSource:
         if accepted is None:
             raise ReconcilerError(*problems)
         root = self._lay_out(accepted.commit)
-        reading = read_tree(root, self._cache, self._contents)
+        reading = read_tree(root, self._cache, self._contents, needs_fleet=True)
         left_alone = self._left_alone_by(accepted.commit, problems)
         reading = replace(
             reading,
             desired=replace(
                 reading.desired,
                 commit=accepted.commit,
+                origin=self._origin,
                 left_alone=frozenset(left_alone or ()),
                 prune=reading.desired.prune and left_alone is not None,
             ),
@@ -184,7 +187,7 @@ class GitSource:
         known = load(self._left_alone_file)
         if known is not None and known.commit != commit:
             root = self._lay_out(commit)
-            known = after(known, commit, root, read_tree(root, self._cache, self._contents))
+            known = after(known, commit, root, read_tree(root, self._cache, self._contents, needs_fleet=True))
             store(self._left_alone_file, known)
         return known.addresses if known is not None else None
 

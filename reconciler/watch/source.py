@@ -77,7 +77,7 @@ class LocalSource:
         return Specs(reading=reading, root=self._root)
 
     async def _read(self) -> TreeReading:
-        return await asyncio.to_thread(read_tree, self._root, self._cache)
+        return await asyncio.to_thread(read_tree, self._root, self._cache, needs_fleet=True)
 
     async def watch(self, ask: Callable[[], None]) -> None:
         """Call `ask` once at the end of each burst of changes, and when the folder is replaced by another."""

@@ -46,6 +46,7 @@ def xen(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     host = f'toolstack = "xl"\nconfig_dir = "{tree}/etc"\nkernel_dir = "{tree}/kernels"\n'
     web = 'kernel = "kernels/linux"\nmemory = 256\n'
     write_files({"specs/alpha/host.toml": host, "specs/alpha/web.toml": web, "specs/kernels/linux": "bytes"}, tree)
+    write_files({"specs/reconciler.toml": 'fleet = "default"\n'}, tree)
     (tree / "specs/alpha/db.toml").unlink()
     (xen / "info").write_text(INFO)
     (xen / "list").write_text(TABLE_HEAD + table_row("legacy", 3))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from reconciler.decide.changes import Action, Consent, Fleet
 from reconciler.decide.decide import decide_host
+from reconciler.model.fleet import Doubt
 from reconciler.model.host import Owner
 from tests.worlds import (
     NEW,
@@ -18,6 +19,7 @@ from tests.worlds import (
     kinds,
     plan,
     unmanaged,
+    vif,
 )
 
 
@@ -58,3 +60,45 @@ def test_a_domain_that_moved_to_another_host_is_blocked_on_both() -> None:
     (there,) = decide_host(beta, replace(settings, name="beta"), {"web": web}, frozenset(), fleet, Consent())
     assert {here.action, there.action} == {Action.BLOCKED}
     assert "moved from alpha to beta" in here.reason
+
+
+def test_a_host_is_adopted_without_what_another_fleet_has_and_without_a_prune() -> None:
+    world = host(
+        unmanaged(domain("web")), guest(domain("db"), owner=Owner.FOREIGN), guest(domain("old")), guest(domain("own"))
+    )
+    wanted = desired(domain("web"), domain("db"), domain("own"))
+    made = plan(world, wanted, Consent(adopt=frozenset({"alpha"})))
+    assert {change.domain: change.action for change in made.changes} == {
+        "web": Action.ADOPT,
+        "db": Action.BLOCKED,
+        "old": Action.NO_OP,
+        "own": Action.NO_OP,
+    }
+    assert change_of(made, "db").hint == "reconciler apply --adopt alpha/db"
+    assert change_of(made, "old").would is Action.DESTROY
+
+
+def test_what_this_tree_may_never_have_asked_for_is_not_destroyed_and_its_mark_can_be_renewed() -> None:
+    doubt = Doubt(why="nothing shows it", waits_for="commit: abc", hint="git fetch --unshallow")
+    world = host(guest(domain("web")), guest(domain("old")))
+    wanted = replace(desired(domain("web")), doubts={"alpha/old": doubt, "alpha/web": doubt})
+    made = plan(world, wanted)
+    old = change_of(made, "old")
+    assert (old.action, old.would, old.waits_for) == (Action.NO_OP, Action.DESTROY, ("commit: abc",))
+    assert (old.reason, old.hint) == ("nothing shows it", "git fetch --unshallow")
+    assert made.steps == ()
+    renewing = plan(world, wanted, Consent(adopt=frozenset({"alpha"})))
+    assert kinds(renewing, "old") == kinds(renewing, "web") == ["write_config"]
+
+
+def test_a_domain_of_another_fleet_keeps_its_uuid_and_macs_and_does_not_restart() -> None:
+    runs = domain("web", uuid="theirs", vifs=(vif("00:16:3e:00:00:07", named=False),))
+    wanted = domain("web", uuid="ours", vifs=(vif("00:16:3e:00:00:09", named=False),))
+    made = plan(host(guest(runs, owner=Owner.FOREIGN)), desired(wanted), Consent(adopt=frozenset({"alpha/web"})))
+    change = change_of(made, "web")
+    assert (change.action, change.fields) == (Action.ADOPT, ())
+    assert change.target is not None
+    assert (change.target.uuid, change.target.vifs[0].mac) == ("theirs", "00:16:3e:00:00:07")
+    assert change.hint is not None
+    assert 'uuid = "theirs"' in change.hint
+    assert 'mac = "00:16:3e:00:00:07"' in change.hint

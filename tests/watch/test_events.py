@@ -71,7 +71,8 @@ def xenstore(xen: Path, tools: Path) -> Xenstore:
 def world(world: World) -> World:
     """The same tree on a Xen host, with nothing to be done there."""
     host = f'toolstack = "xl"\nconfig_dir = "{world.folder}/etc"\nkernel_dir = "{world.folder}/kernels"\n'
-    write_files({"specs/alpha/host.toml": host, "etc/README": "", "kernels/README": ""}, world.folder)
+    files = {"specs/alpha/host.toml": host, "specs/reconciler.toml": 'fleet = "default"\n'}
+    write_files({**files, "etc/README": "", "kernels/README": ""}, world.folder)
     for name in ("web", "db"):
         (world.specs / f"alpha/{name}.toml").unlink()
     return world

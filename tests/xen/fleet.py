@@ -33,7 +33,7 @@ class Fleet:
         self._ever_written: set[str] = set()
         (self.specs / "lab").mkdir(parents=True)
         (self.specs / "lab" / "host.toml").write_text(HOST_TOML)
-        (self.specs / "reconciler.toml").write_text("[brake]\nmax_destroy = 1\n")
+        (self.specs / "reconciler.toml").write_text('fleet = "default"\n[brake]\nmax_destroy = 1\n')
 
     def write(self, domain: str, text: str) -> None:
         self._ever_written.add(domain)

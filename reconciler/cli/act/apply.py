@@ -25,6 +25,7 @@ from reconciler.cli.session import (
     Session,
     check_targets,
     open_session,
+    read_decided,
     select,
     selection_options,
 )
@@ -38,7 +39,6 @@ from reconciler.show.documents import apply_document, as_text
 from reconciler.show.escape import plain
 from reconciler.show.results import apply_text
 from reconciler.show.text import plan_text
-from reconciler.specs import read_tree
 
 _FAILED = 1
 _JUDGED_AGAIN = ("--ignore-windows", "--ignore-holds")  # holds and windows change while a plan waits to be used
@@ -86,7 +86,7 @@ def apply(
             f"save one with: reconciler plan --out {shlex.quote(str(source))}",
         )
     specs = settings.tree(source)
-    reading = read_tree(specs)
+    reading = read_decided(specs)
     selection = select(reading.desired, hosts, targets)
     consent = allowed.consent(reading.desired)
     with open_session(reading, specs, settings.state_dir) as session:
@@ -114,7 +114,7 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
         if allowed.ignore_holds:
             plan = replace(plan, ignore_holds=True)
         specs = settings.given_specs or _specs_of(saved, settings.specs)
-        reading = read_tree(specs)
+        reading = read_decided(specs)
         saved_plan.check_specs(saved, reading)
         saved_plan.check_unused(saved, settings.state_dir)
         approved = plan

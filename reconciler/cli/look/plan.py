@@ -14,7 +14,14 @@ from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
 from reconciler.cli.observed_file import FromFile, age_in_words, load_observed
 from reconciler.cli.output import kept, paint_for, print_data, print_diagnostics, print_message, print_text
-from reconciler.cli.session import check_targets, open_session, select, selection_options, specs_argument
+from reconciler.cli.session import (
+    check_targets,
+    open_session,
+    read_decided,
+    select,
+    selection_options,
+    specs_argument,
+)
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic, Kind, Source, exit_code
 from reconciler.plan.plan import Plan
@@ -24,7 +31,7 @@ from reconciler.show.escape import plain
 from reconciler.show.markdown import plan_markdown
 from reconciler.show.summary import is_quiet
 from reconciler.show.text import plan_text
-from reconciler.specs import TreeReading, read_tree
+from reconciler.specs import TreeReading
 from reconciler.specs.declared import Declarations
 
 STEPS_TO_RUN = 2
@@ -83,7 +90,7 @@ def plan(
         raise click.UsageError("--json, --markdown and --format github exclude each other.")
     if observed is not None and out is not None:
         raise click.UsageError("A plan of --from is no plan of the hosts as they are, so --out cannot save it.")
-    reading = read_tree(specs)
+    reading = read_decided(specs)
     selection = select(reading.desired, hosts, targets)
     instead = None if observed is None else _by_file(observed, reading, specs, settings.state_dir)
     with open_session(reading, specs, settings.state_dir, instead) as session:

@@ -34,7 +34,7 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github", "junit"
     """
     if as_json and form != "text":
         raise click.UsageError(f"--json and --format {form} exclude each other.")
-    reading = read_tree(specs)
+    reading = read_tree(specs, needs_fleet=True)
     problems = kept(reading.diagnostics)
     if as_json:
         print_data(as_text(validate_document(reading.desired, problems)))

@@ -6,16 +6,18 @@ Each finding freezes every domain involved: which of them is meant to have the M
 from __future__ import annotations
 
 import graphlib
+import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.model.disks import may_share, place_of
 from reconciler.model.domain import Disk, Domain, address_of
+from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import disk_identity
 from reconciler.model.pci import read_pci
 from reconciler.specs.resolve.domain import derived_mac
-from reconciler.specs.resolve.inputs import Findings, HostFolder
+from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile
 from reconciler.specs.resolve.layers import Layer, origin
 from reconciler.specs.schema import MAC_PREFIX
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss
@@ -24,6 +26,9 @@ SHARED = frozenset(
     {"Duplicate domain name", "Duplicate UUID", "Duplicate MAC", "Disk used twice", "PCI device used twice"}
 )
 """The summaries of what no two domains may have in common."""
+
+NAMELESS_FLEET = "The fleet has no name"
+"""The summary of what keeps a tree with real hosts from being planned at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +69,23 @@ def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
                 )
                 findings.report(file.path, complaint, address, other_address, address=address)
             first.setdefault(name, (file.path, address))
+
+
+def check_fleet_is_named(settings: SpecFile, hosts: Iterable[HostSettings | None], findings: Findings) -> bool:
+    """Check that a tree with real hosts says which fleet it is: by that name it knows which domains are its own."""
+    real = sorted(host.name for host in hosts if host is not None and not host.is_simulated)
+    if settings.data is None or "fleet" in settings.data or not real:
+        return True
+    fresh = hashlib.sha256("\n".join(real).encode()).hexdigest()[:8]
+    complaint = Complaint(
+        summary=NAMELESS_FLEET,
+        detail=f"{settings.path} does not say which fleet this is, and {real[0]} is a real host: the name says whose "
+        "the domains there are, and their uuids and macs derive from it.",
+        hint=f'Add one line to {settings.path}: fleet = "fleet-{fresh}" (or another name that no other tree has), or '
+        'fleet = "default" where domains are already managed under that name.',
+    )
+    findings.report(settings.path, complaint)
+    return False
 
 
 def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], findings: Findings) -> None:

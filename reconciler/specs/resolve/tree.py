@@ -13,7 +13,7 @@ from reconciler.model.diagnostics import unforeseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, Window
 from reconciler.specs.resolve.domain import build_domain, check_images
-from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_names
+from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_fleet_is_named, check_names
 from reconciler.specs.resolve.host import build_windows, check_allowed, resolve_host
 from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
 from reconciler.specs.resolve.layers import Layer, Profiles, base_layers, merge, origin
@@ -30,8 +30,11 @@ class Resolution:
     defaults: Table  # what lies below every domain: the `[defaults]` of the tree and their profiles, merged
 
 
-def resolve(tree: SpecTree) -> Resolution:
-    """Resolve the desired state that a tree asks for, with every problem in it."""
+def resolve(tree: SpecTree, *, needs_fleet: bool = False) -> Resolution:
+    """Resolve the desired state that a tree asks for, with every problem in it.
+
+    With `needs_fleet`, a tree with real hosts has to name its fleet: whose domains these are is nothing to guess.
+    """
     findings = Findings()
     settings = _tree_settings(tree, findings)
     profiles = Profiles(tree.profiles, findings)
@@ -41,6 +44,8 @@ def resolve(tree: SpecTree) -> Resolution:
     check_names(tree.hosts, findings)
     hosts = {name: resolver.host(folder) for name, folder in sorted(tree.hosts.items())}
     check_fleet(resolver.resolved, tree.hosts, findings)
+    if needs_fleet and not check_fleet_is_named(tree.settings, hosts.values(), findings):
+        base = None
     if base is None:
         findings.frozen.update(tree.hosts)
     desired = Desired(
