@@ -164,7 +164,7 @@ class History:
 
     def made_for(self, tree: str) -> frozenset[str]:
         """Return the addresses whose config files were written for this tree, or for one that nobody noted."""
-        written = "SELECT DISTINCT address FROM step WHERE kind = 'write_config' AND outcome = 'done'"
+        written = "SELECT DISTINCT address FROM step WHERE kind IN ('write_config', 'rename') AND outcome = 'done'"
         other = "apply_id NOT IN (SELECT apply_id FROM origin WHERE tree NOT IN (?, ''))"
         with self._reading() as database:
             if database is None:

@@ -144,6 +144,9 @@ class Fleet:
     twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
     left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
     doubts: Mapping[str, Doubt] = field(default_factory=dict)  # addresses that this tree may never have asked for
+    heirs: Mapping[str, str] = field(default_factory=dict)  # uuid -> address of the spec that asks for it
+    keepers: Mapping[str, str] = field(default_factory=dict)  # uuid -> address of the domain of ours that has it
+    renamed_from: Mapping[str, str] = field(default_factory=dict)  # address -> name that its spec says it had
     prune: bool = True
     any_specs: bool = True
     shut: Shut | None = None  # the windows, at the moment of this run

@@ -25,7 +25,14 @@ from reconciler.decide.changes import (
 )
 from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare, fields_of_new
 from reconciler.decide.holds import with_hold
-from reconciler.decide.ownership import adopt, kept_from_pruning, with_renewed_mark
+from reconciler.decide.ownership import (
+    adopt,
+    block_prune,
+    block_rename,
+    kept_from_pruning,
+    with_new_name,
+    with_renewed_mark,
+)
 from reconciler.decide.partial import defer, heed_windows, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
@@ -61,7 +68,7 @@ def decide_host(
             assert guest is not None
             change = _decide_unwanted(host, guest, index, fleet, consent)
         else:
-            change = _decide_wanted(host, settings, guest, wanted, index, fleet, consent)
+            change = with_new_name(host, _decide_wanted(host, settings, guest, wanted, index, fleet, consent))
         reconciles = settings.reconcile and (wanted is None or wanted.policy.reconcile)
         if not reconciles and (change.action is not Action.NO_OP or change.would is not None):
             change = _hold(change, settings)
@@ -95,6 +102,9 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
         hint = f"to give it up, restore {host.name}/{guest.name}.toml without that, apply, then remove the file"
         change = make_change(host, guest.name, Action.NO_OP, reason, guest=guest, waits_for=(HELD_UNTIL,))
         return replace(change if kept else _noted(change, guest), hint=hint)
+    held_name = block_prune(host, guest, fleet, index.twins(guest))
+    if held_name is not None:
+        return make_blocked(host, guest.name, held_name, guest)
     forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)
@@ -119,10 +129,14 @@ def _decide_wanted(
     others = [name for name in fleet.managed.get(desired.name, ()) if name != host.name]
     if others and (guest is None or guest.owner is not Owner.OURS):
         return make_blocked(host, desired.name, _moved(desired.name, others[0], host.name), guest)
-    unseen = fleet.unseen.get(desired.name)
+    before = fleet.renamed_from.get(address_of(host.name, desired.name), "")
+    unseen = fleet.unseen.get(desired.name) or fleet.unseen.get(before)
     if unseen is not None and unseen != host.name and (guest is None or guest.owner is not Owner.OURS):
         away = Block(f"it was last seen on {unseen}, which cannot be observed now", "wait until that host answers")
         return make_blocked(host, desired.name, away, guest)
+    no_rename = block_rename(host, guest, desired, fleet)
+    if no_rename is not None:
+        return make_blocked(host, desired.name, no_rename, guest)
     held = held_by_state(host, guest, consent) if guest is not None and guest.owner is Owner.OURS else None
     if held is not None:
         return held

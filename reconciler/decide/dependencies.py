@@ -227,6 +227,8 @@ def _why_not_down(change: Change, desired: Desired) -> str | None:
     assert guest is not None
     if change.hold is not None:
         return change.hold
+    if guest.renamed_from is not None and not change.acts:
+        return f"it is still called {guest.renamed_from} on its host"
     if wanted is None:  # its spec may forbid it, and cannot be asked
         return change.reason
     if guest.newer is not None:

@@ -1,4 +1,4 @@
-"""Decides what may be taken over, and what of ours may be given up: whose a domain is, and what shows it.
+"""Decides what may be taken over, given up or renamed: whose a domain is, which one it is, and what shows it.
 
 Called by `decide` for one domain at a time, and by `chains`.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.decide.changes import Action, Change, Consent, left_alone, make_blocked, make_change
-from reconciler.decide.diff import Effect, Pending, align_vifs, compare
+from reconciler.decide.changes import Action, Change, Consent, Fleet, left_alone, make_blocked, make_change
+from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare
 from reconciler.decide.partial import defer
 from reconciler.decide.safety_rules import Block
 from reconciler.decide.unusable import why_unusable
@@ -137,3 +137,61 @@ def _renewed(change: Change, guest: Guest) -> Change:
         writes_config=True,
         waits_for=(),
     )
+
+
+def with_new_name(host: Host, change: Change) -> Change:
+    """Return the change of a domain that its host has under another name yet: the name is a field like others."""
+    guest = change.guest
+    if guest is None or guest.renamed_from is None:
+        return change
+    old = guest.renamed_from
+    named = FieldChange(path="name", before=old, after=guest.name, effect=Effect.LIVE)
+    fields = tuple(sorted((named, *change.fields), key=lambda field: field.path))
+    if change.acts and guest.candidate is not None:  # which it runs from
+        why = Block(
+            f"an update of it was cut short while it was called {old}",
+            f"give its file the old name again ({old}.toml), apply, then rename it",
+        )
+        return make_blocked(host, guest.name, why, guest, fields, change.action)
+    if change.action is Action.NO_OP and change.target is not None:  # decided in full, and nothing else is left to do
+        return replace(change, action=Action.UPDATE, reason=f"renamed from {old}", fields=fields)
+    reason = f"{change.reason}; renamed from {old}" if change.acts else change.reason
+    return replace(change, fields=fields, reason=reason)
+
+
+def block_rename(host: Host, guest: Guest | None, desired: Domain, fleet: Fleet) -> Block | None:
+    """Return why a domain cannot be the one that was called otherwise; None where it can, or has no other name."""
+    if guest is not None and guest.owner is Owner.OURS:
+        return None
+    keeper = fleet.keepers.get(desired.uuid)
+    if keeper is not None and keeper.partition("/")[0] != host.name:
+        return Block(
+            f"its uuid is that of {keeper}, and a domain is renamed on its own host only",
+            f"move {desired.name}.toml to {keeper.partition('/')[0]}/, or give it a uuid of its own",
+        )
+    old = fleet.renamed_from.get(address_of(host.name, desired.name))
+    other = host.guests.get(old) if old is not None else None
+    if other is None or other.owner is Owner.OURS:
+        return None
+    whose = "another fleet's" if other.owner is Owner.FOREIGN else "not managed by reconciler"
+    return Block(
+        f"{old}, which its spec says it was renamed from, is {whose}",
+        f"give its file the old name ({old}.toml), then: reconciler apply --adopt {address_of(host.name, str(old))}",
+    )
+
+
+def block_prune(host: Host, guest: Guest, fleet: Fleet, twins: int) -> Block | None:
+    """Return why what no spec names may be a domain that got another name, so that it is not destroyed."""
+    definition = guest.config or guest.candidate
+    heir = fleet.heirs.get(definition.uuid) if definition is not None else None
+    if heir is not None:
+        return Block(
+            f"its uuid is that of {heir} in the specs, so it may be that domain under its old name",
+            f"see why it cannot be renamed: reconciler why {heir}",
+        )
+    if twins > 1:
+        return Block(
+            "another config file of ours on its host has its uuid, as a rename that was cut short leaves it",
+            f'restore the spec of the new name, with renamed_from = "{guest.name}", and apply',
+        )
+    return None

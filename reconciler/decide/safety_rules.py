@@ -6,9 +6,9 @@ Called by `decide` for one domain at a time. Rules between domains are in `hando
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.decide.diff import FieldChange
@@ -39,6 +39,7 @@ class HostIndex:
     growth: Mapping[str, int]  # volume group -> bytes that the specs ask of it beside what they have
     untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
     unread: tuple[str, ...] = ()  # the same of domains whose files a newer version wrote
+    uuids: Mapping[str, int] = field(default_factory=dict)  # of config files of ours: how many have it
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
@@ -63,7 +64,13 @@ class HostIndex:
         untold = (one.name for one in host.guests.values() if one.owner is not Owner.OURS and _is_untold(one))
         held = {key: tuple(holders) for key, holders in disks.items()}
         unread = (one.name for one in host.guests.values() if one.newer is not None and one.definition is None)
-        return HostIndex(held, macs, growth, tuple(untold), tuple(unread))
+        ours = (one.config for one in host.guests.values() if one.owner is Owner.OURS and one.config is not None)
+        uuids = Counter(config.uuid for config in ours)
+        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids)
+
+    def twins(self, guest: Guest) -> int:
+        """Return how many config files of ours have the uuid of this one."""
+        return self.uuids.get(guest.config.uuid, 0) if guest.config is not None else 0
 
 
 def _served(guest: Guest) -> tuple[tuple[str, str], ...]:

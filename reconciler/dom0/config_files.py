@@ -11,7 +11,7 @@ from reconciler.dom0 import rc_conf
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
-from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetAutostart, SetQuarantine, WriteConfig
+from reconciler.plan.steps import PromoteConfig, RemoveConfig, Rename, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import is_newer, render_quarantine
@@ -100,6 +100,25 @@ if [ -e "$config" ]; then
 fi
 """
 
+# The config file, whose mark makes the domain ours under its old name, goes last.
+_MOVE = """
+printf '%s\n' "$moved" | while read -r to && read -r from <&3; do
+    [ -e "$from" ] || continue
+    mkdir -p -- "${to%/*}"
+    mv -f -- "$from" "$to"
+done 3<<END
+$kept
+END
+rm -f -- "$candidate"
+rmdir -- "$folder" 2>/dev/null || :
+if [ -e "$config" ]; then
+    [ "$(sha256_of "$config")" = "$expected" ] || refuse "$config was changed by someone else just now." "Plan again."
+    persist "${config%/*}"
+    rm -f -- "$config"
+    persist "${config%/*}"
+fi
+"""
+
 # The new link is there before an old one goes. Only links to our config file are ours.
 _LINK = """
 if [ "$link" ]; then
@@ -162,6 +181,42 @@ async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, tok
     content = as_proven(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
     given = _replacing(config, before, content, token)
     await shell.act(step.domain, "marking the config file as proven failed", _WRITE, given, input=[content])
+
+
+async def begin_rename(
+    shell: Dom0Shell, step: Rename, fleet: str, commit: str | None, token: str, words: Words = XL_WORDS
+) -> None:
+    """Write the config file under the new name. One that is there is ours, of a rename that was cut short."""
+    target = shell.dom0.config_path(step.domain)
+    before = await _read_ours(shell, step.domain, target, fleet, anyone=False)
+    mark, _body = split_mark((before or b"").decode(errors="surrogateescape"))
+    if mark is not None and mark.uuid != step.uuid:
+        summary, detail = "name is taken", f"{target} is the config file of another domain of ours."
+        raise refused(summary, detail, "Plan again.", address_of(shell.host, step.domain))
+    content = render_file(step.definition, fleet, commit, proven=step.proven, words=words).encode()
+    given = _replacing(target, before, content, token)
+    await shell.act(step.domain, "writing the config file failed", _WRITE, given, input=[content])
+
+
+async def end_rename(shell: Dom0Shell, step: Rename, fleet: str, token: str) -> str:
+    """Move what is kept of a domain to its new name, then remove its old config file. Returns a note, or ""."""
+    dom0, said = shell.dom0, ""
+    places = (dom0.previous_path, dom0.quarantine_path, dom0.console_mark_path, dom0.started_path, dom0.hold_path)
+    config = dom0.config_path(step.old)
+    order = step.definition.autostart
+    if order is not None:
+        said = await set_autostart(shell, SetAutostart(domain=step.domain, order=order), token)
+    await set_autostart(shell, SetAutostart(domain=step.old, order=None), token)
+    given = {
+        "kept": "\n".join(place(step.old) for place in places),
+        "moved": "\n".join(place(step.domain) for place in places),
+        "candidate": dom0.candidate_path(step.old),
+        "folder": f"{dom0.kernel_dir}/{step.old}",
+        "config": config,
+        "expected": _digest(await _read_ours(shell, step.old, config, fleet, anyone=False)),
+    }
+    await shell.act(step.domain, "moving what is kept of it failed", _MOVE, given)
+    return said
 
 
 async def remove(shell: Dom0Shell, step: RemoveConfig, fleet: str) -> None:

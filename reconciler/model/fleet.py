@@ -82,8 +82,11 @@ class Brake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DesiredHost:
+    """What the specs ask of one host. `renamed_from` has the name that a domain was made under, by its name now."""
+
     settings: HostSettings
     domains: Mapping[str, Domain]
+    renamed_from: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

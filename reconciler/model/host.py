@@ -122,6 +122,8 @@ class Guest:
     domid: int | None = field(default=None, compare=False)
     uuid: str = field(default="", compare=False)  # as the host shows it; "" of one that is not there
     listed_as: str | None = None  # the name that the host lists it under, where that is not its own; "(null)": none
+    # the name that its host still has it under, in whole or in part, in a world where it has its new one already
+    renamed_from: str | None = field(default=None, compare=False)
     saved_image: str | None = None  # where its image waits, of a domain that is SAVED
     devices: Devices | None = field(default=None, compare=False)  # None: its host does not tell
     # whether xl's process that acts on its on_* is there; None: its host does not tell

@@ -131,6 +131,8 @@ DOMAIN_KEYS: tuple[Key[Domain], ...] = (
     Key("uuid", WORD, "Its identity, derived from fleet and name; given only to keep that of an adopted domain.",
         of=lambda d: d.uuid, boot="", listed=("c_info", "uuid"), worked_out=True,
         example='uuid = "8b3c1f0e-5d6a-5c1e-9f57-1b2d3c4e5f60"'),
+    Key("renamed_from", WORD, "The name that it was made under, from which uuid and macs derive: it stays in the file.",
+        takes=NOTHING, in_cfg=False, worked_out=True, example='renamed_from = "mail"'),
 )
 """Those of a domain's own file, of a profile, and of `[defaults]`, in the order in which files have them."""
 

@@ -17,6 +17,7 @@ from reconciler.model.memory import needed_kib, promised_kib
 from reconciler.model.parts import with_kept
 from reconciler.plan.live_steps import live_steps
 from reconciler.plan.meaning import guest_after
+from reconciler.plan.renames import renaming
 from reconciler.plan.steps import (
     AwaitReady,
     CreateDisk,
@@ -24,6 +25,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetQuarantine,
     Shutdown,
@@ -90,14 +92,16 @@ def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[st
     `named_disks` says who names each disk; one that anybody else names is never deleted.
     """
     guest, chains, needed = change.guest, [], depends_on(change)
+    before = renaming(guest, host) if guest is not None and change.acts else ()
     for wave in change.outings:
         assert guest is not None
         part = replace(change, action=Action.RESTART, target=as_it_is(change), guest=guest, wave=wave, quarantine=None)
-        links, guest = _followed(_outing(part), guest)
+        links, guest = _followed((*before, *_outing(part)), guest)
+        before = ()
         chains.append(Chain(change=part, links=links, depends_on=needed, outing=True))
     part = replace(change, action=change.own, guest=guest)
     if part.acts:
-        links, _ = _followed(_steps(part, host, named_disks), guest)
+        links, _ = _followed((*before, *_steps(part, host, named_disks)), guest)
         chains.append(Chain(change=part, links=links, depends_on=needed))
     return chains
 
@@ -193,7 +197,7 @@ def _followed(steps: Iterable[Step], guest: Guest | None) -> tuple[tuple[Link, .
 
 
 def _moves_guest(step: Step) -> bool:
-    return not isinstance(step, StageImage | SweepImages | CreateDisk | GrowDisk | DeleteDisk)
+    return not isinstance(step, StageImage | SweepImages | CreateDisk | GrowDisk | DeleteDisk | Rename)
 
 
 def _steps(change: Change, host: Host, named_disks: Mapping[str, frozenset[str]]) -> Iterator[Step]:

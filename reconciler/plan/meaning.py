@@ -20,6 +20,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetMedium,
     SetMemory,
@@ -78,6 +79,11 @@ class Replay:
                 self.files[step.disk.target] = replace(there, size_bytes=step.disk.size_bytes or there.size_bytes)
             case DeleteDisk():
                 self.files.pop(step.disk.target, None)
+            case Rename():
+                known = self.guests.pop(step.old, None) or self.guests.get(step.domain)
+                if known is None:
+                    raise ValueError(f"there is no domain {step.old} to rename")
+                self.guests[step.domain] = _renamed(known, step)
             case _:
                 self._apply_to_guest(domain_of(step), step)
 
@@ -171,10 +177,31 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
             running = _running(guest)
             disks = tuple(step.disk if disk.devid == step.disk.devid else disk for disk in running.disks)
             return replace(guest, running=replace(running, disks=disks))
-        case WriteConfig() | Start() | StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages():
+        case WriteConfig() | Start() | Rename():
+            raise AssertionError(step.kind)  # answered before, as are those on files
+        case StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages():
             raise AssertionError(step.kind)  # answered before by guest_after and Replay.apply
         case _:
             assert_never(step)
+
+
+def _renamed(guest: Guest, step: Rename) -> Guest:
+    def called(definition: Domain | None) -> Domain | None:
+        return None if definition is None else replace(definition, name=step.domain)
+
+    return replace(
+        guest,
+        name=step.domain,
+        config=replace(step.definition, autostart=guest.autostart),
+        config_exists=True,
+        config_proven=step.proven,
+        candidate=None,
+        edited=False,
+        running=called(guest.running),
+        previous=guest.previous,
+        listed_as=None if guest.listed_as in (step.old, step.domain) else guest.listed_as,
+        renamed_from=None,
+    )
 
 
 def _promoted(guest: Guest, step: PromoteConfig) -> Guest:

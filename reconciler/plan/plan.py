@@ -28,6 +28,7 @@ from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import Room, order_chains
 from reconciler.plan.places import OrderError, Refusal, fleet_limit, most_down_at_once
 from reconciler.plan.refusals import Brake, Used, brake, misfits, told_as_refused
+from reconciler.plan.renames import as_renamed, heirs, keepers, old_names, with_rename_hints
 from reconciler.plan.stale import base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
 
@@ -109,7 +110,8 @@ def build_plan(
     `unseen` are domain names last seen on hosts that could not be observed; `downtime` is how many seconds restarts of
     an address took before, where that is known; `used` is what the brake counted before this run.
     """
-    problems = list(diagnostics)
+    problems, observed = list(diagnostics), hosts
+    hosts = as_renamed(observed, desired)
     changes = _decide(desired, hosts, consent, unseen or {})
     if targets:
         changes = [
@@ -119,7 +121,7 @@ def build_plan(
     elsewhere = {guest.name for host in hosts.values() for guest in host.guests.values() if guest.owner is Owner.OURS}
     elsewhere |= set(unseen or {})
     world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere, used=used or Used())
-    ordered = _order(_with_rename_hints(changes), world)
+    ordered = _order(with_rename_hints(changes), world)
     changes, steps, waits = ordered.changes, ordered.steps, ordered.waits
     problems += ordered.problems
     changes = [change for change in changes if change.acts or not change.parked]
@@ -147,7 +149,7 @@ def build_plan(
         ledger=ledger_of(steps, summaries),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
-        base={name: base_of(host, changes) for name, host in sorted(hosts.items())},
+        base={name: base_of(host, changes) for name, host in sorted(observed.items())},
         tree_digest=desired.tree_digest,
         undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=most_down_at_once(steps, changes, desired),
@@ -183,29 +185,6 @@ def _placed(change: Change, places: Mapping[str, str]) -> Change:
     if change.reason != FROZEN or place is None:
         return change
     return replace(change, reason=f"its spec file has errors ({place}), so it is left alone")
-
-
-def _with_rename_hints(changes: list[Change]) -> list[Change]:
-    """Add a hint to a create and a destroy that share a disk, as when a file was renamed.
-
-    The hint says how the domain keeps its identity.
-    """
-    leaving = {
-        (change.host, disk.target): change.guest.definition
-        for change in changes
-        if change.action is Action.DESTROY and change.guest is not None and change.guest.definition is not None
-        for disk in change.guest.definition.disks
-    }
-    hinted = []
-    for change in changes:
-        disks = change.target.disks if change.action is Action.CREATE and change.target is not None else ()
-        old = next((leaving[change.host, disk.target] for disk in disks if (change.host, disk.target) in leaving), None)
-        if old is not None and change.target is not None and change.target.uuid != old.uuid:
-            macs = "".join(f', mac = "{vif.mac}"' for vif in old.vifs)
-            hint = f'if this is {old.name} under another name, pin in its spec: uuid = "{old.uuid}"{macs}'
-            change = replace(change, hint=hint)
-        hinted.append(change)
-    return hinted
 
 
 def _parked(change: Change, desired: Desired) -> Change:
@@ -295,6 +274,9 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
                 managed[guest.name] = (*managed.get(guest.name, ()), host.name)
     fleet = Fleet(
         declared={name: host for host, part in desired.hosts.items() for name in part.domains},
+        heirs=heirs(desired),
+        keepers=keepers(hosts),
+        renamed_from=old_names(desired),
         managed=managed,
         unseen=unseen,
         postponed=desired.postponed,

@@ -66,6 +66,21 @@ class WriteConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rename:
+    """Give a domain of ours, and all that is kept of it, its new name. Its old config file goes last.
+
+    `definition` is what its config file says, under the new name. Done again after a cut, it ends what is half done.
+    """
+
+    domain: str
+    old: str
+    uuid: str
+    definition: Domain
+    proven: bool = True
+    kind: Literal["rename"] = "rename"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PromoteConfig:
     """Make the candidate, which is proven now, the config file, and keep the old one as the previous one.
 
@@ -229,6 +244,7 @@ HostStep = (
     | GrowDisk
     | DeleteDisk
     | WriteConfig
+    | Rename
     | PromoteConfig
     | RemoveConfig
     | SweepImages
@@ -258,6 +274,11 @@ def domain_of(step: Step) -> str:
             return step.definition.name
         case _:
             return step.domain
+
+
+def names_of(step: Step) -> tuple[str, ...]:
+    """Return all names that the domain of a step has, or has had until now, on its host."""
+    return (step.domain, step.old) if isinstance(step, Rename) else (domain_of(step),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,7 @@ from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.memory import capacity_kib, promised_kib, used_kib
 from reconciler.plan.meaning import Replay, guest_after
 from reconciler.plan.plan import Plan
+from reconciler.plan.renames import as_renamed
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -56,6 +57,7 @@ class PlanError(ReconcilerError):
 
 def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     """Replay the plan step by step. Raises PlanError at the first broken rule."""
+    hosts = as_renamed(hosts, desired)
     changes = {change.address: change for change in plan.changes}
     _check_waves(plan, changes)
     live = _live(hosts) if plan.steps else Register()

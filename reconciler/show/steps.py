@@ -15,6 +15,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetMedium,
     SetMemory,
@@ -44,6 +45,8 @@ def _words(step: Step) -> str:
             return f"stage {step.image.source or step.image.path} ({step.image.short})"
         case WriteConfig():
             return "write the config as a candidate" if step.candidate else "write the config file"
+        case Rename():
+            return f"rename from {step.old}"
         case PromoteConfig():
             return "note that it has proven itself" if step.first_boot else "make the candidate the config file"
         case RemoveConfig():

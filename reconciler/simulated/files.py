@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
@@ -15,6 +16,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetQuarantine,
     StageImage,
@@ -34,6 +36,7 @@ FileStep = (
     | GrowDisk
     | DeleteDisk
     | WriteConfig
+    | Rename
     | PromoteConfig
     | RemoveConfig
     | SweepImages
@@ -56,6 +59,8 @@ def change_files(draft: Draft, step: FileStep, *, commit: str | None, spec_root:
             _delete_disk(draft, step)
         case WriteConfig():
             _write_config(draft, step, commit)
+        case Rename():
+            _rename(draft, step, commit)
         case PromoteConfig():
             _promote_config(draft, step)
         case RemoveConfig():
@@ -165,6 +170,28 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
         return
     draft.store.put(draft.stored, paths.config(definition.name), text.encode())
     draft.stored.files.pop(paths.candidate(definition.name), None)
+
+
+def _rename(draft: Draft, step: Rename, commit: str | None) -> None:
+    paths, files, stored = draft.paths, draft.stored.files, draft.stored
+    draft.refuse_foreign(step.old, draft.guest(step.old))
+    draft.refuse_foreign(step.domain, draft.guest(step.domain))
+    instance = draft.our_instance(step.old, step.uuid)
+    if draft.instance(step.domain) is not None:
+        raise draft.failed(step.domain, "name is taken", f"Another domain is called {step.domain}.")
+    text = render_file(step.definition, draft.fleet, commit, proven=step.proven)
+    draft.store.put(stored, paths.config(step.domain), text.encode())
+    if instance is not None:
+        definition = replace(instance.definition, name=step.domain)
+        stored.instances[step.domain] = replace(instance, definition=definition, listed_as=None)
+        stored.instances.pop(step.old)
+    if step.old in stored.autostart:
+        stored.autostart[step.domain] = stored.autostart.pop(step.old)
+    for place in (paths.previous, paths.quarantine, paths.hold):
+        if place(step.old) in files:
+            files[place(step.domain)] = files.pop(place(step.old))
+    for place in (paths.candidate, paths.config):
+        files.pop(place(step.old), None)
 
 
 def _promote_config(draft: Draft, step: PromoteConfig) -> None:

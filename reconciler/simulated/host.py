@@ -29,6 +29,7 @@ from reconciler.plan.steps import (
     HostStep,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetMedium,
     SetMemory,
@@ -42,6 +43,7 @@ from reconciler.plan.steps import (
     Unpause,
     WriteConfig,
     domain_of,
+    names_of,
 )
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.domains import DomainSteps
@@ -123,7 +125,7 @@ class SimulatedExecutor:
     async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
         await self._reach()
         if unless_held:
-            self._refuse_held(domain_of(step))
+            self._refuse_held(*names_of(step))
         if self._store.take_fault("slow"):
             report(f"{self.name} answers slowly")
             await self.sleep(_SLOW_FAULT_SECONDS)
@@ -144,13 +146,13 @@ class SimulatedExecutor:
         with self._change() as draft:
             return draft.stored.files.pop(draft.paths.hold(domain), None) is not None
 
-    def _refuse_held(self, domain: str) -> None:
+    def _refuse_held(self, *domains: str) -> None:
         with self._store.held_still():
             view = View(self._settings, self._fleet, self._store, self._store.read(), self.now())
-            found = {name: view.hold(name) for name in (domain, WHOLE_HOST)}
+            found = {name: view.hold(name) for name in (*domains, WHOLE_HOST)}
         for name, hold in found.items():
             if hold is not None:
-                raise begun_meanwhile(self.name, domain, hold, name)
+                raise begun_meanwhile(self.name, domains[0], hold, name)
 
     async def look(self, domain: str) -> Look:
         await self._reach()
@@ -197,7 +199,7 @@ class SimulatedExecutor:
             case StageImage() | SweepImages() | CreateDisk() | GrowDisk() | DeleteDisk():
                 with self._change() as draft:
                     change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
-            case WriteConfig() | PromoteConfig() | RemoveConfig() | SetAutostart() | SetQuarantine():
+            case WriteConfig() | Rename() | PromoteConfig() | RemoveConfig() | SetAutostart() | SetQuarantine():
                 with self._change() as draft:
                     change_files(draft, step, commit=self._commit, spec_root=self._spec_root)
             case Start():

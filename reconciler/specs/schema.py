@@ -200,6 +200,7 @@ class DomainSpec(OrdinaryKeys):
     ready: ReadySpec = ReadySpec()
     xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
+    renamed_from: Name | None = None
 
     @model_validator(mode="before")
     @classmethod

@@ -31,6 +31,7 @@ from reconciler.plan.steps import (
     HostStep,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetMedium,
     SetMemory,
@@ -43,7 +44,7 @@ from reconciler.plan.steps import (
     SweepImages,
     Unpause,
     WriteConfig,
-    domain_of,
+    names_of,
 )
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import lifecycle, live_changes, remnants
@@ -84,7 +85,8 @@ class XlExecutor:
         report = _news_only(report)
         await self._lock.ensure(shell, report)
         if unless_held:
-            await holds.refuse_held(shell, domain_of(step))
+            for name in names_of(step):
+                await holds.refuse_held(shell, name)
         token = secrets.token_hex(4)  # unfinished files of two runs never meet
         match step:
             case StageImage():
@@ -100,6 +102,11 @@ class XlExecutor:
                 await disks.delete(shell, step)
             case WriteConfig():
                 await config_files.write(shell, step, self._fleet, self._commit, token, self._dialect.words)
+            case Rename():
+                await config_files.begin_rename(shell, step, self._fleet, self._commit, token, self._dialect.words)
+                await live_changes.rename(self._xl, step)
+                if said := await config_files.end_rename(shell, step, self._fleet, token):
+                    report(said)
             case PromoteConfig():
                 await config_files.promote(shell, step, self._fleet, token)
             case RemoveConfig():

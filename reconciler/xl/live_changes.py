@@ -15,8 +15,9 @@ from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.disks import may_share
 from reconciler.model.domain import Disk, Vif, address_of
 from reconciler.model.parts import key_named
-from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, SetMedium, SetMemory, SetScheduler, SetVcpus
+from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, Rename, SetMedium, SetMemory, SetScheduler, SetVcpus
 from reconciler.texts.devices import device_path
+from reconciler.texts.listing import Row
 from reconciler.waiting import NotYet, wait_until
 from reconciler.xl.commands import Xl, also_said, reason_of
 from reconciler.xl.lifecycle import wait_for_free
@@ -105,6 +106,30 @@ def _out_of_reach(xl: Xl, step: SetMemory, reached_kib: int, result: Result) -> 
         f"its balloon does not get further.{also_said(xl.tool, result)}",
         "What was reached stays. The guest may be short of memory, or lack a balloon driver.",
     )
+
+
+async def rename(xl: Xl, step: Rename) -> None:
+    """Give a domain that runs its new name. One that has it already, or does not run, is left as it is."""
+    row = await _row_of(xl, step)
+    if row is None or row.name == step.domain:
+        return
+    result = await xl.run("rename", str(row.domid), step.domain)
+    row = await _row_of(xl, step)
+    if row is not None and row.name != step.domain:
+        detail = f"{step.old} is not called {step.domain} after rename: {reason_of(result)}"
+        raise xl.failed(step.domain, "domain is not renamed", detail)
+
+
+async def _row_of(xl: Xl, step: Rename) -> Row | None:
+    """Find the domain by its uuid. Raises when another one has its new name, or it has neither of the two."""
+    rows = await xl.rows()
+    if any(row.name == step.domain and row.uuid != step.uuid for row in rows):
+        raise xl.name_taken(step.domain)
+    found = next((row for row in rows if row.uuid == step.uuid), None)
+    if found is not None and found.name not in (step.old, step.domain):
+        detail = f"The domain with its uuid is called {found.name} on {xl.host}; it is left alone."
+        raise xl.failed(step.domain, "domain has another name", detail)
+    return found
 
 
 async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:

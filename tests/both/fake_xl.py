@@ -153,6 +153,13 @@ def unpause(domains: Domains, domid: str) -> int:
     return 0
 
 
+def rename(domains: Domains, domid: str, name: str) -> int:
+    if any(one["name"] == name for one in domains):
+        return fail(f'Domain with name "{name}" already exists.')
+    found(domains, domid)["name"] = name
+    return 0
+
+
 def mem_set(domains: Domains, domid: str, text: str) -> int:
     one, mib = found(domains, domid), int(text.removesuffix("m"))
     built = one["config"]["b_info"]
@@ -207,6 +214,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "shutdown": shutdown,
     "destroy": destroy,
     "unpause": unpause,
+    "rename": rename,
     "mem-set": mem_set,
     "vcpu-set": vcpu_set,
     "block-attach": block_attach,

@@ -148,6 +148,7 @@ _SAID_MORE_OFTEN = {
     "ready": "a table, and what every start waits for",
     "xl": "a table, and the toolstack",
     "uuid": "the identity of a domain",
+    "renamed_from": "as uuid: it is found, judged and planned under both of its names",
 }
 """The keys whose words may stand in more modules, each with the reason."""
 

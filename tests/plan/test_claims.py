@@ -54,9 +54,9 @@ def test_a_mac_of_a_domain_that_may_not_be_destroyed_is_not_given_to_another() -
     assert f"{M} is still a mac of a, which keeps it" in (change_of(made, "b").blocked or "")
 
 
-def test_a_uuid_of_a_domain_that_may_not_be_destroyed_is_not_given_to_another() -> None:
-    kept = domain("a", prevent_destroy=True)
-    made = plan(host(guest(kept)), desired(domain("b", uuid=kept.uuid)))
+def test_a_uuid_of_a_domain_that_keeps_it_is_not_given_to_another() -> None:
+    kept = domain("a", policy=Policy(reconcile=False))
+    made = plan(host(guest(kept)), desired(replace(kept, uuid="another"), domain("b", uuid=kept.uuid)))
     assert "is still the uuid of a" in (change_of(made, "b").blocked or "")
 
 
@@ -101,9 +101,10 @@ def test_a_mac_of_an_unmanaged_domain_on_another_host_is_not_taken() -> None:
     assert change_of(made, "a").blocked == f"{M} is still a mac of beta/u, which is not ours"
 
 
-def test_a_renamed_domain_starts_under_its_new_name_when_it_is_down_under_the_old() -> None:
+def test_a_uuid_goes_to_another_domain_when_the_one_that_had_it_is_down() -> None:
     old = with_mac("a", M)
-    made = plan(host(guest(old)), desired(with_mac("z", M, uuid=old.uuid), brake=Brake(max_destroy=1)))
+    wanted = desired(with_mac("z", M, uuid=old.uuid), domain("a", uuid="another", state="stopped"))
+    made = plan(host(guest(old)), wanted)
     assert waits(made, ("z", "start"), ("a", "shutdown"))
     assert any("let go of" in why for why in change_of(made, "z").waits_for)
 
@@ -180,7 +181,8 @@ def test_what_two_domains_have_from_the_beginning_is_no_bug_of_the_plan() -> Non
 
 def test_the_proof_refuses_two_live_domains_with_one_uuid() -> None:
     old = domain("a")
-    world, wanted = host(guest(old)), desired(domain("z", uuid=old.uuid), brake=Brake(max_destroy=1))
+    world = host(guest(old))
+    wanted = desired(domain("z", uuid=old.uuid), domain("a", uuid="another", state="stopped"))
     made = plan(world, wanted)
     down = next(step for step in made.steps if isinstance(step.step, Shutdown))
     late = (*(replace(step, needs=()) for step in made.steps if step.address == "alpha/z"), down)

@@ -216,7 +216,9 @@ class TestClaims:
         made = plan(world, wanted)
         early = in_order(made, ("heir", "start"), ("heir", "await_ready"))
         assert "comes while /srv/x is still a disk of alpha/old" in refused(early, world, wanted)
-        same = replace(world, guests={**world.guests, "old": guest(domain("old", uuid="uuid-of-heir"))})
+        same = replace(
+            world, guests={**world.guests, "old": guest(domain("old"), running=domain("old", uuid="uuid-of-heir"))}
+        )
         assert "is still the uuid of alpha/old" in refused(early, same, wanted)
 
 

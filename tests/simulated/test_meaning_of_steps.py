@@ -22,6 +22,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     PromoteConfig,
     RemoveConfig,
+    Rename,
     SetAutostart,
     SetMedium,
     SetMemory,
@@ -89,9 +90,12 @@ def life(first: Domain, second: Domain) -> Iterator[Step]:
     yield SweepImages(domain=name, keep=tuple(each.path for each in second.images))
     yield SetQuarantine(domain=name, entries=(Quarantined(boot="b", kernel="/boot/b", reason="it panicked"),))
     yield SetQuarantine(domain=name, entries=())
-    yield SetAutostart(domain=name, order=None)
-    yield shutdown(second)
-    yield RemoveConfig(domain=name)
+    renamed = replace(second, name=f"{name[:30]}-2")
+    yield Rename(domain=renamed.name, old=name, uuid=uuid, definition=renamed)
+    yield SweepImages(domain=name)
+    yield SetAutostart(domain=renamed.name, order=None)
+    yield shutdown(renamed)
+    yield RemoveConfig(domain=renamed.name)
     yield SweepImages(domain=name)
     for disk in (*first.disks, NEW_DISK):
         if not disk.used_as_is:

@@ -66,7 +66,7 @@ def build_domain(
     files: Mapping[str, TreeFile],
 ) -> Domain:
     """Build the domain that a spec without complaints asks for."""
-    identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(shared.fleet, name)
+    identity = spec.uuid.lower() if spec.uuid is not None else domain_uuid(shared.fleet, spec.renamed_from or name)
     memory_kib = spec.memory_kib if spec.memory_kib is not None else spec.maxmem_kib
     assert memory_kib is not None  # check_alone has seen to it
     known = {"memory": memory_kib, "vcpus": spec.vcpus}

@@ -38,6 +38,7 @@ class Resolved:
     host: str
     domain: Domain
     layers: tuple[Layer, ...]
+    renamed_from: str | None = None
 
     @property
     def address(self) -> str:
@@ -92,6 +93,8 @@ def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], f
     """Check all rules between domains. (What two files of one name share is no news.)"""
     named_once = (entry for entry in resolved if entry.address not in findings.frozen)
     entries = sorted(named_once, key=lambda entry: (entry.host, entry.domain.name))
+    _check_old_names(entries, hosts, findings)
+    entries = [entry for entry in entries if entry.address not in findings.frozen]
     by_host: dict[str, list[Resolved]] = defaultdict(list)
     for entry in entries:
         by_host[entry.host].append(entry)
@@ -99,6 +102,29 @@ def check_fleet(resolved: Iterable[Resolved], hosts: Mapping[str, HostFolder], f
     for host, neighbours in by_host.items():
         _report(in_common_of_host, neighbours, findings)
         _check_dependencies(neighbours, hosts[host], hosts, findings)
+
+
+def _check_old_names(entries: list[Resolved], hosts: Mapping[str, HostFolder], findings: Findings) -> None:
+    """Check that nothing else is made under a name that a domain was renamed from."""
+    declared = {name: file.path for host in sorted(hosts) for name, file in hosts[host].domains.items()}
+    first: dict[str, Resolved] = {}
+    for entry in entries:
+        old = entry.renamed_from
+        if old is None:
+            continue
+        hint = None
+        if old == entry.domain.name:
+            detail, hint = f'renamed_from names "{old}", which is its own name.', "Leave it out."
+        elif old in declared:
+            detail = f'renamed_from names "{old}", and {declared[old]} still declares a domain of that name.'
+            hint = f"Remove {declared[old]}, if this is that domain under its new name."
+        elif first.setdefault(old, entry) is not entry:
+            detail = f'{first[old].address} and {entry.address} both say renamed_from = "{old}".'
+        else:
+            continue
+        complaint = Complaint(loc=("renamed_from",), summary="No rename", detail=detail, hint=hint)
+        others = [first[old].address] if old in first else []
+        entry.report(findings, complaint, *others)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,7 +134,7 @@ class _Resolver:
         if spec is not None and settings is not None and not complaints:
             domain = build_domain(name, spec, settings, self._shared, self._tree.files)
             self._report(layers, address, limits_of(settings.toolstack)(domain))
-            self.resolved.append(Resolved(host=host, domain=domain, layers=layers))
+            self.resolved.append(Resolved(host=host, domain=domain, layers=layers, renamed_from=spec.renamed_from))
 
     def _check(self, spec: DomainSpec, settings: HostSettings | None) -> Iterator[Complaint]:
         yield from check_alone(spec)
@@ -170,11 +170,16 @@ def _without_frozen(
     settings: dict[str, HostSettings | None], resolved: list[Resolved], frozen: set[str]
 ) -> dict[str, DesiredHost]:
     domains: dict[str, dict[str, Domain]] = {name: {} for name in settings}
+    renames: dict[str, dict[str, str]] = {name: {} for name in settings}
     for entry in resolved:
         if entry.address not in frozen and entry.host not in frozen:
             domains[entry.host][entry.domain.name] = entry.domain
+            if entry.renamed_from is not None:
+                renames[entry.host][entry.domain.name] = entry.renamed_from
     return {
-        name: DesiredHost(settings=host, domains=domains[name]) for name, host in settings.items() if host is not None
+        name: DesiredHost(settings=host, domains=domains[name], renamed_from=renames[name])
+        for name, host in settings.items()
+        if host is not None
     }
 
 
