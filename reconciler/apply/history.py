@@ -70,6 +70,7 @@ class ApplyRecord:
     digest: str
     planned: int
     steps: tuple[StepRecord, ...]
+    by: str | None = None  # user@machine; None: before that was noted
 
     @property
     def way_back_problem(self) -> str | None:
@@ -147,7 +148,8 @@ class History:
             for apply_id, step in _steps(database, where, (*of_applies, *values)):
                 steps.setdefault(apply_id, []).append(step)
             rows = database.execute(f"SELECT {_APPLY} FROM apply WHERE id IN ({which}) ORDER BY id DESC", of_applies)
-            found = (_record(row, steps.get(row[0], ())) for row in rows)
+            by = _persons(database)
+            found = (_record(row, steps.get(row[0], ()), by.get(row[0])) for row in rows)
             return tuple(found if not values else (replace(one, planned=len(one.steps)) for one in found))
 
     def last_of(self, address: str) -> ApplyRecord | None:
@@ -160,7 +162,7 @@ class History:
             where = "WHERE apply_id = ? AND address = ? ORDER BY position"
             steps = [step for _, step in _steps(database, where, (apply_id, address))]
             row = database.execute(f"SELECT {_APPLY} FROM apply WHERE id = ?", (apply_id,)).fetchone()
-            return _record(row, steps)
+            return _record(row, steps, _persons(database).get(apply_id))
 
     def made_for(self, tree: str) -> frozenset[str]:
         """Return the addresses whose config files were written for this tree, or for one that nobody noted."""
@@ -303,8 +305,12 @@ def _steps(
         )
 
 
+def _persons(database: sqlite3.Connection) -> dict[int, str]:
+    return dict(database.execute("SELECT apply_id, person FROM origin")) if _knows_origin(database) else {}
+
+
 def _record(
-    row: tuple[int, str, str | None, str | None, str | None, str, int], steps: Sequence[StepRecord]
+    row: tuple[int, str, str | None, str | None, str | None, str, int], steps: Sequence[StepRecord], by: str | None
 ) -> ApplyRecord:
     apply_id, began, ended, commit, signer, digest, planned = row
     return ApplyRecord(
@@ -316,6 +322,7 @@ def _record(
         digest=digest,
         planned=planned,
         steps=tuple(steps),
+        by=by,
     )
 
 

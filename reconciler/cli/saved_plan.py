@@ -1,6 +1,6 @@
 """Saved plans: `plan --out FILE` and `apply FILE`. The document of `plan --json` plus all that binds and follows it.
 
-A saved plan is bound to what was observed, to the spec files, the commit and the bytes of kernels; it can be used once,
+A saved plan is bound to what was observed, to the spec files and the bytes of kernels; it can be used once,
 and only as it was written. Apply follows its steps and computes nothing anew.
 """
 
@@ -92,9 +92,6 @@ def check_specs(saved: SavedPlan, reading: TreeReading) -> None:
         named = ", ".join(changed[:_LISTED_FILES]) or "what the tree holds"
         more = f" and {len(changed) - _LISTED_FILES} more" if len(changed) > _LISTED_FILES else ""
         raise _stale(f"these files of the specs changed since: {named}{more}")
-    before, now = saved.plan.commit, reading.desired.commit
-    if before != now:
-        raise _stale(f"it was made for {_commit(before)}, and the specs are at {_commit(now)}")
 
 
 def check_unused(saved: SavedPlan, state_dir: Path) -> None:
@@ -141,10 +138,6 @@ def _seal(document: Mapping[str, Any]) -> str:
     """Return the sha256 of all the rest: a guard against mistakes, not forgers, who could as well run apply."""
     body = {key: value for key, value in document.items() if key != "seal"}
     return hashlib.sha256(canonical_json(body).encode(errors="surrogatepass")).hexdigest()
-
-
-def _commit(commit: str | None) -> str:
-    return "no commit (outside git, or with changes that are not committed)" if commit is None else f"commit {commit}"
 
 
 def _used_before() -> ReconcilerError:

@@ -28,7 +28,7 @@ class Settings:
         """Return where history, sightings and simulated hosts are kept."""
         named = self.given_state_dir or os.environ.get("RECONCILER_STATE_DIR")
         if named:
-            return Path(named)
+            return Path(named).absolute()  # git, and other programs that are begun, run in folders of their own
         from platformdirs import user_state_path
 
         return user_state_path("reconciler")

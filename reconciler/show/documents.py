@@ -56,11 +56,18 @@ def _address(change: Change) -> str:
 
 
 def apply_document(
-    result: ApplyResult, problems: Sequence[Diagnostic], outages: Sequence[Outage] = ()
+    result: ApplyResult,
+    problems: Sequence[Diagnostic],
+    outages: Sequence[Outage] = (),
+    *,
+    by: str,
+    commit: str | None,
 ) -> dict[str, Any]:
-    """Make the document of `apply --json`. `problems` are those of the plan and of whole hosts."""
+    """Make the document of `apply --json`. `problems` are those of the plan and of hosts, `by` is user@machine."""
     return {
         "format": FORMAT,
+        **who(by),
+        "commit": commit,
         "done": [_result(step) for step in result.done],
         "failed": [_result(step) for step in result.failed],
         "skipped": [_result(step) for step in result.skipped],
@@ -68,6 +75,12 @@ def apply_document(
         "diagnostics": diagnostics.documents(problems),
         "summary": {"done": len(result.done), "failed": len(result.failed), "skipped": len(result.skipped)},
     }
+
+
+def who(by: str | None) -> dict[str, str | None]:
+    """Tell user and machine apart; null for both where nobody noted who it was."""
+    user, _, machine = by.rpartition("@") if by else (None, "", None)
+    return {"user": user, "host": machine}
 
 
 def validate_document(desired: Desired, problems: Sequence[Diagnostic]) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import Any
 
 from reconciler.apply.history import ApplyRecord
 from reconciler.show import values
-from reconciler.show.documents import FORMAT
+from reconciler.show.documents import FORMAT, who
 from reconciler.show.escape import plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
 
 _SHORT = 12  # characters of a commit or digest
 _NAMED = 2  # domains of one apply
-_HEADER = ("when (UTC)", "commit", "signer", "digest", "done", "failed", "skipped", "took", "domains")
+_HEADER = ("when (UTC)", "commit", "signer", "by", "digest", "done", "failed", "skipped", "took", "domains")
 _NUMBERS = frozenset({"done", "failed", "skipped"})
 
 
@@ -47,6 +47,7 @@ def apply_record(record: ApplyRecord) -> dict[str, Any]:
         "seconds": _seconds(record),
         "commit": record.commit,
         "signer": record.signer,
+        **who(record.by),
         "digest": record.digest,
         "steps": [
             {
@@ -82,6 +83,7 @@ def _row(record: ApplyRecord) -> tuple[str, ...]:
         moment(record),
         plain(record.commit[:_SHORT]) if record.commit else "-",
         plain(record.signer) if record.signer else "-",
+        plain(record.by) if record.by else "-",
         plain(record.digest[:_SHORT]),
         str(counted["done"]),
         str(counted["failed"]),

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from reconciler.model.host import Host, Owner
-from reconciler.plan.steps import PlannedStep, RemoveConfig, WriteConfig
+from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
 from reconciler.state_dir.files import make_folder, replace_file
 
 _FILE = "sightings.json"
@@ -45,6 +45,9 @@ def remember_steps(state_dir: Path, done: Iterable[PlannedStep]) -> None:
         match planned.step:
             case WriteConfig():
                 names.add(planned.step.definition.name)
+            case Rename():
+                names.discard(planned.step.old)
+                names.add(planned.step.domain)
             case RemoveConfig():
                 names.discard(planned.step.domain)
             case _:

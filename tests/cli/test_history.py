@@ -43,6 +43,7 @@ def test_each_apply_is_a_line_newest_first(run: Run, tree: Path) -> None:
         "(UTC)",
         "commit",
         "signer",
+        "by",
         "digest",
         "done",
         "failed",
@@ -50,10 +51,9 @@ def test_each_apply_is_a_line_newest_first(run: Run, tree: Path) -> None:
         "took",
         "domains",
     ]
-    assert re.fullmatch(
-        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  -  +-  +[0-9a-f]{12} +10 +0 +0  [\d.]+ s +alpha/db, alpha/web", first
-    )
-    assert first.split()[4] != second.split()[4]
+    line = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  -  +-  +ann@desk  [0-9a-f]{12} +10 +0 +0  [\d.]+ s +alpha/db, alpha/web"
+    assert re.fullmatch(line, first)
+    assert first.split()[5] != second.split()[5]
 
 
 def test_it_is_narrowed_to_hosts_domains_times_and_a_number(run: Run, tree: Path) -> None:
@@ -87,7 +87,7 @@ def test_what_failed_is_told_with_its_problem(run: Run, tree: Path) -> None:
     run("sim", "alpha", "fault", "create-fails")
     assert run("apply", "--yes", "--target", "alpha/web").code == FAILED
     _, line, problem = run("history").out.splitlines()
-    assert line.split()[6:8] == ["1", "2"]
+    assert line.split()[7:9] == ["1", "2"]
     assert problem.startswith("  failed: alpha/web: start: xl create of web failed")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from reconciler.apply.outages import outages_of
+from reconciler.apply.person import person
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
@@ -117,7 +118,7 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
         reading = read_decided(specs)
         saved_plan.check_specs(saved, reading)
         saved_plan.check_unused(saved, settings.state_dir)
-        approved = plan
+        plan = approved = replace(plan, commit=reading.desired.commit)  # as it is recorded
         use = partial(saved_plan.use_once, saved, settings.state_dir)
         with open_session(reading, specs, settings.state_dir) as session:
 
@@ -130,7 +131,9 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
             raise
         print_diagnostics(error.diagnostics)
         result = _nothing_done(plan, error.diagnostics[0])
-        print_data(as_text(apply_document(result, (*(plan.diagnostics if plan else ()), *error.diagnostics))))
+        problems = (*(plan.diagnostics if plan else ()), *error.diagnostics)
+        commit = plan.commit if plan else None
+        print_data(as_text(apply_document(result, problems, by=person(), commit=commit)))
         return exit_code(error.diagnostics)
 
 
@@ -197,7 +200,8 @@ def _tell(plan: Plan, result: ApplyResult, *, as_json: bool, followed: bool = Fa
 
 def _print_document(plan: Plan, result: ApplyResult) -> None:
     problems = (*plan.diagnostics, *result.diagnostics)
-    print_data(as_text(apply_document(result, problems, outages_of(plan, result))))
+    document = apply_document(result, problems, outages_of(plan, result), by=person(), commit=plan.commit)
+    print_data(as_text(document))
 
 
 def _nothing_done(plan: Plan | None, refusal: Diagnostic) -> ApplyResult:
