@@ -123,7 +123,9 @@ class Reconciler:
     ) -> Plan:
         """Make the plan in a thread beside the loop, which has locks to renew meanwhile."""
         at = None if consent.ignore_windows else selection.at
-        desired, missing = complete(replace(self._desired, postponed=selection.postponed, at=at), hosts)
+        given_up = sightings.forgotten(self._state_dir) - hosts.keys()
+        given = replace(self._desired, postponed=selection.postponed, at=at, forgotten=given_up)
+        desired, missing = complete(given, hosts)
         desired = with_evidence(desired, hosts, self._spec_root, self._history, consent.adopt)
         downtime, forgotten = self._expected_downtime()
         notes = [note for host in hosts.values() for note in host.notes]
@@ -356,7 +358,8 @@ class Reconciler:
                 summary=f"{host} is no longer in the specs",
                 detail=f"The specs no longer describe host {host}, where {len(domains)} of our domains were last seen. "
                 "Nothing is done there.",
-                hint=f"to give its domains up for good, remove their files first and {host}/host.toml later",
+                hint=f"to give its domains up for good, remove their files first and {host}/host.toml later; "
+                f"to give up the host as it is: reconciler forget {host}",
                 address=host,
             )
             for host, domains in sorted(sightings.recall(self._state_dir).items())

@@ -45,6 +45,7 @@ COMMANDS = {
     "hold": ("reconciler.cli.act.hold", "hold", "Leave a domain, or all of a host, alone for a while."),
     "unhold": ("reconciler.cli.act.hold", "unhold", "Lift the hold of a domain, or that of a host."),
     "accept": ("reconciler.cli.act.accept", "accept", "Let watch follow a branch that was rewound."),
+    "forget": ("reconciler.cli.act.forget", "forget", "Give up a host that left the specs, or is lost."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
     "init": ("reconciler.cli.look.init", "init", "Write a first spec tree: one host, one example domain."),
     "doctor": (

@@ -209,11 +209,11 @@ def _all_behind(
             recorded = recorded_wave(guest) if guest is not None else None
             wave = below_all if recorded is None else recorded
             yield Behind(address=address, wave=wave, why=why, way_out="mend that file")
-    for host in sorted(desired.hosts.keys() - hosts.keys()):
+    for host in sorted(desired.hosts.keys() - hosts.keys() - desired.forgotten):
         for name, domain in sorted(desired.hosts[host].domains.items()):
             if domain.policy.reconcile and desired.hosts[host].settings.reconcile:
                 why = f"cannot be seen, since {host} could not be observed"
-                way_out = f"wait until {host} answers"
+                way_out = f"wait until {host} answers, or give it up: reconciler forget {host}"
                 yield Behind(address=address_of(host, name), wave=domain.policy.wave, why=why, way_out=way_out)
     for change in changes:
         part = desired.hosts[change.host]

@@ -133,6 +133,7 @@ class Desired:
     unusable: Mapping[str, Domain] = field(default_factory=dict)
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
     origin: Origin | None = None
+    forgotten: frozenset[str] = frozenset()  # hosts that were given up and do not answer: they hold nobody
     prune: bool = True
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses that this run leaves alone -> why
     commit: str | None = None

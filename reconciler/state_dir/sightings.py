@@ -15,6 +15,7 @@ from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
 from reconciler.state_dir.files import make_folder, replace_file
 
 _FILE = "sightings.json"
+_FORGOTTEN = "forgotten.json"
 
 
 def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
@@ -28,6 +29,11 @@ def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
 
 def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
     """Note our domains on the hosts observed now. Hosts that were not observed keep what was noted before."""
+    given_up = forgotten(state_dir)
+    if given_up & hosts.keys():
+        with suppress(OSError):
+            left = json.dumps(sorted(given_up - hosts.keys()))
+            replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
     before = recall(state_dir)
     now = before | {
         name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
@@ -53,6 +59,25 @@ def remember_steps(state_dir: Path, done: Iterable[PlannedStep]) -> None:
             case _:
                 pass
     _store(state_dir, before, {host: tuple(sorted(names)) for host, names in now.items()})
+
+
+def forget(state_dir: Path, host: str) -> None:
+    """Forget a host that is given up, and note that until it answers again. Raises OSError."""
+    before = recall(state_dir)
+    make_folder(state_dir)
+    given_up = sorted({*forgotten(state_dir), host})
+    replace_file(state_dir / _FORGOTTEN, json.dumps(given_up).encode(), durable=True)
+    now = {name: domains for name, domains in before.items() if name != host}
+    replace_file(state_dir / _FILE, json.dumps(now, sort_keys=True).encode(), durable=True)
+
+
+def forgotten(state_dir: Path) -> frozenset[str]:
+    """Return the hosts that were given up and have not answered since."""
+    try:
+        stored = json.loads((state_dir / _FORGOTTEN).read_text(encoding="utf-8"))
+        return frozenset(map(str, stored))
+    except (OSError, ValueError, TypeError):
+        return frozenset()
 
 
 def _store(state_dir: Path, before: Mapping[str, tuple[str, ...]], now: Mapping[str, tuple[str, ...]]) -> None:

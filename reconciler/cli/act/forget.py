@@ -1,0 +1,66 @@
+"""`reconciler forget`: give up a host that left the specs, or is lost."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from reconciler.cli.output import is_terminal, print_message, print_text
+from reconciler.cli.session import open_session, specs_option
+from reconciler.cli.settings import Settings
+from reconciler.model.diagnostics import refused, world_error
+from reconciler.show.escape import plain
+from reconciler.specs import TreeReading, read_tree
+from reconciler.specs.schema_errors import near_miss
+from reconciler.state_dir import sightings
+
+
+@click.command(short_help="Give up a host that left the specs, or is lost.")
+@click.argument("host")
+@specs_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def forget(settings: Settings, host: str, specs: Path, yes: bool) -> None:
+    """Give up HOST, which left the specs or does not answer any more: nothing waits for it, and nobody tells of it,
+    until it answers again. Lists what may still run there, and asks. Nothing is done on the host.
+    """
+    reading = read_tree(specs)
+    seen = sightings.recall(settings.state_dir)
+    known = {*seen, *reading.desired.hosts}
+    if host not in known:
+        hint = near_miss(host, sorted(known)) or "`reconciler status` lists the hosts"
+        raise world_error("no such host", f'Neither the specs nor the state directory know a host "{host}".', hint)
+    if host in reading.desired.hosts and _answers(reading, specs, settings.state_dir, host):
+        hint = f"to give it up, remove {specs / host} from the specs first"
+        raise refused("the host answers", f"{host} is in the specs and answers, so there is nothing to forget.", hint)
+    domains = sorted({*seen.get(host, ()), *_declared(reading, host)})
+    for name in domains:
+        print_text(plain(f"{host}/{name} may still run there") + "\n")
+    if not domains:
+        print_text(plain(f"No domain of ours was seen on {host}.") + "\n")
+    if not yes:
+        _ask(host)
+    sightings.forget(settings.state_dir, host)
+    print_text(plain(f"{host} is forgotten until it answers again.") + "\n")
+
+
+def _declared(reading: TreeReading, host: str) -> tuple[str, ...]:
+    part = reading.desired.hosts.get(host)
+    return tuple(part.domains) if part is not None else ()
+
+
+def _answers(reading: TreeReading, specs: Path, state_dir: Path, host: str) -> bool:
+    with open_session(reading, specs, state_dir) as session:
+        hosts, _ = session.wait_for(session.reconciler.observe(frozenset({host})))
+    return host in hosts
+
+
+def _ask(host: str) -> None:
+    if not is_terminal(sys.stdin):
+        detail = "There is no terminal to ask at, so nothing was done."
+        raise refused("no consent", detail, "look at what may still run there, then run it with --yes")
+    print_message(plain(f"Give up {host}? Only yes is taken as consent: "))
+    if sys.stdin.readline().strip().lower() not in ("yes", "y"):
+        raise refused("no consent", "Nothing was done.")
