@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from reconciler.cli.names import ADDRESS
+from reconciler.cli.names import ADDRESS, ADDRESS_OR_HOST
 from reconciler.cli.session import check_adopt, check_consent
 from reconciler.decide.changes import Consent
 from reconciler.model.fleet import Desired
@@ -29,6 +29,7 @@ _OPTIONS = (
     click.option(
         "--adopt",
         metavar="ADDRESS|HOST",
+        type=ADDRESS_OR_HOST,
         multiple=True,
         help="Take over this domain, or all of a host that specs declare, which is not ours yet; repeatable.",
     ),

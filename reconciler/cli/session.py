@@ -161,10 +161,8 @@ def check_known(reading: TreeReading, specs: Path, state_dir: Path, address: str
 
 def check_adopt(desired: Desired, given: Iterable[str]) -> frozenset[str]:
     """Return what --adopt named: addresses of specs, and whole hosts."""
-    hosts = frozenset(name for name in given if "/" not in name)
-    for host in sorted(hosts):
-        check_host(desired, host)
-    return hosts | check_consent(desired, "--adopt", (name for name in given if "/" in name))
+    named, hosts = frozenset(given), frozenset(_host_names(desired))
+    return named & hosts | check_consent(desired, "--adopt", named - hosts)
 
 
 def find_domain(reading: TreeReading, address: str) -> tuple[HostSettings, Domain]:

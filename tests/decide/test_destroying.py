@@ -32,7 +32,7 @@ def test_a_disk_that_another_domain_names_is_not_deleted() -> None:
     shared = disk("/srv/shared", on_delete="delete")
     made = plan(host(guest(domain("web", disks=(shared,)))), desired(domain("heir", disks=(shared,))))
     assert "delete_disk" not in kinds(made, "web")
-    assert 'pin in its spec: uuid = "uuid-of-web"' in (change_of(made, "heir").hint or "")
+    assert 'renamed_from = "web"' in (change_of(made, "heir").hint or "")
     heir_start = next(step for step in made.steps if step.address == "alpha/heir" and step.step.kind == "start")
     web_down = next(step for step in made.steps if step.address == "alpha/web" and step.step.kind == "shutdown")
     assert web_down.id in heir_start.needs
