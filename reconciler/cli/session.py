@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -17,12 +16,16 @@ from reconciler.cli.settings import current_settings
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, usage_error
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired, HostSettings
-from reconciler.plan.plan import Plan
-from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.fleet import NAMELESS_FLEET
 from reconciler.specs.schema_errors import near_miss
 from reconciler.specs.value_types import is_name
+
+if TYPE_CHECKING:  # validate needs nothing of this
+    import asyncio
+
+    from reconciler.plan.plan import Plan
+    from reconciler.reconcile import Reconciler, Selection
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -75,6 +78,10 @@ def open_session(
     reading: TreeReading, specs: Path, state_dir: Path, reconciler: Reconciler | None = None
 ) -> Iterator[Session]:
     """Open a session that is closed at the end, whatever happened: it may hold ssh connections."""
+    import asyncio
+
+    from reconciler.reconcile import Reconciler
+
     with asyncio.Runner() as runner:
         session = Session(reconciler or Reconciler(reading, specs, state_dir), runner)
         try:
@@ -93,6 +100,8 @@ def read_decided(specs: Path) -> TreeReading:
 
 def select(desired: Desired, hosts: Iterable[str], targets: Iterable[str]) -> Selection:
     """Return the selection that was asked for. Unknown hosts are refused, whatever else is wrong with the specs."""
+    from reconciler.reconcile import Selection
+
     chosen = Selection(hosts=frozenset(hosts), targets=frozenset(whole(desired, "--target", one) for one in targets))
     for host in sorted({*chosen.hosts, *(target.partition("/")[0] for target in chosen.targets)}):
         check_host(desired, host)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source, exit_code
-from reconciler.plan.plan import Plan
 from reconciler.show.escape import github_message, github_property, plain, plain_lines
 from reconciler.show.paint import Paint, no_paint
-from reconciler.show.summary import headline, in_brief, is_held
-from reconciler.show.values import before_and_after, pending
 from reconciler.show.width import columns
 from reconciler.specs.secrets import SENSITIVE, secret_at
+
+if TYPE_CHECKING:
+    from reconciler.plan.plan import Plan
 
 _LABELS = {Kind.SPEC: "error", Kind.WORLD: "error", Kind.USAGE: "error", Kind.REFUSED: "refused", Kind.NOTE: "note"}
 _COLOURS = {Kind.SPEC: "red", Kind.WORLD: "red", Kind.USAGE: "red", Kind.REFUSED: "yellow", Kind.NOTE: "cyan"}
@@ -65,6 +65,9 @@ def junit(files: Iterable[str], diagnostics: Iterable[Diagnostic]) -> str:
 
 def of_plan(plan: Plan, places: Mapping[str, Source]) -> list[Diagnostic]:
     """Tell a whole plan as diagnostics, for `github`. `places` are where the specs ask for what an address becomes."""
+    from reconciler.show.summary import headline, in_brief, is_held  # most diagnostics come without a plan
+    from reconciler.show.values import before_and_after, pending
+
     told = [
         problem if problem.source is not None else replace(problem, source=places.get(problem.address or ""))
         for problem in plan.diagnostics

@@ -41,6 +41,13 @@ def test_what_only_looks_loads_no_logs_no_retries_and_no_web_server(tree: Path, 
     assert not loaded & {"stamina", *OF_WATCH}
 
 
+def test_validate_loads_nothing_of_plans_and_hosts(tree: Path) -> None:
+    loaded = _loaded_by("validate")
+    ours = {".".join(name.split(".")[1:2]) for name in loaded if name.startswith("reconciler.")}
+    assert ours == {"cli", "leaving", "model", "show", "specs", "state_dir"}
+    assert not loaded & {"asyncio", "sqlite3"}
+
+
 def test_watch_loads_a_web_server_only_when_it_serves(tree: Path) -> None:
     loaded = _loaded_by("watch", "--once")
     assert "structlog" in loaded

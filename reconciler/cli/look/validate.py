@@ -12,7 +12,6 @@ from reconciler.cli.output import kept, paint_for, print_data, print_text
 from reconciler.cli.session import specs_argument
 from reconciler.model.diagnostics import exit_code
 from reconciler.show import diagnostics
-from reconciler.show.documents import as_text, validate_document
 from reconciler.specs import TreeReading, read_tree
 
 
@@ -37,6 +36,8 @@ def validate(specs: Path, as_json: bool, form: Literal["text", "github", "junit"
     reading = read_tree(specs, needs_fleet=True)
     problems = kept(reading.diagnostics)
     if as_json:
+        from reconciler.show.documents import as_text, validate_document
+
         print_data(as_text(validate_document(reading.desired, problems)))
     elif form == "github":
         print_data(diagnostics.github(problems))
