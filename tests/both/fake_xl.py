@@ -101,12 +101,17 @@ def create(domains: Domains, file: str) -> int:
         exec(config_file.read(), {}, said)  # what we write is Python as well
     if any(one["name"] == said["name"] for one in domains):
         return fail(f"domain {said['name']} already exists")
+    with open(said["kernel"]) as kernel_file:
+        kernel = kernel_file.read()
+    if kernel.startswith("no device"):
+        return fail("script: Failed to find an unused loop device")
     built = {
         "max_vcpus": said.get("maxvcpus", said["vcpus"]),
         "avail_vcpus": list(range(said["vcpus"])),
         "max_memkb": said.get("maxmem", said["memory"]) * 1024,
         "target_memkb": said["memory"] * 1024,
         "kernel": said["kernel"],
+        **({"cmdline": said["cmdline"]} if "cmdline" in said else {}),
         "type.pv": {},
     }
     created = {"type": "pv", "name": said["name"], "uuid": said["uuid"]}
@@ -119,7 +124,7 @@ def create(domains: Domains, file: str) -> int:
     }
     domains.append(
         {**{key: said[key] for key in ("name", "uuid", "vcpus")}, "domid": next_domid(domains), "mib": said["memory"]}
-        | {"state": "-b----", "config": config, "behaviour": {}}
+        | {"state": "---sc-" if kernel.startswith("panics") else "-b----", "config": config, "behaviour": {}}
     )
     return 0
 
