@@ -98,7 +98,7 @@ def test_a_host_that_does_not_answer(running: Fleet) -> None:
 
 
 def test_an_address_that_nobody_knows(running: Fleet) -> None:
-    for address in ("alpha/wbe", "beta/web", "web"):
+    for address in ("alpha/wbe", "beta/web", "wbe"):
         ran = running.run("kernels", address)
         assert (ran.code, ran.out) == (1, "")
 
