@@ -79,7 +79,7 @@ def test_it_is_narrowed_to_hosts_domains_times_and_a_number(run: Run, tree: Path
 def test_what_history_and_specs_do_not_know_is_wrong_usage(run: Run, tree: Path) -> None:
     assert run("history", "--target", "alpha/web").out == "Nothing of that was applied.\n"
     assert 'Did you mean "alpha"?' in run("history", "--host", "alhpa").err
-    assert "host/domain" in run("history", "--target", "web").err
+    assert "host/domain" in run("history", "--target", "wbe").err
     assert run("history", "--since", "soon").code == run("history", "--limit", "0").code == FAILED
 
 

@@ -201,7 +201,7 @@ def test_a_spec_with_errors(run: Run, tree: Path) -> None:
     [
         ("alpha/wbe", 'Did you mean "alpha/web"?'),
         ("alhpa/web", 'Did you mean "alpha"?'),
-        ("web", "is not of the form host/domain"),
+        ("wbe", "is not of the form host/domain"),
         ("alpha/web/x", "is not of the form host/domain"),
     ],
 )

@@ -192,7 +192,7 @@ def test_a_domain_without_a_spec_is_never_destroyed_by_it(updated: Fleet) -> Non
 
 @pytest.mark.parametrize(
     ("address", "words"),
-    [("alpha/wbe", 'Did you mean "alpha/web"?'), ("beta/web", "no host"), ("web", "not of the form host/domain")],
+    [("alpha/wbe", 'Did you mean "alpha/web"?'), ("beta/web", "no host"), ("wbe", "not of the form host/domain")],
 )
 def test_an_address_that_nobody_knows(updated: Fleet, address: str, words: str) -> None:
     ran = updated.run("rollback", address, "--yes")
