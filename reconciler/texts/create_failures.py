@@ -66,6 +66,23 @@ _ROWS: tuple[tuple[str, str, Cause], ...] = (
     (r"bootloader failed - consult logfile", "libxl_bootloader.c: bootloader_finished, as for pygrub", Cause.BOOT),
 )
 
+_HINTS = (
+    (
+        r"no available vnd device",
+        "Each disk in a file takes a vnd device, and a NetBSD dom0 has four unless more were made there: "
+        "`cd /dev && sh MAKEDEV vnd4 vnd5 vnd6 vnd7`.",
+    ),
+)
+
+
+def hint_of(said: str) -> str | None:
+    """Return what would mend what the stderr of an xl command tells, as a sentence; None where that is not known.
+
+    >>> hint_of("libxl: error: script: no available vnd device").rpartition("&& ")[2]
+    'sh MAKEDEV vnd4 vnd5 vnd6 vnd7`.'
+    """
+    return next((hint for pattern, hint in _HINTS if re.search(pattern, said)), None)
+
 
 def cause_of(said: str) -> Cause:
     """Find the cause in the whole stderr of a failed `xl create`. The first row that matches decides."""

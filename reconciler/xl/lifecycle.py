@@ -18,7 +18,7 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Look, Power
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
-from reconciler.texts.create_failures import Cause, cause_of
+from reconciler.texts.create_failures import Cause, cause_of, hint_of
 from reconciler.texts.listing import Row
 from reconciler.texts.running import overlay
 from reconciler.waiting import Clock, NotYet, wait_until
@@ -95,7 +95,7 @@ def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> Re
         cause = Cause.BOOT  # it was created, so it booted, and did not live for a second
     hints = {
         Cause.HOST: "That is the host's, and nothing is held against the kernel: mend it and run the command again; "
-        "`watch` tries again by itself.",
+        f"`watch` tries again by itself. {hint_of(result.errors) or ''}".rstrip(),
         Cause.UNKNOWN: "Nobody can tell from this whether it is the kernel's, so it is not held against that: look at "
         f"{xl.log_of(domain.name)} on {xl.host}, and run the command again.",
     }

@@ -16,6 +16,7 @@ from reconciler.model.disks import may_share
 from reconciler.model.domain import Disk, Vif, address_of
 from reconciler.model.parts import key_named
 from reconciler.plan.steps import AttachDisk, AttachVif, DetachVif, Rename, SetMedium, SetMemory, SetScheduler, SetVcpus
+from reconciler.texts.create_failures import hint_of
 from reconciler.texts.devices import device_path
 from reconciler.texts.listing import Row
 from reconciler.waiting import NotYet, wait_until
@@ -249,6 +250,8 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
                 step.domain,
                 "disk not attached",
                 f"{disk.target} could not be attached to {step.domain}: {reason_of(result)}",
+                mend := hint_of(result.errors),
+                passing=mend is not None,
             )
     if disk.target or not disk.cdrom:  # no guest connects a drive without a medium
         await _await_connected(xl, shell, step.domain, row.domid, disk, result)

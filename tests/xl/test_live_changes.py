@@ -60,6 +60,21 @@ async def test_a_nic_left_behind_by_a_failed_attach_is_taken_away(
     assert guests.calls == [f"network-attach 5 mac={vif.mac} devid=1 bridge=nobr", "network-detach 5 1"]
 
 
+async def test_a_disk_that_finds_no_vnd_device_may_find_one_later(
+    executor: XlExecutor, guests: Guests, xen: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "disks" / "more"
+    file.touch()
+    disk = Disk(vdev="0x1", devid=1, kind="file", target=str(file))
+    shown(xen, disks=[])
+    guests.on("block-attach", "echo 'libxl: error: script: no available vnd device' >&2; exit 1")
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(AttachDisk(domain="web", uuid=UUID, disk=disk), ignore)
+    (problem,) = caught.value.diagnostics
+    assert problem.transient
+    assert "sh MAKEDEV vnd4" in (problem.hint or "")
+
+
 async def test_an_interface_that_is_there_already_is_not_attached_twice(
     executor: XlExecutor, guests: Guests, xen: Path
 ) -> None:

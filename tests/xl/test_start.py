@@ -137,6 +137,17 @@ async def test_only_what_xl_says_is_no_kernel_or_what_ended_at_once_is_held_agai
     assert passing == ("nothing is held against the kernel" in (problem.hint or ""))
 
 
+async def test_too_few_vnd_devices_are_told_with_the_command_that_makes_more(
+    executor: XlExecutor, guests: Guests, step: Start
+) -> None:
+    guests.on("create", "echo 'libxl: error: script: no available vnd device' >&2; exit 3")
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    (problem,) = caught.value.diagnostics
+    assert problem.transient
+    assert "`cd /dev && sh MAKEDEV vnd4 vnd5 vnd6 vnd7`" in (problem.hint or "")
+
+
 async def test_a_remnant_that_stays_does_not_hide_why_the_create_failed(
     executor: XlExecutor, guests: Guests, step: Start
 ) -> None:
