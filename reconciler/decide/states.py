@@ -41,7 +41,7 @@ def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
         case Power.REBOOTING:
             return _waits(host, guest, None) if guest.served is not False else _under_another_name(host, guest)
         case Power.SUSPENDED:
-            return _waits(host, guest, "see which `xl save` or `xl migrate` runs on the host: ps -A -ww -o args=")
+            return _waits(host, guest, "see which `xl save` or `xl migrate` runs on the host: ps -A -o args=")
         case Power.DYING:
             hint = "if it does not end, something in the dom0 holds its memory, often a disk's backend: xl list -v"
             return _waits(host, guest, hint)

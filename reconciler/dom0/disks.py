@@ -47,8 +47,16 @@ if [ "$from" ]; then
 fi
 """
 
+# Neither NetBSD nor POSIX has truncate(1).
+_EXTEND = """
+extend() {
+    dd if=/dev/null of="$1" bs=1 seek="$size" 2>/dev/null || fail "$1 could not be made $size bytes large."
+}
+"""
+
 _CREATE_FILE = (
     _INSIDE_ROOTS
+    + _EXTEND
     + _CHECK_SOURCE
     + """
 parent=${target%/*}
@@ -61,7 +69,7 @@ trap 'rm -f -- "$unfinished"' EXIT
 
 if [ "$format" != raw ]; then
     command -v qemu-img >/dev/null || fail "A $format disk is made by qemu-img, which is missing on the host." \\
-        "apt install qemu-utils"
+        "Debian: apt install qemu-utils. NetBSD: pkg_add qemu."
     if [ "$from" ]; then
         qemu-img convert -O "$format" -- "$from" "$unfinished"
         [ -z "$size" ] || qemu-img resize -q -- "$unfinished" "$size"
@@ -79,16 +87,17 @@ else
     fi
     if [ -z "$from" ]; then
         : >"$unfinished"
-    elif [ "$system" = Linux ]; then
+    elif [ "$system" = Linux ] && cp --help 2>&1 | grep -q -e --sparse; then
         cp --reflink=auto --sparse=always -- "$from" "$unfinished"
     else
         cp -- "$from" "$unfinished"
     fi
-    [ -z "$size" ] || truncate -s "$size" -- "$unfinished"
+    [ -z "$size" ] || extend "$unfinished"
     if [ "$allocate" = full ]; then
         # Where there is no such call, every block is written; a copy has its blocks already.
         if ! fallocate -l "$(size_of "$unfinished")" "$unfinished" 2>/dev/null && [ -z "$from" ]; then
-            dd if=/dev/zero of="$unfinished" bs=1048576 count=$((size / 1048576)) conv=notrunc 2>/dev/null
+            dd if=/dev/zero of="$unfinished" bs=1048576 count=$((size / 1048576)) conv=notrunc 2>/dev/null ||
+                fail "$parent has no room for a disk of $size bytes, or cannot be written."
         fi
     fi
 fi
@@ -100,28 +109,63 @@ persist "$parent"
 """
 )
 
+# NetBSD has the commands of LVM only as words of lvm(8), and those of 2009: lvcreate knows neither -y nor -W there,
+# without which a newer one does not make the volume where it recognizes an old file system.
+_LVM = """
+if ! command -v lvs >/dev/null && command -v lvm >/dev/null; then
+    lvs() { lvm lvs "$@"; }
+    lvcreate() { lvm lvcreate "$@"; }
+    lvrename() { lvm lvrename "$@"; }
+    lvextend() { lvm lvextend "$@"; }
+    lvremove() { lvm lvremove "$@"; }
+fi
+"""
+
 _CREATE_VOLUME = (
     _INSIDE_ROOTS
+    + _LVM
     + _CHECK_SOURCE
     + """
-command -v lvcreate >/dev/null || fail "The host has no LVM." "apt install lvm2"
+command -v lvcreate >/dev/null || fail "The host has no LVM." "Debian: apt install lvm2"
 if lvs "$group/$name" >/dev/null 2>&1; then fail "$target exists already, and a disk is never overwritten."; fi
 if lvs "$group/$partial" >/dev/null 2>&1; then # from a cut-short run
-    lvremove -qq -f "$group/$partial" >/dev/null
+    lvremove -f "$group/$partial" >/dev/null
 fi
 : "${size:=$from_size}"
 if [ "$from" ] && [ "$from_size" -gt "$size" ]; then
     fail "The source $from has $from_size bytes, more than the disk's size of $size." "Raise the disk's size."
 fi
-lvcreate -qq -y -W y -L "${size}b" -n "$partial" "$group" </dev/null >/dev/null
-if [ "$from" ]; then dd if="$from" of="/dev/$group/$partial" bs=1048576 conv=fsync 2>/dev/null; fi
-lvrename -qq "$group" "$partial" "$name" >/dev/null
+if [ "$size" = 0 ]; then fail "Nobody can tell how large $from is on this host." "Give the disk a size."; fi
+case $(lvcreate --help 2>&1) in *--wipesignatures*) clean='-y -W y' ;; *) clean='' ;; esac
+lvcreate $clean -L "${size}b" -n "$partial" "$group" </dev/null >/dev/null
+if [ "$from" ]; then
+    dd if="$from" of="/dev/$group/$partial" bs=1048576 2>/dev/null || fail "$from could not be copied to $target."
+    persist "/dev/$group/$partial"
+fi
+lvrename "$group" "$partial" "$name" >/dev/null
 lvs "$group/$name" >/dev/null || fail "$target is not there after it was made."
 """
 )
 
+# BusyBox's losetup cannot be asked for a file; the kernel tells its path, as it was when it was attached.
+_LOOPS = """
+loops_of() {
+    losetup -n -O NAME -j "$1" 2>/dev/null || {
+        path=$(readlink -f -- "$1") || return
+        for told in /sys/block/loop*/loop/backing_file; do
+            read -r file <"$told" && [ "$file" = "$path" ] || continue
+            told=${told#/sys/block/}
+            printf '/dev/%s\\n' "${told%%/*}"
+        done 2>/dev/null
+        :
+    }
+}
+"""
+
 _GROW_FILE = (
     _INSIDE_ROOTS
+    + _EXTEND
+    + _LOOPS
     + """
 [ -f "$target" ] || fail "$target is not there."
 inside_roots "$(dirname "$(readlink -f -- "$target")")"
@@ -130,13 +174,13 @@ if [ "$before" -lt "$size" ]; then
     if [ "$allocate" = full ] && [ "$system" = Linux ]; then
         fallocate -l "$size" "$target"
     else
-        truncate -s "$size" -- "$target"
+        extend "$target"
     fi
     persist "$target"
 fi
 [ "$(size_of "$target")" -ge "$size" ] || fail "$target could not be grown to $size bytes."
 if [ "$attached" ] && [ "$system" = Linux ]; then
-    for loop in $(losetup -n -O NAME -j "$target"); do losetup -c "$loop"; done # the guest sees it from now on
+    for loop in $(loops_of "$target"); do losetup -c "$loop"; done # the guest sees it from now on
 fi
 if [ "$attached" ] && [ "$system" = NetBSD ]; then
     echo "The guest sees the new size after its next restart: a vnd keeps the size it was opened with."
@@ -144,17 +188,21 @@ fi
 """
 )
 
-_GROW_VOLUME = """
+_GROW_VOLUME = (
+    _LVM
+    + """
 before=$(lvs --noheadings --nosuffix --units b -o lv_size "$group/$name" | tr -d ' ')
-if [ "$before" -lt "$size" ]; then lvextend -qq -L "${size}b" "$group/$name" </dev/null >/dev/null; fi
+if [ "$before" -lt "$size" ]; then lvextend -L "${size}b" "$group/$name" </dev/null >/dev/null; fi
 after=$(lvs --noheadings --nosuffix --units b -o lv_size "$group/$name" | tr -d ' ')
 [ "$after" -ge "$size" ] || fail "$target could not be grown to $size bytes."
 """
+)
 
 # Nobody else may have the disk: no running domain, by whatever path, and no other domain's config file.
 _UNUSED = """
 unused() {
     identity=$(identity_of "$target")
+    own=$(identity_of "$own_config")
     paths=$(disks_that_run)
     set -f
     IFS=$nl
@@ -167,20 +215,19 @@ unused() {
     set +f
     for config in "$config_dir"/* "$auto_dir"/* "$kernel_dir"/*/candidate.cfg; do
         case $config in "$own_config" | "$own_candidate") continue ;; esac
-        [ -f "$config" ] && [ ! "$config" -ef "$own_config" ] || continue
+        [ -f "$config" ] || continue
         status=0
         grep -qF -- "$target" "$config" || status=$?
-        case $status in
-        0) refuse "The config file $config names $target, so it is not deleted." ;;
-        1) ;;
-        *) refuse "The config file $config cannot be read, and may name $target, so it is not deleted." ;;
-        esac
+        if [ "$status" -eq 1 ] || [ "$(identity_of "$config")" = "$own" ]; then continue; fi # a link to ours
+        [ "$status" -ne 0 ] || refuse "The config file $config names $target, so it is not deleted."
+        refuse "The config file $config cannot be read, and may name $target, so it is not deleted."
     done
 }
 """
 
 _DELETE_FILE = (
     _INSIDE_ROOTS
+    + _LOOPS
     + _UNUSED
     + """
 if [ ! -e "$target" ] && [ ! -L "$target" ]; then exit 0; fi
@@ -188,7 +235,8 @@ if [ ! -e "$target" ] && [ ! -L "$target" ]; then exit 0; fi
 inside_roots "${target%/*}"
 unused
 if [ "$system" = Linux ]; then
-    loops=$(losetup -n -O NAME -j "$target" | tr '\\n' ' ')
+    loops=$(loops_of "$target")
+    loops=$(printf '%s' "$loops" | tr '\\n' ' ')
     [ -z "$loops" ] || refuse "The loop device $loops still holds $target, so it is not deleted." \\
         "If nothing uses it: losetup -d $loops"
 fi
@@ -197,11 +245,12 @@ rm -- "$target"
 )
 
 _DELETE_VOLUME = (
-    _UNUSED
+    _LVM
+    + _UNUSED
     + """
 lvs "$group/$name" >/dev/null 2>&1 || exit 0
 unused
-lvremove -qq -f "$group/$name" </dev/null >/dev/null
+lvremove -f "$group/$name" </dev/null >/dev/null
 if lvs "$group/$name" >/dev/null 2>&1; then fail "$target is still there after it was removed."; fi
 """
 )

@@ -1,7 +1,8 @@
 # Looks at what of a Xen dom0 can hurt besides its domains, and changes nothing. Linux and NetBSD; POSIX sh.
 #
-# `examine.py` sends this text behind observe.sh, whose names it uses: close, nl, tab, root, system, xen_dir, kernel_dir;
-# and over_ssh (1: the host is reached through ssh). Nothing here fails the whole: what cannot be told is left out.
+# `examine.py` sends this text behind observe.sh, whose names it uses: close, every_process, nl, tab, root, system,
+# xen_dir, kernel_dir; and over_ssh (1: the host is reached through ssh). Nothing here fails the whole: what cannot be
+# told is left out.
 
 printf '%s\n' "$xen_dir"
 close place 0
@@ -52,7 +53,7 @@ close room "$status"
 if [ "$system" != NetBSD ] && [ -r "$root/proc/1/comm" ]; then
     names=$(cat "$root"/proc/[0-9]*/comm 2>/dev/null)
 else
-    names=$(ps -A -o comm= 2>/dev/null)
+    names=$(every_process -o comm= 2>/dev/null)
 fi
 printf '%s\n' "$names" | sed 's,.*/,,' | grep -xE 'libvirtd|virtxend|xapi|xenopsd.*|squeezed|xend|qubesd' | sort -u
 [ -n "$names" ]
@@ -81,7 +82,8 @@ close limits 0
 if [ "$over_ssh" = 1 ] && sshd=$(command -v sshd); then "$sshd" -T 2>/dev/null | grep -i '^maxsessions '; fi
 close sshd 0
 
-for tool in vgs update-grub; do if command -v "$tool" >/dev/null; then printf '%s\n' "$tool"; fi; done
+if command -v vgs >/dev/null || command -v lvm >/dev/null; then echo vgs; fi
+if command -v update-grub >/dev/null; then echo update-grub; fi
 if [ -f "$root/etc/default/grub" ]; then echo 'grub'; fi
 close tools 0
 

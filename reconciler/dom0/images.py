@@ -80,7 +80,7 @@ named=$(
     printf '%s\\n' "$long"
     for config in "$config_dir"/* "$kernel_dir"/*/*.cfg; do
         case $config in
-        "$own_config" | "$folder"/*) [ "$keep" ] || continue ;;
+        ("$own_config" | "$folder"/*) [ "$keep" ] || continue ;; # within $( ) some shells need both parentheses
         esac
         [ -f "$config" ] && cat -- "$config" 2>/dev/null || :
     done

@@ -29,21 +29,26 @@ SILENCE_SECONDS = 30
 HEARD_SECONDS = 10  # an answer proves the lock for so long after its beat: well within what the holder bears in silence
 REGAIN_SECONDS = 120  # how long a lost lock is asked for again: ssh needs some 40 s to see that a network is gone
 _ANSWER_SECONDS = 60
+_WHERE_FLOCK_IS = {
+    "debian": "Debian: `apt install util-linux`; BusyBox has it as an applet.",
+    "netbsd": "NetBSD before 6.1 has none: upgrade the dom0.",
+}
 
 # The file is opened for appending, which creates it and leaves it as it is: whoever comes second has to read it.
 # Only a holder that is told to end empties it. So one that comes again (`mine` is what it found there when it had the
-# lock) sees whether anybody else was here meanwhile. The watcher takes its `sleep` along when it is ended.
+# lock) sees whether anybody else was here meanwhile. The watcher takes its `sleep` along when it is ended. Some shells,
+# NetBSD's too, hide from commands what `exec` opened, so flock gets a copy; and NetBSD's flock has to be told of -x.
 _HOLD = f"""
 command -v flock >/dev/null || {{ echo missing; exit; }}
 if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
-exec 9>>"$path"
-if ! flock -n 9; then echo held; cat -- "$path"; exit; fi
+exec 8>>"$path"
+if ! flock -x -n 9 9>&8; then echo held; cat -- "$path"; exit; fi
 if [ "$mine" ] && [ "$mine" != "$(cat -- "$path")" ]; then echo changed; cat -- "$path"; exit; fi
 [ "$mine" ] || printf '%s, since %s\\n' "$who" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$path"
 echo locked; cat -- "$path"
 holder=$(exec sh -c 'echo $PPID')
 watch() {{
-    (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 9>&- >/dev/null 2>&1 </dev/null &
+    (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
 }}
 watch
@@ -54,6 +59,7 @@ while read -r word && [ "$word" != end ]; do
     echo heard
 done
 kill "$watcher" 2>/dev/null
+wait "$watcher" 2>/dev/null # with it goes what it may have of the lock
 [ "$word" != end ] || : >"$path"
 """
 
@@ -160,8 +166,9 @@ async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine
         "missing": "there is no `flock` command there",
         "unusable": f"{path} cannot be written",
     }
+    hint = _WHERE_FLOCK_IS[shell.dom0.flavour] if answer == "missing" else None
     raise world_error(
-        "lock not taken", f"{shell.host} could not be locked: {why.get(answer, 'it gave no answer')}.", None, shell.host
+        "lock not taken", f"{shell.host} could not be locked: {why.get(answer, 'it gave no answer')}.", hint, shell.host
     )
 
 

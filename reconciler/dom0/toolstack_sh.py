@@ -2,7 +2,8 @@
 
 `xl.dialect` says which ones a host gets; without a word they are xl's. They stand behind the prelude of `shell`.
 `what_runs` prints all that the toolstack tells of the domains that run. `disks_that_run` prints the path of each disk
-that one of them has, and refuses where that is not known; `$target` is the disk that it is asked for.
+that one of them has, and refuses where that is not known; `$target` is the disk that it is asked for. It is called in
+`$( )`, where NetBSD's sh forgets its `set -e`.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ from __future__ import annotations
 XL_SH = """
 what_runs() { xl list -l; }
 disks_that_run() {
-    long=$(what_runs)
-    rows=$(xl list -v)
+    long=$(what_runs) && rows=$(xl list -v) || exit
     printf '%s\\n' "$long" | sed -n 's/.*"pdev_path": "\\(.*\\)".*/\\1/p'
     told=$(printf '%s\\n' "$long" | sed -n 's/.*"domid": \\([0-9]*\\),.*/\\1/p')
     for domid in $(printf '%s\\n' "$rows" | awk 'NR > 1 {
@@ -31,7 +31,7 @@ disks_that_run() {
 XM_SH = """
 what_runs() { xm list --long; }
 disks_that_run() {
-    long=$(what_runs)
+    long=$(what_runs) || exit
     ends=$(xenstore-ls -f /local/domain/0/backend 2>/dev/null || :)
     {
         printf '%s\\n' "$long" | tr '() \\t' '\\n\\n\\n\\n'

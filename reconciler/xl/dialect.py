@@ -18,6 +18,7 @@ from reconciler.texts.devices import disk_spec, vif_spec
 from reconciler.texts.listing import Row, parse_list_long, parse_whole_list
 from reconciler.texts.xenstore import backends_as_libxl_has_them
 from reconciler.texts.xm_listing import parse_xm_configs, parse_xm_rows
+from reconciler.xl.processes import EVERY_PROCESS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +54,11 @@ class Dialect:
 # xl leaves a process behind for each domain, which carries out what on_reboot and on_crash ask for. While there is one,
 # a domain that is not listed is only between two lives. It is named by what made the domain: us, a person or xendomains
 # (by a link of ours, NNN-NAME, or from a saved image), or by a migration, which tells nothing but its log.
-_XL_SCRIPTS = """
+_XL_SCRIPTS = (
+    EVERY_PROCESS
+    + """
 comes_back() {
-    found=$(ps -A -ww -o pid= -o args= | awk -v name="$name" '
+    found=$(every_process -o pid= -o args= | awk -v name="$name" '
         $2 !~ /(^|\\/)xl$/ { next }
         / migrate-receive( |$)/ { print $1; next }
         / (create|restore) / {
@@ -96,6 +99,7 @@ states() {
     done
 }
 """
+)
 
 # xend itself starts a domain anew that reboots, and notes in xenstore that it is about to. It keeps no record of
 # devices beside the back ends, which no guest can write to. It numbers interfaces as it likes: one is found by its mac.

@@ -54,11 +54,11 @@ _TOOLS = {  # section -> what writes it
     "store": "xenstore-ls",
     "texts": "tar",
     "files": "stat",
-    "real_paths": "readlink",
+    "real_paths": "readlink or realpath",
     "images": "stat",
     "digests": "sha256sum or cksum",
     "daemons": "ps",
-    "autostart": "find",
+    "autostart": "find or ls",
     "bridges": "ifconfig or ovs-vsctl",
     "groups": "vgs",
 }

@@ -161,8 +161,16 @@ look_at_texts() {
         case $file in *"$nl"*) continue ;; esac
         [ -f "$file" ] && [ -z "$(find -L "$file" -size +512)" ] && set -- "$@" "$file"
     done
+    # Without -P, which BusyBox's tar does not know, paths have to begin below /.
+    texts=''
+    for file do case $file in *"$nl"*) ;; *) texts=$texts${file#/}$nl ;; esac done
+    set -f
+    IFS=$nl
+    set -- $texts
+    unset IFS
+    set +f
     status=0
-    [ $# -eq 0 ] || tar -chPf - -- "$@" || status=$?
+    [ $# -eq 0 ] || (cd / && tar -chf - -- "$@") || status=$?
     close texts "$status"
 }
 twice look_at_texts
@@ -205,16 +213,32 @@ look_at_files() {
         printf '%s\n' "$facts"
     fi
     close files "$status" || return
-    [ $# -eq 0 ] || readlink -f -- "$@" || status=$?
+    if [ $# -gt 0 ]; then # BusyBox's readlink takes one file at a time, and NetBSD before 10 has no realpath
+        real=$(readlink -f -- "$@" 2>/dev/null) || real=$(realpath "$@") || status=$?
+        printf '%s\n' "$real"
+    fi
     close real_paths "$status"
 }
 twice look_at_files
 
-# Sizes of block devices, in sectors of 512 bytes.
-printf '%s\n' "$facts" | while IFS='|' read -r kind _ _ number _; do
-    [ "$kind" = 'block special file' ] || continue
+# Sizes of block devices, in sectors of 512 bytes. NetBSD tells only those of logical volumes.
+lvm_tool() { tool_=$1 && shift && if command -v "$tool_" >/dev/null; then "$tool_" "$@"; else lvm "$tool_" "$@"; fi; }
+has_lvm() { [ "$want_lvm" = 1 ] && { command -v vgs >/dev/null || command -v lvm >/dev/null; }; }
+volumes=''
+if [ "$system" = NetBSD ] && has_lvm; then
+    volumes=$(lvm_tool lvs --noheadings --nosuffix --units s --separator '|' -o vg_name,lv_name,lv_size)
+fi
+printf '%s\n' "$facts" | while IFS='|' read -r kind _ _ number _ _ path; do
+    case $kind in 'block special file' | 'Block Device') ;; *) continue ;; esac
     number=$((0x${number%:*})):$((0x${number#*:}))
-    [ -r "/sys/dev/block/$number/size" ] && read -r sectors <"/sys/dev/block/$number/size" && printf '%s %s\n' "$number" "$sectors"
+    if [ "$system" = NetBSD ]; then
+        sectors=$(printf '%s\n' "$volumes" | awk -F '|' -v path="$path" '
+            { gsub(/ /, "") }
+            "/dev/" $1 "/" $2 == path { print $3 }')
+        [ -z "$sectors" ] || printf '%s %s\n' "$number" "$sectors"
+    elif [ -r "/sys/dev/block/$number/size" ]; then
+        read -r sectors <"/sys/dev/block/$number/size" && printf '%s %s\n' "$number" "$sectors"
+    fi
 done
 close sectors 0
 
@@ -247,7 +271,7 @@ look_at_images() {
     for line in $facts; do
         case $nl$known$nl in
         *"$nl$line$nl"*) ;;
-        *) set -- "$@" "${line#*|*|*|*|*|*|}" ;;
+        *) set -- "$@" "${line#*\|*\|*\|*\|*\|*\|}" ;;
         esac
     done
     unset IFS
@@ -255,7 +279,7 @@ look_at_images() {
     [ $# -eq 0 ] || digests "$@" || status=$?
     for file do # of what no domain has staged, a Git LFS pointer is told as such in place of its digest
         case $file in "$kernel_dir"/*) continue ;; esac
-        head -c 64 "$file" 2>/dev/null | grep -q "^$pointer_begins" && printf '%s  %s\n' "$pointer" "$file"
+        dd if="$file" bs=64 count=1 2>/dev/null | grep -q "^$pointer_begins" && printf '%s  %s\n' "$pointer" "$file"
     done
     close digests "$status"
 }
@@ -265,7 +289,7 @@ twice look_at_images
 saves=$root/var/lib/xen/save
 for file in "$root/etc/default/xendomains" "$root/etc/sysconfig/xendomains"; do
     [ -f "$file" ] || continue
-    named=$(sed -n 's/^[ \t]*XENDOMAINS_SAVE=["'"'"']\{0,1\}\([^"'"'"' \t]*\).*/=\1/p' "$file" | tail -n 1)
+    named=$(sed -n "s/^[ $tab]*XENDOMAINS_SAVE=[\"']\{0,1\}\([^\"' $tab]*\).*/=\1/p" "$file" | tail -n 1)
     [ -z "$named" ] || saves=${named#=}
 done
 for file in ${saves:+"$saves"/*}; do
@@ -287,10 +311,21 @@ look_at_daemons() {
 twice look_at_daemons
 
 # Autostart, bridges, volume groups.
+links() { # name, tab, target; BusyBox's find knows no -printf
+    if find "$xen_dir/auto" -maxdepth 0 -printf '' 2>/dev/null; then
+        find "$xen_dir/auto" -type l -printf "%f$tab%l\n"
+        return
+    fi
+    ls "$xen_dir/auto" >/dev/null || return
+    for file in "$xen_dir/auto"/*; do
+        case $file in *"$nl"*) continue ;; esac
+        [ ! -L "$file" ] || printf '%s\t%s\n' "${file##*/}" "$(readlink "$file")"
+    done
+}
 look_at_autostart() {
     status=0
     if [ "$system" != NetBSD ] && [ -d "$xen_dir/auto" ]; then
-        find "$xen_dir/auto" -type l -printf "%f$tab%l\n" || status=$?
+        links || status=$?
     fi
     close autostart "$status"
 }
@@ -311,8 +346,8 @@ look_at_bridges() {
 }
 look_at_groups() {
     status=0
-    if [ "$want_lvm" = 1 ] && command -v vgs >/dev/null; then
-        vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free || status=$?
+    if has_lvm; then
+        lvm_tool vgs --noheadings --nosuffix --units b --separator '|' -o vg_name,vg_free || status=$?
     fi
     close groups "$status"
 }

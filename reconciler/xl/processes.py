@@ -13,6 +13,11 @@ XL_LOCKS = ("/var/lock/xl", "/run/lock/xl", "/var/run/xen/xl", "/var/lib/xl")
 With autoballoon it is held while xl makes room for a domain and makes it (before Xen 4.13 always); else never.
 """
 
+# NetBSD's ps cuts lines off at 79 columns unless told -ww, which BusyBox's does not know, and POSIX neither.
+EVERY_PROCESS = """
+every_process() { ps -A -ww "$@" 2>/dev/null || ps -A "$@"; }
+"""
+
 # xl locks by fcntl, which Linux keeps apart from flock: there its list of locks tells, and where both are one, flock.
 # A process that makes a domain writes to where its caller wants; once it is a daemon, to the log of its domain.
 _FUNCTIONS = r"""
@@ -35,7 +40,7 @@ xl_lock_is_held() {
 xl_processes() {
     if xl_lock_is_held; then echo locked; fi
     command -v ps >/dev/null || { echo unseen; return 0; }
-    processes=$(ps -A -ww -o pid= -o args=) || return
+    processes=$(every_process -o pid= -o args=) || return
     processes=$(printf '%s\n' "$processes" | awk '
         { pid = "-"; rest = $0; sub(/^[ \t]+/, "", rest) }
         $1 ~ /^[0-9]+$/ { pid = $1; sub(/^[0-9]+[ \t]+/, "", rest) }
@@ -45,7 +50,7 @@ xl_processes() {
     for pid in $(printf '%s\n' "$processes" | awk '$2 ~ /^[0-9]+$/ { print $2 }'); do
         [ ! -e "/proc/$pid/comm" ] || set -- "$@" "/proc/$pid/comm"
     done
-    [ $# -eq 0 ] || set -- $(grep -lsx xl -- "$@" | sed 's/comm$/fd\/1/')
+    [ $# -eq 0 ] || set -- $(grep -lsx -e xl -- "$@" | sed 's/comm$/fd\/1/')
     [ $# -eq 0 ] || ls -ld -- "$@" 2>/dev/null | sed -n 's/^.* \/proc\/\([0-9]*\)\/fd\/1 -> /writes \1 /p'
 }
 """
@@ -53,4 +58,4 @@ xl_processes() {
 
 def functions() -> str:
     """Return the text to put before a script that calls `xl_processes`."""
-    return f"locks={shlex.quote(' '.join(XL_LOCKS))}\n{_FUNCTIONS}"
+    return f"locks={shlex.quote(' '.join(XL_LOCKS))}\n{EVERY_PROCESS}{_FUNCTIONS}"

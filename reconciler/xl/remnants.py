@@ -17,11 +17,11 @@ from reconciler.plan.steps import Unpause
 from reconciler.texts.daemons import read_daemons
 from reconciler.texts.listing import Row
 from reconciler.xl.commands import Xl, reason_of
-from reconciler.xl.processes import functions
+from reconciler.xl.processes import EVERY_PROCESS, functions
 
 # What needs a domain paused, or as it is: `xl dump-core NAME FILE` and the like, by its name or its domid.
 _BUSY = """
-ps -A -ww -o args= | awk -v name="$name" -v domid="$domid" -v tool="(^|/)$tool\\$" '
+every_process -o args= | awk -v name="$name" -v domid="$domid" -v tool="(^|/)$tool\\$" '
     $1 ~ tool || $2 ~ tool { # xm runs in Python
         works = 0
         for (i = 2; i <= NF; i++) {
@@ -38,7 +38,7 @@ async def unpause(xl: Xl, step: Unpause) -> None:
     if row.power is not Power.PAUSED:
         return
     given = f"tool={xl.tool} name={shlex.quote(step.domain)} domid={row.domid}\n"
-    busy = (await xl.connection.script(given + _BUSY)).text.strip()
+    busy = (await xl.connection.script(given + EVERY_PROCESS + _BUSY)).text.strip()
     if busy:
         raise world_error(
             "domain is paused for something",
@@ -108,6 +108,6 @@ def is_being_made(xl: Xl, domain: str) -> ReconcilerError:
     return moved_on(
         "domain is being made",
         f"{domain} is half made on {xl.host}, and {xl.tool} seems to be at work there, so it is left alone.",
-        f"Plan again when that has ended. See which `{xl.tool} create` runs there: ps -A -ww -o args=",
+        f"Plan again when that has ended. See which `{xl.tool} create` runs there: ps -A -o args=",
         address_of(xl.host, domain),
     )

@@ -16,7 +16,7 @@ from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
 from reconciler.toolstack import question_for
-from tests.both.sides import FLEET, Side
+from tests.both.sides import FLEET, Reachable
 
 NONE = Consent()
 
@@ -40,7 +40,7 @@ class Pass:
     result: ApplyResult | None = None
 
 
-async def look(side: Side, domains: Mapping[str, Domain], consent: Consent = NONE) -> Pass:
+async def look(side: Reachable, domains: Mapping[str, Domain], consent: Consent = NONE) -> Pass:
     """A plan for what the side is now."""
     part = DesiredHost(settings=side.settings, domains=domains)
     host = await side.observer().observe(question_for(part))
@@ -50,7 +50,7 @@ async def look(side: Side, domains: Mapping[str, Domain], consent: Consent = NON
     return Pass(host, plan)
 
 
-async def reconcile(side: Side, domains: Mapping[str, Domain], consent: Consent = NONE) -> Pass:
+async def reconcile(side: Reachable, domains: Mapping[str, Domain], consent: Consent = NONE) -> Pass:
     """The same, applied."""
     seen = await look(side, domains, consent)
     name = side.settings.name

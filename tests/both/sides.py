@@ -50,8 +50,8 @@ _STATES = {
 }
 
 
-class Side(Protocol):
-    """One host. The methods below the first two are what a person, a guest or a mishap does to it."""
+class Reachable(Protocol):
+    """One host."""
 
     @property
     def settings(self) -> HostSettings: ...
@@ -59,6 +59,10 @@ class Side(Protocol):
     def executor(self) -> Executor: ...
 
     def observer(self) -> Observer: ...
+
+
+class Side(Reachable, Protocol):
+    """One host, and what a person, a guest or a mishap does to it."""
 
     def set_power(self, name: str, power: Power) -> None: ...
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -215,3 +216,17 @@ async def test_what_the_host_lacks_is_said(shell: Dom0Shell, lock_path: Path) ->
     with pytest.raises(ReconcilerError, match="cannot be written"):
         async with HostLock().hold(shell):
             pass
+
+
+async def test_a_dom0_without_flock_is_told_which_ones_have_it(
+    shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch, lock_path: Path
+) -> None:
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, "command -v flock", "command -v no-flock"))
+    netbsd = replace(shell, dom0=replace(shell.dom0, flavour="netbsd"))
+    with pytest.raises(ReconcilerError, match="no `flock` command there") as caught:
+        async with HostLock().hold(netbsd):
+            pass
+    (problem,) = caught.value.diagnostics
+    assert problem.kind is Kind.WORLD
+    assert "NetBSD before 6.1" in (problem.hint or "")
+    assert not lock_path.exists()
