@@ -116,12 +116,15 @@ class Reconciler:
             others, silent = await self.observe(frozenset(self._desired.hosts) - selected, stop)
             hosts |= others
             problems += tuple(replace(problem, kind=Kind.NOTE) for problem in silent)
-        return await asyncio.to_thread(self._planned, selection, consent, hosts, problems)
+        return await asyncio.to_thread(self.plan_as_seen, selection, consent, hosts, problems)
 
-    def _planned(
+    def plan_as_seen(
         self, selection: Selection, consent: Consent, hosts: Mapping[str, Host], problems: tuple[Diagnostic, ...]
     ) -> Plan:
-        """Make the plan in a thread beside the loop, which has locks to renew meanwhile."""
+        """Make the plan for hosts as they were seen. It is for a thread beside the loop, which has locks to renew.
+
+        Raises ReconcilerError if the plan fails its proof.
+        """
         at = None if consent.ignore_windows else selection.at
         given_up = sightings.forgotten(self._state_dir) - hosts.keys()
         given = replace(self._desired, postponed=selection.postponed, at=at, forgotten=given_up)
@@ -137,7 +140,7 @@ class Reconciler:
             unseen=self._unseen(hosts),
             downtime=downtime,
             used=selection.used,
-            diagnostics=(*self._of_specs(), *problems, *missing, *self._forgotten_hosts(), *forgotten, *notes),
+            diagnostics=(*self.problems_of_specs(), *problems, *missing, *forgotten, *notes),
         )
         verify(plan, hosts, desired)
         selected = selection.host_names(self._desired.hosts)
@@ -328,8 +331,10 @@ class Reconciler:
             domain not in host.guests for name, host in hosts.items() for domain in self._desired.hosts[name].domains
         )
 
-    def _of_specs(self) -> list[Diagnostic]:
-        return [error_log.keep(self._state_dir, problem) for problem in self._reading.diagnostics]
+    def problems_of_specs(self) -> list[Diagnostic]:
+        """Return what is wrong with the specs, and which hosts they no longer describe."""
+        told = [error_log.keep(self._state_dir, problem) for problem in self._reading.diagnostics]
+        return [*told, *self._forgotten_hosts()]
 
     def _waits_for_waves_elsewhere(self, selected: frozenset[str]) -> bool:
         """Return whether a lower wave may be on other hosts. Selecting hosts does not override waves."""

@@ -91,7 +91,7 @@ def postponed(host: Host, change: Change, why: str) -> Change:
     if not (keeps and update.acts):
         return alone
     rest = alone.would if alone.would is not Action.UPDATE else None
-    return replace(update, reason=why, waits_for=alone.waits_for, would=rest)
+    return replace(update, reason=why, waits_for=alone.waits_for, would=rest, quarantined=change.quarantined)
 
 
 def heed_windows(host: Host, change: Change, shut: Shut | None) -> Change:

@@ -42,7 +42,7 @@ _UNKNOWN = (
 Novelty = tuple[str, str]
 """Something that a domain is to boot and has not proven: the key of its spec, and its digest or its text."""
 
-WAITS_FOR = ("wave: ", "kernel: ", "ramdisk: ", "cmdline: ")
+WAITS_FOR = ("wave: ", "host: ", "kernel: ", "ramdisk: ", "cmdline: ")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +181,8 @@ def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
 
 
 def waits_for_another(change: Change) -> bool:
-    """Return whether the restart of a domain waits here until another one has got through."""
-    is_held = change.would is Action.RESTART and change.blocked is None
+    """Return whether what is to be done with a domain waits until another one has got through."""
+    is_held = change.would is not None and change.blocked is None
     return is_held and any(what.startswith(WAITS_FOR) for what in change.waits_for)
 
 

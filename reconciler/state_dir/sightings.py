@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 
 from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
@@ -16,6 +17,7 @@ from reconciler.state_dir.files import make_folder, replace_file
 
 _FILE = "sightings.json"
 _FORGOTTEN = "forgotten.json"
+_NOTING = Lock()  # passes over several hosts note what they saw at the same time
 
 
 def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
@@ -29,36 +31,38 @@ def recall(state_dir: Path) -> dict[str, tuple[str, ...]]:
 
 def remember(state_dir: Path, hosts: Mapping[str, Host]) -> None:
     """Note our domains on the hosts observed now. Hosts that were not observed keep what was noted before."""
-    given_up = forgotten(state_dir)
-    if given_up & hosts.keys():
-        with suppress(OSError):
-            left = json.dumps(sorted(given_up - hosts.keys()))
-            replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
-    before = recall(state_dir)
-    now = before | {
-        name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
-        for name, host in hosts.items()
-    }
-    _store(state_dir, before, now)
+    with _NOTING:
+        given_up = forgotten(state_dir)
+        if given_up & hosts.keys():
+            with suppress(OSError):
+                left = json.dumps(sorted(given_up - hosts.keys()))
+                replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
+        before = recall(state_dir)
+        now = before | {
+            name: tuple(sorted(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS))
+            for name, host in hosts.items()
+        }
+        _store(state_dir, before, now)
 
 
 def remember_steps(state_dir: Path, done: Iterable[PlannedStep]) -> None:
     """Note the domains that an apply made ours or gave up, in case the host falls silent before the next look."""
-    before = recall(state_dir)
-    now = {host: set(names) for host, names in before.items()}
-    for planned in done:
-        names = now.setdefault(planned.host, set())
-        match planned.step:
-            case WriteConfig():
-                names.add(planned.step.definition.name)
-            case Rename():
-                names.discard(planned.step.old)
-                names.add(planned.step.domain)
-            case RemoveConfig():
-                names.discard(planned.step.domain)
-            case _:
-                pass
-    _store(state_dir, before, {host: tuple(sorted(names)) for host, names in now.items()})
+    with _NOTING:
+        before = recall(state_dir)
+        now = {host: set(names) for host, names in before.items()}
+        for planned in done:
+            names = now.setdefault(planned.host, set())
+            match planned.step:
+                case WriteConfig():
+                    names.add(planned.step.definition.name)
+                case Rename():
+                    names.discard(planned.step.old)
+                    names.add(planned.step.domain)
+                case RemoveConfig():
+                    names.discard(planned.step.domain)
+                case _:
+                    pass
+        _store(state_dir, before, {host: tuple(sorted(names)) for host, names in now.items()})
 
 
 def forget(state_dir: Path, host: str) -> None:

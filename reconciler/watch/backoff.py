@@ -47,6 +47,10 @@ class Backoff:
         self._random = random
         self._failures: dict[str, Failure] = {}
 
+    def another(self) -> Backoff:
+        """Return one of the same temper without failures, for another host."""
+        return Backoff(self._random)
+
     @property
     def failures(self) -> Mapping[str, Failure]:
         return self._failures

@@ -193,6 +193,12 @@ def _unreadable(
     return {**left, **dict.fromkeys(files, (Condition.STALLED, "its spec file has errors"))}
 
 
+def judge_unreadable(desired: Desired, known: Iterable[str]) -> dict[str, tuple[Condition, str]]:
+    """Judge, of the addresses `known` and of those whose file has errors, the ones on hosts that cannot be read."""
+    found = _unreadable(desired, {}, known)
+    return {address: told for address, told in found.items() if address.partition("/")[0] not in desired.hosts}
+
+
 def judge_unseen(addresses: Iterable[str], problems: Sequence[Diagnostic]) -> dict[str, tuple[Condition, str]]:
     """Judge all domains after a pass without a plan: they count as not looked at, for the first problem met."""
     problem = next((one for one in problems if one.kind is not Kind.NOTE), None)

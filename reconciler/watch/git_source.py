@@ -16,7 +16,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,14 +83,15 @@ class GitSource:
         self._fetch_began = time.monotonic()
         self._head: str | None = None  # as last fetched
         self._laid_out: str | None = None  # the commit whose files this process has written
+        self._in_use: frozenset[str] = frozenset()  # commits before it that hosts still take files from
         self._contents: Mapping[str, str] = {}  # what names the content of each of them
 
-    async def read(self) -> Specs:
+    async def read(self, in_use: Collection[Path] = ()) -> Specs:
         """Return the newest accepted specs. A slow remote is waited for only 15 s if older specs can be had.
 
         The fetch goes on after that, and what it brings is judged at the next reading.
         """
-        problem = None
+        problem, self._in_use = None, frozenset(root.name for root in in_use)
         try:
             await self._fetched(_PATIENCE_SECONDS if self._accepted_file.exists() else None)
         except GitError as error:
@@ -168,6 +169,7 @@ class GitSource:
             ),
             diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
         )
+        self._drop_trees_but(accepted.commit)
         told = tuple(_still_in_force(one, accepted.commit) for one in problems)
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=told)
 
@@ -300,7 +302,7 @@ class GitSource:
 
     def _drop_trees_but(self, commit: str) -> None:
         for folder in (self._folder / "trees").iterdir():
-            if folder.name != commit:
+            if folder.name != commit and folder.name not in self._in_use:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @contextmanager

@@ -1,7 +1,9 @@
-"""Runs the loop: wait for a reason to look, make a pass, tell what came of it. `cli.act.watch` builds and runs it.
+"""Runs the loops, one a host: wait for a reason to look, make a pass, tell what came of it. `cli.act.watch` builds it.
 
-A reason only says "look now"; what is to be done follows from specs and hosts alone. After one signal to stop, the
-steps in flight end; the rest is left for the next start, which looks at the hosts and goes on from there.
+One more loop takes the specs; a host goes by new ones from its next pass on. What speaks of the whole fleet is decided
+on what is known of all hosts (`fleet`), so a host that is slow or silent costs the others nothing. A reason only says
+"look now"; what is to be done follows from specs and hosts alone. After one signal to stop, the steps in flight end;
+the rest is left for the next start, which looks at the hosts and goes on from there.
 """
 
 from __future__ import annotations
@@ -9,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections import Counter
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -27,18 +29,20 @@ from reconciler.show.status import status_document
 from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
-from reconciler.watch.logs import Log, LoggedSteps, moment
-from reconciler.watch.news import News
+from reconciler.watch.logs import Log, LoggedSteps
+from reconciler.watch.news import FLEET, Board, Findings
 from reconciler.watch.notify import Notifier
-from reconciler.watch.passes import Outcome, Passes, drifted_in
+from reconciler.watch.passes import Attending, Outcome, Passes
 from reconciler.watch.source import Source
-from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, SPECS, Clock, Triggers
+from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics
 
 _FAILED = 1
 _STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies gives one every few seconds
 _SIGNS_A_WATCHDOG_PERIOD = 3
-_PASSES_A_COLLECTION = 1_000
+_HOSTS_AT_WORK = 64
+_TAKES_A_COLLECTION = 1_000
+_STORE_SHARE, _STORE_WAIT_SECONDS = 10.0, 30.0  # writes take a tenth of the time at most
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that failed is begun again
 
 
@@ -55,6 +59,7 @@ class Watcher:
         clock: Clock,
         log: Log,
         notifier: Notifier,
+        shake: Callable[[float], float] = lambda seconds: seconds,
     ) -> None:
         self._source = source
         self._passes = passes
@@ -63,30 +68,38 @@ class Watcher:
         self._clock = clock
         self._log = log
         self._notifier = notifier
+        self._shake = shake
         self._triggers = Triggers(clock)
+        self._triggers_of: dict[str, Triggers] = {}
+        self._loops: dict[str, asyncio.Task[None]] = {}
+        self._at_work = asyncio.Semaphore(_HOSTS_AT_WORK)
         self._stopping = False
-        self._waiting = False
-        self._last_turn = clock.now()
-        self._plan: Plan | None = None
+        self._unready: set[str] | None = None  # hosts without a first pass; None: the specs were not read yet
+        self._turns: dict[str, float] = {}  # what does not wait -> its last sign of life
+        self._plan: Plan | None = None  # of the last pass over all hosts at once
         self._storing: asyncio.Task[None] | None = None
-        self._metrics = Metrics()
-        self._record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
-        self._news = News(log)
+        self._is_to_store = False
+        self._taken = 0  # how often the specs were
+        self._stored_at = clock.now()
+        self._news_at_once = True  # no writing of the conditions waits for another one
+        record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
+        self._board = Board(log, record)
 
     async def run(self, *, once: bool = False) -> int:
-        """Run until `stop` is called, or for one pass. Returns the exit code: that of the one pass, else 0."""
+        """Run until `stop` is called, or for one pass over all hosts. Returns its exit code then, else 0."""
         self._log.say("watch begins", source=self._source.name, interval_seconds=self._interval_seconds)
         try:
             if once:
                 return _exit_code(await self.make_pass(frozenset({"once"})))
             async with self._attended():
                 self._notifier.tell("READY=1")  # a first pass may take longer than a manager waits for a start
-                await self._turn()
+                await self._work()
             return 0
         finally:
             self._source.stop()
             await self._passes.close()
-            self._store(replace(self._record, stopped=moment(self._clock.now())))
+            self._board.stopped(self._clock.now())
+            self._store()
             await self._stored_all()
             self._log.say("watch ended")
 
@@ -95,71 +108,143 @@ class Watcher:
         self._stopping = True
         self._notifier.tell("STOPPING=1")
         self._log.say("asked to stop", note="what is under way is finished; a second signal leaves at once")
-        self._triggers.ask("stop")
+        for triggers in (self._triggers, *self._triggers_of.values()):
+            triggers.ask("stop")
         self._source.stop()
 
     async def make_pass(self, reasons: frozenset[str]) -> Outcome:
-        """Make one pass. `reasons` say why it is made; they are logged."""
+        """Make one pass over all hosts at once. `reasons` say why it is made; they are logged."""
         with self._log.in_pass():
-            return await self._make_pass(reasons)
+            if ASKED in reasons:
+                self._passes.try_all_now()
+            outcome = await self._make_pass(FLEET, reasons, self._passes.make)
+            self._plan = outcome.plan or self._plan
+            await self._stored_all()
+            return outcome
 
-    async def _make_pass(self, reasons: frozenset[str]) -> Outcome:
-        began = self._clock.now()
-        self._turned()
-        if ASKED in reasons:
-            self._passes.try_all_now()
-        before = self._record.domains
-        steps = LoggedSteps(self._log, self._turned)
-        with signs_of_life(self._turned):
-            outcome = await self._passes.make(steps, self._stop_reason, before, self._work_begins, self._end_reason)
-        if outcome.given_up:
-            outcome = replace(outcome, domains={**outcome.domains, **_of_hosts(outcome.given_up, before)})
-        self._turned()
-        await self._remember(outcome, before, began)
-        try:
-            await asyncio.to_thread(self._tell, outcome, reasons, began)
-        except Exception as error:  # noqa: BLE001 -- the outcome says when to try again, told or not
-            self._log.problem(unforeseen("a pass was told of", error))
-        await self._stored_all()
+    async def _make_pass(
+        self, scope: str, reasons: frozenset[str], make: Callable[[Attending], Awaitable[Outcome]]
+    ) -> Outcome:
+        """Make a pass over a host, or over all, and tell what came of it, where that is news."""
+        began, before = self._clock.now(), self._board.of(scope)
+        turned = partial(self._turned, scope)
+        turned()
+        attending = Attending(
+            progress=LoggedSteps(self._log, turned),
+            known=before,
+            stop=partial(self._stop_reason, scope),
+            ending=self._end_reason,
+            work_begins=partial(self._work_begins, scope, before),
+        )
+        with signs_of_life(turned):
+            outcome = await make(attending)
+            turned()
+            if not outcome.same and (scope == FLEET or scope in self._passes.hosts()):
+                await self._tell(scope, outcome, before, reasons, began)
+        self._board.passed(outcome, began, self._clock.now())
+        if not outcome.same or self._clock.now() - self._stored_at >= self._interval_seconds:
+            self._store()
         return outcome
 
-    async def _turn(self) -> None:
+    async def _work(self) -> None:
+        """Take the specs, again and again. Each host that they describe has a loop of its own beside this one."""
         reasons = frozenset({"start"})
         while not self._stopping:
             try:
-                outcome = await self.make_pass(reasons)
-            except Exception as error:  # noqa: BLE001 -- what goes wrong in telling of one pass must not end the others
-                self._log.problem(unforeseen("a pass was told of", error))
-                outcome = Outcome()
+                await self._take_specs(reasons)
+            except Exception as error:  # noqa: BLE001 -- the specs in force stay so, and are taken again later
+                self._log.problem(unforeseen("the specs were taken", error))
+            self._taken += 1
+            if self._taken % _TAKES_A_COLLECTION == 0:
+                gc.collect()
+            self._turns.pop(FLEET, None)
+            reasons = await self._triggers.wait(self._interval_seconds)
+        self._turns.pop(FLEET, None)
+        await asyncio.gather(*self._loops.values())
+
+    async def _take_specs(self, reasons: frozenset[str]) -> None:
+        """Read the specs, and wake the hosts of which they say something else than before."""
+        turned, began = partial(self._turned, FLEET), self._clock.now()
+        turned()
+        with signs_of_life(turned):
+            outcome = await self._passes.take_specs(self._board.of(FLEET))
+        if self._stopping:
+            return
+        hosts, now = self._passes.hosts(), self._clock.now()
+        if ASKED in reasons:
+            self._passes.try_all_now()
+        self._tend_hosts(hosts, asked=ASKED in reasons)
+        findings = await asyncio.to_thread(Findings.of, outcome, self._board.of(FLEET), now)
+        self._board.specs_taken(outcome, findings, hosts)
+        if outcome.failed:
+            self._board.passed(outcome, began, now)
+        self._store()
+        news = self._board.news(FLEET)
+        told = await asyncio.to_thread(news.of_problems, outcome.problems)
+        told |= await asyncio.to_thread(news.of_domains, outcome.domains, None)
+        if told or reasons & {SPECS, ASKED}:
+            because = ", ".join(sorted(reasons))
+            self._log.say("specs taken", because=because, commit=outcome.commit, hosts=len(hosts))
+
+    def _tend_hosts(self, hosts: frozenset[str], *, asked: bool) -> None:
+        """Begin the loops of hosts that are new, and wake those that are touched, or gone, or asked for."""
+        self._unready = (self._unready if self._unready is not None else set(hosts)) & hosts
+        for name in sorted(hosts | self._loops.keys()):
+            if name in hosts and (name not in self._loops or self._loops[name].done()):
+                self._triggers_of[name] = Triggers(self._clock)
+                self._loops[name] = asyncio.create_task(self._tend(name), context=Context())
+            elif name not in hosts or self._passes.is_touched(name):
+                self._triggers_of[name].ask(SPECS)
+            if name in hosts and asked:
+                self._triggers_of[name].ask(ASKED)
+
+    async def _tend(self, name: str) -> None:
+        """Make passes over one host for as long as the specs describe it."""
+        reasons, triggers = frozenset({"start"}), self._triggers_of[name]
+        while not self._stopping and name in self._passes.hosts():
+            outcome = Outcome()
+            async with self._at_work:  # it is given in the order of asking, so who always has work starves nobody
+                if self._stopping:
+                    break
+                try:
+                    with self._log.in_pass():
+                        outcome = await self._make_pass(name, reasons, partial(self._passes.make_of_host, name))
+                except Exception as error:  # noqa: BLE001 -- what goes wrong with one pass ends neither others nor its host's next
+                    self._log.problem(unforeseen(f"a pass over {name} was made", error, name))
+            self._turns.pop(name, None)
+            if self._unready is not None:
+                self._unready.discard(name)
             if self._stopping:
-                return
-            if self._metrics.passes_total % _PASSES_A_COLLECTION == 0:
-                gc.collect()  # now, since nothing is under way
-            seconds = self._interval_seconds
+                break
+            seconds = self._shake(self._interval_seconds)
             if outcome.retry_seconds is not None:
                 seconds = min(seconds, max(outcome.retry_seconds, 1.0))
-            self._waiting = True
-            reasons = await self._triggers.wait(seconds)
-            self._waiting = False
+            reasons = await triggers.wait(seconds)
+        if not self._stopping:
+            await self._passes.leave(name)
 
-    def _stop_reason(self) -> str | None:
+    def _stop_reason(self, scope: str) -> str | None:
         """Return the reason why a running apply should begin no more steps; None when it may go on."""
         if self._stopping:
             return "left for the next start, since watch was asked to stop"
-        if self._triggers.is_asked(SPECS):
+        if self._triggers.is_asked(SPECS) if scope == FLEET else self._passes.is_touched(scope):
             return "left for the next pass, since the specs changed"
-        return None
+        failed = self._passes.fails_elsewhere(scope) if scope != FLEET else None
+        return f"left for the next pass, since the restart of {failed} failed" if failed is not None else None
 
     def _end_reason(self) -> str | None:
         return "watch was asked to stop" if self._stopping else None
 
     @asynccontextmanager
     async def _attended(self) -> AsyncIterator[None]:
-        """Run the tasks beside the loop: listen to hosts and specs, and give signs of life."""
+        """Run the tasks beside the loops: listen to hosts and specs, and give signs of life."""
         of_no_pass = copy_context()  # a pass begins to listen, and what is heard later bears no id of it
         self._passes.listen(
-            lambda: self._triggers.ask(EVENT), lambda text: of_no_pass.run(self._log.say, text, "warning")
+            lambda name: self._ask(name, EVENT),
+            lambda name: self._ask(name, OTHERS),
+            lambda text: of_no_pass.run(self._log.say, text, "warning"),
         )
+        self._news_at_once = False
         work = [partial(self._source.watch, lambda: self._triggers.ask(SPECS))]
         if self._notifier.watchdog_seconds is not None:
             work.append(partial(self._give_signs, self._notifier.watchdog_seconds))
@@ -167,9 +252,14 @@ class Watcher:
         try:
             yield
         finally:
-            for task in tasks:
+            self._news_at_once = True
+            for task in (*tasks, *self._loops.values()):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, *self._loops.values(), return_exceptions=True)
+
+    def _ask(self, name: str, reason: str) -> None:
+        if name in self._triggers_of:
+            self._triggers_of[name].ask(reason)
 
     async def _keep_alive(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do what goes on beside the passes. After an error that nobody foresaw it is begun again, ever later."""
@@ -188,106 +278,94 @@ class Watcher:
                 self._notifier.tell("WATCHDOG=1")
             await asyncio.sleep(period_seconds / _SIGNS_A_WATCHDOG_PERIOD)
 
-    def _turned(self) -> None:
-        self._last_turn = self._clock.now()
+    def _turned(self, scope: str) -> None:
+        self._turns[scope] = self._clock.now()
 
-    async def _work_begins(self, found: Outcome) -> None:
+    async def _work_begins(self, scope: str, before: Mapping[str, DomainCondition], found: Outcome) -> None:
         """Publish what a pass found before it acts on that, since acting may take long."""
-        self._plan = found.plan
-        before, now = self._record.domains, self._clock.now()
-        domains, counted = await asyncio.to_thread(_dated, found.domains, before, now)
-        self._record = replace(self._record, domains=domains)
-        self._metrics = replace(self._metrics, domains_by_condition=counted, drifted=found.drifted)
         try:
-            await asyncio.to_thread(self._news.of_domains, found.domains, found.plan)
+            findings = await asyncio.to_thread(Findings.of, found, before, self._clock.now())
+            self._board.found(scope, found, findings)
+            self._plan = found.plan if scope == FLEET else self._plan
+            await asyncio.to_thread(self._board.news(scope).of_domains, found.domains, found.plan)
         except Exception as error:  # noqa: BLE001 -- what cannot be told is done all the same
             self._log.problem(unforeseen("what a pass found was told", error))
-        self._store(self._record)
+        self._store()
 
-    async def _remember(self, outcome: Outcome, before: Mapping[str, DomainCondition], began: float) -> None:
-        """Publish what a pass found and did. `before` are the conditions that the last pass ended with.
-
-        A domain that failed again keeps the "since" that it had there, although it was Reconciling during the pass.
-        """
-        now = self._clock.now()
-        if outcome.plan is not None:
-            self._plan = outcome.plan
-        domains, counted = await asyncio.to_thread(_dated, outcome.domains, before, now)
-        problems = await asyncio.to_thread(conditions.told, outcome.problems)
-        self._record = replace(
-            self._record,
-            commit=outcome.commit if outcome.plan is not None else self._record.commit,
-            signer=outcome.signer if outcome.plan is not None else self._record.signer,
-            last_pass=moment(now),
-            problems=problems,
-            domains=domains,
-        )
-        self._metrics = replace(
-            self._metrics,
-            domains_by_condition=counted,
-            drifted=drifted_in(outcome.plan) if outcome.plan is not None else self._metrics.drifted,
-            passes_total=self._metrics.passes_total + 1,
-            pass_failures_total=self._metrics.pass_failures_total + outcome.failed,
-            last_pass_seconds=now - began,
-            steps_done_total=self._metrics.steps_done_total + len(outcome.result.done),
-            steps_failed_total=self._metrics.steps_failed_total + len(outcome.result.failed),
-            last_commit=self._record.commit,
-            last_pass_ended=now,
-        )
-        self._store(self._record)
-
-    def _store(self, record: WatchRecord) -> None:
-        """Write the conditions down beside the loop, each time after the time before."""
-        self._storing = asyncio.create_task(self._stored(self._storing, record))
-
-    async def _stored_all(self) -> None:
-        if self._storing is not None:
-            await self._storing
-
-    async def _stored(self, before: asyncio.Task[None] | None, record: WatchRecord) -> None:
-        if before is not None:
-            await before
+    async def _tell(
+        self,
+        scope: str,
+        outcome: Outcome,
+        before: Mapping[str, DomainCondition],
+        reasons: frozenset[str],
+        began: float,
+    ) -> None:
+        """Show what a pass came to; log what is new, changed or gone, and the pass in one line if it brought news."""
         try:
-            await asyncio.to_thread(conditions.store, self._state_dir, record)
-        except OSError as error:
-            self._log.say("the conditions could not be stored", "error", detail=str(error))
-        except Exception as error:  # noqa: BLE001 -- each store waits for the one before, so one would end all others
-            self._log.problem(unforeseen("the conditions were stored", error))
+            domains = {**outcome.domains, **_of_hosts(outcome.given_up, before)}
+            known = replace(outcome, domains=domains) if outcome.given_up else outcome
+            findings = await asyncio.to_thread(Findings.of, known, before, self._clock.now())
+            self._board.ended(scope, known, findings)
+            await asyncio.to_thread(self._log_pass, scope, known, reasons, began)
+        except Exception as error:  # noqa: BLE001 -- the outcome says when to try again, told or not
+            self._log.problem(unforeseen("a pass was told of", error))
 
-    def _tell(self, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
-        """Log problems and domains that are new, changed or gone; and the pass in one line, if it brought news."""
-        told = self._news.of_problems(outcome.problems)
-        told |= self._news.of_domains(outcome.domains, outcome.plan)
-        news = told or outcome.result.done or not reasons <= {INTERVAL, EVENT}
-        counted = {word: count for word, count in self._metrics.domains_by_condition.items() if count}
-        self._notifier.tell(
-            "STATUS=" + (", ".join(f"{counted[word]} {word}" for word in sorted(counted)) or "no domain")
-        )
-        if news:
+    def _log_pass(self, scope: str, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
+        news = self._board.news(scope)
+        told = news.of_problems(outcome.problems)
+        told |= news.of_domains(outcome.domains, outcome.plan)
+        everything = self._board.counted(FLEET)
+        self._notifier.tell("STATUS=" + (", ".join(f"{everything[word]} {word}" for word in everything) or "no domain"))
+        if told or outcome.result.done or not reasons <= {INTERVAL, EVENT, OTHERS}:
             self._log.say(
                 "pass ended",
                 "warning" if outcome.failed else "info",
+                host=scope or None,
                 because=", ".join(sorted(reasons)),
                 commit=outcome.commit,
                 drifted=outcome.drifted,
                 steps_done=len(outcome.result.done),
                 steps_failed=len(outcome.result.failed),
                 seconds=round(self._clock.now() - began, 2),
-                **{word.lower(): counted[word] for word in sorted(counted)},
+                **{word.lower(): count for word, count in self._board.counted(scope).items()},
             )
+
+    def _store(self) -> None:
+        """Have the conditions written down beside the loop, as they are when that begins."""
+        self._is_to_store = True
+        if self._storing is None or self._storing.done():
+            self._storing = asyncio.create_task(self._stored())
+
+    async def _stored_all(self) -> None:
+        while self._storing is not None and not self._storing.done():
+            await self._storing
+
+    async def _stored(self) -> None:
+        while self._is_to_store:
+            self._is_to_store, began = False, time.monotonic()
+            self._stored_at = self._clock.now()
+            try:
+                await asyncio.to_thread(lambda: conditions.store(self._state_dir, self._board.record()))
+            except OSError as error:
+                self._log.say("the conditions could not be stored", "error", detail=str(error))
+            except Exception as error:  # noqa: BLE001 -- the next pass stores them again
+                self._log.problem(unforeseen("the conditions were stored", error))
+            if not (self._news_at_once or self._stopping):  # of a large fleet there is always something new
+                await asyncio.sleep(min(_STORE_SHARE * (time.monotonic() - began), _STORE_WAIT_SECONDS))
 
     # What follows is the WatchView.
 
     def status_document(self) -> dict[str, Any]:
-        if self._plan is None:
+        plan, record = self.plan(), self._board.record()
+        if plan is None:
             empty = {"format": 1, "domains": [], "hosts": {}, "diagnostics": [], "summary": {}}
-            return conditions.with_conditions(empty, self._record)
-        problems = [problem for problem in self._plan.diagnostics if problem.kind is not Kind.REFUSED]
-        document = status_document(judge(self._plan, {}), self._plan, problems)
-        return conditions.with_conditions(document, self._record)
+            return conditions.with_conditions(empty, record)
+        problems = [problem for problem in plan.diagnostics if problem.kind is not Kind.REFUSED]
+        document = status_document(judge(plan, {}), plan, problems)
+        return conditions.with_conditions(document, record)
 
     def plan(self) -> Plan | None:
-        return self._plan
+        return self._passes.plan() or self._plan
 
     def observed(self) -> Observed | None:
         return self._passes.observed()
@@ -297,13 +375,17 @@ class Watcher:
             downtime = History(self._state_dir).expected_downtime()
         except ReconcilerError:  # the passes tell that the history is broken
             downtime = {}
-        return replace(self._metrics, downtime_seconds_by_address=downtime)
+        except Exception as error:  # noqa: BLE001 -- all other numbers can be told
+            self._log.problem(unforeseen("the history was asked for down times", error))
+            downtime = {}
+        return replace(self._board.metrics, downtime_seconds_by_address=downtime)
 
     def is_healthy(self) -> bool:
-        return self._waiting or self._clock.now() - self._last_turn < _STUCK_SECONDS
+        now = self._clock.now()
+        return all(now - turned < _STUCK_SECONDS for turned in list(self._turns.values()))
 
     def is_ready(self) -> bool:
-        return self._metrics.passes_total > 0
+        return self._board.metrics.passes_total > 0 and not self._unready
 
     def reconcile_now(self) -> None:
         self._triggers.ask(ASKED)
@@ -333,15 +415,6 @@ def _of_hosts(hosts: Collection[str], known: Mapping[str, DomainCondition]) -> d
     return {
         address: (one.condition, one.reason) for address, one in known.items() if address.partition("/")[0] in hosts
     }
-
-
-def _dated(
-    judged: Mapping[str, tuple[Condition, str]], before: Mapping[str, DomainCondition], now: float
-) -> tuple[dict[str, DomainCondition], dict[str, int]]:
-    """Return the conditions with their dates, and how many there are of each."""
-    domains = conditions.with_since(judged, before, now)
-    counts = Counter(known.condition.value for known in domains.values())
-    return domains, {one.value: 0 for one in Condition} | counts
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -1,17 +1,27 @@
-"""Logs problems and conditions of domains once each: when they come, change or go. Called by the loop."""
+"""Keeps what the passes found, host by host, and tells it once: when it comes, changes or goes. Used by the loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from reconciler.decide.changes import Action, Change
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
 from reconciler.show.values import before_and_after
-from reconciler.watch.logs import Level, Log
+from reconciler.watch import conditions
+from reconciler.watch.conditions import DomainCondition, Told, WatchRecord
+from reconciler.watch.logs import Level, Log, moment
+from reconciler.watch.passes import Outcome, drifted_in
+from reconciler.watch.view import Metrics
 
 _Told = tuple[Condition, str, str | None]  # condition, reason, what differs
+
+
+FLEET = ""
+"""The scope of what is about no single host: passes over all hosts, and the specs."""
 
 
 class News:
@@ -55,6 +65,139 @@ class News:
             )
             told = True
         return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What a pass found, made ready to be shown: conditions by host and address, and problems."""
+
+    domains: Mapping[str, Mapping[str, DomainCondition]]
+    counts: Mapping[str, Counter[str]]  # by host
+    problems: tuple[Told, ...]
+
+    @staticmethod
+    def of(outcome: Outcome, before: Mapping[str, DomainCondition], now: float) -> Findings:
+        """Date what a pass found. It goes through all domains, so it is for a thread.
+
+        `before` are the conditions that the pass before ended with. A domain that failed again keeps the "since" that
+        it had there, although it was Reconciling during the pass.
+        """
+        domains = _by_host(conditions.with_since(outcome.domains, before, now))
+        counts = {host: Counter(one.condition.value for one in known.values()) for host, known in domains.items()}
+        return Findings(domains=domains, counts=counts, problems=conditions.told(outcome.problems))
+
+
+@dataclass(slots=True)
+class _Scope:
+    """What the passes over one host, or over what is no single host, found last."""
+
+    news: News
+    problems: tuple[Told, ...] = ()
+    drifted: int = 0
+
+
+class Board:
+    """Shows what is known of the fleet. A pass writes down what it found of its host, and leaves all else as it is."""
+
+    def __init__(self, log: Log, record: WatchRecord) -> None:
+        self._log = log
+        self._about = replace(record, domains={}, problems=())
+        self._scopes: dict[str, _Scope] = {}
+        self._domains: dict[str, Mapping[str, DomainCondition]] = dict(_by_host(record.domains))
+        self._counts: dict[str, Counter[str]] = {}
+        self.metrics = Metrics()
+
+    def record(self) -> WatchRecord:
+        """Return all of it as one value. It may be called from any thread."""
+        by_host, scopes = dict(self._domains), dict(self._scopes)
+        domains = {address: one for host in sorted(by_host) for address, one in by_host[host].items()}
+        problems = dict.fromkeys(problem for _, one in sorted(scopes.items()) for problem in one.problems)
+        return replace(self._about, domains=domains, problems=tuple(problems))
+
+    def of(self, scope: str) -> dict[str, DomainCondition]:
+        """Return the conditions of a host's domains, or of all domains."""
+        known = list(self._domains.values()) if scope == FLEET else [self._domains.get(scope, {})]
+        return {address: one for each in known for address, one in each.items()}
+
+    def news(self, scope: str) -> News:
+        return self._scope(scope).news
+
+    def found(self, scope: str, found: Outcome, findings: Findings) -> None:
+        """Show what a pass found before it acts on that, since acting may take long."""
+        self._scope(scope).drifted = found.drifted
+        self._show(scope, findings)
+
+    def ended(self, scope: str, outcome: Outcome, findings: Findings) -> None:
+        """Show what a pass found and did."""
+        mine = self._scope(scope)
+        mine.problems = findings.problems
+        if outcome.plan is not None:
+            mine.drifted = drifted_in(outcome.plan)
+            self._about = replace(self._about, commit=outcome.commit, signer=outcome.signer)
+        self._show(scope, findings)
+
+    def passed(self, outcome: Outcome, began: float, now: float) -> None:
+        """Count a pass."""
+        self._about = replace(self._about, last_pass=moment(now))
+        self.metrics = replace(
+            self.metrics,
+            passes_total=self.metrics.passes_total + 1,
+            pass_failures_total=self.metrics.pass_failures_total + outcome.failed,
+            last_pass_seconds=now - began,
+            steps_done_total=self.metrics.steps_done_total + len(outcome.result.done),
+            steps_failed_total=self.metrics.steps_failed_total + len(outcome.result.failed),
+            last_commit=self._about.commit,
+            last_pass_ended=now,
+        )
+
+    def specs_taken(self, outcome: Outcome, findings: Findings, hosts: Collection[str]) -> None:
+        """Show what is wrong with the specs, and the domains that are on none of these hosts, which have passes."""
+        for host in self._domains.keys() - hosts:
+            del self._domains[host]
+            self._counts.pop(host, None)
+        for name in self._scopes.keys() - hosts - {FLEET}:
+            del self._scopes[name]
+        self._domains |= findings.domains
+        self._counts |= findings.counts
+        self._scope(FLEET).problems = findings.problems
+        self._about = replace(self._about, commit=outcome.commit, signer=outcome.signer)
+        self._count()
+
+    def stopped(self, now: float) -> None:
+        self._about = replace(self._about, stopped=moment(now))
+
+    def counted(self, scope: str) -> dict[str, int]:
+        """Count the conditions of a host's domains, or of all."""
+        counts = self._counts.get(scope, Counter()) if scope != FLEET else self.metrics.domains_by_condition
+        return {word: count for word, count in sorted(counts.items()) if count}
+
+    def _scope(self, scope: str) -> _Scope:
+        if scope not in self._scopes:
+            self._scopes[scope] = _Scope(News(self._log))
+        return self._scopes[scope]
+
+    def _show(self, scope: str, findings: Findings) -> None:
+        if scope == FLEET:
+            self._domains, self._counts = dict(findings.domains), dict(findings.counts)
+        else:
+            self._domains[scope] = findings.domains.get(scope, {})
+            self._counts[scope] = findings.counts.get(scope, Counter())
+        self._count()
+
+    def _count(self) -> None:
+        counts = sum(self._counts.values(), Counter({one.value: 0 for one in Condition}))
+        self.metrics = replace(
+            self.metrics,
+            domains_by_condition={one.value: counts[one.value] for one in Condition},
+            drifted=sum(one.drifted for one in self._scopes.values()),
+        )
+
+
+def _by_host(domains: Mapping[str, DomainCondition]) -> dict[str, dict[str, DomainCondition]]:
+    found: dict[str, dict[str, DomainCondition]] = {}
+    for address, known in domains.items():
+        found.setdefault(address.partition("/")[0], {})[address] = known
+    return found
 
 
 def _differences(change: Change) -> str | None:

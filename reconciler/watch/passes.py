@@ -1,4 +1,7 @@
-"""Makes one pass: read the specs, observe, plan, apply, look again, judge each domain. Called by the loop.
+"""Makes one pass: observe, plan, apply, look again, judge each domain. Called by the loop.
+
+A pass is over one host, or over all at once (`watch --once`). One over a host follows that host's part of the plan that
+is made for the whole fleet as it was last seen (`fleet`).
 
 What goes through all domains is done in threads, one after the other: the loop has locks to beat meanwhile.
 
@@ -8,13 +11,14 @@ What is remembered from pass to pass only decides when something is tried again,
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
+from reconciler.fleet import Asked, Fleet, Heeding, about, asked_for, asked_of_hosts, specs_of
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
@@ -23,8 +27,9 @@ from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
+from reconciler.waiting import Stop, never
 from reconciler.watch.backoff import Backoff
-from reconciler.watch.conditions import judge_domains, judge_unseen
+from reconciler.watch.conditions import judge_domains, judge_unreadable, judge_unseen
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs
 
@@ -45,10 +50,48 @@ class Outcome:
     domains: Mapping[str, tuple[Condition, str]] = field(default_factory=dict)
     retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
     given_up: frozenset[str] = frozenset()  # hosts that had not answered when watch was to end: nothing new is known
+    same: bool = False  # as the pass before: nothing was decided
 
     @property
     def failed(self) -> bool:
         return bool(self.result.failed) or any(problem.kind is not Kind.NOTE for problem in self.problems)
+
+    def at_rest(self) -> Outcome | None:
+        """Return what a pass that sees the same ends with; None where time alone, or another host, may change that."""
+        calm = all(condition is Condition.READY for condition, _ in self.domains.values())
+        if self.failed or self.plan is None or self.plan.steps or self.retry_seconds is not None or not calm:
+            return None
+        return replace(self, result=ApplyResult(), same=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attending:
+    """What the loop tells a pass, and is told by it.
+
+    `known` are the addresses that earlier passes judged: each gets a new condition, also when it is not seen now.
+    `stop` gives a reason when no more steps are to begin. Once `ending` gives one, a host that has not answered for
+    some seconds is not waited for any more. `work_begins` is called with what was found before anything is done.
+    """
+
+    progress: Progress
+    known: Collection[str] = ()
+    stop: Stop = never
+    ending: Stop = never
+    work_begins: Callable[[Outcome], Awaitable[None]] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ground:
+    """What passes over one host, or over all hosts at once, keep from one to the next."""
+
+    reconciler: Reconciler
+    specs: Specs  # that the pass under way goes by
+    desired: Desired
+    backoff: Backoff
+    name: str | None = None  # of the one host; None: all hosts
+    asked: str = ""  # what the specs say of it, in short
+    unpause: frozenset[str] = frozenset()
+    at_rest: Outcome | None = None  # of the last pass, where the same look leads to the same
 
 
 class Passes:
@@ -64,190 +107,330 @@ class Passes:
         self._backoff = backoff
         self._paused = Paused(now, state_dir)
         self._brake_count = BrakeCount(state_dir)
-        self._reconciler: Reconciler | None = None
-        self._heard: Callable[[], None] | None = None
+        self._fleet = Fleet(state_dir, now, lambda name: self._wake(name))
+        self._specs: Specs | None = None
+        self._asked_of_hosts: Mapping[str, str] = {}
+        self._all: _Ground | None = None
+        self._grounds: dict[str, _Ground] = {}
+        self._heard: Callable[[str], None] | None = None
+        self._wake: Callable[[str], None] = lambda _: None
         self._tell: Callable[[str], None] = lambda _: None
 
-    def listen(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        """Have `heard` called when something happens on a host, from the next pass on; see `Observer.events`."""
-        self._heard, self._tell = heard, tell
+    def listen(self, heard: Callable[[str], None], wake: Callable[[str], None], tell: Callable[[str], None]) -> None:
+        """Have `heard` called with each host on which something happens, from its next pass on; see `Observer.events`.
 
-    async def make(
-        self,
-        progress: Progress,
-        stop: Callable[[], str | None],
-        known: Collection[str] = (),
-        work_begins: Callable[[Outcome], Awaitable[None]] | None = None,
-        ending: Callable[[], str | None] = lambda: None,
-    ) -> Outcome:
-        """Make one pass. It never raises: what hosts, specs or disks do, or an error nobody foresaw, is in the outcome.
-
-        `known` are the addresses that earlier passes judged: each gets a new condition, also when it is not seen now.
-        `work_begins` is called with what was found before anything is done about it. Once `ending` gives a reason, a
-        host that has not answered for some seconds is not waited for any more.
+        `wake` is called with a host that can go on since another one has come through.
         """
-        try:
+        self._heard, self._wake, self._tell = heard, wake, tell
+
+    async def make(self, attending: Attending) -> Outcome:
+        """Make one pass over all hosts at once. It never raises: what hosts, specs or disks do is in the outcome."""
+
+        async def over_all() -> Outcome:
             specs = await self._source.read()
-            return await self._over(specs, progress, stop, known, work_begins, ending)
+            if self._all is None:
+                reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
+                self._all = _Ground(
+                    reconciler=reconciler, specs=specs, desired=specs.reading.desired, backoff=self._backoff
+                )
+            await self._all.reconciler.renew(specs.reading, specs.root, specs.signer)
+            self._all.specs, self._all.desired = specs, specs.reading.desired
+            return await self._over(self._all, attending)
+
+        return await self._told(over_all, attending.known)
+
+    async def take_specs(self, known: Collection[str]) -> Outcome:
+        """Read the specs; from then on they are those of all passes over one host that begin. It never raises.
+
+        The outcome tells of the specs, and of the domains that are on no host that they describe.
+        """
+
+        async def taken() -> Outcome:
+            in_use = {ground.specs.root for ground in self._grounds.values()}
+            specs, before = await self._source.read(in_use), self._specs
+            if before is None or not _same_specs(before, specs):
+                asked = await asyncio.to_thread(asked_of_hosts, specs.reading.desired)
+                self._fleet.renew(specs.reading, specs.root)
+                self._specs, self._asked_of_hosts = specs, asked
+            return await asyncio.to_thread(self._of_specs, specs, known)
+
+        outcome = await self._told(taken, known if self._specs is None else ())
+        if self._specs is None:
+            return outcome
+        return replace(outcome, commit=self._specs.reading.desired.commit, signer=self._specs.signer)
+
+    def hosts(self) -> frozenset[str]:
+        """Return the hosts that the specs in force describe."""
+        return frozenset(self._specs.reading.desired.hosts) if self._specs is not None else frozenset()
+
+    def is_touched(self, name: str) -> bool:
+        """Return whether the specs in force say something else about a host than those that its last pass went by."""
+        ground = self._grounds.get(name)
+        return ground is None or (ground.specs is not self._specs and ground.asked != self._asked_of_hosts.get(name))
+
+    def fails_elsewhere(self, name: str) -> str | None:
+        """Return the domain on another host whose restart has just failed, if there is one."""
+        return self._fleet.fails_elsewhere(name)
+
+    def plan(self) -> Plan | None:
+        """Return the plan over all hosts as they were last seen, which the passes over single hosts follow."""
+        return self._fleet.plan
+
+    async def make_of_host(self, name: str, attending: Attending) -> Outcome:
+        """Make one pass over one host. It never raises: what the host, specs or disks do is in the outcome."""
+
+        async def over_host() -> Outcome:
+            ground = await self._ground(name)
+            if ground is None:
+                return Outcome()
+            is_news = await self._look(ground, attending.ending)
+            if not is_news and ground.at_rest is not None:
+                part = await self._fleet.part(name, self._asked)
+                if part is not None and _leads_to_the_same(part, ground.at_rest.plan):
+                    return ground.at_rest
+            outcome = await self._over(ground, attending, looked=True)
+            ground.at_rest = outcome.at_rest()
+            return outcome
+
+        try:
+            return await self._told(over_host, attending.known)
+        except _GoneError:
+            return Outcome()
+        finally:
+            self._fleet.release(name)
+
+    def observed(self) -> Observed | None:
+        """Return the hosts as they were last observed; None before the first look."""
+        grounds = [self._all] if self._all is not None else list(self._grounds.values())
+        found = [ground.reconciler.observed() for ground in grounds]
+        seen = {name: seen for one in found for name, seen in one.hosts.items()}
+        return replace(found[0], hosts=seen) if found else None
+
+    async def leave(self, name: str) -> None:
+        """Forget a host that the specs no longer describe."""
+        if name in self._grounds:
+            await self._grounds.pop(name).reconciler.close()
+
+    def try_all_now(self) -> None:
+        """Forget what failed, since a person asks for another try."""
+        for backoff in (self._backoff, *(ground.backoff for ground in self._grounds.values())):
+            backoff.try_all_now()
+
+    async def close(self) -> None:
+        for ground in (*([self._all] if self._all is not None else []), *self._grounds.values()):
+            await ground.reconciler.close()
+
+    async def _told(self, work: Callable[[], Awaitable[Outcome]], known: Collection[str]) -> Outcome:
+        """Do what makes an outcome. An error that ends it is in the outcome, also one that nobody foresaw."""
+        try:
+            return await work()
         except ReconcilerError as error:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
             problems = (_os_problem(error),)
+        except _GoneError:
+            raise
         except Exception as error:  # noqa: BLE001 -- the next pass begins anew, and must be made
             problems = (error_log.keep(self._state_dir, unforeseen("a pass was made", error)),)
         return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
-    def try_all_now(self) -> None:
-        """Forget what failed, since a person asks for another try."""
-        self._backoff.try_all_now()
+    async def _ground(self, name: str) -> _Ground | None:
+        """Return what a pass over a host goes by, with the specs in force; None when these no longer describe it."""
+        specs = self._specs
+        if specs is None or name not in specs.reading.desired.hosts:
+            return None
+        desired, asked = about(specs.reading.desired, name), self._asked_of_hosts[name]
+        reading = replace(specs.reading, desired=desired)
+        ground = self._grounds.get(name)
+        if ground is None:
+            reconciler, backoff = Reconciler(reading, specs.root, self._state_dir), self._backoff.another()
+            ground = _Ground(reconciler=reconciler, specs=specs, desired=desired, backoff=backoff, name=name)
+            self._grounds[name] = ground
+        if ground.specs is not specs:
+            ground.at_rest = None
+        await ground.reconciler.renew(reading, specs.root, specs.signer)
+        ground.specs, ground.desired, ground.asked = specs, desired, asked
+        if self._heard is not None:
+            ground.reconciler.listen(partial(self._heard, name), self._tell)
+        return ground
 
-    def observed(self) -> Observed | None:
-        """Return the hosts as they were last observed; None before the first look."""
-        return None if self._reconciler is None else self._reconciler.observed()
+    async def _look(self, ground: _Ground, ending: Stop) -> bool:
+        """Look at the one host. Returns whether it shows anything new."""
+        assert ground.name is not None
+        hosts, problems = await ground.reconciler.observe(frozenset({ground.name}), self._late(ending))
+        return self._fleet.look(ground.name, hosts.get(ground.name), problems, self._now())
 
-    async def close(self) -> None:
-        if self._reconciler is not None:
-            await self._reconciler.close()
-
-    async def _over(
-        self,
-        specs: Specs,
-        progress: Progress,
-        stop: Callable[[], str | None],
-        known: Collection[str],
-        work_begins: Callable[[Outcome], Awaitable[None]] | None,
-        ending: Callable[[], str | None],
-    ) -> Outcome:
-        reconciler, desired = await self._renewed(specs), specs.reading.desired
-        known = {*known, *specs.reading.files}
-        await asyncio.to_thread(self._backoff.keep, lambda address: _asked_for(desired, address))
-        plan = await self._plan(reconciler, desired, ending)
-        drifted = drifted_in(plan)
-        result = ApplyResult()
-        if plan.steps and not self._detect_only and stop() is None:
-            if work_begins is not None:
-                judged = await asyncio.to_thread(self._judged, plan, desired, known)
-                await work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
-            result = await self._applied(reconciler, plan, desired, progress, stop)
-            await asyncio.to_thread(self._learn, result, desired)
+    async def _over(self, ground: _Ground, attending: Attending, *, looked: bool = False) -> Outcome:
+        await asyncio.to_thread(ground.backoff.keep, lambda address: asked_for(ground.desired, address))
+        plan = await self._plan(ground, attending.ending, looked=looked)
+        drifted, result = drifted_in(plan), ApplyResult()
+        if plan.steps and not self._detect_only and attending.stop() is None:
+            if attending.work_begins is not None:
+                judged = await asyncio.to_thread(self._judged, ground, plan, attending.known)
+                await attending.work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
+            result = await self._applied(ground, plan, attending)
+            await asyncio.to_thread(self._learn, ground, result)
             if result.done or result.failed:
-                plan = await self._plan(reconciler, desired, ending)
-        await asyncio.to_thread(self._learn_of_hosts, plan, desired)
+                plan = await self._plan(ground, attending.ending)
+        await asyncio.to_thread(self._learn_of_hosts, ground, plan)
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
+        # what is wrong with the specs is told once for all hosts
+        told = [*ground.specs.problems, *told] if ground.name is None else [one for one in told if one.source is None]
         return Outcome(
-            commit=desired.commit,
-            signer=specs.signer,
+            commit=ground.desired.commit,
+            signer=ground.specs.signer,
             plan=plan,
             drifted=drifted,
             result=result,
-            problems=(*specs.problems, *told, *result.diagnostics),
-            domains=await asyncio.to_thread(self._judged, plan, desired, known),
-            retry_seconds=self._retry_seconds(result),
-            given_up=frozenset(name for name, host in plan.hosts.items() if not host.observed and ending() is not None),
+            problems=(*told, *result.diagnostics),
+            domains=await asyncio.to_thread(self._judged, ground, plan, attending.known),
+            retry_seconds=self._retry_seconds(ground, result),
+            given_up=frozenset(
+                name for name, host in plan.hosts.items() if not host.observed and attending.ending() is not None
+            ),
         )
 
-    async def _renewed(self, specs: Specs) -> Reconciler:
-        if self._reconciler is None:
-            self._reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
-        await self._reconciler.renew(specs.reading, specs.root, specs.signer)
-        if self._heard is not None:
-            self._reconciler.listen(self._heard, self._tell)
-        return self._reconciler
-
-    async def _applied(
-        self,
-        reconciler: Reconciler,
-        plan: Plan,
-        desired: Desired,
-        progress: Progress,
-        stop: Callable[[], str | None],
-    ) -> ApplyResult:
+    async def _applied(self, ground: _Ground, plan: Plan, attending: Attending) -> ApplyResult:
         """Follow the plan. What the brake counts is noted before the first step, in case this process is killed."""
-        specs = _specs_of(desired)
+        specs = specs_of(ground.desired)
         before = self._brake_count.used(specs)
         counted = [change for change in plan.changes if change.address not in before.of(change.action)]
         problem = await asyncio.to_thread(self._brake_count.begins, specs, counted)
-        result = await reconciler.apply(plan, progress, stop=stop, history_is_needed=False)
+        progress = attending.progress
+        if ground.name is not None:
+            self._fleet.begins(ground.name, plan)
+            restarts = {change.address for change in plan.changes if change.restarts}
+            progress = Heeding(progress, restarts, partial(self._fleet.fails, ground.name))
+        try:
+            result = await ground.reconciler.apply(plan, progress, stop=attending.stop, history_is_needed=False)
+        finally:
+            if ground.name is not None:
+                self._fleet.ended(ground.name)
         begun = {one.step.address for one in (*result.done, *result.failed)}
         unbegun = [change for change in counted if change.address not in begun]
         problem = await asyncio.to_thread(self._brake_count.gives_back, specs, unbegun) or problem
         return replace(result, diagnostics=(*result.diagnostics, problem)) if problem is not None else result
 
-    async def _plan(self, reconciler: Reconciler, desired: Desired, ending: Callable[[], str | None]) -> Plan:
-        """Make the plan for now, without what failed and is not due yet."""
-        failures = self._backoff.waiting(self._now())
-        postponed = {address: f"failed: {failure.problem}" for address, failure in failures.items()}
-        began = self._now()
-
-        def late() -> str | None:
-            return ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
-
-        selection = Selection(postponed=postponed, used=self._brake_count.used(_specs_of(desired)))
-        plan = await reconciler.make_plan(selection, Consent(), late)
-        consent = Consent(unpause=await asyncio.to_thread(self._paused.note, plan))
-        if consent.unpause:
-            plan = await reconciler.make_plan(selection, consent, late)
+    async def _plan(self, ground: _Ground, ending: Stop, *, looked: bool = False) -> Plan:
+        """Make the plan for now, without what failed and is not due yet. `looked`: the host was looked at just now."""
+        if ground.name is not None and not looked:
+            await self._look(ground, ending)
+        plan = await self._plan_for(ground, ending)
+        unpause = await asyncio.to_thread(self._paused.note, plan)
+        if unpause != ground.unpause or unpause:
+            ground.unpause = unpause
+            plan = await self._plan_for(ground, ending)
         left = {change.address for change in plan.changes if change.acts or change.target is None}
-        for address in list(self._backoff.failures):
+        for address in list(ground.backoff.failures):
             host = plan.hosts.get(address.partition("/")[0])
             if "/" in address and address not in left and host is not None and host.observed:
-                self._backoff.succeeded(address)  # as specified, or gone, whoever brought that about
+                ground.backoff.succeeded(address)  # as specified, or gone, whoever brought that about
         return plan
 
-    def _learn(self, result: ApplyResult, desired: Desired) -> None:
+    async def _plan_for(self, ground: _Ground, ending: Stop) -> Plan:
+        if ground.name is not None:
+            if (plan := await self._fleet.part(ground.name, self._asked)) is None or self._specs is None:
+                raise _GoneError
+            ground.desired = about(self._specs.reading.desired, ground.name)  # that the plan goes by
+            return plan
+        asked = self._asked_of([ground])
+        selection = Selection(postponed=asked.postponed, used=asked.used)
+        return await ground.reconciler.make_plan(selection, Consent(unpause=asked.unpause), self._late(ending))
+
+    def _asked(self) -> Asked:
+        return self._asked_of(self._grounds.values())
+
+    def _asked_of(self, grounds: Iterable[_Ground]) -> Asked:
+        grounds, now = list(grounds), self._now()
+        failures = {address: one for ground in grounds for address, one in ground.backoff.waiting(now).items()}
+        specs = self._specs or grounds[0].specs
+        return Asked(
+            postponed={address: f"failed: {failure.problem}" for address, failure in failures.items()},
+            unpause=frozenset(address for ground in grounds for address in ground.unpause),
+            used=self._brake_count.used(specs_of(specs.reading.desired)),
+        )
+
+    def _late(self, ending: Stop) -> Stop:
+        began = self._now()
+        return lambda: ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
+
+    def _learn(self, ground: _Ground, result: ApplyResult) -> None:
         """Count the failures and successes of an apply for the backoff."""
         problems = {failed.step.address: failed.problem for failed in reversed(result.failed) if failed.problem}
         for address, problem in problems.items():
-            self._backoff.failed(address, _asked_for(desired, address), problem, self._now())
+            ground.backoff.failed(address, asked_for(ground.desired, address), problem, self._now())
         unfinished = {skipped.step.address for skipped in result.skipped}
         for address in {done.step.address for done in result.done} - unfinished - set(problems):
-            self._backoff.succeeded(address)
+            ground.backoff.succeeded(address)
 
-    def _learn_of_hosts(self, plan: Plan, desired: Desired) -> None:
+    def _learn_of_hosts(self, ground: _Ground, plan: Plan) -> None:
         """Count silent hosts as failures, so that they are looked at again soon at first, then less often."""
         silent = {problem.address: problem for problem in plan.diagnostics if problem.transient}
-        for host in desired.hosts:
+        for host in ground.desired.hosts:
             if host in silent:
-                self._backoff.failed(host, _asked_for(desired, host), silent[host], self._now())
+                ground.backoff.failed(host, asked_for(ground.desired, host), silent[host], self._now())
             else:
-                self._backoff.succeeded(host)
+                ground.backoff.succeeded(host)
 
-    def _judged(self, plan: Plan, desired: Desired, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
+    def _judged(self, ground: _Ground, plan: Plan, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
+        desired, files = ground.desired, ground.specs.reading.files
         if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
-            return judge_unseen(known, plan.diagnostics)  # no tree, or none that can be read
-        failures = self._backoff.waiting(self._now())
+            return judge_unseen({*known, *files}, plan.diagnostics)  # no tree, or none that can be read
+        if ground.name is None:
+            known = {*known, *files}
+        failures = ground.backoff.waiting(self._now())
         return judge_domains(plan, desired, failures, known, detect_only=self._detect_only)
 
-    def _retry_seconds(self, result: ApplyResult) -> float | None:
+    def _of_specs(self, specs: Specs, known: Collection[str]) -> Outcome:
+        """Tell of the specs, and judge the domains of hosts that they do not describe, or not readably."""
+        desired, files = specs.reading.desired, specs.reading.files
+        reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
+        problems = (*specs.problems, *reconciler.problems_of_specs())
+        known = {address for address in (*known, *files) if address.partition("/")[0] not in desired.hosts}
+        if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in problems):
+            domains = judge_unseen(known, problems)
+        else:
+            domains = judge_unreadable(desired, known)
+        return Outcome(commit=desired.commit, signer=specs.signer, problems=problems, domains=domains)
+
+    def _retry_seconds(self, ground: _Ground, result: ApplyResult) -> float | None:
         now = self._now()
-        due = self._backoff.next_try(now)
+        due = ground.backoff.next_try(now)
         waits = [max(0.0, due - now)] if due is not None else []
-        if any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved since the plan
+        left = ground.name is not None and bool(result.skipped)  # what others do may stand against it no more
+        if left or any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved meanwhile
             waits.append(_BUSY_RETRY_SECONDS)
-        paused_seconds = self._paused.next_seconds()
+        paused_seconds = self._paused.next_seconds(ground.desired.hosts)
         waits += [paused_seconds] if paused_seconds is not None and not self._detect_only else []
         return min(waits, default=None)
+
+
+class _GoneError(Exception):
+    """Ends a pass over a host that the specs no longer describe."""
+
+
+def _leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
+    def told(plan: Plan) -> tuple[object, ...]:
+        return plan.changes, plan.steps, plan.undecided, plan.unmanaged, plan.diagnostics
+
+    return before is not None and told(plan) == told(before)
+
+
+def _same_specs(before: Specs, after: Specs) -> bool:
+    """Return whether a reading brought nothing new, down to each byte that was read."""
+
+    def read(specs: Specs) -> tuple[object, ...]:
+        reading, desired = specs.reading, specs.reading.desired
+        told = (desired.commit, desired.tree_digest, desired.left_alone, desired.prune, reading.diagnostics)
+        return (*told, specs.root, specs.signer)
+
+    return bool(after.reading.desired.tree_digest) and read(before) == read(after)
 
 
 def drifted_in(plan: Plan) -> int:
     """Count the domains that differ from their specs."""
     return sum(bool(change.acts or change.fields) for change in plan.changes)
-
-
-def _specs_of(desired: Desired) -> str:
-    """Return what tells these specs from the ones before: the accepted commit and, where there is none, a digest."""
-    return f"{desired.commit or 'no commit'} {desired.tree_digest}"
-
-
-def _asked_for(desired: Desired, address: str) -> str:
-    """Return a digest of all that the specs say about a domain and its host; "" when they do not name it."""
-    host, _, name = address.partition("/")
-    part = desired.hosts.get(host)
-    if part is None or (name and name not in part.domains):
-        return ""
-    asked = (desired.fleet, part.settings, part.domains[name] if name else None)
-    return hashlib.sha256(repr(asked).encode(errors="surrogatepass")).hexdigest()
 
 
 def _os_problem(error: OSError) -> Diagnostic:

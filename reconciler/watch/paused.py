@@ -7,10 +7,11 @@ by a timer, is the second look. When the file is lost, a domain stays paused for
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -42,23 +43,34 @@ class Paused:
     now: Callable[[], float]
     state_dir: Path
     _pauses: dict[str, _Pause] | None = field(default=None)  # None: what an earlier process kept was not read yet
+    _lock: Lock = field(default_factory=Lock)  # passes over several hosts note what they saw at the same time
 
     def note(self, plan: Plan) -> frozenset[str]:
         """Remember what a look saw. Returns the domains that have been paused for long enough."""
-        now, before = self.now(), self._pauses if self._pauses is not None else self._kept()
-        self._pauses = {
-            change.address: self._pause(change.guest.domid, before.get(change.address), now)
+        now = self.now()
+        seen = {
+            change.address: change.guest.domid
             for change in plan.changes
             if change.guest is not None and change.guest.owner is Owner.OURS and change.guest.power is Power.PAUSED
         }
-        if self._pauses or before:
-            self._keep(self._pauses)
-        return frozenset(address for address, one in self._pauses.items() if now - one.since >= PAUSED_SECONDS)
+        with self._lock:
+            before = self._pauses if self._pauses is not None else self._kept()
+            paused = {address: self._pause(domid, before.get(address), now) for address, domid in seen.items()}
+            elsewhere = {
+                address: one
+                for address, one in before.items()
+                if address.partition("/")[0] not in plan.hosts and now - one.seen <= _FORGOTTEN_SECONDS
+            }
+            self._pauses = elsewhere | paused
+            if self._pauses != before:
+                self._keep(self._pauses)
+        return frozenset(address for address, one in paused.items() if now - one.since >= PAUSED_SECONDS)
 
-    def next_seconds(self) -> float | None:
-        """Return the seconds until another one has been paused for long enough; None when none is."""
+    def next_seconds(self, hosts: Container[str]) -> float | None:
+        """Return the seconds until another one on these hosts has been paused for long enough; None when none is."""
         now = self.now()
-        left = (one.since + PAUSED_SECONDS - now for one in (self._pauses or {}).values())
+        paused = (one for address, one in (self._pauses or {}).items() if address.partition("/")[0] in hosts)
+        left = (one.since + PAUSED_SECONDS - now for one in paused)
         return min((seconds for seconds in left if seconds > 0), default=None)
 
     def _pause(self, domid: int | None, before: _Pause | None, now: float) -> _Pause:

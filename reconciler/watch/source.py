@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -32,8 +32,11 @@ class Specs:
 class Source(Protocol):
     name: str  # as the user gave it, and printable
 
-    async def read(self) -> Specs:
-        """Return the specs as they are now. Raises ReconcilerError when there are none yet."""
+    async def read(self, in_use: Collection[Path] = ()) -> Specs:
+        """Return the specs as they are now. Raises ReconcilerError when there are none yet.
+
+        `in_use` are roots of earlier specs that hosts still take files from.
+        """
 
     async def watch(self, ask: Callable[[], None]) -> None:
         """Call `ask` whenever the specs may have changed, until cancelled.
@@ -60,7 +63,7 @@ class LocalSource:
         self._cache = TreeCache()
         self._last_found: str | None = None  # by the reading before, after it had stopped changing
 
-    async def read(self) -> Specs:
+    async def read(self, in_use: Collection[Path] = ()) -> Specs:
         """Read the specs. New ones are read again after a moment, until two readings are the same (for at most 10 s).
 
         In the midst of a checkout some files are missing, and a missing file would be a domain to destroy.

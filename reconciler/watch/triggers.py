@@ -13,6 +13,7 @@ from typing import Protocol
 INTERVAL = "interval"
 ASKED = "asked"  # by a person: SIGHUP, POST /reconcile
 SPECS = "specs changed"
+OTHERS = "others came through"  # and so this host can go on
 EVENT = "hypervisor event"  # a domain somewhere crashed or went away, perhaps by our own steps
 
 _CALM_SECONDS = 3.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reconciler.decide.changes import Action
+from reconciler.fleet import specs_of
 from reconciler.simulated.store import Store
 from reconciler.specs import read_tree
 from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.watch.loop import Watcher
-from reconciler.watch.passes import _specs_of
 from tests.transcript import write_files
 from tests.watch.authors import Author, follow
 from tests.watch.conftest import HOST, World, look
@@ -99,7 +99,7 @@ def test_what_was_never_begun_is_given_back(fleet: World) -> None:
     remove(fleet, "alpha0")
     with Store(fleet.state_dir, "alpha").apply_lock():
         assert look(fleet.watcher()).result.skipped
-    specs = _specs_of(read_tree(fleet.specs).desired)
+    specs = specs_of(read_tree(fleet.specs).desired)
     assert BrakeCount(fleet.state_dir).used(specs).of(Action.DESTROY) == frozenset()
     look(fleet.watcher())
     assert BrakeCount(fleet.state_dir).used(specs).of(Action.DESTROY) == {"alpha/alpha0"}

@@ -174,10 +174,10 @@ def test_what_is_worked_on_is_reconciling_meanwhile(world: World, monkeypatch: p
     watcher = world.watcher()
     execute = SimulatedExecutor.execute
 
-    async def seeing(self: SimulatedExecutor, *arguments: Any) -> None:
+    async def seeing(self: SimulatedExecutor, *arguments: Any, **named: Any) -> None:
         shown = {one["address"]: one["condition"] for one in watcher.status_document()["domains"]}
         seen.append((world.condition("alpha/web"), shown["alpha/web"]))
-        await execute(self, *arguments)
+        await execute(self, *arguments, **named)
 
     look(watcher)
     known = world.record().domains["alpha/web"]

@@ -97,7 +97,7 @@ def test_an_event_leads_to_a_pass_that_is_told_of_only_when_it_finds_something(
     assert time.monotonic() - began < FAST_SECONDS
     assert watch.log.read_text().count("pass ended") == 1
     write_files({"specs/alpha/web.toml": DOMAIN}, world.folder)
-    watch.wait_for('because="specs changed"')
+    watch.wait_for('host=alpha because="specs changed"')
     write_files({"etc/web.cfg": 'name = "web"\nkernel = "/boot/vmlinuz"\n'}, world.folder)  # somebody else's web
     xenstore.happens()
     watch.wait_for('because="hypervisor event"')

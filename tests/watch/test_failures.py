@@ -19,7 +19,7 @@ from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.loop import Watcher
-from reconciler.watch.passes import Passes
+from reconciler.watch.passes import Attending, Passes
 from reconciler.watch.source import LocalSource
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, START, World, look
@@ -320,7 +320,7 @@ def test_who_went_down_with_another_is_brought_back_when_the_rest_is_left(world:
         went_down = any("step done" in event and "shut down" in event for event in world.events())
         return "left for later" if went_down else None
 
-    outcome = asyncio.run(passes.make(steps, stop))
+    outcome = asyncio.run(passes.make(Attending(progress=steps, stop=stop)))
     assert {skipped.reason for skipped in outcome.result.skipped} == {"left for later"}
     assert (world.running("web").running, world.running("db").running) == before
     look(world.watcher())

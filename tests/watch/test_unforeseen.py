@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,10 +74,10 @@ def test_a_step_that_fails_is_tried_again_with_backoff(
 ) -> None:
     execute = SimulatedExecutor.execute
 
-    async def broken(executor: SimulatedExecutor, step: object, report: Callable[[str], None]) -> None:
+    async def broken(executor: SimulatedExecutor, step: object, *arguments: Any, **named: Any) -> None:
         if getattr(step, "kind", "") == "start" and "web" in repr(step):
             raise error
-        await execute(executor, step, report)  # type: ignore[arg-type]
+        await execute(executor, step, *arguments, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(SimulatedExecutor, "execute", broken)
     watcher = world.watcher()
@@ -122,7 +122,7 @@ def test_each_task_of_the_loop_goes_on(
     async def three_passes() -> int:
         running = asyncio.create_task(watcher.run())
         async with asyncio.timeout(60):
-            while len(world.clock.waits) < 3 or len(calls) < 2:
+            while watcher.metrics().passes_total < 3 or len(calls) < 2:
                 await asyncio.sleep(0.01)
         watcher.stop()
         return await running

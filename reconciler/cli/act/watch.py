@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _SHORTEST_INTERVAL_SECONDS = 1.0
+_SHAKE = 0.1  # of an interval, so that not all hosts are looked at in the same moment
 
 
 @click.command(short_help="Keep the hosts as the specs say, until it is stopped.")
@@ -83,9 +84,9 @@ def watch(
 ) -> int:
     """Keep the hosts as SPECS (default: $RECONCILER_SPECS, else ./specs), or a branch of a git repository, says.
 
-    Every pass reads the specs, looks at the hosts, plans anew and applies; it does not ask. A pass is made when the
-    specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for over
-    HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
+    Each host is worked on by itself: a pass looks at it, plans anew and applies; it does not ask. A pass is made when
+    the specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for
+    over HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     named = settings.tree(specs) if specs is not None or settings.given_specs is not None else None
     _check_together(named, url, branch, path, require_signed, allowed_signers, listen, token_file)
@@ -120,6 +121,7 @@ def watch(
         clock=clock,
         log=log,
         notifier=Notifier(),
+        shake=lambda seconds: seconds * random.uniform(1 - _SHAKE, 1 + _SHAKE),
     )
     leave_old_objects_alone()
     return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))

@@ -1,0 +1,300 @@
+"""The fleet as last known, and the one plan over it that the passes of all hosts share. Used by `watch`.
+
+A host is looked at by its own pass. What is decided, about whichever host, is decided on the last known state of all of
+them, by the same rules as for one run of `apply`. A host that was not seen, or not since its settings changed, is one
+that could not be observed. The plan is made anew only when something in it changed, and once for all who wait for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+
+from reconciler.apply.result import Progress, StepResult
+from reconciler.decide.changes import Action, Consent
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.model.fleet import Desired
+from reconciler.model.host import Guest, Host
+from reconciler.plan.parts import Beside, parts_of, restarts_of, within
+from reconciler.plan.places import fleet_limit
+from reconciler.plan.plan import Plan
+from reconciler.plan.refusals import Used
+from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, is_of_way_back
+from reconciler.reconcile import Reconciler, Selection
+from reconciler.specs import TreeReading
+
+_HELD_SECONDS = 30.0  # a plan that holds something back is made anew after that
+
+# what `==` leaves out, and decisions or conditions may yet depend on
+_OF_HOST = [one.name for one in fields(Host) if not one.compare]
+_OF_GUEST = [one.name for one in fields(Guest) if not one.compare and one.name != "running_seconds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The last look at a host, at a time in Unix seconds. With `host` None it told nothing, for these problems."""
+
+    host: Host | None
+    problems: tuple[Diagnostic, ...] = ()
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """Holds what is known of the fleet: the specs in force, what each host was last seen as, and what is under way.
+
+    `under_way` maps hosts to the addresses that an apply works on there; `failing` to one whose restart has failed in
+    it, until a look shows what became of that.
+    """
+
+    reading: TreeReading | None = None
+    root: Path = Path()
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    under_way: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    failing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a plan depends on besides the fleet: what is left alone for now and why, and what counts for the brake."""
+
+    postponed: Mapping[str, str]
+    unpause: frozenset[str]
+    used: Used
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Made:
+    version: int
+    asked: Asked
+    at: float
+    is_calm: bool  # nothing is to be done, and nothing is held back that time alone might let go
+    plan: Plan
+    places: int | None  # for domains that are down for a restart, over all hosts; None: no limit
+    parts: Mapping[str, Plan]
+    broken: Mapping[str, ReconcilerError]  # hosts that were left out, since a plan with them failed its proof
+
+    def holds(self, version: int, asked: Asked, now: float) -> bool:
+        """Return whether the plan is still what would be made."""
+        return self.version >= version and self.asked == asked and (self.is_calm or now - self.at < _HELD_SECONDS)
+
+
+class Fleet:
+    """Keeps the view, and makes the plan. `wake` is called with each host that can do more than when it last looked."""
+
+    def __init__(self, state_dir: Path, now: Callable[[], float], wake: Callable[[str], None]) -> None:
+        self._state_dir = state_dir
+        self._now = now
+        self._wake = wake
+        self.view = FleetView()
+        self._version = 0  # of all in the view that a plan depends on
+        self._planning = asyncio.Lock()
+        self._made: _Made | None = None
+        self._given: dict[str, frozenset[str]] = {}  # host -> domains that the pass over it may take down
+        self._short: set[str] = set()  # hosts that lack a place of the fleet's max_unavailable
+        self._acting: dict[str, frozenset[tuple[str, str]]] = {}  # host -> what the part it last got has it do
+
+    @property
+    def plan(self) -> Plan | None:
+        """Return the plan over all hosts that was made last."""
+        return self._made.plan if self._made is not None else None
+
+    def renew(self, reading: TreeReading, root: Path) -> None:
+        """Go on with other specs. What was seen of a host whose settings changed may be of another machine."""
+        before = self.view.reading
+        kept = {
+            name: seen
+            for name, seen in self.view.seen.items()
+            if before is not None and _same_host(name, before.desired, reading.desired)
+        }
+        self._change(reading=reading, root=root, seen=kept)
+
+    def look(self, name: str, host: Host | None, problems: tuple[Diagnostic, ...], at: float) -> bool:
+        """Note a look at a host. Returns whether it shows anything new."""
+        before = self.view.seen.get(name)
+        seen = {**self.view.seen, name: Seen(host=host, problems=problems, at=at)}
+        same = before is not None and before.problems == problems and is_same(before.host, host)
+        if same and name not in self.view.failing:
+            self.view = replace(self.view, seen=seen)
+        else:
+            failing = {other: address for other, address in self.view.failing.items() if other != name}
+            self._change(seen=seen, failing=failing)
+        return not same
+
+    def begins(self, name: str, plan: Plan) -> None:
+        """Note that an apply begins on a host."""
+        working = frozenset(step.address for step in plan.steps)
+        self.view = replace(self.view, under_way={**self.view.under_way, name: working})
+
+    def fails(self, name: str, address: str) -> None:
+        """Note that a restart has just failed, so that no other one begins until it is known why."""
+        self._change(failing={**self.view.failing, name: address})
+
+    def ended(self, name: str) -> None:
+        """Note that the apply on a host has ended."""
+        left = {other: working for other, working in self.view.under_way.items() if other != name}
+        self.view = replace(self.view, under_way=left)
+
+    def fails_elsewhere(self, name: str) -> str | None:
+        """Return the domain on another host whose restart has just failed, if there is one."""
+        return next((address for host, address in self.view.failing.items() if host != name), None)
+
+    async def part(self, name: str, asked: Callable[[], Asked]) -> Plan | None:
+        """Return what a host may do by itself now; None when the specs no longer describe it.
+
+        Raises ReconcilerError where the plan for it fails its proof.
+        """
+        wanted = self._version
+        async with self._planning:
+            made, now = self._made, asked()
+            if made is None or not made.holds(wanted, now, self._now()):
+                made = self._made = await asyncio.to_thread(self._make, self.view, self._version, now)
+                self._wake_those_that_wait(made, name)
+        if name in made.broken:
+            raise made.broken[name]
+        part = made.parts.get(name)
+        if part is not None:
+            part = self._with_places(name, part, made.places)
+            self._given[name] = restarts_of(part)
+        self._acting[name] = _acting(part) if part is not None else frozenset()
+        return part
+
+    def release(self, name: str) -> None:
+        """Give back the places that a pass over a host has of the fleet's max_unavailable, since it has ended."""
+        if self._given.pop(name, None):
+            waiting, self._short = self._short, set()
+            for other in sorted(waiting - {name}):
+                self._wake(other)
+
+    def _with_places(self, name: str, part: Plan, places: int | None) -> Plan:
+        """Return a part with no more restarts than the fleet has places for besides what passes do on other hosts."""
+        taken = sorted(address for host, given in self._given.items() if host != name for address in given)
+        if places is None or not taken:
+            return part
+        fitting = within(part, max(0, places - len(taken)), taken)
+        if fitting is not part:
+            self._short.add(name)
+        return fitting
+
+    def _change(self, **changes: object) -> None:
+        self.view = replace(self.view, **changes)  # type: ignore[arg-type]
+        self._version += 1
+
+    def _make(self, view: FleetView, version: int, asked: Asked) -> _Made:
+        assert view.reading is not None
+        desired = view.reading.desired
+        reconciler = Reconciler(view.reading, view.root, self._state_dir)
+        seen = {name: one for name, one in view.seen.items() if name in desired.hosts}
+        hosts = {name: one.host for name, one in seen.items() if one.host is not None}
+        problems = tuple(problem for _, one in sorted(seen.items()) for problem in one.problems)
+        selection, consent = Selection(postponed=asked.postponed, used=asked.used), Consent(unpause=asked.unpause)
+        broken: dict[str, ReconcilerError] = {}
+        while True:
+            try:
+                plan = reconciler.plan_as_seen(selection, consent, hosts, problems)
+            except ReconcilerError as error:
+                culprit = (error.diagnostics[0].address or "").partition("/")[0]
+                if culprit not in hosts:
+                    raise
+                del hosts[culprit]
+                broken[culprit] = error
+            else:
+                limit = fleet_limit(desired, hosts, plan.changes)
+                braked = [Action.DESTROY, *([Action.RESTART] if desired.brake.max_restart is not None else [])]
+                unseen = desired.hosts.keys() - seen.keys()
+                return _Made(
+                    version=version,
+                    asked=asked,
+                    at=self._now(),
+                    is_calm=not any(change.acts or change.waits_for or change.would for change in plan.changes),
+                    plan=plan,
+                    places=limit.left if limit is not None else None,
+                    parts=parts_of(plan, Beside(failing=view.failing, unseen=unseen, braked=braked)),
+                    broken=broken,
+                )
+
+    def _wake_those_that_wait(self, made: _Made, asking: str) -> None:
+        for name, part in made.parts.items():
+            if name != asking and name in self._acting and not _acting(part) <= self._acting[name]:
+                self._acting[name] = _acting(part)
+                self._wake(name)
+
+
+class Heeding:
+    """Passes progress on, and tells at once of a restart that fails."""
+
+    def __init__(self, progress: Progress, restarts: Collection[str], failed: Callable[[str], None]) -> None:
+        self._progress, self._restarts, self._failed = progress, restarts, failed
+
+    def started(self, step: PlannedStep) -> None:
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        step = result.step
+        goes_down = step.address in self._restarts and isinstance(step.step, Shutdown | Start | AwaitReady)
+        if result.problem is not None and goes_down and not is_of_way_back(step.id):
+            self._failed(step.address)
+        self._progress.finished(result)
+
+
+def about(desired: Desired, name: str) -> Desired:
+    """Return what a tree says of one host, and of the whole fleet."""
+    mine = {name: desired.hosts[name]} if name in desired.hosts else {}
+    frozen = frozenset(address for address in desired.frozen if address.partition("/")[0] == name)
+    left_alone = frozenset(address for address in desired.left_alone if address.partition("/")[0] == name)
+    return replace(desired, hosts=mine, frozen=frozen, left_alone=left_alone)
+
+
+def asked_of_hosts(desired: Desired) -> dict[str, str]:
+    """Map each host to a digest of what a tree says of it, and of the whole fleet. The commit makes no difference."""
+    return {
+        name: hashlib.sha256(
+            repr(replace(about(desired, name), commit=None, tree_digest="")).encode(errors="surrogatepass")
+        ).hexdigest()
+        for name in desired.hosts
+    }
+
+
+def specs_of(desired: Desired) -> str:
+    """Return what tells these specs from the ones before: the accepted commit and, where there is none, a digest."""
+    return f"{desired.commit or 'no commit'} {desired.tree_digest}"
+
+
+def asked_for(desired: Desired, address: str) -> str:
+    """Return a digest of all that the specs say about a domain and its host; "" when they do not name it."""
+    host, _, name = address.partition("/")
+    part = desired.hosts.get(host)
+    if part is None or (name and name not in part.domains):
+        return ""
+    asked = (desired.fleet, part.settings, part.domains[name] if name else None)
+    return hashlib.sha256(repr(asked).encode(errors="surrogatepass")).hexdigest()
+
+
+def is_same(one: Host | None, other: Host | None) -> bool:
+    """Return whether two looks lead to the same decisions. Times, which go on, are not compared."""
+    if one is None or other is None:
+        return one is other
+    return (
+        one == other
+        and all(getattr(one, name) == getattr(other, name) for name in _OF_HOST)
+        and all(
+            getattr(guest, name) == getattr(other.guests[guest.name], name)
+            for guest in one.guests.values()
+            for name in _OF_GUEST
+        )
+    )
+
+
+def _same_host(name: str, before: Desired, after: Desired) -> bool:
+    there = name in before.hosts and name in after.hosts
+    return there and before.fleet == after.fleet and before.hosts[name].settings == after.hosts[name].settings
+
+
+def _acting(part: Plan) -> frozenset[tuple[str, str]]:
+    return frozenset((step.address, step.step.kind) for step in part.steps)
