@@ -182,9 +182,8 @@ class Watcher:
         news = self._board.news(FLEET)
         told = await asyncio.to_thread(news.of_problems, outcome.problems)
         told |= await asyncio.to_thread(news.of_domains, outcome.domains, None)
-        if told or reasons & {SPECS, ASKED}:
-            because = ", ".join(sorted(reasons))
-            self._log.say("specs taken", because=because, commit=outcome.commit, hosts=len(hosts))
+        if told or SPECS in reasons:
+            self._log.say("specs taken", commit=outcome.commit, hosts=len(hosts))
 
     def _tend_hosts(self, hosts: frozenset[str], *, asked: bool) -> None:
         """Begin the loops of hosts that are new, and wake those that are touched, or gone, or asked for."""
