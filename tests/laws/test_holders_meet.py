@@ -153,7 +153,7 @@ def test_whatever_holds_and_orders_comes_to_an_end_and_says_why() -> None:
     met = Counter[tuple[str, str]]()
 
     @given(held_meetings(), st.integers(0, 10**6))
-    @law(examples=125)
+    @law(examples=260)
     def check(meeting: Meeting, seed: int) -> None:
         met.update(combinations(sorted(meeting.rules), 2))
         world, runs = meeting.world, 0
