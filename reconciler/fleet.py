@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.apply.result import Progress, StepResult
@@ -71,6 +72,7 @@ class _Made:
     version: int
     asked: Asked
     at: float
+    opens: float | None  # when the next window does that something waits for, in Unix seconds
     is_calm: bool  # nothing is to be done, and nothing is held back that time alone might let go
     plan: Plan
     places: int | None  # for domains that are down for a restart, over all hosts; None: no limit
@@ -79,7 +81,9 @@ class _Made:
 
     def holds(self, version: int, asked: Asked, now: float) -> bool:
         """Return whether the plan is still what would be made."""
-        return self.version >= version and self.asked == asked and (self.is_calm or now - self.at < _HELD_SECONDS)
+        opened = self.opens is not None and now >= self.opens
+        fresh = self.is_calm or (now - self.at < _HELD_SECONDS and not opened)
+        return self.version >= version and self.asked == asked and fresh
 
 
 class Fleet:
@@ -190,7 +194,8 @@ class Fleet:
         seen = {name: one for name, one in view.seen.items() if name in desired.hosts}
         hosts = {name: one.host for name, one in seen.items() if one.host is not None}
         problems = tuple(problem for _, one in sorted(seen.items()) for problem in one.problems)
-        selection, consent = Selection(postponed=asked.postponed, used=asked.used), Consent(unpause=asked.unpause)
+        at, consent = datetime.fromtimestamp(self._now(), UTC), Consent(unpause=asked.unpause)
+        selection = Selection(postponed=asked.postponed, used=asked.used, at=at)
         broken: dict[str, ReconcilerError] = {}
         while True:
             try:
@@ -209,6 +214,7 @@ class Fleet:
                     version=version,
                     asked=asked,
                     at=self._now(),
+                    opens=plan.next_opening(at),
                     is_calm=not any(change.acts or change.waits_for or change.would for change in plan.changes),
                     plan=plan,
                     places=limit.left if limit is not None else None,

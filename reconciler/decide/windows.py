@@ -81,6 +81,13 @@ def kept_up_by_windows(addresses: Iterable[str], desired: Desired) -> dict[str, 
     return {address: wait.told for address, wait in waits if wait is not None}
 
 
+def next_opening(waiting: Iterable[tuple[str, str]], windows: Sequence[Window], at: datetime) -> float | None:
+    """Return when the first window opens that one of these waits for (address and action), in Unix seconds."""
+    shut = Shut(windows, at)
+    waits = (shut.wait(address, action) for address, action in waiting)
+    return min((wait.opens.timestamp() for wait in waits if wait is not None and wait.opens is not None), default=None)
+
+
 def is_open(window: Window, at: datetime) -> bool:
     begun = _last_begun(window, at)
     return begun is not None and at < begun + timedelta(seconds=window.duration_seconds)

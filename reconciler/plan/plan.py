@@ -10,13 +10,14 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, in_order_of_rules, is_held_after_brake, only_goes_along
 from reconciler.decide.unusable import going_on
-from reconciler.decide.windows import Shut, kept_up_by_windows
+from reconciler.decide.windows import Shut, kept_up_by_windows, next_opening
 from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.disks import named_disks
@@ -72,6 +73,11 @@ class Plan:
     windows: tuple[Window, ...] = ()  # judged again when its changes begin; none where they are ignored
     ignore_holds: bool = False  # by whoever asked for it; else each step looks whether its domain is held
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
+
+    def next_opening(self, at: datetime) -> float | None:
+        """Return when the first window opens that something waits for, in Unix seconds; None: nothing does."""
+        waiting = ((one.address, one.would) for one in self.changes if one.awaits_window and one.would is not None)
+        return next_opening(waiting, self.windows, at) if self.windows else None
 
     @property
     def digest(self) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -285,7 +286,7 @@ class Passes:
             result=result,
             problems=(*told, *result.diagnostics),
             domains=await asyncio.to_thread(self._judged, ground, plan, attending.known),
-            retry_seconds=self._retry_seconds(ground, result),
+            retry_seconds=self._retry_seconds(ground, plan, result),
             given_up=frozenset(
                 name for name, host in plan.hosts.items() if not host.observed and attending.ending() is not None
             ),
@@ -335,7 +336,8 @@ class Passes:
             ground.desired = about(self._specs.reading.desired, ground.name)  # that the plan goes by
             return plan
         asked = self._asked_of([ground])
-        selection = Selection(postponed=asked.postponed, used=asked.used)
+        at = datetime.fromtimestamp(self._now(), UTC)
+        selection = Selection(postponed=asked.postponed, used=asked.used, at=at)
         return await ground.reconciler.make_plan(selection, Consent(unpause=asked.unpause), self._late(ending))
 
     def _asked(self) -> Asked:
@@ -394,10 +396,11 @@ class Passes:
             domains = judge_unreadable(desired, known)
         return Outcome(commit=desired.commit, signer=specs.signer, problems=problems, domains=domains)
 
-    def _retry_seconds(self, ground: _Ground, result: ApplyResult) -> float | None:
+    def _retry_seconds(self, ground: _Ground, plan: Plan, result: ApplyResult) -> float | None:
         now = self._now()
+        opens = plan.next_opening(datetime.fromtimestamp(now, UTC))
         due = ground.backoff.next_try(now)
-        waits = [max(0.0, due - now)] if due is not None else []
+        waits = [max(0.0, moment - now) for moment in (due, opens) if moment is not None]
         left = ground.name is not None and bool(result.skipped)  # what others do may stand against it no more
         if left or any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved meanwhile
             waits.append(_BUSY_RETRY_SECONDS)
