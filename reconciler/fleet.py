@@ -254,7 +254,8 @@ def about(desired: Desired, name: str) -> Desired:
     mine = {name: desired.hosts[name]} if name in desired.hosts else {}
     frozen = frozenset(address for address in desired.frozen if address.partition("/")[0] == name)
     left_alone = frozenset(address for address in desired.left_alone if address.partition("/")[0] == name)
-    return replace(desired, hosts=mine, frozen=frozen, left_alone=left_alone)
+    kept = frozenset(address for address in desired.kept if address.partition("/")[0] == name)
+    return replace(desired, hosts=mine, frozen=frozen, left_alone=left_alone, kept=kept)
 
 
 def asked_of_hosts(desired: Desired) -> dict[str, str]:

@@ -143,6 +143,7 @@ class Fleet:
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
     left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
+    kept: frozenset[str] = frozenset()  # and those that it said not to destroy
     doubts: Mapping[str, Doubt] = field(default_factory=dict)  # addresses that this tree may never have asked for
     heirs: Mapping[str, str] = field(default_factory=dict)  # uuid -> address of the spec that asks for it
     keepers: Mapping[str, str] = field(default_factory=dict)  # uuid -> address of the domain of ours that has it

@@ -105,7 +105,8 @@ def _decide_unwanted(host: Host, guest: Guest, index: HostIndex, fleet: Fleet, c
     held_name = block_prune(host, guest, fleet, index.twins(guest))
     if held_name is not None:
         return make_blocked(host, guest.name, held_name, guest)
-    forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs)
+    is_kept = address_of(host.name, guest.name) in fleet.kept
+    forbidden = block_destroy(host, guest, index, any_specs=fleet.any_specs, is_kept=is_kept)
     if forbidden is not None:
         return make_blocked(host, guest.name, forbidden, guest, would=Action.DESTROY)
     gone = make_change(

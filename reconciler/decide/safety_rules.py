@@ -108,8 +108,13 @@ def block_second_file(host: Host, target: Domain) -> Block | None:
     return None
 
 
-def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool) -> Block | None:
-    """Return why a domain that no spec names may not be destroyed; None when it may."""
+def block_destroy(
+    host: Host, guest: Guest, index: HostIndex, *, any_specs: bool, is_kept: bool = False
+) -> Block | None:
+    """Return why a domain that no spec names may not be destroyed; None when it may.
+
+    `is_kept`: its last spec, which is gone, said so.
+    """
     if not any_specs:
         return Block(
             "the spec tree names no domain at all, and an empty tree never destroys anything",
@@ -117,9 +122,11 @@ def block_destroy(host: Host, guest: Guest, index: HostIndex, *, any_specs: bool
         )
     if guest.definition is None or (guest.config is None and guest.config_exists):
         return Block("its config file cannot be read, so nobody knows what must be kept", guest.problem)
-    if guest.definition.prevent_destroy or (guest.config is not None and guest.config.prevent_destroy):
+    on_host = guest.definition.prevent_destroy or (guest.config is not None and guest.config.prevent_destroy)
+    if on_host or is_kept:
+        where = "is kept with the domain on the host" if on_host else "was said by the last commit that named it"
         return Block(
-            "prevent_destroy is kept with the domain on the host",
+            f"prevent_destroy {where}",
             f"restore {host.name}/{guest.name}.toml with prevent_destroy = false, apply, then remove the file",
         )
     doomed = [disk for disk in guest.definition.disks if disk.on_delete == "delete"]

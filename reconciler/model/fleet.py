@@ -115,7 +115,8 @@ class Desired:
     left alone; None: the file of that domain cannot be read either.
     `unusable` are addresses whose spec asks for a kernel or ramdisk that cannot be used, with all that it asks for; the
     domain under that address is then the one that goes on as it last worked.
-    `left_alone` are addresses that the last accepted commit which named them said to leave alone.
+    `left_alone` are addresses that the last accepted commit which named them said to leave alone, `kept` those that it
+    said not to destroy.
     `doubts` are addresses of ours of which nothing shows that this tree asked for them: they are not destroyed.
     `origin` is where `commit` is, of a tree that was laid out from one; None: the tree is its own work tree, if any.
     `prune` is False when anything could not be read, since a missing domain may only have moved.
@@ -130,6 +131,7 @@ class Desired:
     frozen: frozenset[str] = frozenset()
     waves_of_frozen: Mapping[str, int | None] = field(default_factory=dict)
     left_alone: frozenset[str] = frozenset()
+    kept: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)
     doubts: Mapping[str, Doubt] = field(default_factory=dict)
     origin: Origin | None = None

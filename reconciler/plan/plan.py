@@ -289,6 +289,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         twice=_twice(hosts),
         prune=desired.prune,
         left_alone=desired.left_alone,
+        kept=desired.kept,
         doubts=desired.doubts,
         any_specs=any(part.domains for part in desired.hosts.values()) or bool(desired.frozen),
         shut=Shut.of(desired),

@@ -285,6 +285,7 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         postponed=desired.postponed,
         prune=desired.prune,
         left_alone=desired.left_alone,
+        kept=desired.kept,
         shut=Shut.of(desired),
         doubts=desired.doubts,
     )

@@ -31,7 +31,7 @@ from reconciler.state_dir import rewound
 from reconciler.state_dir.files import make_folder, replace_file
 from reconciler.state_dir.rewound import Rewound
 from reconciler.watch.git_repository import GitError, Repository, one_spelling, without_password
-from reconciler.watch.left_alone import after, damaged, load, store
+from reconciler.watch.left_alone import LeftAlone, after, damaged, load, store
 from reconciler.watch.source import Specs
 from reconciler.watch.trust import Judge, Rules, UnreadableRulesError, rules_in
 
@@ -164,7 +164,8 @@ class GitSource:
                 reading.desired,
                 commit=accepted.commit,
                 origin=self._origin,
-                left_alone=frozenset(left_alone or ()),
+                left_alone=frozenset(left_alone.addresses if left_alone is not None else ()),
+                kept=frozenset(left_alone.kept if left_alone is not None else ()),
                 prune=reading.desired.prune and left_alone is not None,
             ),
             diagnostics=tuple(self._in_commit(one, accepted.commit, root) for one in reading.diagnostics),
@@ -173,25 +174,25 @@ class GitSource:
         told = tuple(_still_in_force(one, accepted.commit) for one in problems)
         return Specs(reading=reading, root=root, signer=accepted.signer, problems=told)
 
-    def _left_alone_by(self, commit: str, problems: list[Diagnostic]) -> tuple[str, ...] | None:
+    def _left_alone_by(self, commit: str, problems: list[Diagnostic]) -> LeftAlone | None:
         """Return what a commit in force and those before it left alone; None, and why, when nobody can tell."""
         try:
-            addresses = self._note_left_alone(commit)
+            known = self._note_left_alone(commit)
         except OSError as error:
             problems.append(_not_stored(self._folder, error))
             return None
-        if addresses is None:
+        if known is None:
             problems.append(damaged(self._left_alone_file))
-        return addresses
+        return known
 
-    def _note_left_alone(self, commit: str) -> tuple[str, ...] | None:
+    def _note_left_alone(self, commit: str) -> LeftAlone | None:
         """Note what a commit in force leaves alone. Returns what is noted by then; None when the list is damaged."""
         known = load(self._left_alone_file)
         if known is not None and known.commit != commit:
             root = self._lay_out(commit)
             known = after(known, commit, root, read_tree(root, self._cache, self._contents, needs_fleet=True))
             store(self._left_alone_file, known)
-        return known.addresses if known is not None else None
+        return known
 
     def _in_commit(self, problem: Diagnostic, commit: str, root: Path) -> Diagnostic:
         """Give the place of a problem as COMMIT:PATH, which `git show` understands.

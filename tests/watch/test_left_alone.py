@@ -114,3 +114,29 @@ def test_with_a_damaged_list_nothing_is_destroyed(world: World, author: Author) 
     file.unlink()
     look(follow(world, author))
     assert world.guest() is None
+
+
+KEPT = f"{TREE[WEB]}prevent_destroy = true\n"
+
+
+def test_what_the_last_accepted_commit_kept_from_being_destroyed_is_kept(world: World, author: Author) -> None:
+    unseen(world, author, {WEB: KEPT})
+    without_web(author)
+    there = world.running()
+    assert look(follow(world, author)).plan is not None
+    assert world.running().domid == there.domid
+    assert world.condition("alpha/web") == "Stalled"
+    assert "prevent_destroy was said by the last commit that named it" in world.record().domains["alpha/web"].reason
+    author.push({WEB: TREE[WEB]})
+    look(follow(world, author))
+    without_web(author)
+    look(follow(world, author))
+    assert world.guest() is None, "a commit said false before the file went"
+
+
+def test_what_a_file_with_errors_says_of_being_kept_counts_too(world: World, author: Author) -> None:
+    author.push({WEB: f"{KEPT}memroy = 5\n"})
+    look(follow(world, author))
+    without_web(author)
+    look(follow(world, author))
+    assert world.guest() is not None
