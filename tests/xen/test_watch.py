@@ -62,7 +62,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 @pytest.fixture(scope="module")
 def watcher(fleet: Fleet, repository: Repository) -> Iterator[subprocess.Popen[str]]:
-    repository.push({"lab/host.toml": HOST_TOML, "lab/watched.toml": WEB}, "One domain")
+    tree = {"reconciler.toml": 'fleet = "default"\n', "lab/host.toml": HOST_TOML, "lab/watched.toml": WEB}
+    repository.push(tree, "One domain")
     fleet.write("watched", WEB)  # for the tear down, which knows domains by what was written
     process = fleet.start(
         "watch", "--git", str(repository.url), "--branch", "main", "--path", "specs", "--interval", INTERVAL
