@@ -379,8 +379,9 @@ class Passes:
         desired, files = ground.desired, ground.specs.reading.files
         if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
             return judge_unseen({*known, *files}, plan.diagnostics)  # no tree, or none that can be read
-        if ground.name is None:
-            known = {*known, *files}
+        if ground.name is None or ground.name in desired.frozen:  # of a host that is frozen, only files name domains
+            mine = (one for one in files if ground.name is None or one.startswith(f"{ground.name}/"))
+            known = {*known, *mine}
         failures = ground.backoff.waiting(self._now())
         return judge_domains(plan, desired, failures, known, detect_only=self._detect_only)
 

@@ -56,9 +56,10 @@ class Written:
     def __init__(self, root: Path) -> None:
         self._root = root
         self.changed = asyncio.Event()
+        self.needs_fleet = False
 
     async def read(self, in_use: Collection[Path] = ()) -> Specs:
-        return Specs(reading=read_tree(self._root), root=self._root)
+        return Specs(reading=read_tree(self._root, needs_fleet=self.needs_fleet), root=self._root)
 
     async def watch(self, ask: Callable[[], None]) -> None:
         while True:
@@ -400,3 +401,19 @@ async def test_specs_that_cannot_be_read_leave_those_in_force_and_no_specs_leave
 
     await three.during(work)
     assert {three.runs(name) for name in "abg"} == {"good"}
+
+
+async def test_domains_of_a_host_that_is_frozen_as_a_whole_are_told_by_name(three: Fleet) -> None:
+    real = 'toolstack = "xl"\nconnect = "ssh://root@127.0.0.1:1"\n'  # a real host asks for the name of a fleet
+    (three.world.specs / "alpha/host.toml").write_text(real)
+    (three.world.state_dir / "watch.json").unlink()  # nothing is known of them from before
+    fresh = Fleet(three.world)
+    fresh.source.needs_fleet = True
+    frozen = {"alpha/a", "beta/b", "gamma/g"}
+
+    async def work() -> None:
+        await fresh.until(lambda: frozen <= fresh.watcher._board.record().domains.keys())
+        assert {fresh.condition(address)[0] for address in frozen} == {"Stalled"}
+        assert fresh.condition("alpha/a")[1] == "the specs of alpha have errors, so nothing is done there"
+
+    await fresh.during(work)
