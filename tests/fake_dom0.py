@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import stat
 import subprocess
 import time
@@ -156,6 +157,8 @@ case "$1 $2" in
 esac""",
     )
     write_tool(tools, "id", 'case $1 in -u) echo 0 ;; *) exec /usr/bin/id "$@" ;; esac')
+    # other tests beside this one have processes of xl, too: only ours are on this dom0
+    write_tool(tools, "ps", f'shift\nexec {shutil.which("ps")} --ppid {os.getpid()} "$@"')
     return folder
 
 
