@@ -37,14 +37,22 @@ def meetings(draw: st.DrawFn, scarce: bool) -> World:
         waves[name] = draw(st.integers(lowest, 1))
     heirs = dict(zip(NAMES, draw(st.permutations(NAMES)) if draw(st.booleans()) else NAMES, strict=True))
     stops = draw(st.sampled_from([None, None, None, NAMES[-1]]))
-    guests, wanted = {}, {}
+    running, wanted = {}, {}
     for name in NAMES:
-        there = _domain(name, 0, draw(st.sampled_from([64, 256, 512])), deps[name], waves[name], name)
+        running[name] = definition(name, 0, draw(st.sampled_from([64, 256, 512])), deps[name], waves[name], name)
         kernel, memory = draw(st.sampled_from([0, 1, 1])), draw(st.sampled_from([64, 256, 512]))
-        wanted[name] = _domain(name, kernel, memory, deps[name], waves[name], heirs[name])
+        wanted[name] = definition(name, kernel, memory, deps[name], waves[name], heirs[name])
         if name == stops:
             wanted[name] = replace(wanted[name], state="stopped")
-        guests[name] = Guest(
+    free_kib = (draw(st.sampled_from([0, 128, 512])) if scarce else 8192) * MIB
+    limit = draw(st.integers(1, 4)) if scarce else len(NAMES)
+    return world_of(running, wanted, free_kib=free_kib, max_unavailable=limit)
+
+
+def world_of(running: dict[str, Domain], wanted: dict[str, Domain], *, free_kib: int, max_unavailable: int) -> World:
+    """A host whose domains all run as defined."""
+    guests = {
+        name: Guest(
             name=name,
             owner=Owner.OURS,
             config=there,
@@ -53,7 +61,8 @@ def meetings(draw: st.DrawFn, scarce: bool) -> World:
             power=Power.RUNNING,
             actual_kib=there.memory_kib,
         )
-    free_kib = (draw(st.sampled_from([0, 128, 512])) if scarce else 8192) * MIB
+        for name, there in running.items()
+    }
     host = Host(
         name="alpha",
         total_kib=free_kib + 128 * MIB + sum(promised_kib(guest) for guest in guests.values()),
@@ -63,13 +72,12 @@ def meetings(draw: st.DrawFn, scarce: bool) -> World:
         images={image(name, SHAS[0]).path: SHAS[0] for name in NAMES},
         files={f"/srv/{name}": FileFact(kind="file", size_bytes=4096, key=name, real_path=name) for name in NAMES},
     )
-    limit = draw(st.integers(1, 4)) if scarce else len(NAMES)
-    settings = HostSettings(name="alpha", toolstack="simulated", max_unavailable=limit)
+    settings = HostSettings(name="alpha", toolstack="simulated", max_unavailable=max_unavailable)
     part = DesiredHost(settings=settings, domains=wanted)
     return World(host=host, desired=Desired(fleet="default", hosts={"alpha": part}, brake=Brake(max_destroy=100)))
 
 
-def _domain(name: str, kernel: int, memory_mib: int, deps: tuple[str, ...], wave: int, has: str) -> Domain:
+def definition(name: str, kernel: int, memory_mib: int, deps: tuple[str, ...], wave: int, has: str) -> Domain:
     return Domain(
         name=name,
         uuid=f"00000000-0000-0000-0000-00000000000{NAMES.index(name)}",
