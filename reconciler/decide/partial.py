@@ -73,6 +73,21 @@ def without_boot(host: Host, change: Change) -> Change | None:
     return rest if rest.acts else None
 
 
+def restart_later(
+    change: Change, rest: Change | None, *, reason: str, waits_for: str, hint: str, pending_why: str
+) -> Change:
+    """Return a restart that waits as what is left of it for now: `rest`, which `without_boot` gave, or nothing."""
+    live = rest.fields if rest is not None else ()
+    return replace(
+        rest or replace(change, action=Action.NO_OP, target=None, downtime_seconds=0),
+        reason=reason,
+        waits_for=(*change.waits_for, waits_for),
+        hint=hint,
+        would=Action.RESTART,
+        pending=tuple(Pending(field=field, why=pending_why) for field in change.fields if field not in live),
+    )
+
+
 def _kept(definition: Domain, target: Domain) -> Domain:
     """Add what must outlive the spec, except its state: state = "running" would start the domain as it is."""
     return replace(with_kept(definition, target), state=definition.state)
@@ -111,15 +126,13 @@ def _held_by_window(host: Host, change: Change, wait: Wait) -> Change:
     rest = without_boot(host, change) if change.action is Action.RESTART else None
     if rest is None:
         return _alone_until(change, wait)
-    return replace(
+    return restart_later(
+        change,
         rest,
         reason=_why_until(change, wait),
-        waits_for=(*change.waits_for, wait.told),
+        waits_for=wait.told,
         hint=_way_out(change),
-        would=change.action,
-        pending=tuple(
-            Pending(field=field, why="waits for its window") for field in change.fields if field not in rest.fields
-        ),
+        pending_why="waits for its window",
     )
 
 

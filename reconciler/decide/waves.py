@@ -19,8 +19,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.decide.changes import DEFERRED, Action, Change, Consent
 from reconciler.decide.dependencies import recorded_wave, wave_of
-from reconciler.decide.diff import Pending
-from reconciler.decide.partial import without_boot
+from reconciler.decide.partial import restart_later, without_boot
 from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Domain, address_of
@@ -165,18 +164,13 @@ def _for_boot(what: str, culprit: str, change: Change) -> _Wait:
 
 def _waiting(change: Change, host: Host, wait: _Wait) -> Change:
     """Return what is left of a restart that waits: live changes, and what has to be kept on the host."""
-    rest = without_boot(host, change)
-    live = rest.fields if rest is not None else ()
-    alone = replace(change, action=Action.NO_OP, target=None, downtime_seconds=0)
-    return replace(
-        rest or alone,
+    return restart_later(
+        change,
+        without_boot(host, change),
         reason=wait.reason,
-        waits_for=(*change.waits_for, wait.waits_for),
+        waits_for=wait.waits_for,
         hint=wait.hint,
-        would=Action.RESTART,
-        pending=tuple(
-            Pending(field=field, why=f"waits for {wait.waits_for}") for field in change.fields if field not in live
-        ),
+        pending_why=f"waits for {wait.waits_for}",
     )
 
 
