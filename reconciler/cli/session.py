@@ -132,6 +132,13 @@ def check_host(desired: Desired, host: str) -> None:
         raise usage_error("no such host", f'The specs know no host "{host}".', hint)
 
 
+def named_hosts(desired: Desired, hosts: tuple[str, ...]) -> frozenset[str]:
+    """Return the hosts that were named and can be asked; all that can be asked, when none was named."""
+    for host in hosts:
+        check_host(desired, host)
+    return frozenset(desired.hosts).intersection(hosts) if hosts else frozenset(desired.hosts)
+
+
 def check_targets(plan: Plan, desired: Desired, targets: Iterable[str]) -> None:
     """Refuse targets that no spec names and no host holds (a domain to be destroyed has no spec any more)."""
     met = {change.address for change in plan.changes} | set(plan.unmanaged) | set(desired.frozen) | _addresses(desired)

@@ -9,7 +9,7 @@ import click
 
 from reconciler.cli.names import HOST
 from reconciler.cli.output import paint_for, print_data, print_diagnostics
-from reconciler.cli.session import check_host, open_session, specs_option
+from reconciler.cli.session import named_hosts, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.doctor.judge import judge
 from reconciler.model.diagnostics import Diagnostic, Kind, exit_code
@@ -30,10 +30,8 @@ def doctor(settings: Settings, hosts: tuple[str, ...], specs: Path, as_json: boo
     Exits with 0 whatever is found, with 1 when a host could not be observed, and with 4 when a spec is invalid.
     """
     reading = read_tree(specs)
-    for host in hosts:
-        check_host(reading.desired, host)
     known = reading.desired.hosts
-    names = frozenset(known) & frozenset(hosts) if hosts else frozenset(known)
+    names = named_hosts(reading.desired, hosts)
     with open_session(reading, specs, settings.state_dir) as session:
         answers = session.wait_for(session.reconciler.examine(names))
     verdicts = [judge(known[name].settings, known[name].domains, answer) for name, answer in answers.items()]

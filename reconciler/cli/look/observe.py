@@ -8,7 +8,7 @@ import click
 
 from reconciler.cli.names import HOST
 from reconciler.cli.output import print_data, print_diagnostics, print_message
-from reconciler.cli.session import check_host, open_session, specs_option
+from reconciler.cli.session import named_hosts, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.inspect.observed import observed_document
 from reconciler.model.diagnostics import exit_code, world_error
@@ -37,10 +37,7 @@ def observe(settings: Settings, hosts: tuple[str, ...], specs: Path, out: Path |
     A password is in it as a digest: a change of it can be seen, and nothing else.
     """
     reading = read_tree(specs)
-    for host in hosts:
-        check_host(reading.desired, host)
-    known = reading.desired.hosts
-    names = frozenset(known) & frozenset(hosts) if hosts else frozenset(known)
+    names = named_hosts(reading.desired, hosts)
     with open_session(reading, specs, settings.state_dir) as session:
         found, silent = session.wait_for(session.reconciler.observe(names))
     problems = [*reading.diagnostics, *silent]
