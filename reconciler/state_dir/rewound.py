@@ -38,7 +38,7 @@ def note(folder: Path, rewound: Rewound) -> None:
 
 def refused(state_dir: Path) -> Iterator[tuple[Path, Rewound]]:
     """Yield what was refused by any watch with this state directory, and the folder of its source."""
-    for file in sorted(state_dir.glob(f"**/git/*/{_REFUSED}")):
+    for file in sorted(state_dir.glob(f"git/*/{_REFUSED}")):
         rewound = _read(file.parent)
         if rewound is not None:
             yield file.parent, rewound
