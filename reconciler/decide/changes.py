@@ -116,7 +116,8 @@ class Change:
     @property
     def leads_back(self) -> bool:
         """Return whether this is a rollback, or leads into what last worked. No window holds it."""
-        return self.quarantined is not None or bool(self.quarantine)
+        is_brought_back = self.quarantined is not None and self.action is not Action.UPDATE  # which is its live part
+        return is_brought_back or bool(self.quarantine)
 
     @property
     def resumes(self) -> bool:

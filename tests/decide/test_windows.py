@@ -11,6 +11,7 @@ import pytest
 from reconciler.decide.changes import Action, Consent
 from reconciler.decide.windows import Shut, is_open
 from reconciler.inspect.status import Status, judge
+from reconciler.model.boot import with_quarantined
 from reconciler.model.domain import Domain, Policy
 from reconciler.model.fleet import Desired, Window
 from reconciler.model.host import Host
@@ -245,3 +246,14 @@ def test_status_tells_the_window_and_when_it_opens() -> None:
     assert told["alpha/web"].reason == f"its restart waits for a {TOLD}"
     assert told["alpha/db"].status is Status.DRIFTED
     assert told["alpha/db"].reason == f"its destroy waits for a {TOLD}"
+
+
+def test_what_a_quarantined_domain_can_be_given_live_waits_for_its_window() -> None:
+    """Only what leads back is held by no window, and that is no live change."""
+    asked = updated(memory_kib=128 * 1024)
+    failed = guest(domain("web"), quarantine=with_quarantined(None, asked, "it panicked"))
+    both = replace(NIGHTS, actions=("update", "restart"))
+    change = change_of(plan(host(failed), wanted(asked, window=both)), "web")
+    assert not change.acts
+    assert TOLD in change.waits_for
+    assert change_of(plan(host(failed), wanted(asked, at=utc("2026-12-02T01:00"))), "web").action is Action.UPDATE
