@@ -1,8 +1,9 @@
 """The fleet as last known, and the one plan over it that the passes of all hosts share. Used by `watch`.
 
 A host is looked at by its own pass. What is decided, about whichever host, is decided on the last known state of all of
-them, by the same rules as for one run of `apply`. A host that was not seen, or not since its settings changed, is one
-that could not be observed. The plan is made anew only when something in it changed, and once for all who wait for it.
+them, by the same rules as for one run of `apply`. A host that was not seen, or not since its settings changed or its
+specs name other kernels or disks, is one that could not be observed. The plan is made anew only when something in it
+changed, and once for all who wait for it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from reconciler.apply.result import Progress, StepResult
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError
-from reconciler.model.fleet import Desired
+from reconciler.model.fleet import Desired, DesiredHost
 from reconciler.model.host import Guest, Host
 from reconciler.plan.parts import Beside, parts_of, restarts_of, within
 from reconciler.plan.places import fleet_limit
@@ -26,6 +27,7 @@ from reconciler.plan.refusals import Used
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, is_of_way_back
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
+from reconciler.toolstack import Question, question_for
 
 _HELD_SECONDS = 30.0  # a plan that holds something back is made anew after that
 
@@ -36,9 +38,13 @@ _OF_GUEST = [one.name for one in fields(Guest) if not one.compare and one.name !
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """The last look at a host, at a time in Unix seconds. With `host` None it told nothing, for these problems."""
+    """The last look at a host, at a time in Unix seconds. With `host` None it told nothing, for these problems.
+
+    It tells only of what was `asked`: of a kernel that specs name since then nobody knows whether it is there.
+    """
 
     host: Host | None
+    asked: Question = field(default_factory=Question)
     problems: tuple[Diagnostic, ...] = ()
     at: float = 0.0
 
@@ -77,6 +83,7 @@ class _Made:
     plan: Plan
     places: int | None  # for domains that are down for a restart, over all hosts; None: no limit
     parts: Mapping[str, Plan]
+    unseen: bool  # whether a host was not looked at yet
     broken: Mapping[str, ReconcilerError]  # hosts that were left out, since a plan with them failed its proof
 
     def holds(self, version: int, asked: Asked, now: float) -> bool:
@@ -116,17 +123,26 @@ class Fleet:
         }
         self._change(reading=reading, root=root, seen=kept)
 
-    def look(self, name: str, host: Host | None, problems: tuple[Diagnostic, ...], at: float) -> bool:
+    def look(self, name: str, look: Seen) -> bool:
         """Note a look at a host. Returns whether it shows anything new."""
         before = self.view.seen.get(name)
-        seen = {**self.view.seen, name: Seen(host=host, problems=problems, at=at)}
-        same = before is not None and before.problems == problems and is_same(before.host, host)
+        seen = {**self.view.seen, name: look}
+        same = (
+            before is not None
+            and (before.problems, before.asked) == (look.problems, look.asked)
+            and is_same(before.host, look.host)
+        )
         if same and name not in self.view.failing:
             self.view = replace(self.view, seen=seen)
         else:
             failing = {other: address for other, address in self.view.failing.items() if other != name}
             self._change(seen=seen, failing=failing)
         return not same
+
+    def is_answered(self, name: str) -> bool:
+        """Return whether the last look at a host asked all that the specs in force do."""
+        part = self.view.reading.desired.hosts.get(name) if self.view.reading is not None else None
+        return part is None or (name in self.view.seen and _answers(self.view.seen[name], part))
 
     def begins(self, name: str, plan: Plan) -> None:
         """Note that an apply begins on a host."""
@@ -155,8 +171,9 @@ class Fleet:
         async with self._planning:
             made, now = self._made, asked()
             if made is None or not made.holds(wanted, now, self._now()):
-                made = self._made = await asyncio.to_thread(self._make, self.view, self._version, now)
-                self._wake_those_that_wait(made, name)
+                before, made = made, await asyncio.to_thread(self._make, self.view, self._version, now)
+                self._made = made
+                self._wake_those_that_wait(made, name, all_seen=before is not None and before.unseen > made.unseen)
         if name in made.broken:
             raise made.broken[name]
         part = made.parts.get(name)
@@ -191,7 +208,8 @@ class Fleet:
         assert view.reading is not None
         desired = view.reading.desired
         reconciler = Reconciler(view.reading, view.root, self._state_dir)
-        seen = {name: one for name, one in view.seen.items() if name in desired.hosts}
+        parts = desired.hosts
+        seen = {name: one for name, one in view.seen.items() if name in parts and _answers(one, parts[name])}
         hosts = {name: one.host for name, one in seen.items() if one.host is not None}
         problems = tuple(problem for _, one in sorted(seen.items()) for problem in one.problems)
         at, consent = datetime.fromtimestamp(self._now(), UTC), Consent(unpause=asked.unpause)
@@ -219,12 +237,16 @@ class Fleet:
                     plan=plan,
                     places=limit.left if limit is not None else None,
                     parts=parts_of(plan, Beside(failing=view.failing, unseen=unseen, braked=braked)),
+                    unseen=bool(unseen),
                     broken=broken,
                 )
 
-    def _wake_those_that_wait(self, made: _Made, asking: str) -> None:
+    def _wake_those_that_wait(self, made: _Made, asking: str, *, all_seen: bool) -> None:
         for name, part in made.parts.items():
-            if name != asking and name in self._acting and not _acting(part) <= self._acting[name]:
+            if name == asking or name not in self._acting:
+                continue
+            acts_more = not _acting(part) <= self._acting[name]
+            if acts_more or (all_seen and any(change.waits_for for change in part.changes)):
                 self._acting[name] = _acting(part)
                 self._wake(name)
 
@@ -301,6 +323,12 @@ def is_same(one: Host | None, other: Host | None) -> bool:
 def _same_host(name: str, before: Desired, after: Desired) -> bool:
     there = name in before.hosts and name in after.hosts
     return there and before.fleet == after.fleet and before.hosts[name].settings == after.hosts[name].settings
+
+
+def _answers(seen: Seen, part: DesiredHost) -> bool:
+    asked, ask = seen.asked, question_for(part)
+    known = {*asked.files, *asked.images, *asked.sources}
+    return seen.host is None or known.issuperset((*ask.files, *ask.images, *ask.sources))
 
 
 def _acting(part: Plan) -> frozenset[tuple[str, str]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
-from reconciler.fleet import Asked, Fleet, Heeding, about, asked_for, asked_of_hosts, specs_of
+from reconciler.fleet import Asked, Fleet, Heeding, Seen, about, asked_for, asked_of_hosts, specs_of
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
@@ -28,11 +28,12 @@ from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
+from reconciler.toolstack import question_for
 from reconciler.waiting import Stop, never
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unreadable, judge_unseen
 from reconciler.watch.paused import Paused
-from reconciler.watch.source import Source, Specs
+from reconciler.watch.source import Source, Specs, is_same
 
 _LAST_LOOK_SECONDS = 5.0  # how long a look may take once watch is to end
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
@@ -149,7 +150,7 @@ class Passes:
         async def taken() -> Outcome:
             in_use = {ground.specs.root for ground in self._grounds.values()}
             specs, before = await self._source.read(in_use), self._specs
-            if before is None or not _same_specs(before, specs):
+            if before is None or not is_same(before, specs):
                 asked = await asyncio.to_thread(asked_of_hosts, specs.reading.desired)
                 self._fleet.renew(specs.reading, specs.root)
                 self._specs, self._asked_of_hosts = specs, asked
@@ -181,9 +182,7 @@ class Passes:
         """Make one pass over one host. It never raises: what the host, specs or disks do is in the outcome."""
 
         async def over_host() -> Outcome:
-            ground = await self._ground(name)
-            if ground is None:
-                return Outcome()
+            ground = self._ground(name)
             is_news = await self._look(ground, attending.ending)
             if not is_news and ground.at_rest is not None:
                 part = await self._fleet.part(name, self._asked)
@@ -235,31 +234,42 @@ class Passes:
             problems = (error_log.keep(self._state_dir, unforeseen("a pass was made", error)),)
         return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
-    async def _ground(self, name: str) -> _Ground | None:
-        """Return what a pass over a host goes by, with the specs in force; None when these no longer describe it."""
-        specs = self._specs
-        if specs is None or name not in specs.reading.desired.hosts:
-            return None
-        desired, asked = about(specs.reading.desired, name), self._asked_of_hosts[name]
-        reading = replace(specs.reading, desired=desired)
+    def _ground(self, name: str) -> _Ground:
+        """Return what a pass over a host goes by, with the specs in force."""
+        specs, desired = self._about(name)
+        asked = self._asked_of_hosts[name]
         ground = self._grounds.get(name)
         if ground is None:
+            reading = replace(specs.reading, desired=desired)
             reconciler, backoff = Reconciler(reading, specs.root, self._state_dir), self._backoff.another()
             ground = _Ground(reconciler=reconciler, specs=specs, desired=desired, backoff=backoff, name=name)
             self._grounds[name] = ground
         if ground.specs is not specs:
             ground.at_rest = None
-        await ground.reconciler.renew(reading, specs.root, specs.signer)
         ground.specs, ground.desired, ground.asked = specs, desired, asked
-        if self._heard is not None:
-            ground.reconciler.listen(partial(self._heard, name), self._tell)
         return ground
 
+    def _about(self, name: str) -> tuple[Specs, Desired]:
+        """Return the specs in force, and what they say of one host."""
+        if self._specs is None or name not in self._specs.reading.desired.hosts:
+            raise _GoneError
+        return self._specs, about(self._specs.reading.desired, name)
+
     async def _look(self, ground: _Ground, ending: Stop) -> bool:
-        """Look at the one host. Returns whether it shows anything new."""
+        """Look at the one host, and ask all that the specs in force do. Returns whether it shows anything new."""
         assert ground.name is not None
-        hosts, problems = await ground.reconciler.observe(frozenset({ground.name}), self._late(ending))
-        return self._fleet.look(ground.name, hosts.get(ground.name), problems, self._now())
+        name, is_news = ground.name, False
+        while True:
+            specs, desired = self._about(name)
+            await ground.reconciler.renew(replace(specs.reading, desired=desired), specs.root, specs.signer)
+            if self._heard is not None:
+                ground.reconciler.listen(partial(self._heard, name), self._tell)
+            hosts, problems = await ground.reconciler.observe(frozenset({name}), self._late(ending))
+            asked = question_for(desired.hosts[name])
+            look = Seen(host=hosts.get(name), asked=asked, problems=problems, at=self._now())
+            is_news = self._fleet.look(name, look) or is_news
+            if self._fleet.is_answered(name):
+                return is_news
 
     async def _over(self, ground: _Ground, attending: Attending, *, looked: bool = False) -> Outcome:
         await asyncio.to_thread(ground.backoff.keep, lambda address: asked_for(ground.desired, address))
@@ -331,9 +341,9 @@ class Passes:
 
     async def _plan_for(self, ground: _Ground, ending: Stop) -> Plan:
         if ground.name is not None:
-            if (plan := await self._fleet.part(ground.name, self._asked)) is None or self._specs is None:
+            if (plan := await self._fleet.part(ground.name, self._asked)) is None:
                 raise _GoneError
-            ground.desired = about(self._specs.reading.desired, ground.name)  # that the plan goes by
+            _, ground.desired = self._about(ground.name)  # that the plan goes by
             return plan
         asked = self._asked_of([ground])
         at = datetime.fromtimestamp(self._now(), UTC)
@@ -419,16 +429,6 @@ def _leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
         return plan.changes, plan.steps, plan.undecided, plan.unmanaged, plan.diagnostics
 
     return before is not None and told(plan) == told(before)
-
-
-def _same_specs(before: Specs, after: Specs) -> bool:
-    """Return whether a reading brought nothing new, down to each byte that was read."""
-
-    def read(specs: Specs) -> tuple[object, ...]:
-        of_all = replace(specs.reading.desired, hosts={})  # the digest of the tree stands for what it says of hosts
-        return of_all, specs.reading.diagnostics, specs.root, specs.signer
-
-    return bool(after.reading.desired.tree_digest) and read(before) == read(after)
 
 
 def drifted_in(plan: Plan) -> int:

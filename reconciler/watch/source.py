@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -153,3 +153,13 @@ def _identity(root: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def is_same(before: Specs, after: Specs) -> bool:
+    """Return whether a reading brought nothing new, down to each byte that was read."""
+
+    def read(specs: Specs) -> tuple[object, ...]:
+        of_all = replace(specs.reading.desired, hosts={})  # the digest of the tree stands for what it says of hosts
+        return of_all, specs.reading.diagnostics, specs.root, specs.signer
+
+    return bool(after.reading.desired.tree_digest) and read(before) == read(after)

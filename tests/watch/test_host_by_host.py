@@ -223,6 +223,25 @@ async def test_a_host_takes_new_specs_at_its_next_safe_point_and_others_go_on_wi
     assert all("address=alpha/a" in line and "since the specs changed" in line for line in left)
 
 
+async def test_what_a_look_did_not_ask_for_is_not_known_and_no_later_wave_goes_by_it(
+    three: Fleet, blocked: dict[str, asyncio.Event]
+) -> None:
+    async def work() -> None:
+        await three.until(lambda: three.watcher.is_ready())
+        blocked["look alpha"], blocked["start alpha"] = asyncio.Event(), asyncio.Event()
+        three.write(a=OTHER + "wave = -1\n", b=OTHER)
+        await three.until(lambda: three.condition("beta/b")[0] == "Held")
+        assert three.runs("b") == "good", "nobody has asked alpha yet whether it has the canary's new kernel"
+        blocked["look alpha"].set()
+        await three.until(lambda: three.said("step begun") and three.said("alpha/a"))
+        assert three.runs("b") == "good"
+        blocked["start alpha"].set()
+        await three.until(lambda: three.runs("b") == "other")
+        assert "not there" not in three.world.log.getvalue()
+
+    await three.during(work)
+
+
 async def test_a_later_wave_waits_for_a_canary_on_another_host_and_goes_on_by_itself(
     three: Fleet, blocked: dict[str, asyncio.Event]
 ) -> None:
@@ -231,8 +250,8 @@ async def test_a_later_wave_waits_for_a_canary_on_another_host_and_goes_on_by_it
     async def work() -> None:
         await three.until(lambda: three.watcher.is_ready())
         three.write(a=OTHER + "wave = -1\n", b=OTHER, g=OTHER)
-        await three.until(lambda: "wave -1 is not through" in three.condition("beta/b")[1])
-        assert three.condition("beta/b") == ("Held", "wave -1 is not through: alpha/a is still to get ready")
+        waits = ("Held", "wave -1 is not through: alpha/a is still to get ready")
+        await three.until(lambda: three.condition("beta/b") == waits)
         three.world.hand_of("gamma").destroy("g")
         three.clock.seconds += 61
         await three.until(lambda: three.runs("g") == "other")  # a repair waits for no wave
