@@ -48,6 +48,18 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """A `[[notify]]`: who is told of which events, and how. Relative paths are files of the tree."""
+
+    url: str | None = None
+    url_file: str | None = None
+    events: tuple[str, ...] = ()
+    format: Literal["json", "github", "gitlab", "forgejo", "alertmanager"] = "json"
+    secret_file: str | None = None
+    token_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSettings:
     """A resolved host.toml. With `config_dir` None the flavour of the dom0 decides."""
 
@@ -127,6 +139,7 @@ class Desired:
     brake: Brake = Brake()
     max_unavailable: int | None = None  # domains of the whole fleet down at once for a restart
     windows: tuple[Window, ...] = ()
+    receivers: tuple[Receiver, ...] | None = ()  # None: reconciler.toml could not be read, so nobody knows
     at: datetime | None = None  # the moment for which windows are judged; None: they are ignored
     frozen: frozenset[str] = frozenset()
     waves_of_frozen: Mapping[str, int | None] = field(default_factory=dict)

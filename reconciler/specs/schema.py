@@ -49,6 +49,7 @@ from reconciler.specs.value_types import (
     PerVcpu,
     PositiveSeconds,
     PositiveSizeKib,
+    ReceiverUrl,
     Schedule,
     Seconds,
     Sha256,
@@ -291,6 +292,27 @@ class GitSpec(Spec):
     allowed_signers: Word | None = None
 
 
+NotifyEvent = Literal["applied", "failed", "drifted", "stalled", "recovered", "refused", "commit"]
+
+
+class NotifySpec(Spec):
+    """Who is told what happens. A path that is not absolute is a file of the tree."""
+
+    url: ReceiverUrl | None = None
+    url_file: Word | None = None
+    events: Annotated[tuple[NotifyEvent, ...], Strict(False), Field(min_length=1)] = (
+        "applied",
+        "failed",
+        "stalled",
+        "recovered",
+        "refused",
+        "commit",
+    )
+    format: Literal["json", "github", "gitlab", "forgejo", "alertmanager"] = "json"
+    secret_file: Word | None = None
+    token_file: Word | None = None
+
+
 class TreeSpec(Spec):
     """A reconciler.toml."""
 
@@ -300,6 +322,7 @@ class TreeSpec(Spec):
     brake: BrakeSpec = BrakeSpec()
     git: GitSpec = GitSpec()
     window: Windows = ()
+    notify: Annotated[tuple[NotifySpec, ...], Strict(False)] = ()
     defaults: DomainSpec = DomainSpec()
 
 

@@ -64,12 +64,17 @@ def validate(model: type[S], table: Mapping[str, Any]) -> tuple[S | None, tuple[
 
 
 def _without(table: Mapping[str, Any], loc: Loc, *, whole: bool) -> Mapping[str, Any]:
-    """Copy without the value at `loc`, or without all below its first key if an array would lose an element."""
+    """Copy without the value at `loc`; without the array that it is in, if that would lose an element.
+
+    What is missing takes along all below the first key.
+    """
+    while isinstance(loc[-1], int):
+        loc = loc[:-1]
     first = str(loc[0])
     if first not in table:
         return table
     rest = {key: value for key, value in table.items() if key != first}
-    if len(loc) == 1 or whole or isinstance(loc[-1], int):
+    if len(loc) == 1 or whole:
         return rest
     inner, steps = table[first], loc[1:]
     if isinstance(steps[0], int):

@@ -23,7 +23,9 @@ _WITHIN = (
     re.compile(r"(://[^/@:\s\"]*:)[^/@\s\"]+(?=@)"),
 )
 _ON_COMMAND_LINE = (re.compile(r"((?:passw(?:or)?d|passphrase)=)\S+", re.IGNORECASE),)
-_IN_A_LINE = re.compile(r"passw(?:or)?d[\"']?\s*=\s*", re.IGNORECASE)
+_IN_A_LINE = re.compile(
+    r"(?:passw(?:or)?d|\btoken|\bsecret)[\"']?\s*=\s*|://[^/@:\s\"]*:(?=[^/@\s\"]+@)", re.IGNORECASE
+)
 
 
 def is_secret(key: str) -> bool:

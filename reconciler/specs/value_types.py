@@ -26,6 +26,7 @@ from reconciler.model.quantities import (
     quoted,
     size_kib,
 )
+from reconciler.specs.urls import receiver_url
 
 
 def _positive_size_kib(value: object) -> int:
@@ -256,6 +257,7 @@ WindowSeconds = Annotated[
 ]
 Schedule = Annotated[str, BeforeValidator(_schedule)]
 Timezone = Annotated[str, BeforeValidator(_timezone)]
+ReceiverUrl = Annotated[str, BeforeValidator(receiver_url)]
 Share = Annotated[int | float, BeforeValidator(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
 Autostart = Annotated[int | None, BeforeValidator(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
 XlKey = Annotated[str, StringConstraints(pattern=XL_KEY)]

@@ -102,3 +102,11 @@ def test_a_saved_plan_which_has_them_is_for_its_owner_alone(run: Run, tree: Path
 )
 def test_what_is_shown_of_a_value(path: str, value: str | int | None, shown: str | int | None) -> None:
     assert concealed(path, value) == shown
+
+
+def test_no_password_of_a_receiver_is_shown_where_it_must_not_be(run: Run, tree: Path, web: Path) -> None:
+    settings = '[[notify]]\nurl = "https://ops:hunter5@hooks.example.org/"\n[[notify]]\ntoken = "swordfish5"\n'
+    (tree / "specs/reconciler.toml").write_text(settings)
+    said = "".join(ran.out + ran.err for ran in (run("validate"), run("plan"), run("validate", "--json")))
+    assert "must not contain a name or password" in said
+    assert not [secret for secret in SECRETS if secret in said]

@@ -47,7 +47,7 @@ def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bo
     """Return whether a complaint may exist only because a wrong value near it was left out for this check."""
     if complaint.summary not in _OF_WHAT_IS_MISSING:
         return False
-    if complaint.loc[0] == "disk":  # what a disk's keys must agree on lies within the disk
+    if complaint.loc[0] in ("disk", "notify"):  # what the keys of one must agree on lies within it
         return any(wrong.loc[:2] == complaint.loc[:2] for wrong in wrong_values)
     return any(len(wrong.loc) == 1 or wrong.loc[0] == complaint.loc[0] for wrong in wrong_values)
 

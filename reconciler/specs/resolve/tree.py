@@ -17,6 +17,7 @@ from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_fleet_is
 from reconciler.specs.resolve.host import build_windows, check_allowed, resolve_host
 from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile, SpecTree, Table
 from reconciler.specs.resolve.layers import Layer, Profiles, base_layers, merge, origin
+from reconciler.specs.resolve.notify import build_receivers, check_receivers
 from reconciler.specs.resolve.rules import check_alone, is_shadowed
 from reconciler.specs.resolve.xm import limits_of
 from reconciler.specs.schema import DomainSpec, TreeSpec
@@ -54,6 +55,7 @@ def resolve(tree: SpecTree, *, needs_fleet: bool = False) -> Resolution:
         brake=_brake(settings),
         max_unavailable=shared.max_unavailable,
         windows=_windows(settings, hosts),
+        receivers=build_receivers(settings.notify) if settings is not None else None,
         frozen=frozenset(findings.frozen),
         waves_of_frozen={
             address_of(host, name): resolver.waves.get(address_of(host, name))
@@ -161,6 +163,9 @@ def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
     if tree.settings.data is None:
         return None
     settings, complaints = validate(TreeSpec, tree.settings.data)
+    if settings is not None:
+        more = check_receivers(settings.notify)
+        complaints += tuple(complaint for complaint in more if not is_shadowed(complaint, complaints))
     for complaint in complaints:
         findings.report(tree.settings.path, complaint)
     return None if complaints else settings
