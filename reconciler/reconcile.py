@@ -23,6 +23,7 @@ from reconciler.decide.changes import Consent
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
 from reconciler.inspect.observed import Observed, Seen
+from reconciler.model.claims import fleet_claims, live_claims
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
@@ -137,7 +138,7 @@ class Reconciler:
             hosts,
             consent,
             targets=selection.targets | selection.hosts,
-            unseen=self._unseen(hosts),
+            unseen=sightings.unseen(self._state_dir, self._known, hosts),
             downtime=downtime,
             used=selection.used,
             diagnostics=(*self.problems_of_specs(), *problems, *missing, *forgotten, *notes),
@@ -235,7 +236,9 @@ class Reconciler:
             if recording is not None:
                 await asyncio.to_thread(recording.end, result)
                 unrecorded = recording.problem
-        await asyncio.to_thread(sightings.remember_steps, self._state_dir, [done.step for done in result.done])
+        await asyncio.to_thread(
+            sightings.remember_steps, self._state_dir, [done.step for done in result.done], self._known
+        )
         if unrecorded is None:
             return result
         return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
@@ -264,7 +267,7 @@ class Reconciler:
         answers = await self._ask_each(names, lambda observer, question: observer.observe(question), stop)
         hosts = {name: answer for name, answer in answers.items() if isinstance(answer, Host)}
         self._note_seen(names, hosts)
-        await asyncio.to_thread(sightings.remember, self._state_dir, hosts)
+        await asyncio.to_thread(sightings.remember, self._state_dir, hosts, self._known)
         return hosts, tuple(answer for answer in answers.values() if isinstance(answer, Diagnostic))
 
     def _note_seen(self, names: frozenset[str], hosts: Mapping[str, Host]) -> None:
@@ -326,9 +329,11 @@ class Reconciler:
         return replace(result, failed=failed, diagnostics=told)
 
     def _may_be_elsewhere(self, selected: frozenset[str], hosts: Mapping[str, Host]) -> bool:
-        """Return whether a domain to be created could exist on a host that was not looked at."""
+        """Return whether a host that was not looked at could have what a domain is to have."""
         return selected != frozenset(self._desired.hosts) and any(
-            domain not in host.guests for name, host in hosts.items() for domain in self._desired.hosts[name].domains
+            not fleet_claims(domain).keys() <= live_claims(host, host.guests.get(domain.name)).keys()
+            for name, host in hosts.items()
+            for domain in self._desired.hosts[name].domains.values()
         )
 
     def problems_of_specs(self) -> list[Diagnostic]:
@@ -344,14 +349,10 @@ class Reconciler:
         lowest = min((wave for each in waves.values() for wave in each), default=0)
         return selected != frozenset(waves) and any(wave > lowest for name in selected for wave in waves[name])
 
-    def _unseen(self, hosts: Mapping[str, Host]) -> dict[str, str]:
-        """Return our domains on hosts that were not observed, as they were last seen."""
-        return {
-            domain: host
-            for host, domains in sightings.recall(self._state_dir).items()
-            if host not in hosts
-            for domain in domains
-        }
+    @property
+    def _known(self) -> frozenset[str]:
+        """Return the names of all hosts of the tree, also of those whose host.toml has errors."""
+        return frozenset(self._desired.hosts) | {name for name in self._desired.frozen if "/" not in name}
 
     def _forgotten_hosts(self) -> list[Diagnostic]:
         known = set(self._desired.hosts) | self._desired.frozen
@@ -361,14 +362,14 @@ class Reconciler:
             Diagnostic(
                 kind=Kind.NOTE,
                 summary=f"{host} is no longer in the specs",
-                detail=f"The specs no longer describe host {host}, where {len(domains)} of our domains were last seen. "
-                "Nothing is done there.",
+                detail=f"The specs no longer describe host {host}, where {len(seen.ours)} of our domains were last "
+                "seen. Nothing is done there.",
                 hint=f"to give its domains up for good, remove their files first and {host}/host.toml later; "
                 f"to give up the host as it is: reconciler forget {host}",
                 address=host,
             )
-            for host, domains in sorted(sightings.recall(self._state_dir).items())
-            if host not in known and domains
+            for host, seen in sorted(sightings.recall(self._state_dir, ()).items())
+            if host not in known and seen is not None and seen.ours
         ]
 
     def _expected_downtime(self) -> tuple[dict[str, float], tuple[Diagnostic, ...]]:

@@ -10,6 +10,7 @@ from enum import StrEnum
 from reconciler.decide.diff import FieldChange, Pending, noted_fields
 from reconciler.decide.safety_rules import Block
 from reconciler.decide.windows import WINDOW, Shut
+from reconciler.model.claims import Unseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Doubt
 from reconciler.model.host import Guest, Host, Quarantined
@@ -140,7 +141,7 @@ class Fleet:
 
     declared: Mapping[str, str]  # domain name -> host whose specs declare it
     managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
-    unseen: Mapping[str, str] = field(default_factory=dict)  # domain name -> unobserved host it was last seen on
+    unseen: Unseen = field(default_factory=Unseen)
     postponed: Mapping[str, str] = field(default_factory=dict)  # addresses left alone in this run -> why
     twice: Mapping[str, str] = field(default_factory=dict)  # address -> where else its uuid is
     left_alone: frozenset[str] = frozenset()  # addresses that their last spec, which is gone, said to leave alone
@@ -205,6 +206,11 @@ def block(change: Change, reason: str) -> Change:
         outings=(),
         alone=None,
     )
+
+
+def blocked_by(change: Change, held: Block) -> Change:
+    """Return the change as blocked by a rule that another domain breaks, with the way out where there is one."""
+    return replace(block(change, held.reason), hint=held.hint or change.hint)
 
 
 def make_acting(

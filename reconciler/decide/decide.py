@@ -131,7 +131,7 @@ def _decide_wanted(
     if others and (guest is None or guest.owner is not Owner.OURS):
         return make_blocked(host, desired.name, _moved(desired.name, others[0], host.name), guest)
     before = fleet.renamed_from.get(address_of(host.name, desired.name), "")
-    unseen = fleet.unseen.get(desired.name) or fleet.unseen.get(before)
+    unseen = fleet.unseen.names.get(desired.name) or fleet.unseen.names.get(before)
     if unseen is not None and unseen != host.name and (guest is None or guest.owner is not Owner.OURS):
         away = Block(f"it was last seen on {unseen}, which cannot be observed now", "wait until that host answers")
         return make_blocked(host, desired.name, away, guest)

@@ -18,18 +18,21 @@ from collections.abc import Mapping, Sequence
 
 from reconciler.decide.changes import Change
 from reconciler.decide.dependencies import depends_on, wave_of
-from reconciler.model.claims import Key, Register, claims_of, live_claims, without
+from reconciler.decide.safety_rules import Block
+from reconciler.model.claims import Claim, Key, Register, Unseen, claims_of, live_claims, without
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
 
+_WAIT_FOR = "wait until that host answers, or give it up if it is lost: reconciler forget {}"
 
-def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[str, str]:
-    """Map each change that would take what another domain keeps to a sentence about whose it is."""
+
+def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host], unseen: Unseen) -> dict[str, Block]:
+    """Map each change that would take what another domain keeps, or may have, to a sentence about whose it is."""
     takers = [change for change in changes if change.acts and not change.notes and change.target is not None]
     if not takers:
         return {}
-    kept, keepers = _Kept(hosts), {change.address: change for change in changes}
+    kept, keepers = _Kept(hosts, unseen), {change.address: change for change in changes}
     for change in changes:
         kept.add(change)
     found = {}
@@ -40,9 +43,15 @@ def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[st
             holder = kept.live.in_the_way(change.address, claim)
             if holder is None and claim.key not in written:
                 holder = kept.written.in_the_way(change.address, claim)
+            if holder is not None and holder in unseen.claims:
+                found[change.address] = _last_seen(holder, claim)
+                break
             if holder is not None:
                 whose = _keeper(holder, keepers.get(holder), change)
-                found[change.address] = f"{claim.value} is still {claim.what} of {whose}"
+                found[change.address] = Block(f"{claim.value} is still {claim.what} of {whose}", None)
+                break
+            if unseen.untold and claim.counts_over_fleet and claim.key not in written:
+                found[change.address] = _untold(unseen.untold[0], claim)
                 break
     return found
 
@@ -50,11 +59,13 @@ def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host]) -> dict[st
 class _Kept:
     """The claims of domains when the plan is done: by what they run with, and by what only config files say.
 
-    Those of domains that are not ours are in it from the beginning.
+    Those of domains that are not ours, and of those on hosts that do not answer, are in it from the beginning.
     """
 
-    def __init__(self, hosts: Mapping[str, Host]) -> None:
+    def __init__(self, hosts: Mapping[str, Host], unseen: Unseen) -> None:
         self.live, self.written, self._hosts = Register(), Register(), hosts
+        for address, claims in unseen.claims.items():
+            self.live.add(address, claims)
         for host in hosts.values():
             for guest in host.guests.values():
                 if guest.owner is not Owner.OURS:
@@ -78,6 +89,17 @@ def _keeper(address: str, keeper: Change | None, change: Change) -> str:
     if keeper is None or (keeper.guest is not None and keeper.guest.owner is not Owner.OURS):
         return f"{shown}, which is not ours"
     return f"{shown}, which keeps it: {keeper.reason}"
+
+
+def _last_seen(address: str, claim: Claim) -> Block:
+    host, _, _ = address.partition("/")
+    reason = f"{claim.value} was {claim.what} of {address} when {host} was last seen, which cannot be observed now"
+    return Block(reason, _WAIT_FOR.format(host))
+
+
+def _untold(host: str, claim: Claim) -> Block:
+    reason = f"{claim.value} may be {claim.what} of a domain on {host}, which cannot be observed now"
+    return Block(f"{reason}, and what was last seen there cannot be read any more", _WAIT_FOR.format(host))
 
 
 def waves_of(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> dict[str, int]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from reconciler.decide.changes import DEFERRED, HELD_UNTIL, Action, Change, Consent, block
+from reconciler.decide.changes import DEFERRED, HELD_UNTIL, Action, Change, Consent, blocked_by
 from reconciler.decide.dependencies import close_dependencies
 from reconciler.decide.handover import held_claims, waves_of
 from reconciler.decide.holds import HELD_BY_HAND
 from reconciler.decide.waves import WAITS_FOR, held_by_waves, with_waves
 from reconciler.decide.windows import WINDOW
+from reconciler.model.claims import Unseen
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host
 
@@ -29,22 +30,24 @@ def decide_together(
     consent: Consent,
     elsewhere: Collection[str] = (),
     forbidden: Mapping[str, str] | None = None,
+    unseen: Unseen | None = None,
 ) -> list[Change]:
     """Return the changes of the whole fleet, each as what of it can be done beside all others.
 
-    `forbidden` says of domains why they may not go down for another's restart; `elsewhere` are names that hosts hold.
+    `forbidden` says of domains why they may not go down for another's restart; `elsewhere` are names that hosts hold;
+    `unseen` is what was last seen on those that do not answer.
     """
     kept_up = dict(forbidden or {})
     while True:
         closed = close_dependencies(changes, desired, waves_of(changes, desired, hosts), kept_up)
         by_address = {change.address: change for change in closed}
-        taken = held_claims(closed, hosts)
-        kept_up |= {address: why for address, why in taken.items() if only_goes_along(by_address[address])}
+        taken = held_claims(closed, hosts, unseen or Unseen())
+        kept_up |= {address: why.reason for address, why in taken.items() if only_goes_along(by_address[address])}
         waiting = held_by_waves(changes, closed, desired, hosts, consent, elsewhere)
         if not taken and not waiting:
             return with_waves(closed, desired, hosts, consent, elsewhere)
         changes = [
-            block(change, taken[change.address])
+            blocked_by(change, taken[change.address])
             if change.address in taken and not only_goes_along(by_address[change.address])
             else waiting.get(change.address, change)
             for change in changes

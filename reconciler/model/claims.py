@@ -7,8 +7,8 @@ wants, `edges` hands it over, and `verify` checks that no two live domains ever 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from reconciler.model.disks import disk_key, may_share
 from reconciler.model.domain import Disk, Domain, Vif
@@ -26,8 +26,25 @@ class Claim:
     value: str  # as people know it
     reads_only: bool = False  # it may be had by several, if all of them only read it
 
+    @property
+    def counts_over_fleet(self) -> bool:
+        """Return whether no two domains of all hosts may have it: a uuid, a mac. A disk belongs to its host."""
+        return self.key[0] in ("uuid", "mac")
+
 
 Claims = Mapping[Key, Claim]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unseen:
+    """What was last seen on hosts that are not observed now.
+
+    `untold` are hosts of which nobody knows that any more: anything may be there.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)  # domain of ours -> its host
+    claims: Mapping[str, Claims] = field(default_factory=dict)  # address, ours or not -> its uuid and macs
+    untold: tuple[str, ...] = ()
 
 
 class Register:
@@ -68,12 +85,8 @@ def claims_of(host: Host, definition: Domain | None) -> Claims:
     """Return all claims of a definition."""
     if definition is None:
         return {}
-    claims = [
-        uuid_claim(definition.uuid),
-        *map(mac_claim, definition.vifs),
-        *(disk_claim(host, disk) for disk in definition.disks),
-    ]
-    return {claim.key: claim for claim in claims if claim.value}
+    disks = [disk_claim(host, disk) for disk in definition.disks]
+    return {**fleet_claims(definition), **{claim.key: claim for claim in disks if claim.value}}
 
 
 def live_claims(host: Host, guest: Guest | None) -> Claims:
@@ -91,8 +104,30 @@ def _served_claims(host: Host, guest: Guest) -> Claims:
     if guest.devices is None:
         return {}
     disks = [target_claim(host, target, reads_only=may_share(access)) for target, access in guest.devices.disks or ()]
-    macs = [Claim(key=("mac", mac), what="a mac", value=mac) for mac in guest.devices.macs]
+    macs = [_mac_claim(mac) for mac in guest.devices.macs]
     return {claim.key: claim for claim in (*disks, *macs)}
+
+
+def fleet_claims(definition: Domain | None) -> Claims:
+    """Return the claims of a definition that count over all hosts: its uuid and macs, no disks."""
+    if definition is None:
+        return {}
+    claims = [uuid_claim(definition.uuid), *map(mac_claim, definition.vifs)]
+    return {claim.key: claim for claim in claims if claim.value}
+
+
+def seen_claims(host: Host, guest: Guest) -> Claims:
+    """Return what a guest has over all hosts, and what it would have were it started."""
+    uuid = uuid_claim(guest.uuid)
+    own = {uuid.key: uuid} if guest.uuid else {}
+    live = {key: claim for key, claim in live_claims(host, guest).items() if claim.counts_over_fleet}
+    return {**own, **fleet_claims(guest.config), **fleet_claims(guest.candidate), **live}
+
+
+def noted_claims(keys: Iterable[Key]) -> Claims:
+    """Return the claims of which only the keys were noted."""
+    claims = [uuid_claim(value) if kind == "uuid" else _mac_claim(value) for kind, value in keys]
+    return {claim.key: claim for claim in claims}
 
 
 def without(claims: Claims, others: Claims) -> Claims:
@@ -107,7 +142,11 @@ def uuid_claim(uuid: str) -> Claim:
 
 
 def mac_claim(vif: Vif) -> Claim:
-    return Claim(key=("mac", vif.mac), what="a mac", value=vif.mac)
+    return _mac_claim(vif.mac)
+
+
+def _mac_claim(mac: str) -> Claim:
+    return Claim(key=("mac", mac), what="a mac", value=mac)
 
 
 def disk_claim(host: Host, disk: Disk) -> Claim:

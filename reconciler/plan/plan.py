@@ -18,7 +18,7 @@ from reconciler.decide.decide import decide_host
 from reconciler.decide.together import decide_together, in_order_of_rules, is_held_after_brake, only_goes_along
 from reconciler.decide.unusable import going_on
 from reconciler.decide.windows import Shut, kept_up_by_windows, next_opening
-from reconciler.model.claims import Register, claims_of, live_claims, without
+from reconciler.model.claims import Register, Unseen, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.disks import named_disks
 from reconciler.model.domain import address_of, canonical_json
@@ -105,7 +105,7 @@ def build_plan(
     consent: Consent,
     *,
     targets: frozenset[str] = frozenset(),
-    unseen: Mapping[str, str] | None = None,
+    unseen: Unseen | None = None,
     downtime: Mapping[str, float] | None = None,
     used: Used | None = None,
     diagnostics: Sequence[Diagnostic] = (),
@@ -113,20 +113,29 @@ def build_plan(
     """Decide what happens to every domain and in which order.
 
     `hosts` are those that could be observed; `targets`, if any, are the only addresses that are changed;
-    `unseen` are domain names last seen on hosts that could not be observed; `downtime` is how many seconds restarts of
+    `unseen` is what was last seen on hosts that could not be observed; `downtime` is how many seconds restarts of
     an address took before, where that is known; `used` is what the brake counted before this run.
     """
     problems, observed = list(diagnostics), hosts
     hosts = as_renamed(observed, desired)
-    changes = _decide(desired, hosts, consent, unseen or {})
+    unseen = unseen or Unseen()
+    changes = _decide(desired, hosts, consent, unseen)
     if targets:
         changes = [
             change if {change.address, change.host} & targets else _parked(change, desired) for change in changes
         ]
     rooms = _rooms(desired, hosts)
     elsewhere = {guest.name for host in hosts.values() for guest in host.guests.values() if guest.owner is Owner.OURS}
-    elsewhere |= set(unseen or {})
-    world = _World(desired=desired, hosts=hosts, rooms=rooms, consent=consent, elsewhere=elsewhere, used=used or Used())
+    elsewhere |= set(unseen.names)
+    world = _World(
+        desired=desired,
+        hosts=hosts,
+        rooms=rooms,
+        consent=consent,
+        elsewhere=elsewhere,
+        unseen=unseen,
+        used=used or Used(),
+    )
     ordered = _order(with_rename_hints(changes), world)
     changes, steps, waits = ordered.changes, ordered.steps, ordered.waits
     problems += ordered.problems
@@ -272,7 +281,7 @@ def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str,
     return replace(change, waits_for=in_order_of_rules((*change.waits_for, *waits)), downtime_seconds=seconds)
 
 
-def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Mapping[str, str]) -> list[Change]:
+def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Unseen) -> list[Change]:
     managed: dict[str, tuple[str, ...]] = {}
     for host in hosts.values():
         for guest in host.guests.values():
@@ -347,6 +356,7 @@ class _World:
     rooms: Mapping[str, Room]
     consent: Consent
     elsewhere: Collection[str]  # names that some host holds, or held when it was last seen
+    unseen: Unseen
     used: Used
 
 
@@ -372,7 +382,9 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
     brakes: list[Brake] = []
     while True:
         rest = [_refused(change, refused.get(change.address)) for change in decided]
-        changes = decide_together(rest, world.desired, world.hosts, world.consent, world.elsewhere, kept_up)
+        changes = decide_together(
+            rest, world.desired, world.hosts, world.consent, world.elsewhere, kept_up, world.unseen
+        )
         found, reasons, held = brake(changes, world.desired, world.hosts, world.consent, world.used)
         brakes += held
         if not found:

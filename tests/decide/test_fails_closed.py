@@ -9,6 +9,7 @@ import pytest
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.decide.waves import waits_for_another
 from reconciler.model.boot import ROLLED_BACK, with_quarantined
+from reconciler.model.claims import Unseen
 from reconciler.model.domain import Domain, Image, Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.model.host import Guest, Hold, Host, Power
@@ -284,7 +285,7 @@ class TestWhatIsNotKnownIsNotDone:
 
     def test_nothing_is_created_that_may_be_on_a_host_that_does_not_answer(self) -> None:
         wanted = desired(domain("web"))
-        made = build_plan(wanted, {"alpha": host()}, Consent(), unseen={"web": "beta"})
+        made = build_plan(wanted, {"alpha": host()}, Consent(), unseen=Unseen(names={"web": "beta"}))
         assert (change_of(made, "web").action, made.steps) == (Action.BLOCKED, ())
 
     def test_nobody_is_taken_down_whose_spec_nobody_can_ask(self) -> None:

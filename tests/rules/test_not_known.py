@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.decide.changes import Consent
 from reconciler.decide.unusable import complete
+from reconciler.model.claims import Unseen, mac_claim, uuid_claim
 from reconciler.model.domain import Domain, Image, Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
 from reconciler.model.host import Devices, Guest, Host, Owner, Power
@@ -28,6 +29,7 @@ BETA = replace(ALPHA, name="beta")
 WEB = domain("web", uuid="00000000-0000-4000-8000-000000000001")
 NOBODY = Consent()
 FIRST = Policy(wave=-1)
+MAC = vif("00:16:3e:00:00:09")
 VOLUME = disk("/dev/vg/web", kind="lv", size_bytes=1 << 30)
 
 
@@ -41,7 +43,7 @@ class Row:
     wanted: Desired
     says: str
     consent: Consent = NOBODY
-    unseen: dict[str, str] = field(default_factory=dict)
+    unseen: Unseen = field(default_factory=Unseen)
 
 
 def new(name: str, **changes: Any) -> Domain:
@@ -134,7 +136,46 @@ ROWS = [
     ),
     # 5: what a silent host has
     Row(5, "what is there", None, wanted(new("web")), "alpha could not be observed"),
-    Row(5, "whether a domain is there", host(), beside_beta(wanted(WEB)), "last seen on beta", unseen={"web": "beta"}),
+    Row(
+        5,
+        "whether a domain is there",
+        host(),
+        beside_beta(wanted(WEB)),
+        "last seen on beta",
+        unseen=Unseen(names={"web": "beta"}),
+    ),
+    Row(
+        5,
+        "whether a domain of a silent host still has a mac",
+        host(guest(WEB)),
+        beside_beta(wanted(replace(WEB, vifs=(MAC,)))),
+        "00:16:3e:00:00:09 was a mac of beta/b when beta was last seen",
+        unseen=Unseen(claims={"beta/b": {("mac", MAC.mac): mac_claim(MAC)}}),
+    ),
+    Row(
+        5,
+        "whether a domain of a silent host still has the uuid of one to be started",
+        host(stopped(WEB)),
+        beside_beta(wanted(WEB)),
+        "was the uuid of beta/b when beta was last seen",
+        unseen=Unseen(claims={"beta/b": {("uuid", WEB.uuid): uuid_claim(WEB.uuid)}}),
+    ),
+    Row(
+        5,
+        "what was last seen on a silent host, as a domain is to be made",
+        host(),
+        beside_beta(wanted(WEB)),
+        "may be the uuid of a domain on beta",
+        unseen=Unseen(untold=("beta",)),
+    ),
+    Row(
+        5,
+        "what was last seen on a silent host, as a mac is to be given",
+        host(guest(WEB)),
+        beside_beta(wanted(replace(WEB, vifs=(MAC,)))),
+        "may be a mac of a domain on beta",
+        unseen=Unseen(untold=("beta",)),
+    ),
     Row(
         5,
         "how its canary is",

@@ -50,7 +50,7 @@ def a_clock(state_dir: Path) -> Path:
 
 
 def what_was_seen(state_dir: Path) -> Path:
-    sightings.remember(state_dir, {"alpha": Host(name="alpha", total_kib=1, free_kib=1, cpus=1, guests={})})
+    sightings.remember(state_dir, {"alpha": Host(name="alpha", total_kib=1, free_kib=1, cpus=1, guests={})}, ())
     return state_dir / "sightings.json"
 
 

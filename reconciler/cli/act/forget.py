@@ -27,7 +27,7 @@ def forget(settings: Settings, host: str, specs: Path, yes: bool) -> None:
     until it answers again. Lists what may still run there, and asks. Nothing is done on the host.
     """
     reading = read_tree(specs)
-    seen = sightings.recall(settings.state_dir)
+    seen = sightings.recall(settings.state_dir, reading.desired.hosts)
     known = {*seen, *reading.desired.hosts}
     if host not in known:
         hint = near_miss(host, sorted(known)) or "`reconciler status` lists the hosts"
@@ -35,14 +35,15 @@ def forget(settings: Settings, host: str, specs: Path, yes: bool) -> None:
     if host in reading.desired.hosts and _answers(reading, specs, settings.state_dir, host):
         hint = f"to give it up, remove {specs / host} from the specs first"
         raise refused("the host answers", f"{host} is in the specs and answers, so there is nothing to forget.", hint)
-    domains = sorted({*seen.get(host, ()), *_declared(reading, host)})
+    sighting = seen.get(host) or sightings.Sighting()
+    domains = sorted({*sighting.ours, *_declared(reading, host)})
     for name in domains:
         print_text(plain(f"{host}/{name} may still run there") + "\n")
     if not domains:
         print_text(plain(f"No domain of ours was seen on {host}.") + "\n")
     if not yes:
         _ask(host)
-    sightings.forget(settings.state_dir, host)
+    sightings.forget(settings.state_dir, host, reading.desired.hosts)
     print_text(plain(f"{host} is forgotten until it answers again.") + "\n")
 
 
