@@ -25,6 +25,7 @@ from pydantic import (
 
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
+from reconciler.specs import setting_keys
 from reconciler.specs.value_types import (
     BDF,
     BRIDGE,
@@ -330,27 +331,59 @@ SpecKind = Literal["domain", "host", "tree"]
 MODELS: Final[dict[SpecKind, type[Spec]]] = {"domain": DomainSpec, "host": HostSpec, "tree": TreeSpec}
 
 
-_TABLES: Final[dict[type[Spec], Iterable[Key[Any]]]] = {
-    DomainSpec: DOMAIN_KEYS,
-    DiskSpec: DISK_KEYS,
-    VifSpec: VIF_KEYS,
-    ReadySpec: READY_KEYS,
+_SENTENCES: Final[dict[type[Spec], dict[str, str]]] = {
+    **{
+        model: {key.name: key.doc for key in keys}
+        for model, keys in (
+            (DomainSpec, DOMAIN_KEYS),
+            (DiskSpec, DISK_KEYS),
+            (VifSpec, VIF_KEYS),
+            (ReadySpec, READY_KEYS),
+        )
+    },
+    **{
+        model: {key.name: key.doc for key in keys}
+        for model, keys in (
+            (PciSpec, setting_keys.PCI_KEYS),
+            (HostSpec, setting_keys.HOST_KEYS),
+            (AllowSpec, setting_keys.ALLOW_KEYS),
+            (SimulatedSpec, setting_keys.SIMULATED_KEYS),
+            (WindowSpec, setting_keys.WINDOW_KEYS),
+            (TreeSpec, setting_keys.TREE_KEYS),
+            (BrakeSpec, setting_keys.BRAKE_KEYS),
+            (GitSpec, setting_keys.GIT_KEYS),
+            (NotifySpec, setting_keys.NOTIFY_KEYS),
+        )
+    },
 }
+"""What each key of a model means."""
 
 
 def schema(kind: SpecKind) -> dict[str, Any]:
     """Return the JSON Schema of a kind of spec file, for editors."""
     described = MODELS[kind].model_json_schema()
-    for model, keys in _TABLES.items():
-        table = described if model is MODELS[kind] else described.get("$defs", {}).get(model.__name__)
-        if table is not None:
-            properties = table["properties"]
-            names = [key.name for key in keys if key.name in properties]
-            docs = {key.name: key.doc for key in keys}
-            table["properties"] = {name: _described(docs[name], properties[name]) for name in names}
+    named = {model.__name__: sentences for model, sentences in _SENTENCES.items()}
+    _describe(described, named)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
 
+def _describe(part: Any, named: Mapping[str, Mapping[str, str]]) -> None:
+    """Put its sentence to each key, in the tables of our models wherever they stand."""
+    if isinstance(part, list):
+        for item in part:
+            _describe(item, named)
+    if not isinstance(part, dict):
+        return
+    if "properties" in part and (sentences := named.get(part.get("title", ""))):
+        of_keys = part["properties"]
+        part["properties"] = {key: _described(doc, of_keys[key]) for key, doc in sentences.items() if key in of_keys}
+    for item in part.values():
+        _describe(item, named)
+
+
 def _described(doc: str, of_key: dict[str, Any]) -> dict[str, Any]:
+    """Put the sentence to a key. A default that no file could say (KiB, a share of 1, our own tables) is taken out."""
     forms = of_key.get("description")
+    if forms is not None or "$ref" in of_key or isinstance(of_key.get("default"), float):
+        of_key = {word: value for word, value in of_key.items() if word != "default"}
     return {**of_key, "description": doc if forms is None else f"{doc} Written as {forms}."}

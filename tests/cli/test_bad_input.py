@@ -39,7 +39,7 @@ COMMAND = str(Path(sys.executable).with_name("reconciler"))
         (["render", "wbe"], "not of the form host/domain"),
         (["apply", "missing.plan"], "neither a saved plan nor a folder of specs"),
         (["explain", "memroy"], 'Did you mean "memory"?'),
-        (["explain", "keep_free"], "`reconciler schema host` describes it"),
+        (["explain", "keep_fre"], 'Did you mean "keep_free"?'),
         (["explain", "vnc"], "Write it under [xl]: vnc = …"),
         (["explain", "device_model_args"], 'xl_keys = ["device_model_args"]'),
         (["completion", "tcsh"], "'tcsh' is not one of"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from reconciler import cli
 from reconciler.specs import read_tree
+from reconciler.specs.schema import schema
 from tests.transcript import isolate
 
 
@@ -22,6 +24,27 @@ def test_what_it_writes_runs_on_a_simulated_host_at_once(capsys: pytest.CaptureF
     assert [command[1] for command in commands] == ["validate", "plan", "apply"]
     assert [cli.run([*command[1:], *(["--yes"] if command[1] == "apply" else [])]) for command in commands] == [0, 0, 0]
     assert cli.run(["plan", "--detailed-exitcode"]) == 0
+
+
+def test_the_first_line_of_each_file_names_its_schema(tmp_path: Path) -> None:
+    assert cli.run(["init"]) == 0
+    assert cli.run(["sim", "alpha", "create", "legacy"]) == 0
+    assert cli.run(["import", "alpha"]) == 0
+    files = {"reconciler": "tree", "alpha/host": "host", "alpha/example": "domain", "alpha/legacy": "domain"}
+    for file, kind in files.items():
+        path = tmp_path / f"specs/{file}.toml"
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("#:schema ")
+        named = path.parent / first.removeprefix("#:schema ")
+        assert json.loads(named.read_text()) == schema(kind)  # type: ignore[arg-type]  # one of the three
+
+
+def test_a_schema_that_is_there_stays(tmp_path: Path) -> None:
+    (tmp_path / "specs/.schema").mkdir(parents=True)
+    (tmp_path / "specs/.schema/domain.json").write_text("{}")
+    assert cli.run(["init"]) == 0
+    assert (tmp_path / "specs/.schema/domain.json").read_text() == "{}"
+    assert (tmp_path / "specs/.schema/host.json").exists()
 
 
 def test_each_tree_has_a_fleet_of_its_own() -> None:

@@ -7,11 +7,13 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import click
 
+from reconciler.cli.editor import schema_line, write_schemas
 from reconciler.cli.output import kept, print_data, print_diagnostics, print_message
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -29,6 +31,7 @@ from reconciler.show.documents import as_text
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.fleet import SHARED
 from reconciler.specs.resolve.host import resolve_host
+from reconciler.specs.tree import HOST_FILE
 from reconciler.state_dir.files import create_file
 from reconciler.texts.cfg_grammar import TEXT_MAX, as_latin1
 
@@ -310,7 +313,8 @@ def _write(out: Path, name: str, text: str, subject: str, report: Report, *, as_
     path = out / f"{name}.toml"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        create_file(path, text.encode())
+        in_tree = (out / HOST_FILE).exists()
+        create_file(path, ((schema_line(out.parent, path, "domain") if in_tree else "") + text).encode())
     except FileExistsError:
         hint = "Remove the file, or write elsewhere with --out DIR."
         report.failed(subject, f"{path} exists, and an import overwrites nothing.", hint)
@@ -318,6 +322,9 @@ def _write(out: Path, name: str, text: str, subject: str, report: Report, *, as_
     except OSError as error:
         report.failed(subject, f"{path} cannot be written: {error.strerror}.")
         return False
+    if in_tree:
+        with suppress(OSError):  # an editor without it does no harm
+            write_schemas(out.parent)
     report.written.append(str(path))
     if not as_json:
         print_message(f"Wrote {path}.\n")

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.ci import ci_files
+from reconciler.cli.editor import FOLDER, schema_line, write_schemas
 from reconciler.cli.output import is_terminal, print_data, print_message
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
@@ -42,7 +43,7 @@ keep_free = "256MiB"  # memory that is never given to domains
 """,
 }
 _DOMAIN = """\
-# An example. `reconciler schema domain` describes every key; those of xl.cfg(5) have the same names here.
+# An example. `reconciler explain KEY` tells what a key means; those of xl.cfg(5) have the same names here.
 
 kernel = "/boot/vmlinuz"  # absolute: a file on the host
 memory = "512MiB"
@@ -83,12 +84,15 @@ def init(
     connect = connect or (click.prompt(question, _SIMULATED) if asks else _SIMULATED)
     _check(host, connect, fleet)
     is_simulated = connect == _SIMULATED
+    tree, of_host, domain = folder / TREE_FILE, folder / host / HOST_FILE, folder / host / "example.toml"
     texts = {
-        folder / TREE_FILE: _TREE.format(fleet=fleet or f"fleet-{secrets.token_hex(4)}"),
-        folder / host / HOST_FILE: _HOST[is_simulated].format(host=host, connect=connect),
-        folder / host / "example.toml": _DOMAIN if is_simulated else _DOMAIN + _HELD,
+        tree: schema_line(folder, tree, "tree") + _TREE.format(fleet=fleet or f"fleet-{secrets.token_hex(4)}"),
+        of_host: schema_line(folder, of_host, "host") + _HOST[is_simulated].format(host=host, connect=connect),
+        domain: schema_line(folder, domain, "domain") + (_DOMAIN if is_simulated else _DOMAIN + _HELD),
     }
     _write(texts)
+    if write_schemas(folder):
+        print_message(f"Wrote {folder / FOLDER}, which editors read.\n")
     _write_beside({} if ci == "none" else ci_files(folder, ci))
     print_data(_next(folder, host, is_simulated))
 
