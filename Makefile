@@ -14,7 +14,7 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench scale clean
+.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
@@ -27,6 +27,7 @@ help:
 	@echo "make lint      style, types, and which module may import which"
 	@echo "make bench     speed at 10,000 domains, as ratios against a floor; what watch costs at rest, on one host and on many"
 	@echo "make scale     plan, create and restart 10,000 domains on one host; turns of the loop with so many (DOMAINS=N)"
+	@echo "make man       write docs/man anew, the man pages, from the texts of --help"
 	@echo "make clean     remove what make made"
 
 run: $(VENV)/.installed
@@ -72,6 +73,9 @@ scale: $(VENV)/.installed-dev
 	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/plan/test_scale.py \
 		tests/test_passes_beside_loop.py tests/test_loop_turns.py --timeout 3600
 	$(BIN)/python -m bench.scale $(DOMAINS)
+
+man: $(VENV)/.installed
+	$(BIN)/python -m reconciler.cli.manual docs/man
 
 clean:
 	rm -rf $(VENV) $(STATE) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
