@@ -50,18 +50,37 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LastSeen:
+    """A host as it was when it last told something, at a time in Unix seconds. `answers` says whether it still does."""
+
+    host: Host
+    at: float
+    answers: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetView:
     """Holds what is known of the fleet: the specs in force, what each host was last seen as, and what is under way.
 
-    `under_way` maps hosts to the addresses that an apply works on there; `failing` to one whose restart has failed in
-    it, until a look shows what became of that.
+    `told` is the last look at each host that told something, however long ago; nothing is decided by it. `under_way`
+    maps hosts to the addresses that an apply works on there; `failing` to one whose restart has failed in it, until a
+    look shows what became of that.
     """
 
     reading: TreeReading | None = None
     root: Path = Path()
     seen: Mapping[str, Seen] = field(default_factory=dict)
+    told: Mapping[str, Seen] = field(default_factory=dict)
     under_way: Mapping[str, frozenset[str]] = field(default_factory=dict)
     failing: Mapping[str, str] = field(default_factory=dict)
+
+    def last_seen(self) -> dict[str, LastSeen]:
+        """Return the hosts that told something, also those that are silent by now."""
+        return {
+            name: LastSeen(host=told.host, at=told.at, answers=self.seen.get(name) is told)
+            for name, told in self.told.items()
+            if told.host is not None
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,22 +140,24 @@ class Fleet:
             for name, seen in self.view.seen.items()
             if before is not None and _same_host(name, before.desired, reading.desired)
         }
-        self._change(reading=reading, root=root, seen=kept)
+        told = {name: seen for name, seen in self.view.told.items() if name in reading.desired.hosts}
+        self._change(reading=reading, root=root, seen=kept, told=told)
 
     def look(self, name: str, look: Seen) -> bool:
         """Note a look at a host. Returns whether it shows anything new."""
         before = self.view.seen.get(name)
         seen = {**self.view.seen, name: look}
+        told = {**self.view.told, name: look} if look.host is not None else self.view.told
         same = (
             before is not None
             and (before.problems, before.asked) == (look.problems, look.asked)
             and is_same(before.host, look.host)
         )
         if same and name not in self.view.failing:
-            self.view = replace(self.view, seen=seen)
+            self.view = replace(self.view, seen=seen, told=told)
         else:
             failing = {other: address for other, address in self.view.failing.items() if other != name}
-            self._change(seen=seen, failing=failing)
+            self._change(seen=seen, told=told, failing=failing)
         return not same
 
     def is_answered(self, name: str) -> bool:

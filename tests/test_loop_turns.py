@@ -80,7 +80,7 @@ def test_a_page_about_10000_restarts_is_made_beside_the_loop(path: str) -> None:
     view = FakeView(made=restarts(), document=document)
 
     def make_work() -> Callable[[], Awaitable[object]]:
-        app = build_app(view, None, loopback_names_only=False)
+        app, _ = build_app(view, None, loopback_names_only=False)
         return lambda: asyncio.gather(*(answer_of(app, path) for _ in range(3)))
 
     assert_the_loop_turns(make_work)
@@ -112,7 +112,7 @@ def test_the_plan_is_written_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(app_module, "plan_document", document)
     view = FakeView()
-    app = build_app(view, None, loopback_names_only=False)
+    app, _ = build_app(view, None, loopback_names_only=False)
 
     async def ask() -> None:
         await asyncio.gather(*(answer_of(app, "/api/plan") for _ in range(5)))

@@ -187,6 +187,19 @@ class History:
                 recent.setdefault(address, []).append(seconds)
         return {address: round(median(times[:_RECENT_RESTARTS]), 1) for address, times in recent.items()}
 
+    def usual_seconds(self, address: str, kind: str) -> float | None:
+        """Return the median of what the last five steps of a kind took with a domain; None: there were none."""
+        with self._reading() as database:
+            if database is None:
+                return None
+            found = database.execute(
+                "SELECT seconds FROM step WHERE address = ? AND kind = ? AND outcome = 'done' "
+                "ORDER BY rowid DESC LIMIT ?",
+                (address, kind, _RECENT_RESTARTS),
+            )
+            times = [seconds for (seconds,) in found]
+        return median(times) if times else None
+
     def _open_to_write(self) -> sqlite3.Connection:
         with self._explained():
             self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,14 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
     return verdict[2:] or None if verdict is not None and verdict.startswith("G ") else None
 
 
+def in_words(tree: Path, desired: Desired) -> str | None:
+    """Return "<author>: <subject>" of the commit that specs are of; None where there is none, or git does not know."""
+    if desired.commit is None:
+        return None
+    folder = tree if desired.origin is None else Path(desired.origin.repository)
+    return _git(folder, "log", "-1", "--format=%an: %s", desired.commit) or None
+
+
 def commit_for(file: Path) -> str | None:
     """Return the last commit of a file as "<hash> <date> <author>: <subject>"; None where git does not know."""
     commit = _git(file.parent, "log", "-1", "--format=%h %as %an: %s", "--", file.name)

@@ -20,28 +20,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconciler.apply.history import History
+from reconciler.apply.history import ApplyRecord, Asked, History
+from reconciler.fleet import LastSeen
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition, judge
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
+from reconciler.specs.commit import in_words
 from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps
-from reconciler.watch.news import FLEET, Board, Findings
+from reconciler.watch.news import FLEET, Board, Findings, ShownSteps
 from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Attending, Outcome, Passes
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers
-from reconciler.watch.view import Metrics
+from reconciler.watch.view import Metrics, StepUnderWay
 
 _FAILED = 1
 _STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies gives one every few seconds
 _SIGNS_A_WATCHDOG_PERIOD = 3
 _HOSTS_AT_WORK = 64
 _TAKES_A_COLLECTION = 1_000
+_APPLIES_SHOWN = 20
 _STORE_SHARE, _STORE_WAIT_SECONDS = 10.0, 30.0  # writes take a tenth of the time at most
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that failed is begun again
 
@@ -130,7 +133,7 @@ class Watcher:
         turned = partial(self._turned, scope)
         turned()
         attending = Attending(
-            progress=LoggedSteps(self._log, turned),
+            progress=ShownSteps(LoggedSteps(self._log, turned), self._board, self._clock.now),
             known=before,
             stop=partial(self._stop_reason, scope),
             ending=self._end_reason,
@@ -368,6 +371,25 @@ class Watcher:
 
     def observed(self) -> Observed | None:
         return self._passes.observed()
+
+    def revision(self) -> int:
+        return self._board.revision
+
+    def hosts(self) -> dict[str, LastSeen]:
+        return self._passes.view().last_seen()
+
+    def steps(self) -> tuple[StepUnderWay, ...]:
+        return self._board.steps()
+
+    def applies(self) -> tuple[ApplyRecord, ...]:
+        return History(self._state_dir).records(Asked(limit=_APPLIES_SHOWN))
+
+    def usual_seconds(self, step: StepUnderWay) -> float | None:
+        return History(self._state_dir).usual_seconds(step.address, step.kind)
+
+    def commit_in_words(self) -> str | None:
+        view = self._passes.view()
+        return in_words(view.root, view.reading.desired) if view.reading is not None else None
 
     def metrics(self) -> Metrics:
         try:

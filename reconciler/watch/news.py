@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from reconciler.apply.result import Progress, StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
+from reconciler.plan.steps import PlannedStep
+from reconciler.show.steps import in_words
 from reconciler.show.values import before_and_after
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, Told, WatchRecord
 from reconciler.watch.logs import Level, Log, moment
 from reconciler.watch.passes import Outcome, drifted_in
-from reconciler.watch.view import Metrics
+from reconciler.watch.view import Metrics, StepUnderWay
 
 _Told = tuple[Condition, str, str | None]  # condition, reason, what differs
 
@@ -105,7 +108,9 @@ class Board:
         self._scopes: dict[str, _Scope] = {}
         self._domains: dict[str, Mapping[str, DomainCondition]] = dict(_by_host(record.domains))
         self._counts: dict[str, Counter[str]] = {}
+        self._steps: dict[tuple[str, str], StepUnderWay] = {}
         self.metrics = Metrics()
+        self.revision = 0  # of all that it shows
 
     def record(self) -> WatchRecord:
         """Return all of it as one value. It may be called from any thread."""
@@ -118,6 +123,18 @@ class Board:
         """Return the conditions of a host's domains, or of all domains."""
         known = list(self._domains.values()) if scope == FLEET else [self._domains.get(scope, {})]
         return {address: one for each in known for address, one in each.items()}
+
+    def steps(self) -> tuple[StepUnderWay, ...]:
+        """Return what is being done now. It may be called from any thread."""
+        return tuple(self._steps.copy().values())
+
+    def step(self, address: str, id_: str, under_way: StepUnderWay | None) -> None:
+        """Show how a step fares; None: it has ended."""
+        self.revision += 1
+        if under_way is not None:
+            self._steps[address, id_] = under_way
+        else:
+            self._steps.pop((address, id_), None)
 
     def news(self, scope: str) -> News:
         return self._scope(scope).news
@@ -138,6 +155,7 @@ class Board:
 
     def passed(self, outcome: Outcome, began: float, now: float) -> None:
         """Count a pass."""
+        self.revision += 1
         self._about = replace(self._about, last_pass=moment(now))
         self.metrics = replace(
             self.metrics,
@@ -185,12 +203,36 @@ class Board:
         self._count()
 
     def _count(self) -> None:
+        self.revision += 1
         counts = sum(self._counts.values(), Counter({one.value: 0 for one in Condition}))
         self.metrics = replace(
             self.metrics,
             domains_by_condition={one.value: counts[one.value] for one in Condition},
             drifted=sum(one.drifted for one in self._scopes.values()),
         )
+
+
+class ShownSteps:
+    """Passes progress on, and shows each step on the board for as long as it is being done."""
+
+    def __init__(self, progress: Progress, board: Board, now: Callable[[], float]) -> None:
+        self._progress, self._board, self._now = progress, board, now
+
+    def started(self, step: PlannedStep) -> None:
+        kind, words = step.step.kind, in_words(step.step)
+        begun = StepUnderWay(address=step.address, id=step.id, kind=kind, step=words, began=self._now())
+        self._board.step(step.address, step.id, begun)
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        known = next((one for one in self._board.steps() if (one.address, one.id) == (step.address, step.id)), None)
+        if known is not None:
+            self._board.step(step.address, step.id, replace(known, note=text))
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        self._board.step(result.step.address, result.step.id, None)
+        self._progress.finished(result)
 
 
 def _by_host(domains: Mapping[str, DomainCondition]) -> dict[str, dict[str, DomainCondition]]:

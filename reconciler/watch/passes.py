@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.decide.changes import Consent
-from reconciler.fleet import Asked, Fleet, Heeding, Seen, about, asked_for, asked_of_hosts, specs_of
+from reconciler.fleet import Asked, Fleet, FleetView, Heeding, Seen, about, asked_for, asked_of_hosts, specs_of
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
@@ -171,12 +171,15 @@ class Passes:
         return ground is None or (ground.specs is not self._specs and ground.asked != self._asked_of_hosts.get(name))
 
     def fails_elsewhere(self, name: str) -> str | None:
-        """Return the domain on another host whose restart has just failed, if there is one."""
         return self._fleet.fails_elsewhere(name)
 
     def plan(self) -> Plan | None:
         """Return the plan over all hosts as they were last seen, which the passes over single hosts follow."""
         return self._fleet.plan
+
+    def view(self) -> FleetView:
+        """Return the fleet as the passes over single hosts last saw it."""
+        return self._fleet.view
 
     async def make_of_host(self, name: str, attending: Attending) -> Outcome:
         """Make one pass over one host. It never raises: what the host, specs or disks do is in the outcome."""

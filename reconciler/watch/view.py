@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from reconciler.apply.history import ApplyRecord
+from reconciler.fleet import LastSeen
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
@@ -30,7 +32,37 @@ class Metrics:
     downtime_seconds_by_address: Mapping[str, float] = field(default_factory=dict)  # what a restart of it usually takes
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepUnderWay:
+    """A step that is being done now, since a time in Unix seconds; `note` is what it told last."""
+
+    address: str
+    id: str
+    kind: str
+    step: str  # in words
+    began: float
+    note: str | None = None
+
+
 class WatchView(Protocol):
+    def revision(self) -> int:
+        """Return a number that grows whenever something of this view changes."""
+
+    def hosts(self) -> Mapping[str, LastSeen]:
+        """Return the hosts that told something since watch began, also those that are silent by now."""
+
+    def steps(self) -> tuple[StepUnderWay, ...]:
+        """Return what is being done now, on all hosts, in the order in which it was begun."""
+
+    def applies(self) -> tuple[ApplyRecord, ...]:
+        """Return the newest applies, newest first. It reads a file, so it is for a thread."""
+
+    def usual_seconds(self, step: StepUnderWay) -> float | None:
+        """Return how long a step of this kind usually takes with its domain; None: it was never done. Reads a file."""
+
+    def commit_in_words(self) -> str | None:
+        """Return who made the commit in force, and its subject; None where git does not tell. It runs git."""
+
     def status_document(self) -> dict[str, Any]:
         """Make the document of `status --json`; each domain in it also has "condition" and "since" (UTC, ISO 8601)."""
 

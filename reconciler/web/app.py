@@ -16,7 +16,7 @@ from typing import TypeVar
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
@@ -25,13 +25,16 @@ from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.watch.view import WatchView
+from reconciler.web.feed import Feed
 from reconciler.web.guard import Guard
 from reconciler.web.metrics import MEDIA_TYPE, metrics_text
-from reconciler.web.page import POLICY, page
+from reconciler.web.page import POLICY, SCRIPT, page
 from reconciler.web.token import Token
 
 _Made = TypeVar("_Made")
 _Endpoint = Callable[[Request], Awaitable[Response]]
+_FULL_SECONDS = 30
+_EVENTS = "text/event-stream"
 _RETRY_AFTER_SECONDS = 5  # what we tell those who come before the first pass
 
 _NO_PLAN = Diagnostic(
@@ -43,13 +46,16 @@ _NO_PLAN = Diagnostic(
 )
 
 
-def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> ASGIApp:
-    """Build the whole site. With `token` None nobody may ask for a pass."""
+def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> tuple[ASGIApp, Feed]:
+    """Build the whole site, and what ends its streams. With `token` None nobody may ask for a pass."""
     aside = _Aside()
-    site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside))
+    feed = Feed(view, aside)
+    site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside), feed)
     app = Starlette(
         routes=[
             Route("/", _bounded(site.page, view)),
+            Route("/page.js", _bounded(site.script, view)),
+            Route("/events", _bounded(site.events, view)),
             Route("/healthz", _bounded(site.healthz, view)),
             Route("/readyz", _bounded(site.readyz, view)),
             Route("/metrics", _bounded(site.metrics, view)),
@@ -61,7 +67,7 @@ def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool
         exception_handlers={404: _not_found, 405: _wrong_method},
     )
     app.router.redirect_slashes = False  # it would redirect to whatever the Host header says
-    return Guard(app, policy=POLICY, loopback_names_only=loopback_names_only)
+    return Guard(app, policy=POLICY, loopback_names_only=loopback_names_only), feed
 
 
 class _Aside:
@@ -98,9 +104,19 @@ class _Site:
     metrics_text: Callable[[], bytes]
     aside: _Aside
     plan_text: _PlanText
+    feed: Feed
 
     async def page(self, request: Request) -> Response:
         return HTMLResponse(await self.aside.make(lambda: page(self.view)))
+
+    async def script(self, request: Request) -> Response:
+        return Response(SCRIPT, media_type="text/javascript")
+
+    async def events(self, request: Request) -> Response:
+        if self.feed.is_full:
+            return _sentence("Too many pages are open already.", 503, {"Retry-After": str(_FULL_SECONDS)})
+        request.state.is_stream = True  # which the server heeds: it lasts for as long as its reader takes it
+        return StreamingResponse(self.feed.events(), media_type=_EVENTS, headers={"X-Accel-Buffering": "no"})
 
     async def healthz(self, request: Request) -> Response:
         if self.view.is_healthy():

@@ -1,4 +1,5 @@
-"""The page at `/`: hosts, domains, why, and the current plan. Called by `app`; works without JavaScript.
+"""The page at `/`: hosts, domains, why, and the current plan. Called by `app`; works without JavaScript,
+where it renews itself; with it, `page.js` puts what `feed` tells in the place of what was rendered.
 
 Names, reasons and plans come from specs, hosts and guests, so none of them is trusted: whatever the template prints
 goes through `_spelt_out` first, and is then escaped by Jinja2.
@@ -26,14 +27,17 @@ _RENEWED_EVERY_SECONDS: Final = 30
 _TONES: Final = {"Ready": "good", "Reconciling": "busy", "Stalled": "bad", "Held": "held"}  # a class of page.css each
 _CALM: Final = frozenset({"Ready", None})  # conditions that ask for nobody; None: a domain that is not ours
 
+SCRIPT: Final = resources("reconciler.web").joinpath("page.js").read_text()
+"""What keeps the page up to date, served beside it."""
+
 _STYLE: Final = resources("reconciler.web").joinpath("page.css").read_text()
 _STYLE_DIGEST: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
 POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; "
+    f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""The Content-Security-Policy: nothing is loaded, run or framed, and no style but the page's own applies."""
+"""The Content-Security-Policy: only the page's own script and style apply, and it speaks with nobody else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,10 @@ from reconciler.model.diagnostics import Diagnostic
 from reconciler.watch.view import WatchView
 from reconciler.web.address import bind, parse_listen
 from reconciler.web.app import build_app
+from reconciler.web.feed import MOST_READERS
 from reconciler.web.token import read_token
 
-_MOST_CONNECTIONS: Final = 100
+_MOST_CONNECTIONS: Final = MOST_READERS + 100
 _REQUEST_SECONDS: Final = 30  # for a request to arrive and its answer to be taken
 _IDLE_SECONDS: Final = 5  # between two requests of a connection
 _LAST_ANSWERS_SECONDS: Final = 2  # at the end, for what is being answered
@@ -45,7 +46,7 @@ async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncI
     """
     endpoint = parse_listen(listen)
     token, notes = read_token(token_file) if token_file is not None else (None, ())
-    app = build_app(view, token, loopback_names_only=endpoint.is_loopback)
+    app, feed = build_app(view, token, loopback_names_only=endpoint.is_loopback)
     with bind(endpoint) as listening:
         port = listening.getsockname()[1]
         server = _Server(
@@ -69,6 +70,7 @@ async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncI
         try:
             yield Serving(url=f"http://{endpoint.with_port(port)}/", notes=notes)
         finally:
+            feed.close()
             server.end()
             await running
 
@@ -102,6 +104,7 @@ class _BoundedProtocol(H11Protocol):
     """uvicorn waits for ever for a client that connects and says nothing, or that does not take its answer."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _had_waiting = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -122,4 +125,16 @@ class _BoundedProtocol(H11Protocol):
     def _set_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
-        self._deadline = self.loop.call_later(_REQUEST_SECONDS, self.transport.abort)
+        self._deadline = self.loop.call_later(_REQUEST_SECONDS, self._past_deadline)
+
+    def _past_deadline(self) -> None:
+        """Let the client go, but for one that takes what a stream tells it."""
+        waiting = self.transport.get_write_buffer_size()
+        if self._is_stream() and (waiting == 0 or not self._had_waiting):
+            self._had_waiting = waiting > 0
+            self._set_deadline()
+        else:
+            self.transport.abort()
+
+    def _is_stream(self) -> bool:
+        return bool(self.scope and self.scope.get("state", {}).get("is_stream") and not self.cycle.response_complete)

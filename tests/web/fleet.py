@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.apply.history import ApplyRecord
+from reconciler.fleet import LastSeen
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
-from reconciler.watch.view import Metrics
+from reconciler.watch.view import Metrics, StepUnderWay
 from tests.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
 
 SINCE = "2026-11-22T21:45:03+00:00"
@@ -72,6 +74,29 @@ class FakeView:
     ready: bool = True
     asked: int = 0
     problems: list[Diagnostic] = field(default_factory=list)
+    changed: int = 0
+    last_seen: dict[str, LastSeen] = field(default_factory=dict)
+    under_way: tuple[StepUnderWay, ...] = ()
+    recorded: tuple[ApplyRecord, ...] = ()
+    commit_words: str | None = None
+
+    def revision(self) -> int:
+        return self.changed
+
+    def hosts(self) -> dict[str, LastSeen]:
+        return self.last_seen
+
+    def steps(self) -> tuple[StepUnderWay, ...]:
+        return self.under_way
+
+    def applies(self) -> tuple[ApplyRecord, ...]:
+        return self.recorded
+
+    def usual_seconds(self, step: StepUnderWay) -> float | None:
+        return 8.0
+
+    def commit_in_words(self) -> str | None:
+        return self.commit_words
 
     def status_document(self) -> dict[str, Any]:
         return self.document

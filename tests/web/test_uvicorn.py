@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from reconciler.web.server import _BoundedProtocol, _Server
 
 _PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-_OURS = {"__init__", "end", "_set_deadline"}  # what we add; all else is an override
+_OURS = {"__init__", "end", "_set_deadline", "_past_deadline", "_is_stream"}  # what we add; all else is an override
 _OVERRIDES = [
     (ours, theirs, name)
     for ours, theirs in ((_Server, Server), (_BoundedProtocol, H11Protocol))
@@ -56,6 +56,8 @@ def test_an_override_has_the_shape_of_what_it_overrides(ours: type, theirs: type
         (H11Protocol.connection_made, "self.transport = transport"),
         (H11Protocol.connection_lost, "self.connections.discard(self)"),
         (H11Protocol.handle_events, "on_response=self.on_response_complete"),
+        (H11Protocol.handle_events, '"state": self.app_state.copy()'),
+        (H11Protocol.handle_events, "self.cycle = RequestResponseCycle("),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

@@ -1,0 +1,208 @@
+"""What pages that are open are told: everything at first, then what differs, for as long as they take it."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import pytest
+
+from reconciler.apply.history import ApplyRecord, StepRecord
+from reconciler.fleet import LastSeen
+from reconciler.model.host import WHOLE_HOST, Hold, Quarantined
+from reconciler.watch.view import Metrics, StepUnderWay
+from reconciler.web import feed as feed_module
+from reconciler.web.feed import Feed
+from reconciler.web.live import changes_between, live_document
+from tests.web.conftest import Site
+from tests.web.fleet import HOSTILE, FakeView, a_document
+from tests.worlds import MIB, domain, guest, host
+
+pytestmark = pytest.mark.anyio
+
+NOW = 1795384303.0
+T = TypeVar("T")
+
+
+class AtOnce:
+    async def make(self, what: Callable[[], T]) -> T:
+        return what()
+
+
+def seen_alpha(*, answers: bool = True) -> LastSeen:
+    web = replace(guest(domain("web", memory_kib=256 * MIB)), running_seconds=600.0)
+    db = replace(guest(domain("db")), quarantine=(Quarantined(boot="x", kernel="bad"),))
+    holds = {"db": Hold(begins=0, reason="disk check"), WHOLE_HOST: Hold(begins=0, by="ann@desk")}
+    return LastSeen(host=replace(host(web, db), holds=holds), at=NOW - 30, answers=answers)
+
+
+def test_a_domain_as_it_runs_and_what_holds_it() -> None:
+    document = live_document(FakeView(last_seen={"alpha": seen_alpha()}))
+    web, db = document["domains"]["alpha/web"], document["domains"]["alpha/db"]
+    assert (web["memory_kib"], web["vcpus"], web["kernel"]) == (256 * MIB, 1, "vmlinuz.111111111111")
+    assert web["booted"] == "2026-11-22T21:41:00Z"
+    assert (db["hold"], db["quarantine"]) == ("held: disk check", ["bad"])
+    assert document["hosts"]["alpha"]["hold"] == "held, by ann@desk"
+    assert document["hosts"]["alpha"]["observed"] is True
+
+
+def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_way() -> None:
+    view = FakeView(last_seen={"alpha": seen_alpha(answers=False)})
+    document = live_document(view)
+    assert document["hosts"]["alpha"] | {"observed": False, "at": "2026-11-22T21:51:13Z"} == document["hosts"]["alpha"]
+    assert document["hosts"]["alpha"]["memory_kib"] is not None
+    db = document["domains"]["alpha/db"]
+    assert view.document["domains"][0]["condition"] == "Reconciling"
+    assert (db["condition"], db["silent"], db["memory_kib"]) == ("Stalled", True, domain("db").memory_kib)
+
+
+def test_steps_under_way_and_recent_applies() -> None:
+    steps = (
+        StepRecord(step="s1", address="alpha/web", kind="start", outcome="done", seconds=1, problem=None),
+        StepRecord(step="s2", address="alpha/db", kind="start", outcome="failed", seconds=1, problem="no\nmemory"),
+    )
+    apply = ApplyRecord(
+        id=1, began="2026-11-22T21:45:03Z", ended=None, commit="3f2a", signer=None, digest="", planned=2, steps=steps
+    )
+    under_way = StepUnderWay(address="alpha/web", id="s3", kind="start", step="start it", began=NOW, note="half")
+    document = live_document(FakeView(recorded=(apply,), under_way=(under_way,)))
+    assert document["steps"]["alpha/web s3"] == {
+        "address": "alpha/web",
+        "step": "start it",
+        "began": "2026-11-22T21:51:43Z",
+        "usual_seconds": 8.0,
+        "note": "half",
+    }
+    (told,) = document["applies"]
+    assert (told["done"], told["failed"], told["problem"]) == (1, 1, "alpha/db: no")
+    assert told["addresses"] == ["alpha/web", "alpha/db"]
+
+
+def test_what_cannot_be_shown_is_spelt_out() -> None:
+    document = live_document(FakeView(document=a_document(HOSTILE)))
+    text = json.dumps(document, ensure_ascii=False)
+    text.encode()
+    assert "\u202e" not in text and "\x1b" not in text
+
+
+def test_a_long_plan_is_cut_with_a_word() -> None:
+    view = FakeView()
+    assert view.made is not None
+    view.made = replace(view.made, unmanaged=tuple(f"alpha/other{number}" for number in range(20_000)))
+    plan = live_document(view)["plan"]
+    assert len(plan) < 101_000
+
+
+def test_only_what_differs_is_told_and_what_is_gone_by_name() -> None:
+    before = live_document(FakeView())
+    document = a_document()
+    document["domains"] = document["domains"][1:]
+    document["domains"][0] = {**document["domains"][0], "reason": "another"}
+    after = live_document(FakeView(document=document))
+    assert changes_between(before, before) == {}
+    changed = changes_between(before, after)
+    assert set(changed) == {"domains"}
+    assert changed["domains"]["alpha/db"] is None
+    assert changed["domains"]["alpha/legacy"]["reason"] == "another"
+    assert set(changed["domains"]) == {"alpha/db", "alpha/legacy"}
+
+
+def event(text: bytes) -> tuple[str, dict[str, Any]]:
+    name, data = text.decode().strip().split("\n")
+    return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
+
+
+async def next_event(events: AsyncIterator[bytes]) -> tuple[str, dict[str, Any]]:
+    return event(await asyncio.wait_for(anext(events), 5))
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "_LOOK_SECONDS", 0.01)
+
+
+async def test_everything_first_then_the_time_then_changes_to_each_reader() -> None:
+    view = FakeView()
+    feed = Feed(view, AtOnce(), now=lambda: NOW)
+    first = feed.events()
+    assert (await next_event(first))[0] == "all"
+    assert await next_event(first) == ("beat", {"now": NOW, "healthy": True})
+    second = feed.events()
+    assert (await next_event(second))[0] == "all"
+    assert (await next_event(second))[0] == "beat"
+    view.numbers, view.changed = Metrics(drifted=3), 1
+    for one in (first, second):
+        name, told = await next_event(one)
+        assert (name, set(told), told["controller"]["drifted"]) == ("change", {"controller"}, 3)
+    feed.close()
+    assert [text async for text in first] == []
+
+
+async def test_nothing_is_made_while_nothing_changes_or_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def document(view: FakeView) -> dict[str, Any]:
+        nonlocal made
+        made += 1
+        return {"plan": str(made)}
+
+    monkeypatch.setattr(feed_module, "live_document", document)
+    view = FakeView()
+    feed = Feed(view, AtOnce())
+    events = feed.events()
+    await next_event(events)
+    await asyncio.sleep(0.05)
+    assert made == 1
+    await events.aclose()  # type: ignore[attr-defined]  # a generator
+    view.changed = 1
+    await asyncio.sleep(0.05)
+    assert made == 1
+
+
+async def test_who_does_not_take_what_is_told_is_let_go_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed_module, "_MOST_WAITING", 5)
+    view = FakeView()
+    feed = Feed(view, AtOnce())
+    slow, quick = feed.events(), feed.events()
+    for one in (slow, quick):
+        await next_event(one)
+    for number in range(20):
+        view.numbers, view.changed = Metrics(drifted=number + 1), number + 1
+        while (await next_event(quick))[0] != "change":
+            pass
+    assert [text async for text in slow] == []
+    feed.close()
+
+
+async def test_an_error_that_nobody_foresaw_is_told_in_the_log_and_the_next_look_is_made() -> None:
+    view = FakeView()
+    document, view.document = view.document, {"domains": None}
+    feed = Feed(view, AtOnce())
+    events = feed.events()
+    waiting = asyncio.ensure_future(anext(events))
+    while not view.problems:
+        await asyncio.sleep(0.01)
+    view.document = document
+    assert event(await asyncio.wait_for(waiting, 5))[0] == "all"
+    feed.close()
+
+
+async def test_a_stream_over_http_ends_with_the_server_and_one_too_many_is_refused(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened() -> http.client.HTTPResponse:
+        connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=10)
+        connection.request("GET", "/events")
+        return connection.getresponse()
+
+    answer = await asyncio.to_thread(opened)
+    assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    assert await asyncio.to_thread(answer.readline) == b"event: all\n"
+    monkeypatch.setattr(feed_module, "MOST_READERS", 1)
+    refused = await asyncio.to_thread(opened)
+    assert (refused.status, refused.headers["retry-after"]) == (503, "30")
+    answer.close()
