@@ -5,6 +5,7 @@ Called by `decide` for one domain at a time. Rules between domains are in `hando
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +18,7 @@ from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.parts import CEILING_OF, key_named
+from reconciler.model.pci import is_allowed, read_pci
 
 MIB: Final = 1024 * 1024
 _OVS_SCRIPT: Final = "vif-openvswitch"
@@ -150,6 +152,7 @@ def block_change(
         _block_uuid(guest, target),
         _block_vcpus(host, settings, target),
         _block_bridges(host, target.vifs),
+        _block_pci(host, settings, target),
         _block_unnamed_vifs(current, target, fields),
         _block_macs(index, guest, target),
         *(_block_disk(host, index, current, target, disk) for disk in target.disks),
@@ -207,6 +210,21 @@ def bridge_of(vif: Vif) -> str | None:
     if vif.bridge is None or vif.script is None or vif.script.rpartition("/")[2] != _OVS_SCRIPT:
         return vif.bridge
     return re.split("[.:]", vif.bridge, maxsplit=1)[0]
+
+
+def _block_pci(host: Host, settings: HostSettings, target: Domain) -> Block | None:
+    """Block names and `*` that stand for devices which host.toml does not allow: only the host knows for which."""
+    for device in map(read_pci, target.pci):
+        if device.is_one_function or is_allowed(device, settings.allow.pci, host.pci):
+            continue
+        named = ", ".join(found) if (found := device.on(host.pci)) != (device.device,) else ""
+        entries = json.dumps([*settings.allow.pci, device.device])
+        return Block(
+            f"the PCI device {device.device}{f' is {named} on the host, which' if named else ''} "
+            f"is not allowed by {settings.name}/host.toml",
+            f"to allow it, write under [allow] in {settings.name}/host.toml: pci = {entries}",
+        )
+    return None
 
 
 def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from typing import Final
 
 from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
+from reconciler.model.host import FileFact
+from reconciler.texts.xenstore import pci_names
+
+_KINDS: Final = {
+    "regular file": "file",
+    "regular empty file": "file",
+    "block special file": "block",
+    "block device": "block",
+    "directory": "directory",
+}
 
 
 class Answer:
@@ -63,3 +74,50 @@ class Answer:
                 "observing was cut short", f"The files of {self._host} did not arrive whole: {error}.", None, self._host
             ) from None
         return texts
+
+
+def fields_of(line: str) -> list[str]:
+    """Split a line of `stat`: kind, size, device:inode, device number, modified, changed, path."""
+    return line.split("|", 6)
+
+
+def file_facts(answer: Answer) -> dict[str, FileFact]:
+    """Return what is known of disks and other paths that were asked for, or that domains name."""
+    lines, real_paths = answer.lines("files"), answer.lines("real_paths")
+    if len(real_paths) != len(lines):  # one of them vanished in between
+        real_paths = [""] * len(lines)
+    sectors = dict(line.split() for line in answer.lines("sectors"))
+    facts: dict[str, FileFact] = {}
+    for line, real_path in zip(lines, real_paths, strict=True):
+        kind_text, size, inode, number, _modified, _changed, path = fields_of(line)
+        kind = _KINDS.get(kind_text.lower(), "other")
+        if kind == "block":
+            size = str(int(sectors.get(_decimal(number), "0")) * 512)
+        facts[path] = FileFact(
+            kind=kind,  # type: ignore[arg-type]  # the values of _KINDS are FileFact's
+            size_bytes=int(size),
+            key=f"device {number}" if kind == "block" else f"inode {inode}",
+            real_path=real_path,
+        )
+    return facts
+
+
+def _decimal(number: str) -> str:
+    """Turn "major:minor" from hex, as Linux's stat prints it, into decimals, by which /sys names devices."""
+    return ":".join(str(int(part, 16)) for part in number.split(":"))
+
+
+def vg_free_bytes(answer: Answer) -> dict[str, int]:
+    """Return the free bytes of each volume group."""
+    free: dict[str, int] = {}
+    for line in answer.lines("groups"):
+        name, _, number = line.strip().partition("|")
+        if number.isdigit():
+            free[name] = int(number)
+    return free
+
+
+def pci_devices(answer: Answer) -> dict[str, str]:
+    """Return the addresses of the PCI devices of the machine, each with the name that xl gave it, or ""."""
+    names = pci_names(answer.lines("store"))
+    return {address: names.get(address, "") for address in answer.lines("pci")}

@@ -179,6 +179,7 @@ class Host:
     boot_id: str = ""  # another one after each boot of the dom0
     autoballoon: bool = False  # dom0 shrinks when xl create needs memory
     bridges: frozenset[str] | None = None  # None: any bridge is taken to exist
+    pci: Mapping[str, str] | None = None  # address -> the name that xl gave it, or ""; None: it does not tell
     guests: Mapping[str, Guest] = field(default_factory=dict)
     nameless_kib: int = 0  # memory of what is left of domains that live on in another row
     images: Mapping[str, str] = field(default_factory=dict)  # staged file -> sha256

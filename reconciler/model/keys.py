@@ -73,7 +73,7 @@ DOMAIN_KEYS: tuple[Key[Domain], ...] = (
     Key("cpu_weight", Whole(1, 65535), "Its share of cpu time where that is short: twice the weight is twice the time.",
         of=lambda d: d.cpu_weight, unset=256, takes=LIVE, listed=("b_info", "sched_params", "weight"),
         share_option="-w", example="cpu_weight = 512"),
-    Key("cap", Whole(0, 100 * VCPUS_MAX), "The most cpu time it gets, in percent of one cpu; 0 is no limit.",
+    Key("cap", Whole(0, 100 * VCPUS_MAX), "The most cpu time it gets, in percent of a cpu (100 a vcpu); 0 is no limit.",
         of=lambda d: d.cap, unset=0, takes=LIVE, listed=("b_info", "sched_params", "cap"), share_option="-c",
         example="cap = 50"),
     Key("pool", WORD, "The cpupool of the host that it runs in; it has to be there.",

@@ -11,7 +11,7 @@ counts, as there.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 FLAGS = ("permissive", "msitranslate", "power_mgmt", "seize")
@@ -38,9 +38,32 @@ class PciDevice:
         return self.bdf or f"name={self.name}"
 
     @property
+    def is_one_function(self) -> bool:
+        """Return whether it is named by the address of one function, so that nobody has to ask what it stands for."""
+        return bool(self.bdf) and not self.bdf.endswith("*")
+
+    @property
     def functions(self) -> tuple[str, ...]:
         """Return each function that it may be, or its name."""
         return tuple(f"{self.bdf[:-1]}{at}" for at in range(8)) if self.bdf.endswith("*") else (self.device,)
+
+    def on(self, there: Mapping[str, str] | None) -> tuple[str, ...]:
+        """Return what it stands for on a host that has these addresses, with the names that xl gave them.
+
+        None: a host that does not tell which it has. What is not there stands for itself.
+
+        >>> read_pci("01:00.*").on({"0000:01:00.0": "nic0", "0000:02:00.0": ""})
+        ('0000:01:00.0',)
+        >>> read_pci("name=nic0").on({"0000:01:00.0": "nic0"}), read_pci("name=nic1").on(None)
+        (('0000:01:00.0',), ('name=nic1',))
+        """
+        if there is None:
+            return self.functions
+        if self.name:
+            found = tuple(address for address, name in there.items() if name == self.name)
+        else:
+            found = tuple(address for address in self.functions if address in there)
+        return found or self.functions
 
     def __str__(self) -> str:
         slot = "" if self.vslot is None else f"@{self.vslot:02x}" if self.bdf else f",vslot={self.vslot:02x}"
@@ -71,6 +94,24 @@ def read_pci(text: str) -> PciDevice:
     if bool(device.bdf) == bool(device.name):
         raise _not_a_device(text)
     return device
+
+
+def is_allowed(device: PciDevice, allowed: Sequence[str], there: Mapping[str, str] | None = None) -> bool:
+    """Return whether a device may be given away by a host that has these: itself, or all that it stands for there."""
+    return device.device in allowed or all(
+        address in allowed or f"{address[:-1]}*" in allowed for address in device.on(there)
+    )
+
+
+def may_be_allowed(device: PciDevice, allowed: Sequence[str]) -> bool:
+    """Return whether there could be a host on which it is allowed, by the functions that it has or whom it names.
+
+    >>> may_be_allowed(read_pci("01:00.*"), ("0000:01:00.0",)), may_be_allowed(read_pci("01:00.1"), ("0000:01:00.0",))
+    (True, False)
+    """
+    if device.name:
+        return device.device in allowed or any(not entry.startswith("name=") for entry in allowed)
+    return is_allowed(device, allowed) or any(function in allowed for function in device.functions)
 
 
 def _with_option(device: PciDevice, key: str, value: str, text: str) -> PciDevice:

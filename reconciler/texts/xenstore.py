@@ -26,6 +26,7 @@ _BACKEND = re.compile(
 _FRONTEND_TYPE = re.compile(r"/local/domain/(?P<domid>[0-9]+)/device/vbd/(?P<devid>[0-9]+)/(?P<key>device-type)")
 _OSTYPE = re.compile(r"(?P<vm>/vm/[^/ ]+)/image/ostype")
 _VM = re.compile(r"/local/domain/(?P<domid>[0-9]+)/vm")
+_PCI_NAME = re.compile(r'/libxl/pci/([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)-([0-7])/name = "(.*)"')
 CONNECTED = "4"
 INITIALISING = "1"
 
@@ -55,6 +56,16 @@ def read_store(lines: Iterable[str]) -> Store:
         domid: _devices(records.get(domid, {}), kinds.get(domid), values) for domid in sorted({*kinds, *records})
     }
     return Store(booted=booted, devices=devices)
+
+
+def pci_names(lines: Iterable[str]) -> dict[str, str]:
+    """Return the names that `xl pci-assignable-add -n` gave PCI devices, by their addresses.
+
+    >>> pci_names(['/libxl/pci/0000-01-00-0/name = "nic0"'])
+    {'0000:01:00.0': 'nic0'}
+    """
+    found = (match for line in lines if (match := _PCI_NAME.fullmatch(line)) is not None)
+    return {f"{match[1]}:{match[2]}:{match[3]}.{match[4]}": match[5] for match in found}
 
 
 def backends_as_libxl_has_them(lines: Iterable[str]) -> Iterator[str]:

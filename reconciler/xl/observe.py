@@ -22,13 +22,13 @@ from reconciler.decide.holds import read_hold
 from reconciler.doctor.facts import Examination
 from reconciler.doctor.reading import autoballoon
 from reconciler.dom0 import autostart, examine, rc_conf
-from reconciler.dom0.answer import Answer
+from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, vg_free_bytes
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import FileFact, Guest, Hold, Host, Owner, Power
+from reconciler.model.host import Guest, Hold, Host, Owner, Power
 from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
 from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import Daemons, read_daemons
@@ -61,13 +61,6 @@ _TOOLS = {  # section -> what writes it
     "autostart": "find or ls",
     "bridges": "ifconfig or ovs-vsctl",
     "groups": "vgs",
-}
-_KINDS = {
-    "regular file": "file",
-    "regular empty file": "file",
-    "block special file": "block",
-    "block device": "block",
-    "directory": "directory",
 }
 
 
@@ -200,6 +193,7 @@ class XlObserver:
             boot_id=answer.boot_id,
             autoballoon=_autoballoon(texts, info.dom0_mem, self._dialect.tool),
             bridges=frozenset(answer.lines("bridges")),
+            pci=pci_devices(answer) if dom0.flavour == "debian" else None,
             guests={name: self._with_past(guest, texts, digests, dom0) for name, guest in guests.items()},
             nameless_kib=nameless_kib,
             images=staged,
@@ -209,8 +203,8 @@ class XlObserver:
                 for path, digest in digests.items()
                 if digest != POINTER and not path.startswith(f"{dom0.kernel_dir}/")
             },
-            files=_file_facts(answer),
-            vg_free_bytes=_vg_free_bytes(answer),
+            files=file_facts(answer),
+            vg_free_bytes=vg_free_bytes(answer),
             holds=_holds(answer, texts, dom0),
             notes=(
                 *_started_besides(self.name, answer, texts, dom0, guests),
@@ -229,7 +223,7 @@ class XlObserver:
         kept: dict[str, str] = {}
         digests: dict[str, str] = {}
         for line in answer.lines("images"):
-            path = _fields(line)[-1]
+            path = fields_of(line)[-1]
             digest = fresh.get(path) or known.get(line)
             if digest is not None:
                 kept[line] = digests[path] = digest
@@ -271,11 +265,6 @@ def _check_tools(host: str, answer: Answer) -> None:
         host,
         transient=True,
     )
-
-
-def _fields(line: str) -> list[str]:
-    """Split a line of `stat`: kind, size, device:inode, device number, modified, changed, path."""
-    return line.split("|", 6)
 
 
 def _is_staged(path: str, digest: str, kernel_dir: str) -> bool:
@@ -404,37 +393,3 @@ def _autoballoon(texts: Mapping[str, str], dom0_mem: bool, tool: str = "xl") -> 
         return not dom0_mem and not re.search(r"^[ \t]*\(enable-dom0-ballooning[ \t]+(no|0)\)", xend, re.MULTILINE)
     setting = autoballoon("\n".join(text for path, text in texts.items() if path.endswith("/xl.conf")))
     return setting == "on" or (setting == "auto" and not dom0_mem)
-
-
-def _file_facts(answer: Answer) -> dict[str, FileFact]:
-    lines, real_paths = answer.lines("files"), answer.lines("real_paths")
-    if len(real_paths) != len(lines):  # one of them vanished in between
-        real_paths = [""] * len(lines)
-    sectors = dict(line.split() for line in answer.lines("sectors"))
-    facts: dict[str, FileFact] = {}
-    for line, real_path in zip(lines, real_paths, strict=True):
-        kind_text, size, inode, number, _modified, _changed, path = _fields(line)
-        kind = _KINDS.get(kind_text.lower(), "other")
-        if kind == "block":
-            size = str(int(sectors.get(_decimal(number), "0")) * 512)
-        facts[path] = FileFact(
-            kind=kind,  # type: ignore[arg-type]  # the values of _KINDS are FileFact's
-            size_bytes=int(size),
-            key=f"device {number}" if kind == "block" else f"inode {inode}",
-            real_path=real_path,
-        )
-    return facts
-
-
-def _decimal(number: str) -> str:
-    """Turn "major:minor" from hex, as Linux's stat prints it, into decimals, by which /sys names devices."""
-    return ":".join(str(int(part, 16)) for part in number.split(":"))
-
-
-def _vg_free_bytes(answer: Answer) -> dict[str, int]:
-    free: dict[str, int] = {}
-    for line in answer.lines("groups"):
-        name, _, number = line.strip().partition("|")
-        if number.isdigit():
-            free[name] = int(number)
-    return free

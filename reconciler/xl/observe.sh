@@ -79,7 +79,7 @@ twice look_at_long
 # When the domains booted, what the clock says now, and the devices of all domains with the states of both ends. libxl
 # writes the time anew at each boot of a guest. Listing the whole store takes seconds, so that only its record of the
 # domains is listed, and from elsewhere the nodes are read that this leads to.
-wanted='^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/.*)|/[^ ]*/state) = '
+wanted='^(/vm/[^/]*/start_time|/libxl/[0-9]+/(type|device/v[bi][df]/.*)|/libxl/pci/[^/]*/name|/[^ ]*/state) = '
 [ "$tool" = xl ] ||
     wanted='^(/vm/[^/]*/(start_time|image/ostype)|/local/domain/(0/backend/(vbd|tap2?|vif)/.*|[0-9]+/vm|[0-9]+/device/vbd/[0-9]+/device-type)|/[^ ]*/state) = '
 look_at_store() {
@@ -351,6 +351,12 @@ look_at_groups() {
     fi
     close groups "$status"
 }
+# PCI devices; the names that xl gave them are in xenstore. (NetBSD gives none to domains.)
+for device in "$root"/sys/bus/pci/devices/*; do
+    [ -e "$device" ] && printf '%s\n' "${device##*/}"
+done
+close pci 0
+
 twice look_at_autostart
 twice look_at_bridges
 twice look_at_groups

@@ -9,7 +9,7 @@ import pytest
 from reconciler.decide.changes import Action
 from reconciler.decide.safety_rules import HostIndex, block_change, block_destroy
 from reconciler.model.domain import Disk, Vif
-from reconciler.model.fleet import HostSettings
+from reconciler.model.fleet import Allow, HostSettings
 from reconciler.model.host import FileFact
 from tests.worlds import change_of, desired, disk, domain, guest, host, kinds, plan, stopped, unmanaged, vif
 
@@ -44,6 +44,38 @@ def test_the_last_unnamed_interface_can_go_while_a_named_one_changes() -> None:
 def test_neither_vcpus_nor_maxvcpus_may_be_more_than_the_cpus_of_the_host(wanted: dict[str, int]) -> None:
     made = plan(host(), desired(domain("a", **wanted), settings=STRICT))
     assert change_of(made, "a").blocked == f"it asks for 9 {min(wanted, key=len)} and the host has 4 cpus"
+
+
+PCI = {"0000:01:00.0": "nic0", "0000:01:00.1": "", "0000:03:00.0": "gpu"}
+
+
+@pytest.mark.parametrize(
+    ("device", "allowed", "there", "stands_for"),
+    [
+        ("0000:01:00.*", ("0000:01:00.0", "0000:01:00.1"), PCI, None),
+        ("0000:01:00.*", ("0000:01:00.0",), PCI, "0000:01:00.0, 0000:01:00.1"),
+        ("0000:01:00.*", ("0000:01:00.0", "0000:01:00.1"), None, ", ".join(f"0000:01:00.{at}" for at in range(8))),
+        ("0000:01:00.*", ("0000:01:00.*",), None, None),
+        ("name=nic0", ("0000:01:00.0",), PCI, None),
+        ("name=nic0", ("0000:01:00.*",), PCI, None),
+        ("name=nic0", ("name=nic0",), PCI, None),
+        ("name=gpu", ("0000:01:00.0",), PCI, "0000:03:00.0"),
+        ("name=nobody", ("0000:01:00.0",), PCI, ""),
+        ("name=nic0", ("0000:01:00.0",), None, ""),
+    ],
+)
+def test_names_and_wildcards_of_pci_devices_are_allowed_by_what_they_stand_for(
+    device: str, allowed: tuple[str, ...], there: dict[str, str] | None, stands_for: str | None
+) -> None:
+    settings = HostSettings(name="alpha", toolstack="simulated", allow=Allow(pci=allowed))
+    made = plan(host(pci=there), desired(domain("a", pci=(f"{device},permissive=1",)), settings=settings))
+
+    blocked = change_of(made, "a").blocked
+    if stands_for is None:
+        assert blocked is None
+    else:
+        which = f" is {stands_for} on the host, which" if stands_for else ""
+        assert blocked == f"the PCI device {device}{which} is not allowed by alpha/host.toml"
 
 
 def test_a_source_larger_than_the_disk_is_refused() -> None:

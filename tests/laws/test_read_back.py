@@ -14,6 +14,7 @@ import pytest
 
 from reconciler.decide.changes import Action
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
+from reconciler.model.fleet import Allow, HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Power
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.plan.plan import Plan
@@ -37,6 +38,8 @@ from reconciler.texts.guests import LiveDomain, assemble_guests
 from tests.texts.conftest import xl
 from tests.texts.oracle.real_xl import RealXl
 from tests.worlds import MIB, desired, domain, plan
+
+SETTINGS = HostSettings(name="alpha", toolstack="simulated", allow=Allow(pci=("0000:04:00.*", "name=nic0")))
 
 __all__ = ["xl"]
 
@@ -269,7 +272,7 @@ def changed(kind: str, change: str) -> Domain:
 
 
 def planned(dom0: Dom0, wanted: Domain) -> Plan:
-    return plan(dom0.observe(), desired(wanted))
+    return plan(dom0.observe(), desired(wanted, settings=SETTINGS))
 
 
 def applied(dom0: Dom0, made: Plan, end: int | None = None) -> None:

@@ -147,6 +147,24 @@ def test_what_host_toml_allows_is_passed_on(tree: Path, domain: Resolve) -> None
     assert web.xl == (("serial", ("pty", "null")), ("vnc", 1))
 
 
+@pytest.mark.parametrize(
+    ("device", "allowed", "may_be"),
+    [
+        ('"01:00.*"', "01:00.1", True),
+        ('"01:00.*"', "02:00.1", False),
+        ('"01:00.0"', "01:00.1", False),
+        ('"01:00.0"', "01:00.*", True),
+        ('{ name = "nic0" }', "01:00.1", True),
+        ('{ name = "nic0" }', "name=nic1", False),
+    ],
+)
+def test_what_a_pci_device_stands_for_is_left_to_the_host(tree: Path, device: str, allowed: str, may_be: bool) -> None:
+    (tree / "alpha/host.toml").write_text(f'toolstack = "simulated"\n[allow]\npci = ["{allowed}"]\n')
+    (tree / "alpha/web.toml").write_text(f'kernel = "/k"\nmemory = 1\npci = [{device}]\n')
+    found = [one.summary for one in read_tree(tree).diagnostics]
+    assert found == ([] if may_be else ["Not allowed on this host"])
+
+
 def test_settings_of_a_host_and_of_the_tree(tree: Path) -> None:
     (tree / "reconciler.toml").write_text('fleet = "f"\n[brake]\nmax_destroy = 3\nmax_restart = "50%"\n')
     (tree / "alpha/host.toml").write_text(

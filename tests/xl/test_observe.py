@@ -67,6 +67,16 @@ async def test_xenstore_tells_since_when_a_domain_runs(
     assert 90 <= seconds < 120
 
 
+async def test_the_host_tells_its_pci_devices_by_address_and_by_the_name_that_xl_gave_them(
+    observer: XlObserver, xen: Path, tools: Path
+) -> None:
+    assert (await observer.observe(Question())).pci == {}
+    for address in ("0000:01:00.0", "0000:01:00.1"):
+        (xen / "sys/bus/pci/devices" / address).mkdir(parents=True)
+    write_tool(tools, "xenstore-ls", "echo '/libxl/pci/0000-01-00-1/name = \"nic one\"'")
+    assert (await observer.observe(Question())).pci == {"0000:01:00.0": "", "0000:01:00.1": "nic one"}
+
+
 async def test_a_bare_host_is_read(observer: XlObserver) -> None:
     host = await observer.observe(Question())
     assert (host.total_kib, host.free_kib, host.cpus) == (1535 * 1024, 1132 * 1024, 2)

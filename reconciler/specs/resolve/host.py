@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from reconciler.model.fleet import Allow, HostSettings, Simulated, Window
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
-from reconciler.model.pci import FLAGS, PciDevice, read_pci
+from reconciler.model.pci import FLAGS, PciDevice, may_be_allowed, read_pci
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.rules import OWN_KEYS, PATHS_OF_DISKS, check_path
 from reconciler.specs.resolve.xl_keys import HARMLESS
@@ -110,13 +110,6 @@ def pci_device(spec: PciSpec) -> PciDevice:
     )
 
 
-def _is_allowed(device: PciDevice, allowed: tuple[str, ...]) -> bool:
-    """Return whether a device, or all functions of it, may be given away. A name stands only for itself."""
-    if device.device in allowed or (device.bdf and f"{device.bdf[:-1]}*" in allowed):
-        return True
-    return all(function in allowed for function in device.functions)
-
-
 def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complaint]:
     """Report all that a domain asks of its host and that host.toml does not allow."""
     for key in ("kernel", "ramdisk"):
@@ -138,7 +131,7 @@ def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complain
             loc = (array, index, "script")
             yield _not_allowed(loc, f'The script "{script}"', settings, "scripts", (*allow.scripts, script))
     for index, device in enumerate(map(pci_device, spec.pci)):
-        if not _is_allowed(device, allow.pci):
+        if not may_be_allowed(device, allow.pci):  # names, and `*`, by what they are there: decide.safety_rules
             entries = (*allow.pci, device.device)
             yield _not_allowed(("pci", index), f"The PCI device {device.device}", settings, "pci", entries)
     for key in spec.xl:

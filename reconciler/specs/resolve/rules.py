@@ -97,6 +97,10 @@ def _check_sizes(spec: DomainSpec) -> Iterator[Complaint]:
         if least is not None and most is not None and most < least:
             of_least, of_most = _amount(ceiling.kind, least), _amount(ceiling.kind, most)
             yield _conflict((ceiling.name,), f"{ceiling.name} ({of_most}) is less than {floor} ({of_least}).")
+    cap, most = getattr(spec, key_named("cap").attribute), 100 * max(spec.vcpus, spec.maxvcpus or 0)
+    if cap is not None and cap > most:  # libxl refuses it when the domain is there already (libxl_sched.c)
+        detail = f"cap ({cap}) is more than its vcpus can use: each uses 100 at most, all of them {most}."
+        yield _conflict(("cap",), detail, f"Write cap = {most} or less (0 is no limit), or give it more vcpus.")
 
 
 def _amount(kind: object, number: int) -> str:
