@@ -10,9 +10,10 @@ from __future__ import annotations
 
 # A domain that xl leaves out, such as a zombie, may hold a disk all the same: libxl's record tells.
 XL_SH = """
-what_runs() { xl list -l; }
+asked() { "$@" || { echo "\\`$*\\` failed, so nobody knows what runs." >&2; return 1; }; }
+what_runs() { asked xl list -l; }
 disks_that_run() {
-    long=$(what_runs) && rows=$(xl list -v) || exit
+    long=$(what_runs) && rows=$(asked xl list -v) || exit
     printf '%s\\n' "$long" | sed -n 's/.*"pdev_path": "\\(.*\\)".*/\\1/p'
     told=$(printf '%s\\n' "$long" | sed -n 's/.*"domid": \\([0-9]*\\),.*/\\1/p')
     for domid in $(printf '%s\\n' "$rows" | awk 'NR > 1 {
@@ -29,7 +30,7 @@ disks_that_run() {
 
 # xend leaves out what dies; the back ends of its disks are in xenstore as long as it holds them.
 XM_SH = """
-what_runs() { xm list --long; }
+what_runs() { xm list --long || { echo "\\`xm list --long\\` failed, so nobody knows what runs." >&2; return 1; }; }
 disks_that_run() {
     long=$(what_runs) || exit
     ends=$(xenstore-ls -f /local/domain/0/backend 2>/dev/null || :)

@@ -1,16 +1,21 @@
 """The safety rules, and what each does about what it does not know: nothing, and it says so. One row a case.
 
-The rules are numbered as in docs/safety.md. What a whole tool of a dom0 that fails does is in tests/xl/test_observe.py.
+The rules are numbered as in docs/safety.md. Those that are kept on a dom0 are in test_not_known_on_a_dom0.py. What a
+whole tool of a dom0 that fails does is in tests/xl/test_observe.py.
 """
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reconciler.decide.changes import Consent
+from reconciler.apply.evidence import with_evidence
+from reconciler.apply.history import History
+from reconciler.decide.changes import Action, Consent
 from reconciler.decide.unusable import complete
 from reconciler.model.claims import Unseen, mac_claim, uuid_claim
 from reconciler.model.domain import Domain, Image, Policy
@@ -325,6 +330,44 @@ def test_11_a_candidate_that_was_cut_short_is_written_anew() -> None:
     world = replace(there, guests={"web": down}, images={**there.images, kernel("web", NEW).path: NEW})
     plan = build_plan(wanted(new("web")), {"alpha": world}, Consent())
     assert [step.step.kind for step in plan.steps][:2] == ["write_config", "start"]
+
+
+@pytest.mark.parametrize("past", ["no git", "no commit", "damaged git", "git is not installed", "shallow"])
+def test_3_what_no_history_shows_to_be_of_this_tree_is_not_destroyed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, past: str
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "web.toml").touch()
+    if past != "no git":
+        git(tree, "init", "--quiet")
+    if past in ("shallow", "git is not installed"):
+        for message in ("one", "two"):
+            git(tree, "add", "--all")
+            git(tree, "commit", "--quiet", "--allow-empty", "--message", message)
+    if past == "shallow":
+        git(tmp_path, "clone", "--quiet", "--depth", "1", f"file://{tree}", "clone")
+        tree = tmp_path / "clone"
+    if past == "damaged git":
+        (tree / ".git/HEAD").write_text("nonsense")
+    if past == "git is not installed":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    world = {"alpha": host(guest(WEB), guest(domain("gone"), commit="5" * 40))}
+    damaged = tmp_path / "state/history.sqlite"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"nonsense" * 100)
+    judged = with_evidence(wanted(WEB, brake=Brake(max_destroy=1)), world, tree, History(damaged.parent), ())
+    plan = build_plan(judged, world, Consent())
+    assert plan.steps == ()
+    gone = next(change for change in plan.changes if change.domain == "gone")
+    assert "nothing shows that this tree ever asked for it: its mark is of commit 555555555555" in gone.reason
+    assert (gone.would, gone.waits_for) == (Action.DESTROY, ("commit: 555555555555",))
+    assert "reconciler apply --adopt alpha" in (gone.hint or "")
+
+
+def git(folder: Path, *arguments: str) -> None:
+    who = ("-c", "user.name=a", "-c", "user.email=a@b")
+    subprocess.run(["git", "-C", str(folder), *who, *arguments], check=True, capture_output=True)
 
 
 def test_what_devices_a_domain_has_is_taken_from_its_backends_where_xl_tells_nothing() -> None:
