@@ -11,6 +11,7 @@ import re
 import shlex
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Mapping
 from io import StringIO
@@ -40,11 +41,21 @@ def _run(line: str, monkeypatch: pytest.MonkeyPatch) -> str:
         patch.setattr(sys, "stdin", StringIO())
         patch.setattr(sys, "stdout", output)
         patch.setattr(sys, "stderr", StringIO() if quiet else output)
-        code = _dispatch(shlex.split(line.removesuffix(_QUIET), comments=True))
+        for command in _spelled_out(line.removesuffix(_QUIET)):
+            code = _dispatch(shlex.split(command, comments=True))
     text = _VOLATILE.sub(lambda match: match[1] + "…", output.getvalue())
     if text and not text.endswith("\n"):
         text += "\n"
     return text + (f"[exit code {code}]\n" if code else "")
+
+
+_LOOP = re.compile(r"for (\w+) in ([^;]+); do (.+); done")
+
+
+def _spelled_out(line: str) -> list[str]:
+    """The commands of a line, of which a loop has many."""
+    loop = _LOOP.fullmatch(line)
+    return [loop[3].replace(f"${loop[1]}", word) for word in loop[2].split()] if loop else [line]
 
 
 def _dispatch(words: list[str]) -> int:
@@ -52,6 +63,10 @@ def _dispatch(words: list[str]) -> int:
     match words:
         case ["reconciler", *arguments]:
             return cli.run(arguments)
+        case ["git" | "find", *_]:
+            subprocess.run(words, check=True, capture_output=True)
+        case ["cd", folder]:
+            os.chdir(folder)
         case ["sed", "-i", expression, file]:
             _, before, after, _ = expression.split("/")
             text, count = re.subn(before, after, Path(file).read_text(), flags=re.MULTILINE)

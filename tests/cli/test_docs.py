@@ -6,9 +6,11 @@ After a wanted change of output, run with RECONCILER_UPDATE_CASES=1 and read the
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 
+import click
 import pytest
 
 from reconciler import cli
@@ -20,6 +22,7 @@ FROM_NOTHING = [ROOT / "docs/existing-host.md", ROOT / "docs/netbsd.md"]  # thes
 PAGES = [ROOT / "README.md", *FROM_NOTHING, *COMMAND_PAGES]
 _SESSION = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
+_SCRIPT = re.compile(r"(?<=^```sh\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _MODULE = re.compile(r"`((?:reconciler|tests)/[\w./]+)`")
 
 
@@ -63,3 +66,18 @@ def test_links_and_file_names_lead_somewhere(page: Path) -> None:
     broken = [link for link in _LINK.findall(text) if not (page.parent / link).exists()]
     broken += [name for name in _MODULE.findall(text) if not (ROOT / name).exists()]
     assert broken == []
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda page: page.stem
+)
+def test_every_command_to_copy_has_the_options_that_it_is_given(page: Path) -> None:
+    for script in _SCRIPT.findall(page.read_text()):
+        for line in script.splitlines():
+            words = shlex.split(line.replace(";", " ;").partition("|")[0], comments=True)
+            if words[:1] == ["reconciler"]:
+                name = next(word for word in words if word in cli.COMMANDS)
+                command = cli.cli.get_command(click.Context(cli.cli), name)
+                assert command is not None
+                options = {option for one in (cli.cli, command) for param in one.params for option in param.opts}
+                assert {word.partition("=")[0] for word in words if word.startswith("--")} <= options, line

@@ -1,7 +1,8 @@
-"""Hosts whose files version 0.1 wrote: what it recorded keeps its meaning, and unchanged specs ask for nothing.
+"""Hosts whose files earlier versions wrote: what they recorded keeps its meaning, and unchanged specs ask for nothing.
 
 `written_by_0_1/` holds a spec tree and what 0.1 wrote of it on a host (config files with their marks, quarantines),
-with what `xl list -l` of Xen 4.17 says of these config files. It is never written anew.
+with what `xl list -l` of Xen 4.17 says of these config files. `written_in_format_1/` has the same config files as they
+were written when marks began to say their format. None of them is ever written anew; a new format brings a new folder.
 """
 
 from __future__ import annotations
@@ -17,21 +18,32 @@ from reconciler.model.domain import Domain
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import build_plan
 from reconciler.specs import read_tree
-from reconciler.texts.config_file import read_file
+from reconciler.texts.config_file import FORMAT, read_file
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 
 FOLDER = Path(__file__).with_name("written_by_0_1")
+FILES = {0: FOLDER / "hosts", 1: FOLDER.with_name("written_in_format_1")}  # by the format of the marks
 DESIRED = read_tree(FOLDER / "specs").desired
 DOMAINS = DESIRED.hosts["alpha"].domains
 NAMES = ("db", "desk", "web")
 GIB = 1024 * 1024
 
 
-def written(name: str) -> str:
-    return (FOLDER / f"hosts/{name}.cfg").read_text()
+@pytest.fixture(params=FILES)
+def of_format(request: pytest.FixtureRequest) -> int:
+    made: int = request.param
+    return made
 
 
-def guests(*, running: bool, quarantine: bool = False) -> dict[str, Guest]:
+def test_there_are_files_of_every_format() -> None:
+    assert set(FILES) == set(range(FORMAT + 1))
+
+
+def written(of_format: int, name: str) -> str:
+    return (FILES[of_format] / f"{name}.cfg").read_text()
+
+
+def guests(of_format: int, *, running: bool, quarantine: bool = False) -> dict[str, Guest]:
     instances = [
         LiveDomain(
             name=name,
@@ -44,7 +56,7 @@ def guests(*, running: bool, quarantine: bool = False) -> dict[str, Guest]:
     ]
     found, _ = assemble_guests(
         fleet="upgrade",
-        configs={name: written(name) for name in NAMES},
+        configs={name: written(of_format, name) for name in NAMES},
         candidates={},
         instances=instances if running else (),
         images={},
@@ -72,10 +84,11 @@ def test_the_specs_are_as_they_were() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_was_written_is_the_domain_that_the_specs_ask_for(name: str) -> None:
-    file = read_file(written(name), {})
+def test_what_was_written_is_the_domain_that_the_specs_ask_for(of_format: int, name: str) -> None:
+    file = read_file(written(of_format, name), {})
     assert file.problem is None
     assert file.mark is not None
+    assert file.mark.format == of_format
     assert file.intact
     assert (file.ignored, file.unsaid) == ((), ())
     assert file.domain == DOMAINS[name]
@@ -83,29 +96,29 @@ def test_what_was_written_is_the_domain_that_the_specs_ask_for(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_failed_to_boot_is_still_known(name: str) -> None:
-    guest = guests(running=True, quarantine=True)[name]
+def test_what_failed_to_boot_is_still_known(of_format: int, name: str) -> None:
+    guest = guests(of_format, running=True, quarantine=True)[name]
     entry = quarantined(guest, DOMAINS[name])
     assert entry is not None
     assert entry.reason == "it did not get ready"
 
 
-def test_nothing_is_to_be_done() -> None:
-    found = guests(running=True)
+def test_nothing_is_to_be_done(of_format: int) -> None:
+    found = guests(of_format, running=True)
     assert {guest.owner for guest in found.values()} == {Owner.OURS}
     assert {name: guest.running for name, guest in found.items()} == dict(DOMAINS)
     plan = build_plan(DESIRED, {"alpha": host(found)}, Consent())
     assert [(change.action, change.reason) for change in plan.changes] == [(Action.NO_OP, "as specified")] * len(NAMES)
 
 
-def test_what_does_not_run_is_started_from_what_is_there() -> None:
-    plan = build_plan(DESIRED, {"alpha": host(guests(running=False))}, Consent())
+def test_what_does_not_run_is_started_from_what_is_there(of_format: int) -> None:
+    plan = build_plan(DESIRED, {"alpha": host(guests(of_format, running=False))}, Consent())
     assert {(change.action, change.fields) for change in plan.changes} == {(Action.START, ())}
     assert {step.step.kind for step in plan.steps} == {"start", "await_ready"}
 
 
-def test_what_must_outlive_the_spec_is_kept() -> None:
-    kept: Domain | None = guests(running=True)["web"].config
+def test_what_must_outlive_the_spec_is_kept(of_format: int) -> None:
+    kept: Domain | None = guests(of_format, running=True)["web"].config
     assert kept is not None
     assert kept.prevent_destroy
     assert (kept.shutdown_timeout_seconds, kept.on_shutdown_timeout) == (300, "destroy")
