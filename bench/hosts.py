@@ -17,9 +17,9 @@ from bench.fleet import write_fleet
 from bench.watch import resident_kib
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
-from reconciler.watch.loop import Watcher, leave_old_objects_alone
-from reconciler.watch.notify import Notifier
+from reconciler.watch.loop import Watcher
 from reconciler.watch.passes import Passes
+from reconciler.watch.process import Notifier, leave_old_objects_alone
 from reconciler.watch.source import LocalSource
 
 _HOSTS, _DOMAINS, _ROUNDS = 40, 50, 5

@@ -25,8 +25,8 @@ from reconciler.specs import read_tree
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
-from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Passes
+from reconciler.watch.process import Notifier
 from reconciler.watch.source import LocalSource
 
 _DOMAINS, _PASSES = 1_000, 200

@@ -7,7 +7,7 @@ import gc
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.watch.loop import leave_old_objects_alone
+from reconciler.watch.process import leave_old_objects_alone
 
 LONGEST_SECONDS = 0.1
 _BEAT_SECONDS = 0.005

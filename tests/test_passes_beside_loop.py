@@ -18,8 +18,8 @@ from bench.watch import CountingClock, bring_about
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
-from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Passes
+from reconciler.watch.process import Notifier
 from reconciler.watch.source import LocalSource
 from tests.loop_turns import assert_the_loop_turns
 

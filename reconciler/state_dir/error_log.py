@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reconciler.model.diagnostics import IN_THE_LOG, Diagnostic
+from reconciler.model.diagnostics import IN_THE_LOG, Diagnostic, Kind
 
 KEPT = "please report it with "  # what the hint of a diagnostic begins with whose traceback is in the log
 _FILE = "errors.log"
@@ -33,3 +33,15 @@ def keep(state_dir: Path, problem: Diagnostic) -> Diagnostic:
         lost = f"please report it; its traceback could not be written to {file}: {error.strerror}"
         return replace(problem, hint=lost)
     return replace(problem, hint=f"{KEPT}its traceback, which is in {file}")
+
+
+def os_problem(error: OSError) -> Diagnostic:
+    """Tell of a file or a command of this machine that ended a pass."""
+    name = f"{error.filename}: " if isinstance(error.filename, str) else ""
+    return Diagnostic(
+        kind=Kind.WORLD,
+        summary="the pass could not be made",
+        detail=f"{name}{error.strerror or error}.",
+        hint="look whether the disk of the state directory is full",
+        transient=True,
+    )

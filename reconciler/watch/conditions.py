@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -104,6 +104,19 @@ def load(state_dir: Path) -> WatchRecord | None:
         return _RECORD.validate_json((state_dir / _FILE).read_bytes())
     except (OSError, ValidationError):
         return None
+
+
+def kept(state_dir: Path) -> dict[str, DomainCondition]:
+    """Load the conditions that an earlier watch left, so that "since" survives a restart."""
+    record = load(state_dir)
+    return dict(record.domains) if record is not None else {}
+
+
+def of_hosts(hosts: Collection[str], known: Mapping[str, DomainCondition]) -> dict[str, tuple[Condition, str]]:
+    """Return what is known of the domains of these hosts."""
+    return {
+        address: (one.condition, one.reason) for address, one in known.items() if address.partition("/")[0] in hosts
+    }
 
 
 def store(state_dir: Path, record: WatchRecord) -> None:

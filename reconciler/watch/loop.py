@@ -12,7 +12,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context, copy_context
 from dataclasses import replace
@@ -23,8 +23,9 @@ from typing import Any
 from reconciler.apply.history import ApplyRecord, Asked, History
 from reconciler.fleet import LastSeen
 from reconciler.inspect.observed import Observed
-from reconciler.inspect.status import Condition, judge
+from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
+from reconciler.notify import Notifications
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
 from reconciler.specs.commit import in_words
@@ -32,9 +33,9 @@ from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps
-from reconciler.watch.news import FLEET, Board, Findings, ShownSteps
-from reconciler.watch.notify import Notifier
+from reconciler.watch.news import FLEET, Board, Findings, ShownSteps, facts_of
 from reconciler.watch.passes import Attending, Outcome, Passes
+from reconciler.watch.process import Notifier
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics, StepUnderWay
@@ -85,16 +86,19 @@ class Watcher:
         self._taken = 0  # how often the specs were
         self._stored_at = clock.now()
         self._news_at_once = True  # no writing of the conditions waits for another one
-        record = WatchRecord(process=os.getpid(), source=source.name, domains=_kept(state_dir))
+        record = WatchRecord(process=os.getpid(), source=source.name, domains=conditions.kept(state_dir))
         self._board = Board(log, record)
+        self.notifications = Notifications(state_dir, clock.now, self._receivers_fare)
 
     async def run(self, *, once: bool = False) -> int:
         """Run until `stop` is called, or for one pass over all hosts. Returns its exit code then, else 0."""
         self._log.say("watch begins", source=self._source.name, interval_seconds=self._interval_seconds)
         try:
             if once:
-                return _exit_code(await self.make_pass(frozenset({"once"})))
-            async with self._attended():
+                outcome = await self.make_pass(frozenset({"once"}))
+                await self.notifications.send_all()
+                return _exit_code(outcome)
+            async with self.notifications.attended(), self._attended():
                 self._notifier.tell("READY=1")  # a first pass may take longer than a manager waits for a start
                 await self._work()
             return 0
@@ -174,6 +178,7 @@ class Watcher:
         if self._stopping:
             return
         hosts, now = self._passes.hosts(), self._clock.now()
+        touched = frozenset(name for name in hosts if self._passes.is_touched(name))
         if ASKED in reasons:
             self._passes.try_all_now()
         self._tend_hosts(hosts, asked=ASKED in reasons)
@@ -182,6 +187,7 @@ class Watcher:
         if outcome.failed:
             self._board.passed(outcome, began, now)
         self._store()
+        await self._notify(FLEET, outcome, touched)
         news = self._board.news(FLEET)
         told = await asyncio.to_thread(news.of_problems, outcome.problems)
         told |= await asyncio.to_thread(news.of_domains, outcome.domains, None)
@@ -290,6 +296,8 @@ class Watcher:
             self._board.found(scope, found, findings)
             self._plan = found.plan if scope == FLEET else self._plan
             await asyncio.to_thread(self._board.news(scope).of_domains, found.domains, found.plan)
+            if (specs := self._passes.specs) is not None:
+                await self.notifications.found(facts_of(scope, found, specs, self._clock.now()))
         except Exception as error:  # noqa: BLE001 -- what cannot be told is done all the same
             self._log.problem(unforeseen("what a pass found was told", error))
         self._store()
@@ -304,13 +312,33 @@ class Watcher:
     ) -> None:
         """Show what a pass came to; log what is new, changed or gone, and the pass in one line if it brought news."""
         try:
-            domains = {**outcome.domains, **_of_hosts(outcome.given_up, before)}
+            domains = {**outcome.domains, **conditions.of_hosts(outcome.given_up, before)}
             known = replace(outcome, domains=domains) if outcome.given_up else outcome
             findings = await asyncio.to_thread(Findings.of, known, before, self._clock.now())
             self._board.ended(scope, known, findings)
             await asyncio.to_thread(self._log_pass, scope, known, reasons, began)
+            if not outcome.given_up:
+                await self._notify(scope, outcome)
         except Exception as error:  # noqa: BLE001 -- the outcome says when to try again, told or not
             self._log.problem(unforeseen("a pass was told of", error))
+
+    async def _notify(self, scope: str, outcome: Outcome, touched: frozenset[str] | None = None) -> None:
+        """Tell the receivers of reconciler.toml of a pass, or (with `touched`) of a reading of the specs."""
+        specs = self._passes.specs
+        if specs is None:
+            return
+        hosts = touched if touched is not None else frozenset(specs.reading.desired.hosts)
+        facts = facts_of(scope, outcome, specs, self._clock.now(), touched=hosts)
+        if scope == FLEET:
+            of_specs = facts if touched is not None else replace(facts, domains={})  # of a pass over all hosts
+            await self.notifications.specs_taken(specs.reading.desired.receivers, specs.root, of_specs)
+        if touched is None:
+            await self.notifications.passed(facts)
+
+    def _receivers_fare(self, problems: Sequence[Diagnostic]) -> None:
+        """Show which receivers are not told, and why."""
+        self._board.receivers_fare(problems)
+        self._store()
 
     def _log_pass(self, scope: str, outcome: Outcome, reasons: frozenset[str], began: float) -> None:
         news = self._board.news(scope)
@@ -413,29 +441,6 @@ class Watcher:
 
     def problem(self, problem: Diagnostic) -> None:
         self._log.problem(problem)
-
-
-def leave_old_objects_alone() -> None:
-    """Have Python's collector look at young objects only; `Watcher` has it look at all of them now and then.
-
-    To look at all takes 0.3 s with 10,000 domains, holds the loop, and may come at any moment of a pass. What a pass
-    makes has no cycles, so that it is freed without a collector.
-    """
-    young, middle, _ = gc.get_threshold()
-    gc.set_threshold(young, middle, 1_000_000)
-
-
-def _kept(state_dir: Path) -> dict[str, DomainCondition]:
-    """Load the conditions that an earlier watch left, so that "since" survives a restart."""
-    record = conditions.load(state_dir)
-    return dict(record.domains) if record is not None else {}
-
-
-def _of_hosts(hosts: Collection[str], known: Mapping[str, DomainCondition]) -> dict[str, tuple[Condition, str]]:
-    """Return what is known of the domains of these hosts."""
-    return {
-        address: (one.condition, one.reason) for address, one in known.items() if address.partition("/")[0] in hosts
-    }
 
 
 def _exit_code(outcome: Outcome) -> int:

@@ -10,6 +10,7 @@ from reconciler.apply.result import Progress, StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.notify import Facts
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.show.steps import in_words
@@ -18,6 +19,7 @@ from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, Told, WatchRecord
 from reconciler.watch.logs import Level, Log, moment
 from reconciler.watch.passes import Outcome, drifted_in
+from reconciler.watch.source import Specs
 from reconciler.watch.view import Metrics, StepUnderWay
 
 _Told = tuple[Condition, str, str | None]  # condition, reason, what differs
@@ -90,6 +92,25 @@ class Findings:
         return Findings(domains=domains, counts=counts, problems=conditions.told(outcome.problems))
 
 
+def facts_of(scope: str, outcome: Outcome, specs: Specs, at: float, *, touched: Collection[str] = ()) -> Facts:
+    """Return what is to be told of a pass, or of a reading of the specs, to whoever reconciler.toml names."""
+    desired, plan = specs.reading.desired, outcome.plan
+    commit, digest = (desired.commit, desired.tree_digest) if plan is None else (plan.commit, plan.tree_digest)
+    return Facts(
+        at=at,
+        fleet=desired.fleet,
+        host=scope or None,
+        specs=commit or digest,
+        commit=commit,
+        plan=plan,
+        result=outcome.result,
+        problems=outcome.problems,
+        domains=outcome.domains,
+        hosts=desired.hosts.keys(),
+        touched=touched,
+    )
+
+
 @dataclass(slots=True)
 class _Scope:
     """What the passes over one host, or over what is no single host, found last."""
@@ -111,13 +132,15 @@ class Board:
         self._steps: dict[tuple[str, str], StepUnderWay] = {}
         self.metrics = Metrics()
         self.revision = 0  # of all that it shows
+        self._news_of_receivers = News(log)
+        self._receivers: tuple[Told, ...] = ()  # which of them are not told, and why
 
     def record(self) -> WatchRecord:
         """Return all of it as one value. It may be called from any thread."""
         by_host, scopes = dict(self._domains), dict(self._scopes)
         domains = {address: one for host in sorted(by_host) for address, one in by_host[host].items()}
         problems = dict.fromkeys(problem for _, one in sorted(scopes.items()) for problem in one.problems)
-        return replace(self._about, domains=domains, problems=tuple(problems))
+        return replace(self._about, domains=domains, problems=(*problems, *self._receivers))
 
     def of(self, scope: str) -> dict[str, DomainCondition]:
         """Return the conditions of a host's domains, or of all domains."""
@@ -183,6 +206,12 @@ class Board:
 
     def stopped(self, now: float) -> None:
         self._about = replace(self._about, stopped=moment(now))
+
+    def receivers_fare(self, problems: Sequence[Diagnostic]) -> None:
+        """Show which receivers are not told, and why; log what of that is new."""
+        self._news_of_receivers.of_problems(problems)
+        self._receivers = conditions.told(problems)
+        self.revision += 1
 
     def counted(self, scope: str) -> dict[str, int]:
         """Count the conditions of a host's domains, or of all."""

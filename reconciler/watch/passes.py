@@ -161,6 +161,11 @@ class Passes:
             return outcome
         return replace(outcome, commit=self._specs.reading.desired.commit, signer=self._specs.signer)
 
+    @property
+    def specs(self) -> Specs | None:
+        """Return the specs in force; None before the first reading that brought any."""
+        return self._specs if self._specs is not None or self._all is None else self._all.specs
+
     def hosts(self) -> frozenset[str]:
         """Return the hosts that the specs in force describe."""
         return frozenset(self._specs.reading.desired.hosts) if self._specs is not None else frozenset()
@@ -230,7 +235,7 @@ class Passes:
         except ReconcilerError as error:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
-            problems = (_os_problem(error),)
+            problems = (error_log.os_problem(error),)
         except _GoneError:
             raise
         except Exception as error:  # noqa: BLE001 -- the next pass begins anew, and must be made
@@ -437,14 +442,3 @@ def _leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
 def drifted_in(plan: Plan) -> int:
     """Count the domains that differ from their specs."""
     return sum(bool(change.acts or change.fields) for change in plan.changes)
-
-
-def _os_problem(error: OSError) -> Diagnostic:
-    name = f"{error.filename}: " if isinstance(error.filename, str) else ""
-    return Diagnostic(
-        kind=Kind.WORLD,
-        summary="the pass could not be made",
-        detail=f"{name}{error.strerror or error}.",
-        hint="look whether the disk of the state directory is full",
-        transient=True,
-    )

@@ -14,7 +14,7 @@ from reconciler import cli
 from reconciler.inspect.status import Condition
 from reconciler.watch.conditions import DomainCondition, WatchRecord, store
 from reconciler.watch.logs import Log
-from reconciler.watch.notify import Notifier
+from reconciler.watch.process import Notifier
 from tests.transcript import isolate
 from tests.watch.conftest import START, World, look
 

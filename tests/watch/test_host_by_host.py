@@ -20,8 +20,8 @@ from reconciler.toolstack import Question
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
-from reconciler.watch.notify import Notifier
 from reconciler.watch.passes import Passes
+from reconciler.watch.process import Notifier
 from reconciler.watch.source import Specs
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, START, World

@@ -93,9 +93,9 @@ def watch(
     signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
-    from reconciler.watch.loop import Watcher, leave_old_objects_alone
-    from reconciler.watch.notify import Notifier
+    from reconciler.watch.loop import Watcher
     from reconciler.watch.passes import Passes
+    from reconciler.watch.process import Notifier, leave_old_objects_alone
     from reconciler.watch.triggers import SystemClock
 
     clock = SystemClock()
@@ -185,6 +185,7 @@ async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, to
 
             serving = await beside.enter_async_context(serve(watcher, listen, token_file))
             log.say("serving", url=serving.url)
+            watcher.notifications.page = serving.url
             for note in serving.notes:
                 log.problem(note)
         code = await watcher.run(once=once)
