@@ -117,11 +117,17 @@ def known_address(desired: Desired, address: str) -> str:
 
 def whole(desired: Desired, option: str, address: str) -> str:
     """Return an address as it is or, of the only domain with that name, with its host. Refuses what is none."""
-    if address and "/" not in address:
-        found = [one for one in _addresses(desired) | desired.frozen if one.partition("/")[2] == address]
-        address = found[0] if len(found) == 1 else address
+    address = only_address(desired, address) or address
     check_form(option, address)
     return address
+
+
+def only_address(desired: Desired, name: str) -> str | None:
+    """Return the address of the only domain with this name; None where it is not the name of one and one alone."""
+    if not name or "/" in name:
+        return None
+    found = [one for one in _addresses(desired) | desired.frozen if one.partition("/")[2] == name]
+    return found[0] if len(found) == 1 else None
 
 
 def check_host(desired: Desired, host: str) -> None:

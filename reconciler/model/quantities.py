@@ -25,6 +25,7 @@ _PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%", re.ASCII)
 
 SIZE_FORMS = 'an integer number of MiB, or a string such as "512MiB" or "2GiB"'
 DURATION_FORMS = 'a string such as "90s", "2m", "1h" or "500ms"'
+PERIOD_FORMS = 'a time such as "90s", "30m", "12h" or "7d"'
 _RATE = re.compile(r"([0-9]{1,20})([GMK]?)([Bb])/s")
 _INTERVAL = re.compile(r"([0-9]{1,20})([mu]?)s?")
 
@@ -85,13 +86,23 @@ def duration_seconds(value: object, longest_seconds: float = DURATION_MAX_SECOND
 
 
 def period_seconds(value: object) -> float:
-    """Return the seconds of a time to look back or ahead: a duration, or days such as "7d"; at most ten years."""
-    days = _DAYS.fullmatch(value) if isinstance(value, str) else None
-    if days is None:
-        return duration_seconds(value)
-    if int(days["number"]) > _PERIOD_MAX_DAYS:
+    """Return the seconds of a time to look back or ahead: a duration, or days such as "7d"; at most ten years.
+
+    >>> period_seconds("7d") == period_seconds("168h")
+    True
+    """
+    if not isinstance(value, str):
+        raise Unfit(f"must be {PERIOD_FORMS}, not {kind_of(value)}")
+    days, other = _DAYS.fullmatch(value), _DURATION.fullmatch(value)
+    if days is not None:
+        seconds = int(days["number"]) * DURATION_MAX_SECONDS
+    elif other is not None:
+        seconds = int(other["number"]) * _SECONDS_OF_UNIT[other["unit"]]
+    else:
+        raise Unfit(f"must be {PERIOD_FORMS}, not {quoted(value)}")
+    if seconds > _PERIOD_MAX_DAYS * DURATION_MAX_SECONDS:
         raise Unfit("is longer than ten years")
-    return int(days["number"]) * 24 * 3600.0
+    return float(seconds)
 
 
 def count_or_share(value: object) -> int | float:

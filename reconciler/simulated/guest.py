@@ -21,6 +21,7 @@ SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024
 REBOOT_SECONDS = 2.0  # between two lives, in which xl's daemon pauses
 SHUTDOWN_SECONDS = 1.0  # what a guest that obeys takes to go down
 _ALMOST_KIB = 1024
+_DOMIDS_OF_A_BOOT = 10_000  # more than starts that any simulated host sees
 _RESTARTS = "reboot: Restarting system"
 _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never end
 
@@ -97,6 +98,11 @@ class Instance:
     @property
     def boot_id(self) -> str:
         return f"{self.domid}.{self.boots}"
+
+    @property
+    def listed_domid(self) -> int:
+        """Return the number that it is listed under: another one after each reboot, and never one of another domain."""
+        return self.domid + self.boots * _DOMIDS_OF_A_BOOT
 
 
 def boot(definition: Domain, behaviour: Behaviour, *, domid: int, now: float) -> Instance:

@@ -250,6 +250,7 @@ def _described(instance: Instance, now: float) -> dict[str, Any]:
     return {
         "name": definition.name,
         "uuid": definition.uuid,
+        "domid": instance.listed_domid,
         "boot": instance.boot_id,
         "power": str(instance.power),
         "memory_kib": actual_kib(instance, now),

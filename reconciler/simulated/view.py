@@ -194,7 +194,7 @@ class View:
                     power=Power.MIGRATING if is_migrating(instance.listed_as) else instance.power,
                     actual_kib=actual_kib(instance, self._now),
                     running_seconds=self._now - instance.booted_at,
-                    domid=instance.domid,
+                    domid=instance.listed_domid,
                     devices=Devices(connected=will_connect(instance, self._now)),
                     served=instance.served,
                     definition=None if instance.power in _UNTOLD else instance.definition,

@@ -71,7 +71,7 @@ def test_it_is_narrowed_to_hosts_domains_times_and_a_number(run: Run, tree: Path
     assert told("--target", "alpha/db", "--limit", "1") == [["alpha/db"]]
     with sqlite3.connect(tree / ".state/history.sqlite") as database:
         database.execute("UPDATE apply SET began = '2026-01-01T00:00:00.000Z' WHERE id = 1")
-    assert told("--since", "1h") == [["alpha/web"]]
+    assert told("--since", "1h") == told("--since", "48h") == [["alpha/web"]]
     text = run("history", "--limit", "1").out
     assert "These are the last 1; --limit 2 tells of more, --json of all." in text
 

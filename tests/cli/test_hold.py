@@ -25,7 +25,8 @@ def made(run: Run, tree: Path) -> Path:
         (("alpha/wbe",), "alpha/web"),
         (("alhpa",), "alpha"),
         (("alpha/web", "--for", "soon"), "--for"),
-        (("alpha/web", "--for", "0s"), "between a moment and a year"),
+        (("alpha/web", "--for", "0s"), "1s at least"),
+        (("alpha/web", "--for", "367d"), "366d at most"),
         (("alpha/../x",), "not of the form"),
     ],
     ids=" ".join,
@@ -43,6 +44,11 @@ def test_a_hold_with_an_end_says_when_by_the_hosts_clock(run: Run, made: Path) -
     (domain,) = (one for one in json.loads(run("status", "--json").out)["domains"] if one["address"] == "alpha/web")
     assert domain["reason"].startswith("held, by ann@desk, until")
     assert "held, by ann@desk" in run("why", "alpha/web").out
+
+
+def test_the_only_domain_of_a_name_needs_no_host(run: Run, made: Path) -> None:
+    assert run("hold", "web", "--for", "48h").out.startswith("alpha/web is held")
+    assert run("unhold", "web").out == "alpha/web is held no longer.\n"
 
 
 def test_a_domain_that_no_spec_names_any_more_can_be_held(run: Run, made: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_domain_made_by_hand_is_unmanaged_and_holds_memory(sim: Sim, world: Wo
     assert world.guest("legacy").owner is Owner.UNMANAGED
     table = sim("alpha", "list").stdout.splitlines()
     assert table[0].split() == ["Name", "ID", "Mem", "VCPUs", "State", "Managed"]
-    assert table[1].split() == ["legacy", "1.0", "1024", "1", "running", "no"]
+    assert table[1].split() == ["legacy", "1", "1024", "1", "running", "no"]
     assert table[2].endswith("of 4096 MiB free")
 
 
@@ -88,6 +88,17 @@ def test_a_managed_domain_is_listed_as_such_and_started_again_from_its_config(si
     sim("alpha", "create", "web")
     assert world.guest().running == domain()
     assert sim.domains()["web"]["boot"] == "2.0"
+
+
+def test_a_guest_that_rebooted_is_listed_under_another_number(sim: Sim, world: World) -> None:
+    world.start(domain())
+    before = sim.domains()["web"]["domid"]
+    sim("alpha", "reboot", "web")
+    world.wait(60)
+    after = sim.domains()["web"]["domid"]
+    assert isinstance(after, int)
+    assert after != before == 1
+    assert sim("alpha", "list").stdout.splitlines()[1].split()[1] == str(after)
 
 
 def test_put_copies_a_file_or_standard_input(sim: Sim, world: World, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
@@ -11,22 +10,22 @@ from typing import TypeVar
 import click
 
 from reconciler.apply.person import person
+from reconciler.cli.durations import Duration
 from reconciler.cli.names import ADDRESS_OR_HOST
 from reconciler.cli.output import print_text
-from reconciler.cli.session import check_host, check_known, specs_option
+from reconciler.cli.session import check_host, check_known, only_address, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.decide.holds import in_words
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import WHOLE_HOST
-from reconciler.model.quantities import Unfit, duration_seconds
 from reconciler.open import open_host
 from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
 from reconciler.toolstack import Executor
 
 T = TypeVar("T")
-_DAY_SECONDS = 24 * 3600
-_LONGEST_SECONDS = 366 * _DAY_SECONDS
+_SHORTEST_SECONDS = 1.0
+_LONGEST_DAYS = 366
 _REASON_MAX = 500
 
 
@@ -37,7 +36,7 @@ _REASON_MAX = 500
     "--for",
     "seconds",
     metavar="DURATION",
-    callback=lambda _, __, said: _seconds(said),
+    type=Duration(at_least_seconds=_SHORTEST_SECONDS, at_most_days=_LONGEST_DAYS, may_be_days=True),
     help="End by itself after this, such as 30m, 2h or 7d.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Why; plans, status and the page show it.")
@@ -49,6 +48,7 @@ def hold(settings: Settings, what: str, specs: Path, seconds: float | None, reas
     It is one small file on the host, and ends after --for by the host's clock, or with `reconciler unhold`.
     """
     reading = read_tree(specs)
+    what = _meant(reading, what)
     host, name = _place(reading, specs, settings.state_dir, what)
     reason = " ".join(reason.split())[:_REASON_MAX]
     made = _with_executor(
@@ -69,9 +69,16 @@ def hold(settings: Settings, what: str, specs: Path, seconds: float | None, reas
 def unhold(settings: Settings, what: str, specs: Path) -> None:
     """Lift the hold of ADDRESS (host/domain), or that of all of HOST. Each is lifted by itself."""
     reading = read_tree(specs)
+    what = _meant(reading, what)
     host, name = _place(reading, specs, settings.state_dir, what, may_be_gone=True)
     lifted = _with_executor(reading, specs, settings.state_dir, host, lambda one: one.unhold(name))
     print_text(plain(f"{what} is held no longer." if lifted else f"{what} was not held.") + "\n")
+
+
+def _meant(reading: TreeReading, what: str) -> str:
+    """Return a host's name or a whole address as they are; of a name that only one domain has, its address."""
+    desired = reading.desired
+    return what if what in desired.hosts or what in desired.frozen else only_address(desired, what) or what
 
 
 def _place(
@@ -99,17 +106,3 @@ def _with_executor(
             await opened.observer.close()
 
     return asyncio.run(done())
-
-
-def _seconds(said: str | None) -> float | None:
-    """Read --for: as durations are written in specs, or in days."""
-    if said is None:
-        return None
-    try:
-        days = re.fullmatch("([0-9]{1,4})d", said)
-        seconds = int(days[1]) * _DAY_SECONDS if days else duration_seconds(said, _LONGEST_SECONDS)
-    except Unfit as error:
-        raise click.BadParameter(f"it {error}.", param_hint="--for") from None
-    if not 0 < seconds <= _LONGEST_SECONDS:
-        raise click.BadParameter(f"{said!r} is not between a moment and a year.", param_hint="--for")
-    return seconds

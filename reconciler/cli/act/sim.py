@@ -85,7 +85,7 @@ def table(found: dict[str, Any]) -> str:
     width = max([24, *(len(domain["name"]) for domain in domains)])
     lines = [f"{'Name':<{width}}  {'ID':>6}  {'Mem':>6}  {'VCPUs':>5}  {'State':<9}  Managed"]
     lines += [
-        f"{domain['name']:<{width}}  {domain['boot']:>6}  {domain['memory_kib'] // 1024:>6}  {domain['vcpus']:>5}  "
+        f"{domain['name']:<{width}}  {domain['domid']:>6}  {domain['memory_kib'] // 1024:>6}  {domain['vcpus']:>5}  "
         f"{domain['power']:<9}  {'yes' if domain['managed'] else 'no'}"
         for domain in domains
     ]
