@@ -20,6 +20,7 @@ from reconciler.apply.history import History, Recording
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
+from reconciler.decide.holds import lock_of_others
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
 from reconciler.inspect.observed import Observed, Seen
@@ -28,6 +29,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unfo
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
 from reconciler.open import OpenHost, open_host
+from reconciler.person import this_process
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.refusals import Used
 from reconciler.plan.stale import base_of, moved
@@ -132,7 +134,7 @@ class Reconciler:
         desired, missing = complete(given, hosts)
         desired = with_evidence(desired, hosts, self._spec_root, self._history, consent.adopt)
         downtime, forgotten = self._expected_downtime()
-        notes = [note for host in hosts.values() for note in host.notes]
+        notes = [note for host in hosts.values() for note in (*lock_of_others(host, this_process()), *host.notes)]
         plan = build_plan(
             desired,
             hosts,

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from reconciler.doctor.facts import Examination
 from reconciler.model.fleet import DesiredHost
-from reconciler.model.host import Hold, Host, Look
+from reconciler.model.host import Hold, Host, LockHolder, Look
 from reconciler.plan.steps import HostStep
 
 __all__ = ["Executor", "Look", "Observer", "Question", "question_for"]
@@ -79,6 +79,12 @@ class Executor(Protocol):
 
     def lock(self) -> AbstractAsyncContextManager[None]:
         """Hold the host's lock, so that one apply works on it. Raises ReconcilerError (refused) when it is held."""
+
+    async def unlock(self) -> LockHolder | None:
+        """End the lock of a holder that says nothing any more, and return who that was; None where nobody had it.
+
+        Raises ReconcilerError (refused) while its holder speaks.
+        """
 
 
 def question_for(part: DesiredHost) -> Question:

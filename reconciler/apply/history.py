@@ -17,9 +17,9 @@ from pathlib import Path
 from statistics import median
 
 from reconciler.apply.outages import Outcome, outages_of
-from reconciler.apply.person import person
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.model.diagnostics import world_error
+from reconciler.person import person
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import is_of_way_back
 

@@ -44,6 +44,7 @@ COMMANDS = {
     "rollback": ("reconciler.cli.act.rollback", "rollback", "Bring a domain back to what it booted before."),
     "hold": ("reconciler.cli.act.hold", "hold", "Leave a domain, or all of a host, alone for a while."),
     "unhold": ("reconciler.cli.act.hold", "unhold", "Lift the hold of a domain, or that of a host."),
+    "unlock": ("reconciler.cli.act.unlock", "unlock", "End the lock of a host whose holder is silent."),
     "accept": ("reconciler.cli.act.accept", "accept", "Let watch follow a branch that was rewound."),
     "forget": ("reconciler.cli.act.forget", "forget", "Give up a host that left the specs, or is lost."),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),

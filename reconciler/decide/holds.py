@@ -1,4 +1,5 @@
 """Holds: somebody's word on a host that nothing is to be begun with a domain. Their files as text, and what they do.
+Also what is said of the lock, by which one run keeps the others off a host.
 
 Called by `decide`, and by whoever reads or writes such a file. What was begun is finished: a domain that is down for a
 restart comes back, whoever holds it.
@@ -17,12 +18,15 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from reconciler.decide.changes import Change, left_alone
-from reconciler.model.diagnostics import ReconcilerError, moved_on
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, moved_on, refused
 from reconciler.model.domain import address_of
-from reconciler.model.host import WHOLE_HOST, Hold, Host
+from reconciler.model.host import WHOLE_HOST, Hold, Host, LockHolder
 
 HELD_BY_HAND = "hold: "
 """How what a change waits for begins, where a hold on its host is what holds it."""
+
+QUIET_SECONDS = 15
+"""How long the holder of a lock says nothing before a person may end it; by itself it ends after twice that."""
 
 _FORMAT = 1
 _UNREAD = "its file on the host cannot be read"
@@ -49,6 +53,35 @@ def read_hold(text: str, now: float) -> Hold | None:
     if hold.ends is not None and now >= hold.ends:
         return None
     return replace(hold, is_ahead=now < hold.begins)
+
+
+def lock_of_others(host: Host, me: str) -> tuple[Diagnostic, ...]:
+    """Tell who but this process changes a host just now, and what ends a lock whose holder says nothing any more."""
+    holder = host.locked
+    if holder is None or holder.by == me:
+        return ()
+    silent = holder.silent_seconds >= QUIET_SECONDS
+    heard = f" Nothing was heard of it for {holder.silent_seconds:.0f} s." if silent else ""
+    return (
+        Diagnostic(
+            kind=Kind.NOTE,
+            summary="locked",
+            detail=f"{host.name} is being changed by {holder.by}, since {holder.since}.{heard}",
+            hint=f"reconciler unlock {host.name}" if silent else None,
+            address=host.name,
+        ),
+    )
+
+
+def lock_speaks(host: str, holder: LockHolder) -> ReconcilerError:
+    """Make the refusal to break the lock of a holder that was heard a moment ago."""
+    return refused(
+        "the holder speaks",
+        f"{host} is being changed by {holder.by}, since {holder.since}. It was heard {holder.silent_seconds:.0f} s "
+        "ago, so nothing was done.",
+        f"wait until that is done, or end that process; unlock ends a lock that was silent for {QUIET_SECONDS} s",
+        host,
+    )
 
 
 def in_words(hold: Hold) -> str:

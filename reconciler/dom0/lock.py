@@ -3,25 +3,28 @@
 Used by `execute`. A shell on the host holds the lock as long as it hears from us. It lets go when its stdin closes
 (we ended or were killed) and when nothing was heard for a while (the network vanished). No other process inherits it:
 xl, whose daemons live as long as their domains, runs from other shells. It answers each beat of ours: only one that was
-answered a moment ago proves that the lock is still there, since a network that vanished is noticed late.
+answered a moment ago proves that the lock is still there, since a network that vanished is noticed late. Each beat also
+touches the file of the lock, so that others see who has it, and whether that one still speaks.
 """
 
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
 import shlex
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from time import monotonic, time
 
+from reconciler.decide.holds import QUIET_SECONDS, lock_speaks
+from reconciler.dom0.layout import dom0_of
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.leaving import kill_group
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
+from reconciler.model.fleet import HostSettings
+from reconciler.model.host import LockHolder
+from reconciler.person import this_process
 from reconciler.waiting import MachineClock, NotYet, wait_until
 
 HEARTBEAT_SECONDS = 5
@@ -42,11 +45,12 @@ _HOLD = f"""
 command -v flock >/dev/null || {{ echo missing; exit; }}
 if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
 exec 8>>"$path"
-if ! flock -x -n 9 9>&8; then echo held; cat -- "$path"; exit; fi
-if [ "$mine" ] && [ "$mine" != "$(cat -- "$path")" ]; then echo changed; cat -- "$path"; exit; fi
-[ "$mine" ] || printf '%s, since %s\\n' "$who" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$path"
-echo locked; cat -- "$path"
+if ! flock -x -n 9 9>&8; then echo held; sed 1q "$path"; exit; fi
+if [ "$mine" ] && [ "$mine" != "$(sed 1q "$path")" ]; then echo changed; sed 1q "$path"; exit; fi
+[ "$mine" ] || mine="$who, since $(date -u '+%Y-%m-%d %H:%M:%S UTC')"
 holder=$(exec sh -c 'echo $PPID')
+printf '%s\\n%s\\n' "$mine" "$holder" >"$path"
+echo locked; sed 1q "$path"
 watch() {{
     (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
@@ -56,12 +60,102 @@ while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
     watch
+    touch -c -- "$path"
     echo heard
 done
 kill "$watcher" 2>/dev/null
 wait "$watcher" 2>/dev/null # with it goes what it may have of the lock
 [ "$word" != end ] || : >"$path"
 """
+
+# Prints nothing where nobody has the lock whose file is $1; else for how many seconds its holder was silent, and its
+# line. The file names the process, which may be gone without a word.
+_HOLDER_OF = """
+holder_of() {
+    [ -s "$1" ] || return 0
+    pid=$(sed -n 2p "$1")
+    case $pid in '' | *[!0-9]*) return 0 ;; esac
+    kill -0 "$pid" 2>/dev/null || return 0
+    if [ "$(uname -s)" = NetBSD ]; then
+        heard=$(stat -f %m -- "$1")
+    else
+        [ "$(stat -L -c %d:%i -- "$1")" = "$(stat -L -c %d:%i -- "/proc/$pid/fd/8" 2>/dev/null)" ] || return 0
+        heard=$(stat -c %Y -- "$1")
+    fi
+    echo $(($(date +%s) - heard))
+    sed 1q "$1"
+}
+"""
+
+# Ends the holder, whose shell may have been stopped. The controller that it served sees that its lock is gone.
+_BREAK = f"""
+command -v flock >/dev/null || {{ echo missing; exit; }}
+if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
+exec 8>>"$path"
+take() {{ flock -x -n 9 9>&8 && : >"$path"; }}
+if take; then echo free; exit; fi
+told=$(holder_of "$path")
+[ "$told" ] || {{ echo unknown; exit; }}
+pid=$(sed -n 2p "$path")
+ending() {{
+    for signal in TERM KILL; do
+        kill -s "$signal" "$pid" && kill -s CONT "$pid"
+        for try in 1 2 3 4 5 6 7 8 9 10; do
+            if take; then echo ended; return; fi
+            sleep 0.2 2>/dev/null || sleep 1
+        done
+    done
+    echo stays
+}}
+if [ "${{told%%[!0-9]*}}" -lt {QUIET_SECONDS} ]; then echo speaks; else ending 2>/dev/null; fi
+printf '%s\n' "$told"
+"""
+
+
+def look_at_lock(settings: HostSettings) -> str:
+    """Return sh for the end of the script that observes a host: a section with what `read_holder` reads."""
+    paths = {system: shlex.quote(dom0_of(system, settings).lock_path) for system in ("NetBSD", "Linux")}
+    return f"""{_HOLDER_OF}
+case $system in NetBSD) lock={paths["NetBSD"]} ;; *) lock={paths["Linux"]} ;; esac
+holder_of "$lock"
+close lock 0
+"""
+
+
+def read_holder(lines: Sequence[str]) -> LockHolder | None:
+    """Read what `holder_of` printed. A process that is just beginning to hold the lock says nothing yet."""
+    if len(lines) != 2 or not lines[0].lstrip("-").isdecimal():
+        return None
+    by, _, since = lines[1].partition(", since ")
+    return LockHolder(by=by, since=since, silent_seconds=max(0.0, float(lines[0])))
+
+
+async def break_lock(shell: Dom0Shell) -> LockHolder | None:
+    """End the lock of a holder that says nothing any more, and return who that was; None where nobody had it.
+
+    Raises ReconcilerError (refused) while its holder speaks.
+    """
+    path = shell.dom0.lock_path
+    result = await shell.connection.script(f"path={shlex.quote(path)}\n{_HOLDER_OF}{_BREAK}")
+    answer, *told = result.text.splitlines() or [""]
+    holder = read_holder(told)
+    if answer == "speaks" and holder is not None:
+        raise lock_speaks(shell.host, holder)
+    if answer in ("free", "ended"):
+        return holder
+    why = {
+        "missing": "there is no `flock` command there",
+        "unusable": f"{path} cannot be written",
+        "unknown": f"a process holds it of which {path} says nothing",
+        "stays": "the process that holds it does not end",
+    }
+    hint = _WHERE_FLOCK_IS[shell.dom0.flavour] if answer == "missing" else f"on {shell.host}: fuser -v {path}"
+    raise world_error(
+        "lock not ended",
+        f"The lock of {shell.host} could not be ended: {why.get(answer, 'there was no answer')}.",
+        hint,
+        shell.host,
+    )
 
 
 class HostLock:
@@ -118,7 +212,7 @@ class HostLock:
         return None
 
     async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:
-        given = {"path": shell.dom0.lock_path, "who": _who(), "mine": self._line}
+        given = {"path": shell.dom0.lock_path, "who": this_process(), "mine": self._line}
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         asked = _moment()
         holder = await holders.enter_async_context(shell.connection.process(assignments + _HOLD))
@@ -156,7 +250,8 @@ async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine
         raise refused(
             "host is locked",
             f"{shell.host} is being changed by {who}.",
-            f"Wait until that is done. The lock ({path}) frees itself {SILENCE_SECONDS} s after its holder is gone.",
+            f"wait until that is done; the lock frees itself {SILENCE_SECONDS} s after its holder is gone, and after "
+            f"{QUIET_SECONDS} s it can be ended: reconciler unlock {shell.host}",
             shell.host,
         )
     if answer == "changed":
@@ -238,7 +333,3 @@ def _moment() -> _Moment:
 def _seconds_since(moment: _Moment) -> float:
     """Return how long ago that was, by the clock that says more: one of them may stand still while we are suspended."""
     return max(monotonic() - moment[0], time() - moment[1])
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()} (process {os.getpid()})"

@@ -89,6 +89,18 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LockHolder:
+    """Who has a host's lock: `by` names user, machine and process, and `since` is a time in UTC, in words.
+
+    `silent_seconds` is how long ago the holder was last heard.
+    """
+
+    by: str
+    since: str
+    silent_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Devices:
     """The devices that a host's backends serve to a domain, which are known even if xl tells nothing about it."""
 
@@ -190,4 +202,5 @@ class Host:
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
     # by domain name, those that last now; no part of what a plan is bound to, since each step looks for itself
     holds: Mapping[str, Hold] = field(default_factory=dict, compare=False)
+    locked: LockHolder | None = field(default=None, compare=False)
     notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state

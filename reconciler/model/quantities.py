@@ -95,7 +95,7 @@ def period_seconds(value: object) -> float:
         raise Unfit(f"must be {PERIOD_FORMS}, not {kind_of(value)}")
     days, other = _DAYS.fullmatch(value), _DURATION.fullmatch(value)
     if days is not None:
-        seconds = int(days["number"]) * DURATION_MAX_SECONDS
+        seconds: float = int(days["number"]) * DURATION_MAX_SECONDS
     elif other is not None:
         seconds = int(other["number"]) * _SECONDS_OF_UNIT[other["unit"]]
     else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import assert_never
@@ -18,7 +19,7 @@ from reconciler.doctor.facts import Examination
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import WHOLE_HOST, Hold, Host, Power
+from reconciler.model.host import WHOLE_HOST, Hold, Host, LockHolder, Power
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -52,6 +53,7 @@ from reconciler.simulated.examine import facts_of
 from reconciler.simulated.files import change_files
 from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
 from reconciler.simulated.journal import has_ip
+from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import View
 from reconciler.toolstack import Look, Question
@@ -86,7 +88,8 @@ class SimulatedObserver:
             raise _unreachable(self.name)
         with self._looking, self._store.held_still():
             now, stored = self._store.read_clock(), self._store.read()
-            return View(self._settings, self._fleet, self._store, stored, now).host(question), stored
+            seen = View(self._settings, self._fleet, self._store, stored, now).host(question)
+        return replace(seen, locked=SimulatedLock(self._store).holder()), stored
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
         """Return at once: a simulated host tells nothing by itself and is looked at in each interval."""
@@ -107,6 +110,7 @@ class SimulatedExecutor:
         self._commit = commit
         self._spec_root = spec_root
         self._store = Store(state_dir, settings.name)
+        self._lock = SimulatedLock(self._store)
         self._clock = VirtualClock(self._store)
         self._domains = DomainSteps(change=self._change, clock=self._clock)
 
@@ -118,12 +122,17 @@ class SimulatedExecutor:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        with self._store.apply_lock():
+        async with self._lock.hold():
             await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
             yield
 
+    async def unlock(self) -> LockHolder | None:
+        await self._reach()
+        return self._lock.unlock()
+
     async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
         await self._reach()
+        self._lock.ensure()
         if unless_held:
             self._refuse_held(*names_of(step))
         if self._store.take_fault("slow"):

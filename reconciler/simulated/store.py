@@ -10,19 +10,16 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
-import os
 import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from reconciler.model.diagnostics import ReconcilerError, refused, world_error
+from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.simulated.journal import NOT_THERE, BrokenStateError, Journal, StoredFile, StoredHost
 from reconciler.state_dir.files import make_folder, replace_file
 
@@ -124,7 +121,7 @@ class Store:
 
     def write_clock(self, seconds: float) -> None:
         """Store the seconds on the host's clock."""
-        with self._writing():
+        with self.writing():
             replace_file(self._clock_file, repr(seconds).encode(), durable=True)
 
     def read_faults(self) -> dict[Fault, int]:
@@ -156,43 +153,14 @@ class Store:
             return left > 0
 
     @contextmanager
-    def apply_lock(self) -> Iterator[None]:
-        """Hold the lock of an apply. When its holder dies, the kernel releases it. Raises when another has it."""
-        with self._writing():
-            file = (self.folder / "apply.lock").open("a")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise self._held(file.name) from None
-            file.truncate(0)
-            since = datetime.now(UTC).isoformat(timespec="seconds")
-            file.write(json.dumps({"pid": os.getpid(), "since": since}))
-            file.flush()
-            yield
-
-    def _held(self, lock_file: str) -> ReconcilerError:
-        try:
-            holder = json.loads(Path(lock_file).read_text())
-            who = f"process {holder['pid']} since {holder['since']}"
-        except (OSError, ValueError, KeyError, TypeError):
-            who = "a process that has only just begun"
-        return refused(
-            "host is locked",
-            f"Another apply works on {self.host}: {who}.",
-            hint="Wait until it has ended, then run the command again.",
-            address=self.host,
-        )
-
-    @contextmanager
     def _locked(self, what: Literal["state", "faults"]) -> Iterator[None]:
         """Hold the lock of one file. There are two, as a command that changes the state may use up a fault."""
-        with self._writing(), (self.folder / f"{what}.lock").open("a") as file:
+        with self.writing(), (self.folder / f"{what}.lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """Make the host's folder, and turn what hinders writing into it into a clear error."""
         try:
             make_folder(self.folder)

@@ -17,10 +17,10 @@ from typing import assert_never
 
 from reconciler.dom0 import config_files, disks, holds, images
 from reconciler.dom0.connection import Connection
-from reconciler.dom0.lock import HostLock
+from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import Hold, Look
+from reconciler.model.host import Hold, LockHolder, Look
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -172,6 +172,9 @@ class XlExecutor:
     async def lock(self) -> AsyncIterator[None]:
         async with self._lock.hold(await self._shell()):
             yield
+
+    async def unlock(self) -> LockHolder | None:
+        return await break_lock(await self._shell())
 
     async def close(self) -> None:
         await self.connection.close()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from reconciler.apply.result import StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.holds import begun_meanwhile
-from reconciler.model.host import Hold, Look, Power, Quarantined
+from reconciler.model.host import Hold, LockHolder, Look, Power, Quarantined
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AwaitReady,
@@ -60,6 +60,9 @@ class RecordingHost:
         raise NotImplementedError
 
     async def unhold(self, domain: str) -> bool:
+        raise NotImplementedError
+
+    async def unlock(self) -> LockHolder | None:
         raise NotImplementedError
 
     async def look(self, domain: str) -> Look:

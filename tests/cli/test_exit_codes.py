@@ -161,9 +161,10 @@ def test_a_plan_that_went_stale_while_it_was_read_is_refused(
 
 
 def test_a_host_that_another_apply_holds_is_refused(tree: Path, run: Run) -> None:
+    from reconciler.simulated.lock import SimulatedLock
     from reconciler.simulated.store import Store
 
-    with Store(tree / ".state", "alpha").apply_lock():
+    with SimulatedLock(Store(tree / ".state", "alpha")).taken():
         ran = run("apply", "--yes")
     assert ran.code == REFUSED
     assert "0 steps done" in ran.out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import platform
 import signal
 import time
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ import pytest
 
 from reconciler.dom0 import lock as host_lock
 from reconciler.dom0.layout import Dom0
-from reconciler.dom0.lock import HostLock
+from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.host import LockHolder
+from reconciler.person import this_process
 from tests.fake_dom0 import with_part
 from tests.processes import commands
 
@@ -89,7 +92,7 @@ async def test_it_dies_with_a_killed_holder_and_is_not_taken_again_after_somebod
         await until_lost(lock)
         with pytest.raises(ReconcilerError, match=r"held the lock of alpha broke off.* Somebody else had the lock"):
             await lock.ensure(shell, told.append)
-        monkeypatch.setattr(host_lock, "_who", lambda: "eve@elsewhere (process 1)")
+        monkeypatch.setattr(host_lock, "this_process", lambda: "eve@elsewhere (process 1)")
         async with HostLock().hold(shell):
             with pytest.raises(ReconcilerError, match=r"broke off.* being changed by eve@elsewhere"):
                 await lock.ensure(shell, told.append)
@@ -230,3 +233,80 @@ async def test_a_dom0_without_flock_is_told_which_ones_have_it(
     assert problem.kind is Kind.WORLD
     assert "NetBSD before 6.1" in (problem.hint or "")
     assert not lock_path.exists()
+
+
+def observed(shell: Dom0Shell) -> str:
+    """Return the end of a script that observes, made to run alone."""
+    return f"system={platform.system()}\nclose() {{ :; }}\n{host_lock.look_at_lock(shell.settings)}"
+
+
+async def holder_of(shell: Dom0Shell) -> LockHolder | None:
+    return host_lock.read_holder((await shell.connection.script(observed(shell))).text.splitlines())
+
+
+async def test_an_observer_sees_who_has_it_as_long_as_somebody_has(shell: Dom0Shell) -> None:
+    assert await holder_of(shell) is None
+    lock = HostLock()
+    async with lock.hold(shell):
+        holder = await holder_of(shell)
+        assert holder is not None
+        assert (holder.by, holder.since[:2]) == (this_process(), "20")
+        kill_holder(lock)
+        await until_lost(lock)
+        assert await holder_of(shell) is None, "its process is gone, and its line is still there"
+        await lock.ensure(shell, lambda text: None)
+        again = await holder_of(shell)
+        assert again is not None
+        assert again.since == holder.since
+    assert await holder_of(shell) is None
+
+
+async def test_nobody_ends_the_lock_of_a_holder_that_speaks(shell: Dom0Shell) -> None:
+    assert await break_lock(shell) is None
+    async with HostLock().hold(shell):
+        with pytest.raises(ReconcilerError, match="It was heard 0 s ago, so nothing was done") as caught:
+            await break_lock(shell)
+        assert caught.value.diagnostics[0].kind is Kind.REFUSED
+        assert await taken(shell)
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_silent_holder_is_ended_and_its_controller_begins_nothing_more(
+    shell: Dom0Shell, lock_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 3600)
+    lock = HostLock()
+    async with lock.hold(shell):
+        await asyncio.sleep(0.2)  # the first beat
+        assert lock._holder is not None
+        if stopped:
+            os.killpg(lock._holder.pid, signal.SIGSTOP)
+        then = time.time() - 20
+        os.utime(lock_path, (then, then))
+        ended = await break_lock(shell)
+        assert ended is not None
+        assert (ended.by, 19 < ended.silent_seconds < 25) == (this_process(), True)
+        assert not await taken(shell)
+        if stopped:
+            os.killpg(lock._holder.pid, signal.SIGCONT)
+        await until_lost(lock)
+        with pytest.raises(ReconcilerError, match="nothing more is begun"):
+            await lock.ensure(shell, lambda text: None)
+
+
+async def test_a_process_of_which_the_file_says_nothing_is_not_ended(shell: Dom0Shell, lock_path: Path) -> None:
+    """Its number may be that of anything by now."""
+    bystander = await asyncio.create_subprocess_exec("sleep", "60")
+    try:
+        with lock_path.open("w") as file:
+            file.write(f"eve@elsewhere (process 1), since 2026-01-01 00:00:00 UTC\n{bystander.pid}\n")
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_EX)
+            os.utime(lock_path, (1, 1))
+            assert await holder_of(shell) is None
+            with pytest.raises(ReconcilerError, match=r"of which .+ says nothing"):
+                await break_lock(shell)
+        assert bystander.returncode is None
+    finally:
+        bystander.kill()
+        await bystander.wait()

@@ -54,7 +54,7 @@ _STAT = """while getopts 'Lf:' letter; do
 done
 shift $((OPTIND - 1))
 theirs=$(printf '%s' "$format" | sed -e 's/%Hr:%Lr/%t:%T/' -e 's/%r/%t:%T/' -e 's/%HT/%F/' -e 's/%Fm/%.9Y/' \\
-    -e 's/%Fc/%.9Z/' -e 's/%z/%s/' -e 's/%N/%n/')
+    -e 's/%Fc/%.9Z/' -e 's/%z/%s/' -e 's/%N/%n/' -e 's/^%m$/%Y/')
 stat ${follow:+"$follow"} -c "$theirs" -- "$@" |
     sed -e 's/^regular [a-z ]*file/Regular File/' -e 's/^block special file/Block Device/' -e 's/^directory/Directory/'
 for file do [ -e "$file" ] || exit 1; done"""
@@ -99,6 +99,7 @@ TOOLS: Mapping[str, Tool] = {
     "sysctl": Tool("sysctl(8)", "AadeMnqrwxf:B:", works=_SYSCTL),
     "tail": Tool("tail(1)", "Ffrb:c:n:"),
     "tar": Tool("tar(1), pax", "014578befHhJjklmOoPpqSvwXZzcrtuxC:s:T:"),
+    "touch": Tool("touch(1)", "achmd:r:t:"),
     "tr": Tool("tr(1)", "Ccdsu"),
     "uname": Tool("uname(1)", "amnprsv", works="echo NetBSD"),
     "wc": Tool("wc(1)", "cLlmw", works="wc \"$@\" | sed 's/^/       /'"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import hashlib
+import os
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,7 +18,8 @@ import pytest
 
 from reconciler.doctor.facts import Facts
 from reconciler.dom0 import lock
-from reconciler.dom0.lock import HostLock
+from reconciler.dom0.lock import HostLock, break_lock
+from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.host import Guest, Host, Power
@@ -174,8 +176,19 @@ async def is_locked_by_one(dom0: Played) -> None:
         holder.stdin.write(b"end\n")
         holder.stdin.close()
         await holder.wait()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lock, "HEARTBEAT_SECONDS", 3600)
+        await is_unlocked_when_silent(dom0, shell)
+
+
+async def is_unlocked_when_silent(dom0: Played, shell: Dom0Shell) -> None:
     async with HostLock().hold(shell):
-        pass
+        with pytest.raises(ReconcilerError, match="so nothing was done"):
+            await break_lock(shell)
+        os.utime(shell.dom0.lock_path, (1, 1))
+        assert (await dom0.observer().observe(Question())).locked is not None
+        assert await break_lock(shell) is not None
+    assert await break_lock(shell) is None
 
 
 async def has_other_disks(dom0: Played) -> None:

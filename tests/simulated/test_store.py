@@ -15,6 +15,7 @@ import pytest
 from reconciler.model.diagnostics import Kind, ReconcilerError
 from reconciler.plan.steps import StageImage
 from reconciler.simulated import journal
+from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredFile
 from tests.simulated.world import World, domain, image, ready
 
@@ -266,7 +267,7 @@ def test_one_apply_at_a_time_and_the_loser_is_told_who_holds_the_lock(world: Wor
             return caught.value.diagnostics[0].detail
 
     detail = asyncio.run(both())
-    assert f"process {os.getpid()} since 20" in detail
+    assert f"(process {os.getpid()}), since 20" in detail
 
     async def again() -> None:
         async with world.executor.lock():
@@ -278,17 +279,18 @@ def test_one_apply_at_a_time_and_the_loser_is_told_who_holds_the_lock(world: Wor
 def test_the_lock_dies_with_its_holder(world: World) -> None:
     script = (
         "import sys, time; from pathlib import Path\n"
+        "from reconciler.simulated.lock import SimulatedLock\n"
         "from reconciler.simulated.store import Store\n"
-        "with Store(Path(sys.argv[1]), 'alpha').apply_lock():\n"
+        "with SimulatedLock(Store(Path(sys.argv[1]), 'alpha')).taken():\n"
         "    print('held', flush=True); time.sleep(60)\n"
     )
     holder = subprocess.Popen([sys.executable, "-c", script, str(world.folder)], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.readline() == b"held\n"
     store = Store(world.folder, "alpha")
-    with pytest.raises(ReconcilerError, match=f"process {holder.pid}"), store.apply_lock():
+    with pytest.raises(ReconcilerError, match=f"process {holder.pid}"), SimulatedLock(store).taken():
         pass
     holder.kill()
     holder.communicate()
-    with store.apply_lock():
+    with SimulatedLock(store).taken():
         assert "pid" in (world.host_folder / "apply.lock").read_text()

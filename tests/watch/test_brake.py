@@ -6,6 +6,7 @@ import pytest
 
 from reconciler.decide.changes import Action
 from reconciler.fleet import specs_of
+from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.specs import read_tree
 from reconciler.state_dir.brake_count import BrakeCount
@@ -97,7 +98,7 @@ def test_a_domain_that_is_tried_again_counts_once(fleet: World) -> None:
 
 def test_what_was_never_begun_is_given_back(fleet: World) -> None:
     remove(fleet, "alpha0")
-    with Store(fleet.state_dir, "alpha").apply_lock():
+    with SimulatedLock(Store(fleet.state_dir, "alpha")).taken():
         assert look(fleet.watcher()).result.skipped
     specs = specs_of(read_tree(fleet.specs).desired)
     assert BrakeCount(fleet.state_dir).used(specs).of(Action.DESTROY) == frozenset()

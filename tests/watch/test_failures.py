@@ -14,6 +14,7 @@ import pytest
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.host import Host
 from reconciler.simulated.host import SimulatedObserver
+from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
@@ -194,7 +195,7 @@ def test_later_waves_wait_for_a_canary_that_failed_and_repairs_do_not(world: Wor
 
 def test_two_watches_of_one_host_take_turns(world: World) -> None:
     first, second = world.watcher(), world.watcher()
-    with Store(world.state_dir, "alpha").apply_lock():
+    with SimulatedLock(Store(world.state_dir, "alpha")).taken():
         outcome = look(first)
     assert not outcome.result.done
     assert [problem.summary for problem in outcome.problems] == ["host is locked"]

@@ -15,7 +15,6 @@ from pathlib import Path
 import click
 
 from reconciler.apply.outages import outages_of
-from reconciler.apply.person import person
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
@@ -34,6 +33,7 @@ from reconciler.cli.settings import Settings
 from reconciler.cli.stopping import LeftAtOnce, heeding_signals
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused, usage_error
+from reconciler.person import person
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
 from reconciler.show.documents import apply_document, as_text

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import click
 
-from reconciler.apply.person import person
 from reconciler.cli.durations import Duration
 from reconciler.cli.names import ADDRESS_OR_HOST
 from reconciler.cli.output import print_text
@@ -19,6 +18,7 @@ from reconciler.decide.holds import in_words
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import WHOLE_HOST
 from reconciler.open import open_host
+from reconciler.person import person
 from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
 from reconciler.toolstack import Executor

@@ -14,3 +14,8 @@ def person() -> str:
     except (KeyError, OSError):
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"
+
+
+def this_process() -> str:
+    """Return who runs this, with the number of the process: as the holder of a lock is told to others."""
+    return f"{person()} (process {os.getpid()})"
