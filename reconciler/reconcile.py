@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
 from dataclasses import dataclass, field, replace
@@ -32,7 +32,7 @@ from reconciler.open import OpenHost, open_host
 from reconciler.person import this_process
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.refusals import Used
-from reconciler.plan.stale import base_of, moved
+from reconciler.plan.stale import adopted_by, base_of, moved
 from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
@@ -215,8 +215,9 @@ class Reconciler:
         """Return the hosts that are not as the plan saw them, or that do not answer, with the reason."""
         hosts, problems = await self.observe(names, stop)
         held = {problem.address: problem for problem in problems if problem.address is not None}
+        adopted = adopted_by(plan.changes)
         for name, host in hosts.items():
-            if differences := await asyncio.to_thread(_moved_since, plan, host):
+            if differences := await asyncio.to_thread(_moved_since, plan, host, adopted.get(name, ())):
                 held[name] = _stale(name, differences)
         return held
 
@@ -421,8 +422,8 @@ def _given_up(host: str, stop: Stop) -> Diagnostic:
     return Diagnostic(kind=Kind.NOTE, summary="not waited for", detail=detail, address=host, transient=True)
 
 
-def _moved_since(plan: Plan, host: Host) -> tuple[str, ...]:
-    return moved(plan.base.get(host.name, {}), base_of(host, plan.changes))
+def _moved_since(plan: Plan, host: Host, adopted: Collection[str]) -> tuple[str, ...]:
+    return moved(plan.base.get(host.name, {}), base_of(host, adopted))
 
 
 def _stale(host: str, differences: tuple[str, ...]) -> Diagnostic:

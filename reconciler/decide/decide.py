@@ -151,7 +151,7 @@ def _decide_wanted(
         change = with_renewed_mark(change)
     if guest is not None and guest.quarantine:
         change = heed_quarantine(host, guest, change, consent)
-    second = block_second_file(host, desired)
+    second = block_second_file(host, desired, index)
     if second is not None and (change.acts or (guest is not None and guest.owner is not Owner.OURS)):
         return make_blocked(host, desired.name, second, guest, change.fields)
     if not change.acts:

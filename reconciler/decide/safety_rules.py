@@ -42,6 +42,7 @@ class HostIndex:
     untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
     unread: tuple[str, ...] = ()  # the same of domains whose files a newer version wrote
     uuids: Mapping[str, int] = field(default_factory=dict)  # of config files of ours: how many have it
+    misnamed: Mapping[str, Guest] = field(default_factory=dict)  # domain -> somebody's file of another name with it
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
@@ -68,7 +69,11 @@ class HostIndex:
         unread = (one.name for one in host.guests.values() if one.newer is not None and one.definition is None)
         ours = (one.config for one in host.guests.values() if one.owner is Owner.OURS and one.config is not None)
         uuids = Counter(config.uuid for config in ours)
-        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids)
+        misnamed: dict[str, Guest] = {}
+        for guest in host.guests.values():
+            if guest.owner is not Owner.OURS and guest.config is not None and guest.config.name != guest.name:
+                misnamed.setdefault(guest.config.name, guest)
+        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids, misnamed)
 
     def twins(self, guest: Guest) -> int:
         """Return how many config files of ours have the uuid of this one."""
@@ -94,20 +99,19 @@ def block_newer(guest: Guest) -> Block | None:
     )
 
 
-def block_second_file(host: Host, target: Domain) -> Block | None:
+def block_second_file(host: Host, target: Domain, index: HostIndex) -> Block | None:
     """Block a domain that somebody's config file of another name defines too: there would be two of it."""
-    for guest in host.guests.values():
-        defines = guest.config is not None and guest.config.name == target.name
-        if defines and guest.name != target.name and guest.owner is not Owner.OURS:
-            suffix = "" if host.flavour == "netbsd" else ".cfg"
-            file, right = f"{guest.name}{suffix}", f"{target.name}{suffix}"
-            there = target.name in host.guests and host.guests[target.name].config_exists
-            hint = f"move {file} away: {right} is its config file" if there else f"mv {file} {right}"
-            return Block(
-                f"the config file {file} on the host defines it too, under another name",
-                f"in the folder of the config files there: {hint}",
-            )
-    return None
+    other = index.misnamed.get(target.name)
+    if other is None:
+        return None
+    suffix = "" if host.flavour == "netbsd" else ".cfg"
+    file, right = f"{other.name}{suffix}", f"{target.name}{suffix}"
+    there = target.name in host.guests and host.guests[target.name].config_exists
+    hint = f"move {file} away: {right} is its config file" if there else f"mv {file} {right}"
+    return Block(
+        f"the config file {file} on the host defines it too, under another name",
+        f"in the folder of the config files there: {hint}",
+    )
 
 
 def block_destroy(

@@ -30,7 +30,7 @@ from reconciler.plan.order import Room, order_chains
 from reconciler.plan.places import OrderError, Refusal, fleet_limit, most_down_at_once
 from reconciler.plan.refusals import Brake, Used, brake, misfits, told_as_refused
 from reconciler.plan.renames import as_renamed, heirs, keepers, old_names, with_rename_hints
-from reconciler.plan.stale import base_of
+from reconciler.plan.stale import adopted_by, base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
 
 
@@ -154,7 +154,7 @@ def build_plan(
     ]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
     problems += [told_as_refused(change) for change in changes if change.blocked is not None]
-    summaries = _summaries(desired, hosts)
+    summaries, adopted = _summaries(desired, hosts), adopted_by(changes)
     return Plan(
         commit=desired.commit,
         hosts=summaries,
@@ -164,7 +164,7 @@ def build_plan(
         ledger=ledger_of(steps, summaries),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
-        base={name: base_of(host, changes) for name, host in sorted(observed.items())},
+        base={name: base_of(host, adopted.get(name, ())) for name, host in sorted(observed.items())},
         tree_digest=desired.tree_digest,
         undecided=tuple(_placed(change, places) for change in undecided),
         most_down_at_once=most_down_at_once(steps, changes, desired),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 
 from reconciler.decide.changes import Action, Change
 from reconciler.model.domain import canonical_json, fingerprint
@@ -12,9 +13,20 @@ from reconciler.model.memory import needed_kib
 from reconciler.model.parts import kept_of_policy
 
 
-def base_of(host: Host, changes: Sequence[Change]) -> dict[str, str]:
-    """Return a fingerprint of each thing on a host that a plan of these changes is bound to, by a name for people."""
-    adopted = {change.domain for change in changes if change.host == host.name and change.action is Action.ADOPT}
+def adopted_by(changes: Iterable[Change]) -> dict[str, frozenset[str]]:
+    """Return the domains that these changes adopt, by host."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for change in changes:
+        if change.action is Action.ADOPT:
+            found[change.host].add(change.domain)
+    return {host: frozenset(names) for host, names in found.items()}
+
+
+def base_of(host: Host, adopted: Collection[str]) -> dict[str, str]:
+    """Return a fingerprint of each thing on a host that a plan is bound to which adopts these domains there.
+
+    Each has a name for people.
+    """
     facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
     facts |= {f"domain {name}": _fingerprint(guest, adopted) for name, guest in host.guests.items()}
     facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}

@@ -7,7 +7,8 @@ state is a bug of ours: it is reported, never shown as a plan.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 
 from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
@@ -62,7 +63,10 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
     _check_waves(plan, changes)
     live = _live(hosts) if plan.steps else Register()
     down = set[str]()
-    replays = {name: _HostReplay(host, desired, changes, live, down) for name, host in hosts.items()}
+    of_hosts: dict[str, list[Change]] = defaultdict(list)
+    for change in plan.changes:
+        of_hosts[change.host].append(change)
+    replays = {name: _HostReplay(host, desired, changes, of_hosts[name], live, down) for name, host in hosts.items()}
     ways_back = {way.after[0]: way for way in plan.ways_back if way.after}
     done: set[str] = set()
     for planned in plan.steps:
@@ -72,8 +76,9 @@ def verify(plan: Plan, hosts: Mapping[str, Host], desired: Desired) -> None:
         replays[planned.host].apply(planned)
         if planned.id in ways_back:
             replays[planned.host].check_way_back(ways_back[planned.id])
+    fleet = _fleet_at_the_end(desired)
     for name, replay in replays.items():
-        _check_end(replay.host(), desired, plan, name)
+        _check_end(replay.host(), desired, of_hosts[name], fleet)
 
 
 def _check_waves(plan: Plan, changes: Mapping[str, Change]) -> None:
@@ -111,7 +116,13 @@ class _HostReplay:
     """Replays the steps of one host. `live` has the claims of live domains on all hosts, `down` what is down there."""
 
     def __init__(
-        self, host: Host, desired: Desired, changes: Mapping[str, Change], live: Register, down: set[str]
+        self,
+        host: Host,
+        desired: Desired,
+        changes: Mapping[str, Change],
+        own: Sequence[Change],
+        live: Register,
+        down: set[str],
     ) -> None:
         self._observed = host
         self._live = live
@@ -124,7 +135,7 @@ class _HostReplay:
         self._max_unavailable = settings.max_unavailable
         self._down: set[str] = set()
         self._fleet_max, self._down_anywhere = desired.max_unavailable, down
-        self._dependents = _dependents(host, changes)
+        self._dependents = _dependents(own)
         self._bases: dict[str, list[str]] = {}
         for base, names in self._dependents.items():
             for name in names:
@@ -258,12 +269,12 @@ class _HostReplay:
                 pass
 
 
-def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str]]:
+def _dependents(changes: Sequence[Change]) -> dict[str, list[str]]:
     """Map each name to our domains that depend on it, by what they will be, else by what the host keeps."""
     found: dict[str, list[str]] = {}
-    for change in changes.values():
+    for change in changes:
         guest = change.guest
-        if change.host != host.name or (guest is not None and guest.owner is not Owner.OURS):
+        if guest is not None and guest.owner is not Owner.OURS:
             continue
         definition = change.target or (guest.definition if guest is not None else None)
         for base in definition.depends_on if definition is not None else ():
@@ -271,16 +282,9 @@ def _dependents(host: Host, changes: Mapping[str, Change]) -> dict[str, list[str
     return found
 
 
-def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
-    """Check that deciding anew on the replayed host finds nothing to do for what the plan set out to change."""
-    part = desired.hosts[name]
-    acting = [change for change in plan.changes if change.host == name and change.acts]
-    # the others come back as they were
-    wanted = {change.domain: change for change in acting if not change.parked and change.own not in _NOTHING}
-    if not wanted:
-        return
-    fleet = Fleet(
-        declared={domain: owner for owner, other in desired.hosts.items() for domain in other.domains},
+def _fleet_at_the_end(desired: Desired) -> Fleet:
+    return Fleet(
+        declared={domain: owner for owner, part in desired.hosts.items() for domain in part.domains},
         managed={},
         postponed=desired.postponed,
         prune=desired.prune,
@@ -289,6 +293,15 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
         shut=Shut.of(desired),
         doubts=desired.doubts,
     )
+
+
+def _check_end(host: Host, desired: Desired, changes: Sequence[Change], fleet: Fleet) -> None:
+    """Check that deciding anew on the replayed host finds nothing to do for what the plan set out to change."""
+    part, acting = desired.hosts[host.name], [change for change in changes if change.acts]
+    # the others come back as they were
+    wanted = {change.domain: change for change in acting if not change.parked and change.own not in _NOTHING}
+    if not wanted:
+        return
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
         held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan
         waits = change.domain in wanted and change.action is Action.RESTART and wanted[change.domain].pending
@@ -298,4 +311,4 @@ def _check_end(host: Host, desired: Desired, plan: Plan, name: str) -> None:
             raise PlanError(f"the plan ends with it still to {change.action.value}: {change.reason}", change.address)
     for domain in sorted(name for name, change in wanted.items() if change.own is Action.DESTROY):
         if domain in host.guests and host.guests[domain].owner is Owner.OURS:
-            raise PlanError("the plan ends with it still there", address_of(name, domain))
+            raise PlanError("the plan ends with it still there", address_of(host.name, domain))

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from reconciler.decide.changes import Consent
 from reconciler.model.domain import Domain, Policy
-from reconciler.model.fleet import Desired, HostSettings
+from reconciler.model.fleet import Desired, DesiredHost, HostSettings
 from reconciler.model.host import Host
 from reconciler.plan.plan import build_plan
 from reconciler.plan.verify import verify
+from tests.operations import lines_of
 from tests.worlds import MIB, NEW, desired, disk, domain, guest, host, kernel
 
 Case = tuple[Host, Desired]
 _ROOM_MIB = 10**9
 _MANY = int(os.environ.get("RECONCILER_SCALE_DOMAINS", "2000"))
 _NEEDS_A_STEP = 3  # at most this many on average
+_FEW = 15
+_GROWTH = 1.01  # of the lines that run for one domain; what each does with all others shows as more
 
 
 def names(count: int) -> list[str]:
@@ -104,3 +108,45 @@ def test_a_large_plan_is_made_and_proven(case: Callable[[int], Case], count: int
     assert len({step.address for step in made.steps}) >= count
     assert sum(len(step.needs) for step in made.steps) <= _NEEDS_A_STEP * len(made.steps)
     assert sum(len(change.waits_for) for change in made.changes) <= _NEEDS_A_STEP * len(made.steps)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        creates,
+        creates_in_waves,
+        restarts_in_two_waves(1),
+        restarts_in_two_waves(_FEW),
+        chain,
+        star,
+        memory_that_changes_hands,
+        disks_that_go_round,
+    ],
+    ids=["creates", "waves", "restarts-1", "restarts-many", "chain", "star", "memory", "disks"],
+)
+def test_a_change_costs_the_same_among_more_of_its_kind(case: Callable[[int], Case]) -> None:
+    def lines(count: int) -> float:
+        world, wanted = case(count)
+
+        def made_and_proven() -> None:
+            verify(build_plan(wanted, {"alpha": world}, Consent()), {"alpha": world}, wanted)
+
+        return lines_of(made_and_proven) / count
+
+    lines(2)  # what is computed once
+    assert lines(4 * _FEW) <= _GROWTH * lines(_FEW)
+
+
+def test_a_host_costs_the_same_among_more_hosts() -> None:
+    def lines(count: int) -> float:
+        names = [f"h{number:03}" for number in range(count)]
+        worlds = {name: replace(host(guest(domain(f"on-{name}")), free_mib=_ROOM_MIB), name=name) for name in names}
+        parts = {
+            name: DesiredHost(settings=replace(settings(1), name=name), domains={f"on-{name}": new(f"on-{name}")})
+            for name in names
+        }
+        wanted = replace(desired(), hosts=parts)
+        return lines_of(lambda: verify(build_plan(wanted, worlds, Consent()), worlds, wanted)) / count
+
+    lines(2)  # what is computed once
+    assert lines(4 * _FEW) <= _GROWTH * lines(_FEW)
