@@ -87,9 +87,11 @@ def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tupl
     problems: list[Diagnostic] = []
     parts = dict(desired.hosts)
     unusable: dict[str, Domain] = {}
+    kept: set[str] = set()
     for name, host in hosts.items():
         part = parts[name]
-        domains = dict(part.domains)
+        domains = {**part.domains, **_to_be_started(host, desired)}
+        kept |= {address_of(name, domain) for domain in domains if domain not in part.domains}
         for domain in part.domains.values():
             completed, missing = complete_images(domain, part.settings, host.digests)
             address = address_of(name, domain.name)
@@ -100,4 +102,17 @@ def complete(desired: Desired, hosts: Mapping[str, Host]) -> tuple[Desired, tupl
                 unusable[address], domains[domain.name] = completed, going_on
         parts[name] = replace(part, domains=domains)
     prune = desired.prune and not problems
-    return replace(desired, hosts=parts, unusable=unusable, prune=prune), tuple(problems)
+    frozen = desired.frozen - kept
+    return replace(desired, hosts=parts, frozen=frozen, unusable=unusable, prune=prune), tuple(problems)
+
+
+def _to_be_started(host: Host, desired: Desired) -> dict[str, Domain]:
+    """Return what is down and starts as it last worked although the settings of the tree have errors."""
+    addresses = desired.to_keep_running & desired.frozen
+    found = (guest for guest in host.guests.values() if address_of(host.name, guest.name) in addresses)
+    return {guest.name: guest.config for guest in found if guest.config is not None and _is_proven_and_down(guest)}
+
+
+def _is_proven_and_down(guest: Guest) -> bool:
+    whole = guest.owner is Owner.OURS and guest.config_proven and not guest.edited and guest.newer is None
+    return whole and guest.power in (Power.ABSENT, Power.SHUTDOWN, Power.CRASHED)

@@ -54,14 +54,14 @@ class DomainStatus:
 
 
 def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
-    """Return an entry for every declared, managed or unmanaged domain of the observed hosts, by address.
+    """Return an entry for every declared, managed or unmanaged domain, by address.
 
-    A domain that does not exist yet and is frozen, since its spec file has errors, has one too. `ways_back` says why
-    the way back of an address failed in the last apply that was about it.
+    A domain of which only its spec tells has one too: its file has errors, or its host did not answer. `ways_back` says
+    why the way back of an address failed in the last apply that was about it.
     """
     found = {address: _unmanaged(address) for address in plan.unmanaged}
-    frozen = [change for change in plan.undecided if change.host in plan.hosts and plan.hosts[change.host].observed]
-    found |= {change.address: _judge(change, ways_back.get(change.address)) for change in (*plan.changes, *frozen)}
+    every = (*plan.changes, *plan.undecided)
+    found |= {change.address: _judge(change, ways_back.get(change.address)) for change in every}
     return tuple(found[address] for address in sorted(found))
 
 

@@ -125,6 +125,9 @@ class Desired:
     `frozen` are addresses ("host/domain", or "host" for all of a host) whose file could not be read: left alone.
     `waves_of_frozen` has the waves by spec of the domains on hosts that are frozen as a whole, without those that are
     left alone; None: the file of that domain cannot be read either.
+    `on_frozen_hosts` are the addresses of all domains on hosts that are frozen as a whole.
+    With `is_frozen_by_tree` all is, since reconciler.toml cannot be read; `to_keep_running` are the addresses that are
+    frozen for that alone, and are started from their proven config files where they are down.
     `unusable` are addresses whose spec asks for a kernel or ramdisk that cannot be used, with all that it asks for; the
     domain under that address is then the one that goes on as it last worked.
     `left_alone` are addresses that the last accepted commit which named them said to leave alone, `kept` those that it
@@ -143,6 +146,9 @@ class Desired:
     at: datetime | None = None  # the moment for which windows are judged; None: they are ignored
     frozen: frozenset[str] = frozenset()
     waves_of_frozen: Mapping[str, int | None] = field(default_factory=dict)
+    on_frozen_hosts: frozenset[str] = frozenset()
+    is_frozen_by_tree: bool = False
+    to_keep_running: frozenset[str] = frozenset()
     left_alone: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
     unusable: Mapping[str, Domain] = field(default_factory=dict)

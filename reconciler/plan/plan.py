@@ -149,7 +149,7 @@ def build_plan(
     changes = [
         going_on(change, desired.unusable[change.address], hosts[change.host])
         if change.address in desired.unusable
-        else _placed(change, places)
+        else _placed(change, places, desired)
         for change in changes
     ]
     changes = [_with_outlook(change, waits.get(change.address, ()), downtime or {}) for change in changes]
@@ -166,7 +166,7 @@ def build_plan(
         diagnostics=tuple(problems),
         base={name: base_of(host, adopted.get(name, ())) for name, host in sorted(observed.items())},
         tree_digest=desired.tree_digest,
-        undecided=tuple(_placed(change, places) for change in undecided),
+        undecided=tuple(_placed(change, places, desired) for change in undecided),
         most_down_at_once=most_down_at_once(steps, changes, desired),
         brakes=tuple(ordered.brakes),
         windows=desired.windows if desired.at is not None else (),
@@ -184,6 +184,10 @@ def _undecided(
         if name not in hosts
         for domain in part.domains
     }
+    reasons |= {
+        address: (f"{address.partition('/')[0]} has errors in its host.toml", "a host.toml without errors")
+        for address in desired.on_frozen_hosts
+    }
     frozen = {address for address in desired.frozen if "/" in address}
     reasons |= dict.fromkeys(frozen, (FROZEN, "a spec file without errors"))
     return tuple(
@@ -194,9 +198,12 @@ def _undecided(
     )
 
 
-def _placed(change: Change, places: Mapping[str, str]) -> Change:
-    """Tell of a frozen domain where the error is, if it is in its own file."""
+def _placed(change: Change, places: Mapping[str, str], desired: Desired) -> Change:
+    """Tell of a frozen domain where the error is, if it is in its own file or in that of the tree."""
     place = places.get(change.address)
+    if change.reason == FROZEN and place is None and desired.is_frozen_by_tree:
+        reason = "reconciler.toml has errors, so it is left alone"
+        return replace(change, reason=reason, waits_for=("a reconciler.toml without errors",))
     if change.reason != FROZEN or place is None:
         return change
     return replace(change, reason=f"its spec file has errors ({place}), so it is left alone")

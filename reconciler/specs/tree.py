@@ -243,7 +243,7 @@ class _Reader:
         if problem is None:
             return SpecFile(path=relative, data=loaded.data)
         self._report(relative, problem, address)
-        return SpecFile(path=relative, data=None)
+        return SpecFile(path=relative, data=None, text=content.text if content is not None else "")
 
     def _load(self, relative: str, *, is_link: bool) -> _Loaded:
         try:

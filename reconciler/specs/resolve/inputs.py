@@ -13,10 +13,14 @@ Table = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpecFile:
-    """One TOML file. `data` is None when it could not be read or parsed; whoever tried has reported why."""
+    """One TOML file. `data` is None when it could not be read or parsed; whoever tried has reported why.
+
+    `text` is what could be read of one that could not be parsed.
+    """
 
     path: str  # relative to the tree
     data: Table | None
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from reconciler.model.diagnostics import unforeseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, Window
+from reconciler.specs.resolve import damaged
 from reconciler.specs.resolve.domain import build_domain, check_images
 from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_fleet_is_named, check_names
 from reconciler.specs.resolve.host import build_windows, check_allowed, resolve_host
@@ -40,7 +41,7 @@ def resolve(tree: SpecTree, *, needs_fleet: bool = False) -> Resolution:
     settings = _tree_settings(tree, findings)
     profiles = Profiles(tree.profiles, findings)
     base = base_layers(tree, profiles) if settings is not None else None
-    shared = settings if settings is not None else TreeSpec()
+    shared = settings if settings is not None else damaged.told(tree.settings)
     resolver = _Resolver(tree, findings, profiles, base, shared)
     check_names(tree.hosts, findings)
     hosts = {name: resolver.host(folder) for name, folder in sorted(tree.hosts.items())}
@@ -63,6 +64,14 @@ def resolve(tree: SpecTree, *, needs_fleet: bool = False) -> Resolution:
             for name in sorted(folder.domains)
             if host in findings.frozen and address_of(host, name) not in resolver.left_alone
         },
+        is_frozen_by_tree=settings is None,
+        to_keep_running=frozenset(resolver.to_keep_running) if damaged.may_start(tree.settings) else frozenset(),
+        on_frozen_hosts=frozenset(
+            address_of(host, name)
+            for host, folder in tree.hosts.items()
+            for name in folder.domains
+            if host in findings.frozen
+        ),
         prune=not (findings.problems or findings.frozen) and any(host.domains for host in tree.hosts.values()),
     )
     return Resolution(desired=desired, problems=findings.problems, defaults=merge(base or ()))
@@ -87,6 +96,8 @@ class _Resolver:
         self.resolved: list[Resolved] = []
         self.waves: dict[str, int] = {}  # by address, as far as files can be read
         self.left_alone = set[str]()  # addresses
+        self.to_keep_running = set[str]()  # addresses that only the settings of the tree freeze, and that are to run
+        self._raw_base = base_layers(tree, profiles) if base is None else None  # as nobody has checked it
 
     def host(self, folder: HostFolder) -> HostSettings | None:
         settings = self._settings(folder)
@@ -121,8 +132,11 @@ class _Resolver:
         layers = self._layers(file.data, file.path, address)
         if layers is None:  # what lies below cannot be used, so only the file's own values can be judged
             self._findings.frozen.add(address)
-            for complaint in validate(DomainSpec, file.data)[1]:
+            complaints = validate(DomainSpec, file.data)[1]
+            for complaint in complaints:
                 self._findings.report(file.path, complaint, address=address)
+            if not complaints and self._is_to_run(file, address):
+                self.to_keep_running.add(address)
             return
         spec, complaints = validate(DomainSpec, merge(layers) if len(layers) > 1 else file.data)
         if spec is not None:
@@ -137,6 +151,13 @@ class _Resolver:
             domain = build_domain(name, spec, settings, self._shared, self._tree.files)
             self._report(layers, address, limits_of(settings.toolstack)(domain))
             self.resolved.append(Resolved(host=host, domain=domain, layers=layers, renamed_from=spec.renamed_from))
+
+    def _is_to_run(self, file: SpecFile, address: str) -> bool:
+        """Return whether a domain is to run and to be reconciled, as far as what it builds on can be read."""
+        below = self._profiles.below(file.data or {}, file.path, address=address)
+        if below is None or self._raw_base is None:
+            return False
+        return damaged.says_to_run(merge((*self._raw_base, *below, Layer(file.path, file.data or {}))))
 
     def _check(self, spec: DomainSpec, settings: HostSettings | None) -> Iterator[Complaint]:
         yield from check_alone(spec)
