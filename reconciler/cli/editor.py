@@ -21,11 +21,15 @@ def schema_line(tree: Path, file: Path, kind: SpecKind) -> str:
     return f"#:schema {Path(os.path.relpath(tree, file.parent), FOLDER, f'{kind}.json').as_posix()}\n"
 
 
+def schema_texts() -> dict[str, str]:
+    """Return the schemas by their paths in a tree."""
+    return {f"{FOLDER}/{kind}.json": as_text(schema(kind)) for kind in MODELS}
+
+
 def write_schemas(tree: Path) -> bool:
     """Write the schemas of a tree that are not there yet. Returns whether there was one."""
-    folder = tree / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    missing: list[SpecKind] = [kind for kind in MODELS if not (folder / f"{kind}.json").exists()]
-    for kind in missing:
-        create_file(folder / f"{kind}.json", as_text(schema(kind)).encode())
+    (tree / FOLDER).mkdir(parents=True, exist_ok=True)
+    missing = {tree / name: text for name, text in schema_texts().items() if not (tree / name).exists()}
+    for path, text in missing.items():
+        create_file(path, text.encode())
     return bool(missing)

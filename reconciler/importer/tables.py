@@ -11,7 +11,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reconciler.importer.names import is_name, near_name
@@ -67,6 +67,9 @@ def import_domain(
 ) -> Imported:
     """Make the spec of a domain, for a tree with these `[defaults]`. Its reader told `unsaid` and `ignored`."""
     _check_name(domain.name)
+    if domain.bootloader_args and not domain.bootloader:
+        domain = replace(domain, bootloader_args=())
+        ignored = (*ignored, "bootloader_args is given without a bootloader, so xl makes nothing of it.")
     table, foreign = _in_utf8(_table(domain, defaults))
     table, upward = _without_dots(table)
     kept, spec, refused = _fit(domain.name, table, defaults)
@@ -178,7 +181,9 @@ def _without_dots(table: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     said = []
 
     def straight(path: str) -> str:
-        if not path.startswith("/") or is_normal(path):
+        if not path.startswith("/"):
+            return posixpath.normpath(path)  # it is to be brought into the tree anyway
+        if is_normal(path):
             return path
         short = posixpath.normpath(path)
         said.append(f'A spec cannot say ".." in {quoted(path)}: it has {quoted(short)}, the same where no link is.')

@@ -118,7 +118,7 @@ def _facts(key: Key[Any]) -> Iterator[tuple[str, str]]:
     yield "default", default_of(key) or _NONE
     yield "change", change_of(key)
     if key.needs:
-        yield "needs", f"`{key.needs}`"
+        yield "needs", " or ".join(f"`{other}`" for other in key.needs)
     if key.allowed_by:
         yield "allowed by", f"`[allow] {key.allowed_by}` in host.toml"
     if key.kept:

@@ -87,7 +87,7 @@ class Key(Generic[Owner]):
     worked_out: bool = False  # more goes into it than its own text: the code that knows names it
     floor: str | None = None  # of a ceiling: the key that it bounds, whose value it has by default
     share_option: str | None = None  # with which `xl sched-credit` and `xl sched-credit2` set it
-    needs: str | None = None  # the key without which it means nothing
+    needs: tuple[str, ...] = ()  # the keys without all of which it means nothing
     boots: bool = False  # a domain can boot from it
     in_spec: bool = True
     allowed_by: str | None = None  # the list in [allow] of host.toml that has to name its value

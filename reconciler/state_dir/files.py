@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +50,27 @@ def create_file(path: Path, content: bytes) -> None:
         with suppress(OSError):
             draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def create_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Make a folder that must not be there yet with these files in it, all or none, and on the disk when this returns.
+
+    Raises OSError when it cannot be written, FileExistsError among them.
+    """
+    make_folder(folder.parent)
+    draft = _draft_of(folder)
+    try:
+        for name, content in contents.items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            _write_new(draft / name, content, durable=True, mode=0o666)
+        for inner in (draft, *(path for path in draft.rglob("*") if path.is_dir())):
+            sync_folder(inner)
+        if os.path.lexists(folder):  # a rename would take the place of an empty one
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    sync_folder(folder.parent)
 
 
 def make_folder(folder: Path) -> None:

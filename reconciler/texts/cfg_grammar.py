@@ -82,7 +82,10 @@ _TOKEN = re.compile(
       | (?P<STRAY>.))""",
     re.VERBOSE | re.DOTALL,
 )
-_STATEMENT = re.compile(r"^[a-z]", re.MULTILINE | re.IGNORECASE)
+_CODE = "if|else|elif|import|from|def|for|while|try|print"
+_STATEMENT = re.compile(  # with a margin, a line may also be the middle of something
+    rf"^(?:[a-z]|[ \t]+(?:[a-z][.\w]*[ \t]*\+?=(?!=)|(?:{_CODE})\b))", re.MULTILINE | re.IGNORECASE
+)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # by surrogateescape
@@ -327,6 +330,7 @@ _ORDER_MARK = "\ufeff"
 _OF_ORDER_MARK = ("The file begins with a byte order mark, which xl refuses.", r"sed -i '1s/^\xef\xbb\xbf//' FILE")
 _OF_RETURNS = ("Windows line ends are refused by xl: keep only the new lines.", r"sed -i 's/\r$//' FILE")
 _PYTHON = frozenset({"assert", "class", "def", "del", "exec", "for", "from", "if", "import", "print", "try", "while"})
+_NO_MORE = "Take it out: xl reads a list on until its `]`, over any number of lines."
 _NO_CODE = 'xm ran config files as Python, xl does not: write the value itself, as in name = "web".'
 _ONE_LINE = "xl has no strings in three quotes: write it on one line, between single ones."
 _FLAGS = {"true": 1, "yes": 1, "on": 1, "false": 0, "no": 0, "off": 0}
@@ -352,6 +356,8 @@ def _lexical_message(token: _Token, text: str) -> tuple[str, str | None]:
                 if "\r\n" in text
                 else ("Line ends of old Macs are refused by xl.", r"Convert them: tr '\r' '\n'")
             )
+        case "\\" if not line[1:]:
+            return "`\\\\` has no place here.", _NO_MORE
         case "<" if not before.strip() and token.at == len(text) - len(text.lstrip()):
             return "This is XML.", "libvirt makes an xl.cfg of it: virsh domxml-to-native xen-xl FILE"
         case "-" if re.fullmatch(r"[ \t]*[a-z]\w*", before):

@@ -334,7 +334,12 @@ def unknown_keys(keys: Iterable[str], tool: str = "xl", known: frozenset[str] = 
 
 _NEAR = 0.8
 """Keys have much in common: `bridge` is 0.6 like `builder`, and a wrong one does harm."""
-_MEANT = {"bridge": 'Write it into vif = [ "bridge=..." ].', "disc": "The key is disk.", "mem": "The key is memory."}
+_MEANT = {
+    "initrd": "The key is ramdisk.",
+    "bridge": 'Write it into vif = [ "bridge=..." ].',
+    "disc": "The key is disk.",
+    "mem": "The key is memory.",
+}
 
 
 def _hint(error: ValueError) -> str | None:

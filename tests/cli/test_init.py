@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,7 @@ import pytest
 from reconciler import cli
 from reconciler.specs import read_tree
 from reconciler.specs.schema import schema
+from tests.cli.conftest import Ran, Run
 from tests.transcript import isolate
 
 
@@ -60,6 +66,77 @@ def test_a_real_host_by_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert reading.diagnostics == ()
     settings = reading.desired.hosts["dom0"].settings
     assert (settings.toolstack, settings.connect) == ("xl", "ssh://root@dom0.example")
+
+
+@pytest.fixture
+def in_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """How `init` ends that reads this from a terminal."""
+    ours, its = pty.openpty()
+
+    def init(typed: str) -> Ran:
+        os.write(ours, typed.encode())
+        code = cli.run(["init"])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    with os.fdopen(its) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        yield init
+    os.close(ours)
+
+
+def test_in_a_terminal_it_asks_for_the_host(in_a_terminal: Run) -> None:
+    ran = in_a_terminal("dom0\nssh://root@dom0.example\n")
+    assert ran.code == 0
+    questions = "Name of the host [alpha]: Reached by (simulated, local, ssh://root@NAME) [simulated]: "
+    assert ran.err.startswith(questions)
+    assert "reconciler doctor dom0\n" in ran.out
+    settings = read_tree("specs").desired.hosts["dom0"].settings
+    assert (settings.toolstack, settings.connect) == ("xl", "ssh://root@dom0.example")
+
+
+def test_in_a_terminal_an_answer_that_cannot_be_is_asked_for_again(in_a_terminal: Run) -> None:
+    ran = in_a_terminal("a b\n\nroot@dom0\nlocal\n")
+    assert ran.code == 0
+    assert '"a b" cannot be the name of a host or fleet.' in ran.err
+    assert '"root@dom0" is no way to reach a host.' in ran.err
+    assert read_tree("specs").desired.hosts["alpha"].settings.connect == "local"
+
+
+def test_in_a_terminal_the_end_of_input_leaves_nothing(in_a_terminal: Run) -> None:
+    ran = in_a_terminal("dom0\n\x04")
+    assert (ran.code, ran.out) == (130, "")
+    assert not Path("specs").exists()
+
+
+def killed_at(write: int) -> bool:
+    """Run `init` in a process that is killed as its nth file goes to the disk. Returns whether it was."""
+    child = os.fork()
+    if child == 0:
+        synced = 0
+
+        def fsync(fd: object) -> None:
+            nonlocal synced
+            synced += 1
+            if synced == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.fsync = fsync
+        os._exit(cli.run(["init"]))
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("there", [(), ("kernels",)], ids=["new", "in a folder that is there"])
+def test_killed_at_any_instant_it_leaves_nothing_partial(tmp_path: Path, there: tuple[str, ...]) -> None:
+    specs, write = tmp_path / "specs", 0
+    for name in there:
+        (specs / name).mkdir(parents=True)
+    while killed_at(write := write + 1):
+        files = [path for path in specs.rglob("*.toml") if not path.name.startswith(".")]
+        assert not (specs / "reconciler.toml").exists() or len(files) == 3
+        assert there or not files or len(files) == 3
+    assert write > 3
+    assert read_tree(specs).diagnostics == ()  # the last one went through, whatever the others left
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ of the file before and after. Run as a module, with folders or files of xl.cfg, 
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import sys
 from collections import Counter
@@ -128,6 +129,9 @@ def filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
     memory_kib = built.get("max_memkb") or built.get("target_memkb") or MEMORY_DEFAULT_KIB
     built |= {"max_vcpus": vcpus, "avail_vcpus": built.get("avail_vcpus") or [0]}
     built |= {"max_memkb": memory_kib, "target_memkb": built.get("target_memkb") or memory_kib}
+    built |= {key: posixpath.normpath(built[key]) for key in ("kernel", "ramdisk") if built.get(key)}
+    if not built.get("bootloader"):
+        built.pop("bootloader_args", None)  # nobody is told them
     disks = [
         {**disk, "pdev_path": path if "script" in disk else _one_spelling(device_path(path))}
         for disk in config.get("disks", ())

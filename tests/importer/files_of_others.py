@@ -215,6 +215,9 @@ root = '/dev/xvda \'x\''
     "pvgrub": 'name = "b"\nfirmware = "pvgrub64"\nmemory = 64\n',
     "a bootloader with arguments": 'name = "b"\nbootloader = "/usr/bin/pygrub"\nbootloader_args = "--entry 1  -q"\n'
     "memory = 64\n",
+    "arguments without a bootloader": HEAD + 'bootloader_args = [ "--entry=1" ]\n',
+    "a ramdisk for the bootloader": 'name = "b"\nbootloader = "pygrub"\nramdisk = "/boot/initrd.img"\nmemory = 64\n',
+    "a kernel beside the file": 'name = "b"\nkernel = "./vmlinuz"\nramdisk = "sub/../initrd"\nmemory = 64\n',
     "cpus one by one": HEAD + 'vcpus = 4\ncpus = [ "2", "3", 0, 1 ]\ncpus_soft = "all"\n',
     "more cpus than vcpus": HEAD + 'vcpus = 1\ncpus = [ "0", "1", "2" ]\n',
     "maxvcpus alone": HEAD + 'maxvcpus = 2\ncpus = [ "0", "1" ]\n',
@@ -242,6 +245,12 @@ REFUSED = {
         ["1:8", "2:8", "3:4", "8:24"],
     ),
     "a template": ("def check():\n    pass\nvmid = 3\nname = 'VM%d' % vmid\nmemory = 64\n", ["1:5", "4:15"]),
+    "Python with a margin": (
+        "  import os\n  if os.uname():\n  lib = 'lib64'\n  else:\n  lib = 'lib'\n  name = 'x'\n"
+        "  kernel = '/' + lib\n  memory = 64\n  on_crash = 'x'\n",
+        ["1:10", "2:6", "4:7", "7:16", "9:14"],
+    ),
+    "a backslash at the end": (HEAD + 'disk = [ "/a,raw,xvda,w",\\\n  "/b,raw,xvdb,w" ]\ncap = yes\n', ["4:26", "6:7"]),
     "three quotes": ('name = "h"\nkernel = "/k"\nextra = """quiet\nsplash"""\nmemory = 64\n', ["3:11", "4:7"]),
     "strings added": ('name = "p" + "q"\nkernel = "/k"\nmemory = 64\n', ["1:12"]),
     "an escape of C": ('name = "e"\nkernel = "/k"\nmemory = 64\nextra = "a\\x41"\n', ["4:9"]),

@@ -102,7 +102,7 @@ def _facts(key: Key[Any]) -> Iterator[str]:
     if key.takes is not Takes.NOTHING:
         yield f"To change it: {key.takes.value}."
     if key.needs:
-        yield f"Needs `{key.needs}`."
+        yield f"Needs {' or '.join(f'`{other}`' for other in key.needs)}."
     if key.allowed_by:
         yield f"host.toml has to allow it, in `[allow] {key.allowed_by}`."
     if key.kept:

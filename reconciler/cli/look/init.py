@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from reconciler.cli.ci import ci_files
-from reconciler.cli.editor import FOLDER, schema_line, write_schemas
-from reconciler.cli.output import is_terminal, print_data, print_message
+from reconciler.cli.editor import FOLDER, schema_line, schema_texts, write_schemas
+from reconciler.cli.output import is_terminal, print_data, print_diagnostics, print_message
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.specs.tree import HOST_FILE, RESERVED_FOLDERS, TREE_FILE
 from reconciler.specs.value_types import CONNECT, NAME_FORM, is_name
-from reconciler.state_dir.files import create_file
+from reconciler.state_dir.files import create_file, create_folder
 
 _SIMULATED = "simulated"
 _TREE = """\
@@ -79,54 +81,103 @@ def init(
     """
     folder = settings.tree(folder)
     asks = is_terminal(sys.stdin) and host is None and connect is None
-    host = host or (click.prompt("Name of the host", "alpha") if asks else "alpha")
+    host = host or (_ask("Name of the host", "alpha", _check_name) if asks else "alpha")
     question = "Reached by (simulated, local, ssh://root@NAME)"
-    connect = connect or (click.prompt(question, _SIMULATED) if asks else _SIMULATED)
-    _check(host, connect, fleet)
+    connect = connect or (_ask(question, _SIMULATED, _check_connect) if asks else _SIMULATED)
+    _check_name(host)
+    _check_name(fleet or "fleet")
+    _check_connect(connect)
     is_simulated = connect == _SIMULATED
     tree, of_host, domain = folder / TREE_FILE, folder / host / HOST_FILE, folder / host / "example.toml"
     texts = {
-        tree: schema_line(folder, tree, "tree") + _TREE.format(fleet=fleet or f"fleet-{secrets.token_hex(4)}"),
         of_host: schema_line(folder, of_host, "host") + _HOST[is_simulated].format(host=host, connect=connect),
         domain: schema_line(folder, domain, "domain") + (_DOMAIN if is_simulated else _DOMAIN + _HELD),
+        tree: schema_line(folder, tree, "tree") + _TREE.format(fleet=fleet or f"fleet-{secrets.token_hex(4)}"),
     }
-    _write(texts)
-    if write_schemas(folder):
-        print_message(f"Wrote {folder / FOLDER}, which editors read.\n")
-    _write_beside({} if ci == "none" else ci_files(folder, ci))
+    _write_tree(folder, texts, {} if ci == "none" else ci_files(folder, ci))
     print_data(_next(folder, host, is_simulated))
 
 
-def _check(host: str, connect: str, fleet: str | None) -> None:
-    for name in (host, fleet or "fleet"):
-        if not is_name(name) or name in RESERVED_FOLDERS:
-            hint = f"A name is {NAME_FORM}."
-            raise world_error("not a name", f'"{name}" cannot be the name of a host or fleet.', hint)
+def _ask(question: str, usual: str, check: Callable[[str], None]) -> str:
+    """Ask a person until the answer can be. Data goes to stdout, so this does not."""
+    while True:
+        print_message(f"{question} [{usual}]: ")
+        line = sys.stdin.readline()
+        if not line:
+            raise click.Abort
+        answer = line.strip() or usual
+        try:
+            check(answer)
+        except ReconcilerError as error:
+            print_diagnostics(error.diagnostics)
+        else:
+            return answer
+
+
+def _check_name(name: str) -> None:
+    if not is_name(name) or name in RESERVED_FOLDERS:
+        hint = f"A name is {NAME_FORM}."
+        raise world_error("not a name", f'"{name}" cannot be the name of a host or fleet.', hint)
+
+
+def _check_connect(connect: str) -> None:
     if connect != _SIMULATED and not re.fullmatch(CONNECT, connect):
         hint = 'Write "simulated", "local" or "ssh://[user@]name[:port]".'
         raise world_error("connect is not understood", f'"{connect}" is no way to reach a host.', hint)
 
 
-def _write(texts: dict[Path, str]) -> None:
-    there = [str(path) for path in texts if path.exists() or path.is_symlink()]
+def _write_tree(folder: Path, texts: dict[Path, str], beside: dict[Path, str]) -> None:
+    """Write the tree, and before it what stands beside it: a run that was cut short can simply be done again.
+
+    A folder that is new appears with all its files. In one that is there, reconciler.toml comes last, and a file that
+    says what is to be written already is what a run before has left.
+    """
+    there = [str(path) for path, text in texts.items() if _is_anothers(path, text)]
     if there:
         raise _exists(there)
-    for path, text in texts.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            create_file(path, text.encode())
-        except FileExistsError:
-            raise _exists([str(path)]) from None
+    inside = {path: text for path, text in beside.items() if path.parent.absolute().is_relative_to(folder.absolute())}
+    _write_beside({path: text for path, text in beside.items() if path not in inside})
+    if os.path.lexists(folder):
+        _write_beside(inside)
+        wrote_schemas = write_schemas(folder)
+        for path, text in texts.items():
+            _create(path, text)
+    else:
+        files = {str(path.relative_to(folder)): text for path, text in {**texts, **inside}.items()}
+        create_folder(folder, {name: text.encode() for name, text in {**files, **schema_texts()}.items()})
+        wrote_schemas = True
+    for path in texts:
         print_message(f"Wrote {path}.\n")
+    if wrote_schemas:
+        print_message(f"Wrote {folder / FOLDER}, which editors read.\n")
+
+
+def _is_anothers(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() != text.encode()
+    except FileNotFoundError:
+        return path.is_symlink()
+    except OSError:
+        return True
+
+
+def _create(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        create_file(path, text.encode())
+    except FileExistsError:
+        if _is_anothers(path, text):
+            raise _exists([str(path)]) from None
 
 
 def _write_beside(texts: dict[Path, str]) -> None:
     """Write what stands outside the tree. What is there already is somebody's own, and said."""
     for path, text in texts.items():
-        if path.exists() or path.is_symlink():
+        if _is_anothers(path, text):
             print_message(f"Left {path} as it is; docs/ci.md has what to add.\n")
         else:
-            _write({path: text})
+            _create(path, text)
+            print_message(f"Wrote {path}.\n")
 
 
 def _exists(paths: list[str]) -> ReconcilerError:

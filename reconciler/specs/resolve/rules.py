@@ -63,9 +63,9 @@ def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
             at_key=True,
         )
     for row in DOMAIN_KEYS:
-        if row.needs is not None and getattr(spec, row.attribute) and not getattr(spec, row.needs):
+        if row.needs and getattr(spec, row.attribute) and not any(getattr(spec, key) for key in row.needs):
             what = f"A {row.name}" if row.kind is Kind.FILE else row.name
-            yield _conflict((row.name,), f"{what} needs a {row.needs}.")
+            yield _conflict((row.name,), f"{what} needs {_one_of([f'a {key}' for key in row.needs])}.")
     for key, image in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
         if image is not None:
             yield from check_path((key,), image, absolute if image.startswith("/") else relative)
@@ -80,7 +80,7 @@ def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
 
 
 def _one_of(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _check_sizes(spec: DomainSpec) -> Iterator[Complaint]:
