@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.apply.result import Progress, StepResult
 from reconciler.decide.changes import Action, Consent
-from reconciler.model.diagnostics import Diagnostic, ReconcilerError
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, refused
 from reconciler.model.fleet import Desired, DesiredHost
 from reconciler.model.host import Guest, Host
 from reconciler.plan.parts import Beside, parts_of, restarts_of, within
@@ -73,6 +73,17 @@ class FleetView:
     told: Mapping[str, Seen] = field(default_factory=dict)
     under_way: Mapping[str, frozenset[str]] = field(default_factory=dict)
     failing: Mapping[str, str] = field(default_factory=dict)
+
+    def desired_of(self, address: str) -> Desired:
+        """Return the specs in force. Raises ReconcilerError where neither they nor a host tell of it."""
+        host, _, domain = address.partition("/")
+        desired = self.reading.desired if self.reading is not None else None
+        told = self.told[host].host if host in self.told else None
+        if desired is not None and host in desired.hosts:
+            known = {"", *desired.hosts[host].domains, *(told.guests if told is not None else ())}
+            if domain in known:
+                return desired
+        raise refused("nothing of that name", f"Neither the specs nor their hosts tell of {address}.")
 
     def last_seen(self) -> dict[str, LastSeen]:
         """Return the hosts that told something, also those that are silent by now."""

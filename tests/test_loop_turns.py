@@ -31,6 +31,7 @@ from reconciler.texts.listing import parse_list_long
 from reconciler.toolstack import Question
 from reconciler.waiting import Stop
 from reconciler.web import app as app_module
+from reconciler.web.access import Access
 from reconciler.web.app import build_app
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import INFO, TABLE_HEAD, make_domain, running_json, settings, shell, table_row, tools, xen
@@ -73,6 +74,9 @@ def test_the_loop_that_is_held_is_noticed() -> None:
     assert asyncio.run(longest_turn(hold)) > 0.2
 
 
+OPEN = Access(token=None, anybody_reads=True)
+
+
 @pytest.mark.parametrize("path", ["/api/plan", "/api/status", "/"])
 def test_a_page_about_10000_restarts_is_made_beside_the_loop(path: str) -> None:
     document = a_document()
@@ -80,7 +84,7 @@ def test_a_page_about_10000_restarts_is_made_beside_the_loop(path: str) -> None:
     view = FakeView(made=restarts(), document=document)
 
     def make_work() -> Callable[[], Awaitable[object]]:
-        app, _ = build_app(view, None, loopback_names_only=False)
+        app, _ = build_app(view, OPEN, loopback_names_only=False)
         return lambda: asyncio.gather(*(answer_of(app, path) for _ in range(3)))
 
     assert_the_loop_turns(make_work)
@@ -112,7 +116,7 @@ def test_the_plan_is_written_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(app_module, "plan_document", document)
     view = FakeView()
-    app, _ = build_app(view, None, loopback_names_only=False)
+    app, _ = build_app(view, OPEN, loopback_names_only=False)
 
     async def ask() -> None:
         await asyncio.gather(*(answer_of(app, "/api/plan") for _ in range(5)))

@@ -31,7 +31,7 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
     return verdict[2:] or None if verdict is not None and verdict.startswith("G ") else None
 
 
-def in_words(tree: Path, desired: Desired) -> str | None:
+def subject_of(tree: Path, desired: Desired) -> str | None:
     """Return "<author>: <subject>" of the commit that specs are of; None where there is none, or git does not know."""
     if desired.commit is None:
         return None

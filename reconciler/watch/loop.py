@@ -20,15 +20,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reconciler.apply.history import ApplyRecord, Asked, History
-from reconciler.fleet import LastSeen
+from reconciler.apply.history import History
+from reconciler.fleet import FleetView
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import judge
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
 from reconciler.notify import Notifications
 from reconciler.plan.plan import Plan
 from reconciler.show.status import status_document
-from reconciler.specs.commit import in_words
 from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
@@ -45,7 +44,6 @@ _STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies give
 _SIGNS_A_WATCHDOG_PERIOD = 3
 _HOSTS_AT_WORK = 64
 _TAKES_A_COLLECTION = 1_000
-_APPLIES_SHOWN = 20
 _STORE_SHARE, _STORE_WAIT_SECONDS = 10.0, 30.0  # writes take a tenth of the time at most
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that failed is begun again
 
@@ -67,7 +65,7 @@ class Watcher:
     ) -> None:
         self._source = source
         self._passes = passes
-        self._state_dir = state_dir
+        self.state_dir = state_dir
         self._interval_seconds = interval_seconds
         self._clock = clock
         self._log = log
@@ -375,7 +373,7 @@ class Watcher:
             self._is_to_store, began = False, time.monotonic()
             self._stored_at = self._clock.now()
             try:
-                await asyncio.to_thread(lambda: conditions.store(self._state_dir, self._board.record()))
+                await asyncio.to_thread(lambda: conditions.store(self.state_dir, self._board.record()))
             except OSError as error:
                 self._log.say("the conditions could not be stored", "error", detail=str(error))
             except Exception as error:  # noqa: BLE001 -- the next pass stores them again
@@ -403,25 +401,15 @@ class Watcher:
     def revision(self) -> int:
         return self._board.revision
 
-    def hosts(self) -> dict[str, LastSeen]:
-        return self._passes.view().last_seen()
+    def fleet(self) -> FleetView:
+        return self._passes.view()
 
     def steps(self) -> tuple[StepUnderWay, ...]:
         return self._board.steps()
 
-    def applies(self) -> tuple[ApplyRecord, ...]:
-        return History(self._state_dir).records(Asked(limit=_APPLIES_SHOWN))
-
-    def usual_seconds(self, step: StepUnderWay) -> float | None:
-        return History(self._state_dir).usual_seconds(step.address, step.kind)
-
-    def commit_in_words(self) -> str | None:
-        view = self._passes.view()
-        return in_words(view.root, view.reading.desired) if view.reading is not None else None
-
     def metrics(self) -> Metrics:
         try:
-            downtime = History(self._state_dir).expected_downtime()
+            downtime = History(self.state_dir).expected_downtime()
         except ReconcilerError:  # the passes tell that the history is broken
             downtime = {}
         except Exception as error:  # noqa: BLE001 -- all other numbers can be told
@@ -438,6 +426,9 @@ class Watcher:
 
     def reconcile_now(self) -> None:
         self._triggers.ask(ASKED)
+
+    def look_at(self, host: str) -> None:
+        self._ask(host, ASKED)
 
     def problem(self, problem: Diagnostic) -> None:
         self._log.problem(problem)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
-from reconciler.apply.history import ApplyRecord
-from reconciler.fleet import LastSeen
+from reconciler.fleet import FleetView
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
@@ -45,23 +45,17 @@ class StepUnderWay:
 
 
 class WatchView(Protocol):
+    @property
+    def state_dir(self) -> Path: ...
+
     def revision(self) -> int:
         """Return a number that grows whenever something of this view changes."""
 
-    def hosts(self) -> Mapping[str, LastSeen]:
-        """Return the hosts that told something since watch began, also those that are silent by now."""
+    def fleet(self) -> FleetView:
+        """Return the fleet as the passes over single hosts last saw it."""
 
     def steps(self) -> tuple[StepUnderWay, ...]:
         """Return what is being done now, on all hosts, in the order in which it was begun."""
-
-    def applies(self) -> tuple[ApplyRecord, ...]:
-        """Return the newest applies, newest first. It reads a file, so it is for a thread."""
-
-    def usual_seconds(self, step: StepUnderWay) -> float | None:
-        """Return how long a step of this kind usually takes with its domain; None: it was never done. Reads a file."""
-
-    def commit_in_words(self) -> str | None:
-        """Return who made the commit in force, and its subject; None where git does not tell. It runs git."""
 
     def status_document(self) -> dict[str, Any]:
         """Make the document of `status --json`; each domain in it also has "condition" and "since" (UTC, ISO 8601)."""
@@ -82,6 +76,9 @@ class WatchView(Protocol):
 
     def reconcile_now(self) -> None:
         """Ask for a pass as soon as the running one has ended. Several askings make one pass."""
+
+    def look_at(self, host: str) -> None:
+        """Ask for a pass over one host."""
 
     def problem(self, problem: Diagnostic) -> None:
         """Write down what went wrong in answering."""

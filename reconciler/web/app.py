@@ -8,10 +8,13 @@ Built by `server`.
 from __future__ import annotations
 
 import asyncio
+import json
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
+from urllib.parse import parse_qs
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -20,20 +23,30 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from reconciler import holding
+from reconciler.decide.holds import in_words
+from reconciler.fleet import FleetView
 from reconciler.inspect.observed import observed_document
-from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.plan.plan import Plan
 from reconciler.show.documents import as_text, error_document, plan_document
+from reconciler.show.escape import plain
 from reconciler.watch.view import WatchView
+from reconciler.web.access import COOKIE, Access
 from reconciler.web.feed import Feed
 from reconciler.web.guard import Guard
 from reconciler.web.metrics import MEDIA_TYPE, metrics_text
-from reconciler.web.page import POLICY, SCRIPT, page
-from reconciler.web.token import Token
+from reconciler.web.page import POLICY, SCRIPT, login, page
 
 _Made = TypeVar("_Made")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _FULL_SECONDS = 30
+_WRONG_TOKEN_SECONDS = 1.0
+_LONGEST_HOLD_SECONDS = 366 * 24 * 3600
+_BEARER = {"WWW-Authenticate": 'Bearer realm="reconciler"'}
+_HOW_TO_HOLD = (
+    'Send {"address": "HOST or HOST/DOMAIN"} as JSON; for a hold also "reason", and "seconds" (up to a year) or null.'
+)
 _EVENTS = "text/event-stream"
 _RETRY_AFTER_SECONDS = 5  # what we tell those who come before the first pass
 
@@ -46,23 +59,31 @@ _NO_PLAN = Diagnostic(
 )
 
 
-def build_app(view: WatchView, token: Token | None, *, loopback_names_only: bool) -> tuple[ASGIApp, Feed]:
-    """Build the whole site, and what ends its streams. With `token` None nobody may ask for a pass."""
+def build_app(view: WatchView, access: Access, *, loopback_names_only: bool) -> tuple[ASGIApp, Feed]:
+    """Build the whole site, and what ends its streams."""
     aside = _Aside()
     feed = Feed(view, aside)
-    site = _Site(view, token, metrics_text(view.metrics), aside, _PlanText(aside), feed)
+    site = _Site(view, access, metrics_text(view.metrics), aside, _PlanText(aside), feed)
+
+    def reads(answer: _Endpoint) -> _Endpoint:
+        return _bounded(site.for_readers(answer), view)
+
     app = Starlette(
         routes=[
-            Route("/", _bounded(site.page, view)),
+            Route("/", reads(site.page)),
             Route("/page.js", _bounded(site.script, view)),
-            Route("/events", _bounded(site.events, view)),
+            Route("/events", reads(site.events)),
             Route("/healthz", _bounded(site.healthz, view)),
             Route("/readyz", _bounded(site.readyz, view)),
-            Route("/metrics", _bounded(site.metrics, view)),
-            Route("/api/status", _bounded(site.status, view)),
-            Route("/api/plan", _bounded(site.plan, view)),
-            Route("/api/observed", _bounded(site.observed, view)),
-            Route("/reconcile", _bounded(site.reconcile, view), methods=["POST"]),
+            Route("/metrics", reads(site.metrics)),
+            Route("/api/status", reads(site.status)),
+            Route("/api/plan", reads(site.plan)),
+            Route("/api/observed", reads(site.observed)),
+            Route("/login", _bounded(site.login_page, view)),
+            Route("/login", _bounded(site.login, view), methods=["POST"]),
+            Route("/reconcile", _bounded(site.for_actors(site.reconcile), view), methods=["POST"]),
+            Route("/hold", _bounded(site.for_actors(site.hold), view), methods=["POST"]),
+            Route("/unhold", _bounded(site.for_actors(site.unhold), view), methods=["POST"]),
         ],
         exception_handlers={404: _not_found, 405: _wrong_method},
     )
@@ -100,14 +121,92 @@ class _Site:
     """The endpoints; all `async`, so that they are asked on the loop's thread, and leave what is long to another."""
 
     view: WatchView
-    token: Token | None
+    access: Access
     metrics_text: Callable[[], bytes]
     aside: _Aside
     plan_text: _PlanText
     feed: Feed
 
+    def for_readers(self, answer: _Endpoint) -> _Endpoint:
+        """Have only those answered who may read; a browser gets a page to log in by."""
+
+        async def answered(request: Request) -> Response:
+            if self.access.may_read(request.headers, request.cookies.get(COOKIE), time.time()):
+                return await answer(request)
+            if "text/html" in request.headers.get("accept", ""):
+                return HTMLResponse(login(refused=False), 401)
+            return _sentence(
+                "Reading needs the token of --token-file, as the header Authorization: Bearer TOKEN.", 401, _BEARER
+            )
+
+        return answered
+
+    def for_actors(self, answer: _Endpoint) -> _Endpoint:
+        """Have only those answered who may act."""
+
+        async def answered(request: Request) -> Response:
+            if self.access.token is None:
+                return _sentence("Nobody may ask for anything here, since watch was started without --token-file.", 403)
+            if not self.access.may_act(request.headers, request.cookies.get(COOKIE), time.time()):
+                return _sentence(
+                    "Asking for this needs the token of --token-file, as the header Authorization: Bearer TOKEN.",
+                    401,
+                    _BEARER,
+                )
+            return await answer(request)
+
+        return answered
+
+    async def login_page(self, request: Request) -> Response:
+        return HTMLResponse(login(refused=False))
+
+    async def login(self, request: Request) -> Response:
+        given = parse_qs((await request.body()).decode(errors="replace")).get("token", [""])[0]
+        cookie = self.access.logged_in(given.strip(), time.time())
+        if cookie is None:
+            await asyncio.sleep(_WRONG_TOKEN_SECONDS)  # who guesses waits
+            return HTMLResponse(login(refused=True), 401)
+        return Response(status_code=303, headers={"Location": "./", "Set-Cookie": cookie})
+
+    async def hold(self, request: Request) -> Response:
+        asked = await _asked(request)
+        seconds, reason = asked.get("seconds"), asked.get("reason", "")
+        ends = seconds is None or (isinstance(seconds, int) and 0 < seconds <= _LONGEST_HOLD_SECONDS)
+        if not isinstance(asked.get("address"), str) or not isinstance(reason, str) or not ends:
+            return _sentence(_HOW_TO_HOLD, 400)
+
+        async def held(fleet: FleetView, address: str) -> str:
+            desired, root = fleet.desired_of(address), fleet.root
+            made = holding.hold(desired, root, self.view.state_dir, address, seconds=seconds, reason=reason)
+            return in_words(await made)
+
+        return await self._told(held, asked["address"])
+
+    async def unhold(self, request: Request) -> Response:
+        asked = await _asked(request)
+        if not isinstance(asked.get("address"), str):
+            return _sentence(_HOW_TO_HOLD, 400)
+
+        async def lifted(fleet: FleetView, address: str) -> str:
+            was = await holding.unhold(fleet.desired_of(address), fleet.root, self.view.state_dir, address)
+            return "held no longer" if was else "it was not held"
+
+        return await self._told(lifted, asked["address"])
+
+    async def _told(self, work: Callable[[FleetView, str], Awaitable[str]], address: str) -> Response:
+        """Do something with an address or a host, have it looked at, and answer with what came of it."""
+        try:
+            done = await work(self.view.fleet(), address)
+            self.view.look_at(address.partition("/")[0])
+            return _sentence(plain(done))
+        except ReconcilerError as error:
+            problem = error.diagnostics[0]
+            status = 404 if problem.kind is Kind.REFUSED else 502
+            return _sentence(plain(f"{problem.summary}: {problem.detail}"), status)
+
     async def page(self, request: Request) -> Response:
-        return HTMLResponse(await self.aside.make(lambda: page(self.view)))
+        acts = self.access.token is not None
+        return HTMLResponse(await self.aside.make(lambda: page(self.view, acts=acts)))
 
     async def script(self, request: Request) -> Response:
         return Response(SCRIPT, media_type="text/javascript")
@@ -147,14 +246,6 @@ class _Site:
         return _json(await self.aside.make(lambda: as_text(observed_document(observed))))
 
     async def reconcile(self, request: Request) -> Response:
-        if self.token is None:
-            return _sentence("Nobody may ask for a pass here, since watch was started without --token-file.", 403)
-        if not self.token.allows(request.headers.get("authorization", "")):
-            return _sentence(
-                "Asking for a pass needs the token of --token-file, as the header Authorization: Bearer TOKEN.",
-                401,
-                {"WWW-Authenticate": 'Bearer realm="reconciler"'},
-            )
         self.view.reconcile_now()
         return _sentence("A pass will be made, as soon as the running one has ended.", 202)
 
@@ -170,6 +261,15 @@ def _bounded(answer: _Endpoint, view: WatchView) -> _Endpoint:
             return _sentence("An error that nobody foresaw came up; the log of watch has its traceback.", 500)
 
     return bounded
+
+
+async def _asked(request: Request) -> dict[str, Any]:
+    """Return the JSON object of a request; {} where it is none."""
+    try:
+        asked = json.loads(await request.body())
+    except (ValueError, RecursionError):
+        return {}
+    return asked if isinstance(asked, dict) else {}
 
 
 def _has_failed(made: asyncio.Task[str]) -> bool:

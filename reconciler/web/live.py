@@ -1,6 +1,6 @@
 """What the page shows, as one document, and what differs between two of them. Called by `feed`.
 
-All of it comes from the `WatchView`. Nothing in it is trusted: the page shows it as text.
+All of it comes from the `WatchView`, and from the history. Nothing in it is trusted: the page shows it as text.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from reconciler.apply.history import ApplyRecord
+from reconciler.apply.history import ApplyRecord, Asked, History
 from reconciler.decide.holds import in_words
-from reconciler.fleet import LastSeen
+from reconciler.fleet import FleetView, LastSeen
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.host import WHOLE_HOST, Guest, Owner
 from reconciler.plan.plan import Plan
 from reconciler.show.escape import plain_lines
 from reconciler.show.text import plan_text
+from reconciler.specs.commit import subject_of
 from reconciler.watch.view import StepUnderWay, WatchView
 
 Document = dict[str, Any]
@@ -27,13 +28,15 @@ KEYED: Final = ("hosts", "domains", "steps")
 
 _LONGEST_PLAN: Final = 100_000  # characters
 _BOOT_ROUNDED_SECONDS: Final = 60  # what hosts tell of up times is not exact, and must not look like news
+_NEWEST: Final = Asked(limit=20)
 _APPLY_NAMES: Final = 5
 _SILENT: Final = "Stalled"  # nobody can say that it goes on
 
 
 def live_document(view: WatchView) -> Document:
     """Make the document as of now. It goes through all domains and reads files, so it is for a thread."""
-    status, plan, seen = view.status_document(), view.plan(), view.hosts()
+    status, plan, fleet = view.status_document(), view.plan(), view.fleet()
+    seen, history = fleet.last_seen(), History(view.state_dir)
     summaries = plan.hosts if plan is not None else {}
     names = sorted({*status.get("hosts", {}), *seen, *(one["address"].partition("/")[0] for one in status["domains"])})
     waits = {change.address: list(change.waits_for) for change in plan.changes} if plan is not None else {}
@@ -44,11 +47,11 @@ def live_document(view: WatchView) -> Document:
         entry = _domain(one, hosts[address.partition("/")[0]], seen)
         domains[address] = entry | {"waits_for": waits.get(address, [])}
     document: Document = {
-        "controller": _controller(view, status),
+        "controller": _controller(view, fleet, status),
         "hosts": hosts,
         "domains": domains,
-        "steps": {f"{one.address} {one.id}": _step(one, view) for one in view.steps()},
-        "applies": _applies(view),
+        "steps": {f"{one.address} {one.id}": _step(one, history) for one in view.steps()},
+        "applies": _applies(history),
         "problems": _problems(status),
         "plan": _plan(plan),
     }
@@ -74,12 +77,12 @@ def changes_between(before: Document, after: Document) -> Document:
     return found
 
 
-def _controller(view: WatchView, status: Mapping[str, Any]) -> Document:
+def _controller(view: WatchView, fleet: FleetView, status: Mapping[str, Any]) -> Document:
     numbers, watch = view.metrics(), status.get("watch", {})
     return {
         "source": watch.get("source"),
         "commit": numbers.last_commit,
-        "commit_in_words": view.commit_in_words(),
+        "commit_in_words": subject_of(fleet.root, fleet.reading.desired) if fleet.reading is not None else None,
         "signer": watch.get("signer"),
         "ready": view.is_ready(),
         "last_pass": _moment(numbers.last_pass_ended),
@@ -142,9 +145,9 @@ def _booted(guest: Guest | None, last: LastSeen | None) -> str | None:
     return _moment(round(began / _BOOT_ROUNDED_SECONDS) * _BOOT_ROUNDED_SECONDS)
 
 
-def _step(step: StepUnderWay, view: WatchView) -> Document:
+def _step(step: StepUnderWay, history: History) -> Document:
     try:
-        usual = view.usual_seconds(step)
+        usual = history.usual_seconds(step.address, step.kind)
     except ReconcilerError:  # the passes tell that the history is broken
         usual = None
     return {
@@ -156,9 +159,9 @@ def _step(step: StepUnderWay, view: WatchView) -> Document:
     }
 
 
-def _applies(view: WatchView) -> list[Document]:
+def _applies(history: History) -> list[Document]:
     try:
-        return [_apply(one) for one in view.applies()]
+        return [_apply(one) for one in history.records(_NEWEST)]
     except ReconcilerError:
         return []
 

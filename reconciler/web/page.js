@@ -9,6 +9,7 @@
   const CALM = new Set(["Ready", null]); // conditions that ask for nobody
   const TONES = { Ready: "good", Reconciling: "busy", Stalled: "bad", Held: "held" };
   const COLUMNS = ["Domain", "Condition", "Memory", "vCPUs", "Kernel", "Up", "Why", "Since"];
+  const ACTS = document.body.dataset.acts === "yes"; // whether who has the token may act
 
   const known = { controller: {}, hosts: {}, domains: {}, steps: {}, applies: [], problems: [], plan: null };
   const rows = new Map(); // address -> { row, cells, text }
@@ -101,6 +102,7 @@
       }
       if (host.memory_kib !== null) card.append(...memoryOf(host));
       if (host.hold) card.append(element("p", host.hold, { class: "held" }));
+      if (ACTS) card.append(holdButton(name, host.hold));
       const facts = [host.cpus ? `${host.cpus} cpus` : "", host.xen ? `Xen ${host.xen}` : ""].filter(Boolean).join(", ");
       const about = element("p", facts, { class: "hint" });
       if (host.observed && host.at) about.append(facts ? ", looked at " : "Looked at ", time(host.at, "ago"));
@@ -256,6 +258,7 @@
     if (domain.quarantine.length) why.append(element("small", `quarantined: ${domain.quarantine.join(", ")}`));
     if (domain.hint) why.append(element("p", `hint: ${domain.hint}`, { class: "hint" }));
     when.replaceChildren(domain.since ? time(domain.since, "ago") : "");
+    if (ACTS && domain.ours) when.append(holdButton(address, domain.hold));
     made.row.classList.toggle("silent", domain.silent);
     made.text = [address, word, domain.status, domain.kernel, domain.reason, domain.hold].join(" ").toLowerCase();
   }
@@ -276,6 +279,80 @@
     }
     byId("matches").textContent = byId("filter").value ? `${shown} of ${rows.size}` : "";
   }
+
+  // Acting: with the token, which a browser changes for a cookie.
+
+  function holdButton(address, held) {
+    const button = element("button", held ? "Lift hold" : "Hold", { type: "button", class: "act", "aria-label": `${held ? "Lift the hold of" : "Hold"} ${address}` });
+    button.addEventListener("click", () => ask(address, held));
+    return button;
+  }
+
+  let asked = null;
+
+  function ask(address, held) {
+    asked = { address, held };
+    byId("act-title").textContent = held ? `Lift the hold of ${address}?` : `Hold ${address}?`;
+    byId("act-what").textContent = held ?? "Nothing will be begun with it until the hold ends. What was begun is finished.";
+    byId("act-for").hidden = byId("act-why").hidden = Boolean(held);
+    byId("act-do").textContent = held ? "Lift hold" : "Hold";
+    byId("act-login").hidden = true;
+    problem("");
+    byId("act").showModal();
+  }
+
+  function problem(text) {
+    byId("act-problem").textContent = text;
+    byId("act-problem").hidden = !text;
+  }
+
+  async function send(path, body) {
+    const token = byId("act-token").value.trim();
+    if (token && !byId("act-login").hidden) {
+      const form = new URLSearchParams({ token });
+      const answer = await fetch("login", { method: "POST", body: form, redirect: "manual" });
+      if (answer.status === 401) return { ok: false, text: "That is not the token.", login: true };
+      byId("act-token").value = "";
+    }
+    const answer = await fetch(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+    return { ok: answer.ok, text: await answer.text(), login: answer.status === 401 };
+  }
+
+  async function act(event) {
+    event.preventDefault();
+    const seconds = byId("act-seconds").value;
+    const about = { address: asked.address };
+    const body = asked.held ? about : { ...about, seconds: seconds ? Number(seconds) : null, reason: byId("act-reason").value };
+    byId("act-do").disabled = true;
+    try {
+      const answer = await send(asked.held ? "unhold" : "hold", body);
+      if (answer.ok) byId("act").close();
+      else if (answer.login && byId("act-login").hidden) {
+        byId("act-login").hidden = false;
+        byId("act-token").focus();
+      } else problem(answer.text);
+    } catch {
+      problem("The controller does not answer.");
+    } finally {
+      byId("act-do").disabled = false;
+    }
+  }
+
+  async function look() {
+    try {
+      const answer = await fetch("reconcile", { method: "POST" });
+      byId("looking").replaceChildren(answer.ok ? "asked" : answer.status === 401 ? element("a", "log in first", { href: "login" }) : await answer.text());
+    } catch {
+      byId("looking").textContent = "the controller does not answer";
+    }
+  }
+
+  byId("act-do").addEventListener("click", act);
+  byId("act").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input")) act(event);
+  });
+  byId("look").addEventListener("click", look);
+  byId("now").hidden = !ACTS;
 
   // The stream.
 

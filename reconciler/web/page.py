@@ -35,7 +35,7 @@ _STYLE_DIGEST: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()
 
 POLICY: Final = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; script-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 """The Content-Security-Policy: only the page's own script and style apply, and it speaks with nobody else."""
 
@@ -49,11 +49,17 @@ class _Part:
     domains: list[Mapping[str, Any]] = field(default_factory=list)
 
 
-def page(view: WatchView) -> str:
-    """Render the page as of now."""
+def login(*, refused: bool) -> str:
+    """Render the page that asks for the token."""
+    return _LOGIN.render(style=Markup(_STYLE), refused=refused)
+
+
+def page(view: WatchView, *, acts: bool = False) -> str:
+    """Render the page as of now. `acts`: who has the token may act by it."""
     document, metrics, plan = view.status_document(), view.metrics(), view.plan()
     return _TEMPLATE.render(
         style=Markup(_STYLE),  # our own file; escaping it would change its digest
+        acts="yes" if acts else "no",
         renewed_every_seconds=_RENEWED_EVERY_SECONDS,
         healthy=view.is_healthy(),
         ready=view.is_ready(),
@@ -130,4 +136,5 @@ _ENVIRONMENT: Final = Environment(
     autoescape=True, undefined=StrictUndefined, finalize=_spelt_out, trim_blocks=True, lstrip_blocks=True
 )
 _ENVIRONMENT.filters |= {"since": _since, "tone": _tone}
+_LOGIN: Final = _ENVIRONMENT.from_string(resources("reconciler.web").joinpath("login.html").read_text())
 _TEMPLATE: Final = _ENVIRONMENT.from_string(resources("reconciler.web").joinpath("page.html").read_text())

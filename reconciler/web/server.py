@@ -6,6 +6,7 @@ Called by `commands.watch`, through `reconciler.web.serve`.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from typing import Final
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.watch.view import WatchView
-from reconciler.web.address import bind, parse_listen
+from reconciler.web.access import Access
+from reconciler.web.address import Endpoint, bind, parse_listen
 from reconciler.web.app import build_app
 from reconciler.web.feed import MOST_READERS
+from reconciler.web.tls import Tls
 from reconciler.web.token import read_token
 
 _MOST_CONNECTIONS: Final = MOST_READERS + 100
@@ -35,44 +38,70 @@ class Serving:
 
     url: str
     notes: tuple[Diagnostic, ...]
+    tls: Tls | None = None
+    context: ssl.SSLContext | None = None
+
+    def renew(self) -> None:
+        """Read the certificate again, which may have been renewed. Raises `ReconcilerError`; then the old one stays."""
+        if self.tls is not None and self.context is not None:
+            self.tls.context()  # that is, first try it on another
+            self.tls.renew(self.context)
 
 
 @asynccontextmanager
-async def serve(view: WatchView, listen: str, token_file: Path | None) -> AsyncIterator[Serving]:
+async def serve(
+    view: WatchView, listen: str, token_file: Path | None, *, public_read: bool = False, tls: Tls | None = None
+) -> AsyncIterator[Serving]:
     """Serve HTTP while the context lasts, in the caller's event loop. Signals are left to the caller.
 
-    `listen` is a port, or an address and a port; without an address it is loopback. Raises `ReconcilerError` when it
-    cannot be understood, the port cannot be had, or the token file holds no token.
+    `listen` is a port, or an address and a port; without an address it is loopback. Elsewhere reading needs the token,
+    too, unless `public_read`. Raises `ReconcilerError` when it cannot be understood, the port cannot be had, the token
+    file holds no token, or the certificate cannot be used.
     """
     endpoint = parse_listen(listen)
     token, notes = read_token(token_file) if token_file is not None else (None, ())
-    app, feed = build_app(view, token, loopback_names_only=endpoint.is_loopback)
+    if not endpoint.is_loopback and not public_read and token is None:
+        notes = (*notes, _open_to_all(endpoint))
+    context = tls.context() if tls is not None else None
+    access = Access(token=token, anybody_reads=public_read or endpoint.is_loopback, over_tls=tls is not None)
+    app, feed = build_app(view, access, loopback_names_only=endpoint.is_loopback)
     with bind(endpoint) as listening:
         port = listening.getsockname()[1]
-        server = _Server(
-            Config(
-                app,
-                http=_BoundedProtocol,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                log_level="error",  # a request that is no HTTP is its sender's affair
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=_IDLE_SECONDS,
-                timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
-                h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
-            )
+        config = Config(
+            app,
+            http=_BoundedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",  # a request that is no HTTP is its sender's affair
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=_IDLE_SECONDS,
+            timeout_graceful_shutdown=_LAST_ANSWERS_SECONDS,
+            h11_max_incomplete_event_size=_LARGEST_HEAD_BYTES,
         )
+        config.load()
+        config.ssl = context
+        server = _Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]), name="http")
         try:
-            yield Serving(url=f"http://{endpoint.with_port(port)}/", notes=notes)
+            scheme = "http" if tls is None else "https"
+            yield Serving(url=f"{scheme}://{endpoint.with_port(port)}/", notes=notes, tls=tls, context=context)
         finally:
             feed.close()
             server.end()
             await running
+
+
+def _open_to_all(endpoint: Endpoint) -> Diagnostic:
+    return Diagnostic(
+        kind=Kind.NOTE,
+        summary="everybody who reaches the port can read",
+        detail=f"It listens on {endpoint}, and there is no --token-file, so nobody is asked who they are.",
+        hint="give a --token-file, or say --public-read if that is meant",
+    )
 
 
 class _Server(Server):

@@ -1,4 +1,4 @@
-"""The secret of `--token-file`, without which nobody may ask for a pass. Called by `server` once, at start."""
+"""The secret of `--token-file`, without which nobody may act, nor read from elsewhere. Read at start, by `server`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,10 @@ class Token:
     def allows(self, authorization: str) -> bool:
         """Return whether this `Authorization` header carries the secret, in the same time for near and far misses."""
         scheme, _, given = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode("latin-1"), self.secret)
+        return scheme.lower() == "bearer" and self.is_secret(given.strip())
+
+    def is_secret(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode("utf-8", errors="replace"), self.secret)
 
 
 def read_token(path: Path) -> tuple[Token, tuple[Diagnostic, ...]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from reconciler.apply.history import ApplyRecord
-from reconciler.fleet import LastSeen
+from reconciler.fleet import FleetView
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
@@ -75,28 +75,19 @@ class FakeView:
     asked: int = 0
     problems: list[Diagnostic] = field(default_factory=list)
     changed: int = 0
-    last_seen: dict[str, LastSeen] = field(default_factory=dict)
+    known: FleetView = field(default_factory=FleetView)
+    state_dir: Path = Path("/nonexistent")
+    looked_at: list[str] = field(default_factory=list)
     under_way: tuple[StepUnderWay, ...] = ()
-    recorded: tuple[ApplyRecord, ...] = ()
-    commit_words: str | None = None
 
     def revision(self) -> int:
         return self.changed
 
-    def hosts(self) -> dict[str, LastSeen]:
-        return self.last_seen
+    def fleet(self) -> FleetView:
+        return self.known
 
     def steps(self) -> tuple[StepUnderWay, ...]:
         return self.under_way
-
-    def applies(self) -> tuple[ApplyRecord, ...]:
-        return self.recorded
-
-    def usual_seconds(self, step: StepUnderWay) -> float | None:
-        return 8.0
-
-    def commit_in_words(self) -> str | None:
-        return self.commit_words
 
     def status_document(self) -> dict[str, Any]:
         return self.document
@@ -118,6 +109,9 @@ class FakeView:
 
     def reconcile_now(self) -> None:
         self.asked += 1
+
+    def look_at(self, host: str) -> None:
+        self.looked_at.append(host)
 
     def problem(self, problem: Diagnostic) -> None:
         self.problems.append(problem)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reconciler.apply.history import ApplyRecord, StepRecord
-from reconciler.fleet import LastSeen
+from reconciler.apply.history import ApplyRecord, History, StepRecord
+from reconciler.fleet import FleetView, Seen
 from reconciler.model.host import WHOLE_HOST, Hold, Quarantined
 from reconciler.watch.view import Metrics, StepUnderWay
 from reconciler.web import feed as feed_module
@@ -33,15 +33,16 @@ class AtOnce:
         return what()
 
 
-def seen_alpha(*, answers: bool = True) -> LastSeen:
+def seen_alpha(*, answers: bool = True) -> FleetView:
     web = replace(guest(domain("web", memory_kib=256 * MIB)), running_seconds=600.0)
     db = replace(guest(domain("db")), quarantine=(Quarantined(boot="x", kernel="bad"),))
     holds = {"db": Hold(begins=0, reason="disk check"), WHOLE_HOST: Hold(begins=0, by="ann@desk")}
-    return LastSeen(host=replace(host(web, db), holds=holds), at=NOW - 30, answers=answers)
+    told = Seen(host=replace(host(web, db), holds=holds), at=NOW - 30)
+    return FleetView(told={"alpha": told}, seen={"alpha": told if answers else Seen(host=None, at=NOW)})
 
 
 def test_a_domain_as_it_runs_and_what_holds_it() -> None:
-    document = live_document(FakeView(last_seen={"alpha": seen_alpha()}))
+    document = live_document(FakeView(known=seen_alpha()))
     web, db = document["domains"]["alpha/web"], document["domains"]["alpha/db"]
     assert (web["memory_kib"], web["vcpus"], web["kernel"]) == (256 * MIB, 1, "vmlinuz.111111111111")
     assert web["booted"] == "2026-11-22T21:41:00Z"
@@ -51,7 +52,7 @@ def test_a_domain_as_it_runs_and_what_holds_it() -> None:
 
 
 def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_way() -> None:
-    view = FakeView(last_seen={"alpha": seen_alpha(answers=False)})
+    view = FakeView(known=seen_alpha(answers=False))
     document = live_document(view)
     assert document["hosts"]["alpha"] | {"observed": False, "at": "2026-11-22T21:51:13Z"} == document["hosts"]["alpha"]
     assert document["hosts"]["alpha"]["memory_kib"] is not None
@@ -60,7 +61,7 @@ def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_
     assert (db["condition"], db["silent"], db["memory_kib"]) == ("Stalled", True, domain("db").memory_kib)
 
 
-def test_steps_under_way_and_recent_applies() -> None:
+def test_steps_under_way_and_recent_applies(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = (
         StepRecord(step="s1", address="alpha/web", kind="start", outcome="done", seconds=1, problem=None),
         StepRecord(step="s2", address="alpha/db", kind="start", outcome="failed", seconds=1, problem="no\nmemory"),
@@ -69,7 +70,9 @@ def test_steps_under_way_and_recent_applies() -> None:
         id=1, began="2026-11-22T21:45:03Z", ended=None, commit="3f2a", signer=None, digest="", planned=2, steps=steps
     )
     under_way = StepUnderWay(address="alpha/web", id="s3", kind="start", step="start it", began=NOW, note="half")
-    document = live_document(FakeView(recorded=(apply,), under_way=(under_way,)))
+    monkeypatch.setattr(History, "records", lambda self, asked: (apply,))
+    monkeypatch.setattr(History, "usual_seconds", lambda self, address, kind: 8.0)
+    document = live_document(FakeView(under_way=(under_way,)))
     assert document["steps"]["alpha/web s3"] == {
         "address": "alpha/web",
         "step": "start it",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
+from reconciler import holding
 from reconciler.cli.durations import Duration
 from reconciler.cli.names import ADDRESS_OR_HOST
 from reconciler.cli.output import print_text
@@ -16,17 +15,11 @@ from reconciler.cli.session import check_host, check_known, only_address, specs_
 from reconciler.cli.settings import Settings
 from reconciler.decide.holds import in_words
 from reconciler.model.diagnostics import ReconcilerError
-from reconciler.model.host import WHOLE_HOST
-from reconciler.open import open_host
-from reconciler.person import person
 from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
-from reconciler.toolstack import Executor
 
-T = TypeVar("T")
 _SHORTEST_SECONDS = 1.0
 _LONGEST_DAYS = 366
-_REASON_MAX = 500
 
 
 @click.command(short_help="Leave a domain, or all of a host, alone for a while.")
@@ -49,15 +42,9 @@ def hold(settings: Settings, what: str, specs: Path, seconds: float | None, reas
     """
     reading = read_tree(specs)
     what = _meant(reading, what)
-    host, name = _place(reading, specs, settings.state_dir, what)
-    reason = " ".join(reason.split())[:_REASON_MAX]
-    made = _with_executor(
-        reading,
-        specs,
-        settings.state_dir,
-        host,
-        lambda one: one.hold(name, seconds=seconds, by=person(), reason=reason),
-    )
+    _check_place(reading, specs, settings.state_dir, what)
+    making = holding.hold(reading.desired, specs, settings.state_dir, what, seconds=seconds, reason=reason)
+    made = asyncio.run(making)
     end = f", unless lifted before: reconciler unhold {what}" if seconds else f". To lift it: reconciler unhold {what}"
     print_text(plain(f"{what} is {in_words(made)}{end}") + "\n")
 
@@ -70,8 +57,8 @@ def unhold(settings: Settings, what: str, specs: Path) -> None:
     """Lift the hold of ADDRESS (host/domain), or that of all of HOST. Each is lifted by itself."""
     reading = read_tree(specs)
     what = _meant(reading, what)
-    host, name = _place(reading, specs, settings.state_dir, what, may_be_gone=True)
-    lifted = _with_executor(reading, specs, settings.state_dir, host, lambda one: one.unhold(name))
+    _check_place(reading, specs, settings.state_dir, what, may_be_gone=True)
+    lifted = asyncio.run(holding.unhold(reading.desired, specs, settings.state_dir, what))
     print_text(plain(f"{what} is held no longer." if lifted else f"{what} was not held.") + "\n")
 
 
@@ -81,28 +68,12 @@ def _meant(reading: TreeReading, what: str) -> str:
     return what if what in desired.hosts or what in desired.frozen else only_address(desired, what) or what
 
 
-def _place(
-    reading: TreeReading, specs: Path, state_dir: Path, what: str, *, may_be_gone: bool = False
-) -> tuple[str, str]:
-    """Return the host and the domain (WHOLE_HOST: all of it) that are meant. Raises where nobody knows them."""
-    host, slash, name = what.partition("/")
+def _check_place(reading: TreeReading, specs: Path, state_dir: Path, what: str, *, may_be_gone: bool = False) -> None:
+    """Raise where nobody knows the host or domain that is meant."""
+    host, slash, _ = what.partition("/")
     if not slash:
         check_host(reading.desired, host)
     else:
         check_known(reading, specs, state_dir, what, may_be_gone=may_be_gone)
     if host not in reading.desired.hosts:  # its host.toml has errors, so nobody knows how to reach it
         raise ReconcilerError(*reading.diagnostics)
-    return host, name if slash else WHOLE_HOST
-
-
-def _with_executor(
-    reading: TreeReading, specs: Path, state_dir: Path, host: str, do: Callable[[Executor], Awaitable[T]]
-) -> T:
-    async def done() -> T:
-        opened = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
-        try:
-            return await do(opened.executor(reading.desired.commit, specs))
-        finally:
-            await opened.observer.close()
-
-    return asyncio.run(done())

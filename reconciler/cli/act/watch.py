@@ -7,7 +7,8 @@ import os
 import random
 import signal
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +18,14 @@ import click
 from reconciler.cli.durations import Duration
 from reconciler.cli.settings import Settings
 from reconciler.leaving import leave
-from reconciler.model.diagnostics import world_error
+from reconciler.model.diagnostics import ReconcilerError, world_error
 
 if TYPE_CHECKING:
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.source import Source
     from reconciler.watch.trust import Rules, Signed
+    from reconciler.web import Serving
 
 _INTERRUPTED = 130
 _SHORTEST_INTERVAL_SECONDS = 1.0
@@ -50,7 +52,20 @@ _SHAKE = 0.1  # of an interval, so that not all hosts are looked at in the same 
     "--token-file",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="With --listen: what `POST /reconcile` has to show.",
+    help="With --listen: the token that acting needs, and reading too from elsewhere than loopback.",
+)
+@click.option("--public-read", is_flag=True, help="With --listen: reading needs no token, wherever it listens.")
+@click.option(
+    "--tls-cert",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --listen: serve over TLS, with this certificate (PEM, its chain behind it).",
+)
+@click.option(
+    "--tls-key",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="With --tls-cert: its key. Both are read again on SIGHUP.",
 )
 @click.option(
     "--require-signed",
@@ -78,6 +93,9 @@ def watch(
     detect_only: bool,
     listen: str | None,
     token_file: Path | None,
+    public_read: bool,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     require_signed: Signed,
     allowed_signers: Path | None,
     log_format: str,
@@ -89,7 +107,9 @@ def watch(
     over HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
     """
     named = settings.tree(specs) if specs is not None or settings.given_specs is not None else None
-    _check_together(named, url, branch, path, require_signed, allowed_signers, listen, token_file)
+    _check_together(named, url, branch, path, require_signed, allowed_signers)
+    serving = _Served(listen, token_file, public_read, tls_cert, tls_key)
+    serving.check()
     signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
@@ -124,7 +144,35 @@ def watch(
         shake=lambda seconds: seconds * random.uniform(1 - _SHAKE, 1 + _SHAKE),
     )
     leave_old_objects_alone()
-    return asyncio.run(_run(watcher, log, once=once, listen=listen, token_file=token_file))
+    return asyncio.run(_run(watcher, log, serving, once=once))
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """What is served over HTTP, as the options say it."""
+
+    listen: str | None
+    token_file: Path | None
+    public_read: bool
+    tls_cert: Path | None
+    tls_key: Path | None
+
+    def check(self) -> None:
+        """Refuse options that say nothing without each other."""
+        about = {"--token-file": self.token_file, "--tls-cert": self.tls_cert, "--tls-key": self.tls_key}
+        alone = [option for option, value in about.items() if value is not None]
+        alone += ["--public-read"] if self.public_read else []
+        if self.listen is None and alone:
+            raise click.UsageError(f"{alone[0]} needs --listen.")
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise click.UsageError("--tls-cert and --tls-key need each other.")
+
+    def serve(self, watcher: Watcher) -> AbstractAsyncContextManager[Serving]:
+        from reconciler.web import Tls, serve
+
+        assert self.listen is not None
+        tls = Tls(self.tls_cert, self.tls_key) if self.tls_cert is not None and self.tls_key is not None else None
+        return serve(watcher, self.listen, self.token_file, public_read=self.public_read, tls=tls)
 
 
 def _check_together(
@@ -134,8 +182,6 @@ def _check_together(
     path: str,
     require_signed: Signed,
     allowed_signers: Path | None,
-    listen: str | None,
-    token_file: Path | None,
 ) -> None:
     """Refuse options that say nothing without, or contradict, each other."""
     if url is not None and specs is not None:
@@ -150,8 +196,6 @@ def _check_together(
         raise click.UsageError("--branch, --path, --require-signed and --allowed-signers need --git.")
     if require_signed != "none" and allowed_signers is None:
         raise click.UsageError(f"--require-signed {require_signed} needs --allowed-signers.")
-    if token_file is not None and listen is None:
-        raise click.UsageError("--token-file needs --listen.")
 
 
 def _is_branch_name(branch: str) -> bool:
@@ -172,7 +216,7 @@ def _first_rules(require_signed: Signed, allowed_signers: Path | None) -> Rules:
     return Rules(require_signed=require_signed, signers=signers)
 
 
-async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, token_file: Path | None) -> int:
+async def _run(watcher: Watcher, log: Log, served: _Served, *, once: bool) -> int:
     """Run the loop, with signals and perhaps HTTP beside it."""
     signals = _Signals(watcher)
     loop = asyncio.get_running_loop()
@@ -180,16 +224,24 @@ async def _run(watcher: Watcher, log: Log, *, once: bool, listen: str | None, to
         loop.add_signal_handler(number, signals.end, number)
     loop.add_signal_handler(signal.SIGHUP, watcher.reconcile_now)
     async with AsyncExitStack() as beside:
-        if listen is not None:
-            from reconciler.web import serve
-
-            serving = await beside.enter_async_context(serve(watcher, listen, token_file))
+        if served.listen is not None:
+            serving = await beside.enter_async_context(served.serve(watcher))
             log.say("serving", url=serving.url)
             watcher.notifications.page = serving.url
             for note in serving.notes:
                 log.problem(note)
+            loop.add_signal_handler(signal.SIGHUP, _renew, watcher, serving)
         code = await watcher.run(once=once)
     return _INTERRUPTED if signals.first is signal.SIGINT else code
+
+
+def _renew(watcher: Watcher, serving: Serving) -> None:
+    """Look at all hosts, and read the certificate again."""
+    watcher.reconcile_now()
+    try:
+        serving.renew()
+    except ReconcilerError as error:
+        watcher.problem(error.diagnostics[0])
 
 
 class _Signals:
