@@ -6,7 +6,7 @@ Every command takes them, those of groups too: `program` adds them to a command 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,15 +23,43 @@ class Settings:
     given_specs: Path | None = None
     color: Color = "auto"
 
+    _tree: Path | None = None  # what the command reads, as soon as it said so
+    _folders: dict[Path, Path] = field(default_factory=dict)
+
     @property
     def state_dir(self) -> Path:
-        """Return where history, sightings and simulated hosts are kept."""
-        named = self.given_state_dir or os.environ.get("RECONCILER_STATE_DIR")
-        if named:
-            return Path(named).absolute()  # git, and other programs that are begun, run in folders of their own
+        """Return where history, sightings and simulated hosts of the tree at hand are kept."""
+        return self.state_dir_of(self._tree or self.specs)
+
+    def state_dir_of(self, tree: Path, source: str | None = None) -> Path:
+        """Return where all this is kept for a tree; `source` is what it is known by where it names no fleet."""
+        if self._named_state_dir is not None:
+            return self._named_state_dir
+        if tree not in self._folders:
+            from reconciler.state_dir.folders import folder_of
+
+            self._folders[tree] = folder_of(self.state_root, tree, source)
+        return self._folders[tree]
+
+    @property
+    def names_state_dir(self) -> bool:
+        """Return whether the folder was named, so that it is taken as it is."""
+        return self._named_state_dir is not None
+
+    @property
+    def state_root(self) -> Path:
+        """Return the folder that was named for it; else the user's, which has one folder a fleet."""
+        if self._named_state_dir is not None:
+            return self._named_state_dir
         from platformdirs import user_state_path
 
         return user_state_path("reconciler")
+
+    @property
+    def _named_state_dir(self) -> Path | None:
+        named = self.given_state_dir or os.environ.get("RECONCILER_STATE_DIR")
+        # absolute, since git, and other programs that are begun, run in folders of their own
+        return Path(named).absolute() if named else None
 
     @property
     def specs(self) -> Path:
@@ -42,7 +70,13 @@ class Settings:
         """Return the spec tree of a command that takes SPECS as an argument, too."""
         if argument is not None and self.given_specs is not None:
             raise click.UsageError(f"The specs are given twice: {argument}, and --specs {self.given_specs}.")
-        return argument or self.specs
+        self._tree = argument or self.specs
+        return self._tree
+
+    def read_instead(self, tree: Path) -> Path:
+        """Note that the command reads another tree than its arguments say: that of a saved plan."""
+        self._tree = tree
+        return tree
 
 
 def current_settings() -> Settings:

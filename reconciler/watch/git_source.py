@@ -116,6 +116,15 @@ class GitSource:
             except (GitError, OSError):  # the next reading tells
                 continue
 
+    def laid_out(self) -> Path | None:
+        """Return the folder with the files of the commit in force; None where there is none yet."""
+        try:
+            accepted = _ACCEPTED.validate_json(self._accepted_file.read_bytes())
+        except (OSError, ValidationError):
+            return None
+        folder = self._folder / "trees" / accepted.commit
+        return folder if folder.is_dir() else None
+
     def stop(self) -> None:
         self._repository.stop()
 

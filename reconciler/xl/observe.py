@@ -85,8 +85,9 @@ class XlObserver:
         self._dialect = dialect
         self._clock = clock or MachineClock()
         self._missing: frozenset[str] | None = None  # at the last look; None: this process has not looked yet
-        self._seen = None if state_dir is None else state_dir / "looks" / f"{settings.name}.json"
-        self._cache = DigestCache(None if state_dir is None else state_dir / "digests" / f"{settings.name}.json")
+        kept = None if state_dir is None else state_dir / "cache"
+        self._seen = None if kept is None else kept / "looks" / f"{settings.name}.json"
+        self._cache = DigestCache(None if kept is None else kept / "digests" / f"{settings.name}.json")
 
     async def observe(self, question: Question) -> Host:
         """Return the host as it is. If a domain of ours that should run is missing or rebooting, look again after 3 s.

@@ -172,7 +172,7 @@ async def test_images_are_read_once_and_again_when_they_change(
 async def test_a_damaged_cache_costs_only_time(settings: HostSettings, xen: Path, tmp_path: Path) -> None:
     source = tmp_path / "vmlinuz"
     source.write_text("one")
-    cache = tmp_path / "state/digests/alpha.json"
+    cache = tmp_path / "state/cache/digests/alpha.json"
     cache.parent.mkdir(parents=True)
     cache.write_text('{"cut sho')
     host = await XlObserver(settings, "default", tmp_path / "state").observe(Question(images=(str(source),)))

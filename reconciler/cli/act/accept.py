@@ -22,7 +22,7 @@ def accept(settings: Settings, commit: str) -> None:
 
     A watch with this state directory takes it at its next pass. Its signatures are judged as ever.
     """
-    known = list(rewound.refused(settings.state_dir))
+    known = list(rewound.refused(settings.state_root))
     found = [one for one in known if len(commit) >= _SHORTEST and one[1].head.startswith(commit.lower())]
     if not found:
         raise _unknown(settings, commit, [one.head for _, one in known])
@@ -41,7 +41,7 @@ def _unknown(settings: Settings, commit: str, heads: list[str]) -> ReconcilerErr
     known = ", ".join(head[:12] for head in heads) or "none"
     return refused(
         "no such rewound branch",
-        f'No watch with the state directory {plain(str(settings.state_dir))} has refused "{plain(commit)}" for being '
+        f'No watch with the state directory {plain(str(settings.state_root))} has refused "{plain(commit)}" for being '
         f"rewound. It refused: {known}.",
         f"reconciler accept {heads[0][:12]}" if heads else "name the state directory of watch with --state-dir",
     )

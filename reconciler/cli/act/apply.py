@@ -114,7 +114,7 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
             plan = replace(plan, windows=())
         if allowed.ignore_holds:
             plan = replace(plan, ignore_holds=True)
-        specs = settings.given_specs or _specs_of(saved, settings.specs)
+        specs = settings.read_instead(settings.given_specs or _specs_of(saved, settings.specs))
         reading = read_decided(specs)
         saved_plan.check_specs(saved, reading)
         saved_plan.check_unused(saved, settings.state_dir)

@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,18 +125,22 @@ def watch(
         from reconciler.watch.git_source import GitSource
 
         rules = _first_rules(require_signed, allowed_signers)
-        source = GitSource(url, branch, path, rules, settings.state_dir, interval)
+        source = following = GitSource(url, branch, path, rules, settings.state_root, interval)
+        if following.laid_out() is None and not settings.names_state_dir:
+            _read_once(GitSource(url, branch, path, rules, settings.state_root, interval))
+        state_dir = settings.state_dir_of(following.laid_out() or Path(), url)
     else:
         from reconciler.watch.source import LocalSource
 
         tell = partial(log.say, level="warning")
-        source = LocalSource(named or settings.specs, clock, tell, settings.state_dir)
+        state_dir = settings.state_dir
+        source = LocalSource(named or settings.specs, clock, tell, state_dir)
     backoff = Backoff(random.random)
-    passes = Passes(source, settings.state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
+    passes = Passes(source, state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
     watcher = Watcher(
         source,
         passes,
-        settings.state_dir,
+        state_dir,
         interval_seconds=interval,
         clock=clock,
         log=log,
@@ -202,6 +206,12 @@ def _is_branch_name(branch: str) -> bool:
     from reconciler.watch.git_repository import is_branch_name
 
     return is_branch_name(branch)
+
+
+def _read_once(source: Source) -> None:
+    """Have the first commit laid out, since its fleet says where the rest is kept. What hinders that is told later."""
+    with suppress(ReconcilerError):
+        asyncio.run(source.read())
 
 
 def _first_rules(require_signed: Signed, allowed_signers: Path | None) -> Rules:
