@@ -14,11 +14,12 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test import-figures test-laws chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test test-services import-figures test-laws chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
+	@echo "make test-services  the tests with real services beside: Prometheus (apt install prometheus)"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
@@ -37,7 +38,10 @@ run: $(VENV)/.installed
 	$(BIN)/reconciler --state-dir $(STATE) plan specs --detailed-exitcode
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen" --hypothesis-profile fixed
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen and not services" --hypothesis-profile fixed
+
+test-services: $(VENV)/.installed-dev
+	$(BIN)/pytest tests -m services --timeout 150
 
 test-laws: $(VENV)/.installed-dev
 	@echo "make test-laws SEED=$(SEED)"

@@ -36,9 +36,10 @@ _REFUSED: Final = frozenset({400, 409, 413, 415, 422})  # this document, and not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Numbers:
-    """How a receiver fares, for monitoring. They count from the start of this process."""
+class Fared:
+    """How a receiver fares, for monitoring. It counts from the start of this process."""
 
+    waiting: int = 0  # events
     delivered: int = 0
     failed: int = 0  # tries
     dropped: int = 0  # events that were given up
@@ -60,7 +61,7 @@ class Delivery:
     ) -> None:
         self.name = name
         self.receiver = receiver
-        self.numbers = Numbers()
+        self.fared = Fared()
         self.problem: Diagnostic | None = None
         self.root = Path()
         self.page: str | None = None
@@ -78,7 +79,7 @@ class Delivery:
         self._news.set()
 
     def dropped(self, count: int) -> None:
-        self.numbers = replace(self.numbers, dropped=self.numbers.dropped + count)
+        self.fared = replace(self.fared, dropped=self.fared.dropped + count)
 
     async def run(self) -> None:
         """Send for as long as this is not cancelled."""
@@ -171,13 +172,13 @@ class Delivery:
 
     def _succeeds(self) -> None:
         self._tries = 0
-        self.numbers = replace(self.numbers, delivered=self.numbers.delivered + 1, last_delivery=self._now())
+        self.fared = replace(self.fared, delivered=self.fared.delivered + 1, last_delivery=self._now())
         if self.problem is not None:
             self.problem = None
             self._changed()
 
     def _fails(self, detail: str, hint: str, at_least_seconds: float | None = None) -> float:
-        self.numbers = replace(self.numbers, failed=self.numbers.failed + 1)
+        self.fared = replace(self.fared, failed=self.fared.failed + 1)
         self._says(detail, hint)
         wait_seconds = min(FIRST_WAIT_SECONDS * 2.0**self._tries, LONGEST_WAIT_SECONDS)
         self._tries = min(self._tries + 1, 20)

@@ -271,7 +271,10 @@ def _status(told: Told, facts: Facts) -> tuple[Told, list[Event]]:
     )
     busy = sum(told.busy.values())
     if told.waiting or (busy and not wrong):
-        state, summary = "pending", f"{busy} domains being worked on, {len(told.waiting)} hosts to look at."
+        left = len(told.waiting)
+        looks = f"{left} {'host has' if left == 1 else 'hosts have'} yet to come through with it" if left else ""
+        works = f"{busy} {'domain is' if busy == 1 else 'domains are'} being worked on" if busy else ""
+        state, summary = "pending", f"{', '.join(filter(None, (looks, works)))}."
     elif wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         state, summary = "failure", f"Not as specified: {', '.join(wrong[:3])}{more}."

@@ -9,13 +9,14 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from reconciler.model.diagnostics import Diagnostic, Kind, unforeseen
 from reconciler.model.fleet import Receiver
-from reconciler.notify.delivery import Delivery, Numbers
+from reconciler.notify.delivery import Delivery, Fared
 from reconciler.notify.documents import wants
 from reconciler.notify.events import Event, Facts, Told, of_drift, of_pass, of_specs
 from reconciler.notify.spool import Spool, SpoolError
@@ -57,12 +58,14 @@ class Notifications:
         found = (one.problem for one in self._deliveries.values())
         return tuple(one for one in (self._own, *found) if one is not None)
 
-    def numbers(self) -> dict[str, tuple[Numbers, int]]:
-        """Return how each receiver fares, and how many events wait for it. It may be called from any thread."""
+    def fared(self) -> dict[str, Fared]:
+        """Return how each receiver fares, by name. It may be called from any thread."""
         waiting: dict[str, int] = {}
         with suppress(SpoolError):
             waiting = self._spool.waiting() if self._deliveries else {}
-        return {one.name: (one.numbers, waiting.get(key, 0)) for key, one in dict(self._deliveries).items()}
+        return {
+            one.name: replace(one.fared, waiting=waiting.get(key, 0)) for key, one in dict(self._deliveries).items()
+        }
 
     async def specs_taken(self, receivers: tuple[Receiver, ...] | None, root: Path, facts: Facts | None) -> None:
         """Go on with the receivers of these specs, or with those before (None: nobody knows); tell of the specs."""

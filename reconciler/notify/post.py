@@ -7,6 +7,7 @@ elsewhere: the document and its token are for the URL that was written down.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from contextlib import suppress
 from dataclasses import dataclass
@@ -50,10 +51,17 @@ async def post(message: Message, seconds: float = ANSWER_SECONDS) -> Answer:
     except ssl.SSLError as error:
         raise NoAnswerError(f"no TLS connection can be made: {error.reason or error}") from None
     except (OSError, UnicodeError) as error:
-        said = getattr(error, "strerror", None) or str(error)
-        raise NoAnswerError(f"it cannot be reached: {said}") from None
+        raise NoAnswerError(f"it cannot be reached: {_reason(error)}") from None
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
         raise NoAnswerError("what it answers is not HTTP, or its head is too large") from None
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    """Return the system's words; asyncio's own repeat the address."""
+    number = error.errno if isinstance(error, OSError) else None
+    if number is not None and number > 0:
+        return os.strerror(number)
+    return getattr(error, "strerror", None) or str(error)
 
 
 @cache

@@ -237,6 +237,7 @@ class Board:
         self.metrics = replace(
             self.metrics,
             domains_by_condition={one.value: counts[one.value] for one in Condition},
+            domains_by_host={host: dict(known) for host, known in self._counts.items()},
             drifted=sum(one.drifted for one in self._scopes.values()),
         )
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from reconciler.fleet import FleetView
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.notify import Fared
 from reconciler.plan.plan import Plan
 
 
@@ -21,6 +22,7 @@ class Metrics:
     """Numbers for monitoring. Totals count from the start of this process; times are Unix seconds."""
 
     domains_by_condition: Mapping[str, int] = field(default_factory=dict)  # "Ready", "Reconciling", "Stalled", "Held"
+    domains_by_host: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # host -> the same
     drifted: int = 0  # domains that differ from their spec, after what the last pass repaired
     passes_total: int = 0  # passes that came to their end, failed ones included
     pass_failures_total: int = 0  # passes that met a problem: a host, a spec, the source or a step
@@ -42,6 +44,11 @@ class StepUnderWay:
     step: str  # in words
     began: float
     note: str | None = None
+
+
+class Receivers(Protocol):
+    def fared(self) -> Mapping[str, Fared]:
+        """Return how each receiver fares, by name. It reads a file, so it is for a thread."""
 
 
 class WatchView(Protocol):
@@ -67,6 +74,10 @@ class WatchView(Protocol):
         """Return the hosts as the loop last observed them; None before the first pass."""
 
     def metrics(self) -> Metrics: ...
+
+    @property
+    def notifications(self) -> Receivers:
+        """Tell of those who are told what happens."""
 
     def is_healthy(self) -> bool:
         """Return whether the loop turns: it waits, or gave a sign of life within the last half hour."""

@@ -63,7 +63,7 @@ def build_app(view: WatchView, access: Access, *, loopback_names_only: bool) -> 
     """Build the whole site, and what ends its streams."""
     aside = _Aside()
     feed = Feed(view, aside)
-    site = _Site(view, access, metrics_text(view.metrics), aside, _PlanText(aside), feed)
+    site = _Site(view, access, metrics_text(view), aside, _PlanText(aside), feed)
 
     def reads(answer: _Endpoint) -> _Endpoint:
         return _bounded(site.for_readers(answer), view)

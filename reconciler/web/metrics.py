@@ -1,15 +1,18 @@
-"""The loop's numbers as Prometheus reads them. Called by `app` for each `GET /metrics`."""
+"""The loop's numbers as Prometheus reads them; those of hosts are in `host_metrics`. Called for each `GET /metrics`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reconciler.notify import Fared
 from reconciler.show.escape import plain
-from reconciler.watch.view import Metrics
+from reconciler.watch.view import Metrics, WatchView
+from reconciler.web.host_metrics import hosts, windows
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,12 +20,16 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 class _LoopCollector(Collector):
     """Asks the loop at each scrape, so that no number is kept twice."""
 
-    def __init__(self, ask: Callable[[], Metrics]) -> None:
-        self._ask = ask
+    def __init__(self, view: WatchView, now: Callable[[], float]) -> None:
+        self._view = view
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        numbers = self._ask()
+        numbers, plan, now = self._view.metrics(), self._view.plan(), self._now()
         yield from _domains(numbers)
+        yield from hosts(numbers, self._view.fleet().last_seen(), plan, now)
+        yield from windows(plan, now)
+        yield from _receivers(self._view.notifications.fared())
         yield from _passes(numbers)
         steps = CounterMetricFamily("reconciler_steps", "Steps that came to their end.", labels=["result"])
         steps.add_metric(["done"], numbers.steps_done_total)
@@ -69,8 +76,31 @@ def _passes(numbers: Metrics) -> Iterator[Metric]:
         yield InfoMetricFamily("reconciler_commit", "The commit in force.", {"commit": plain(numbers.last_commit)})
 
 
-def metrics_text(ask: Callable[[], Metrics]) -> Callable[[], bytes]:
+def _receivers(fared: Mapping[str, Fared]) -> Iterator[Metric]:
+    label = ["receiver"]
+    sent = CounterMetricFamily(
+        "reconciler_notifications",
+        "Sendings to a receiver, and events that were given up.",
+        labels=["receiver", "result"],
+    )
+    waiting = GaugeMetricFamily("reconciler_notifications_waiting", "Events that wait for a receiver.", labels=label)
+    last = GaugeMetricFamily(
+        "reconciler_notifications_last_delivery_timestamp_seconds",
+        "When a receiver last took an event (Unix time).",
+        labels=label,
+    )
+    for name, one in sorted(fared.items()):
+        sent.add_metric([plain(name), "delivered"], one.delivered)
+        sent.add_metric([plain(name), "failed"], one.failed)
+        sent.add_metric([plain(name), "dropped"], one.dropped)
+        waiting.add_metric([plain(name)], one.waiting)
+        if one.last_delivery is not None:
+            last.add_metric([plain(name)], one.last_delivery)
+    yield from (sent, waiting, last)
+
+
+def metrics_text(view: WatchView, now: Callable[[], float] = time.time) -> Callable[[], bytes]:
     """Return a function that gives the numbers of the moment as text."""
     registry = CollectorRegistry()
-    registry.register(_LoopCollector(ask))
+    registry.register(_LoopCollector(view, now))
     return lambda: generate_latest(registry)

@@ -82,7 +82,7 @@ async def test_all_is_told_in_order_and_signed(tmp_path: Path, listen: Listen) -
     assert first.document["id"] == first.headers["x-reconciler-delivery"]
     assert first.document["host"] == "alpha"
     assert [one.document["number"] for one in inbox.got] == [1, 2, 3]
-    assert sender.delivery.numbers.delivered == 3
+    assert sender.delivery.fared.delivered == 3
 
 
 async def test_one_that_is_down_is_told_all_when_it_is_back(tmp_path: Path, listen: Listen) -> None:
@@ -94,7 +94,7 @@ async def test_one_that_is_down_is_told_all_when_it_is_back(tmp_path: Path, list
     assert sender.pauses == [2, 4, 8]
     assert sender.delivery.problem is None  # nothing stands against it any more
     assert sender.told == 4  # 500, 503, 500, and well again
-    assert sender.delivery.numbers.failed == 3
+    assert sender.delivery.fared.failed == 3
 
 
 async def test_a_wait_grows_to_five_minutes_and_no_more(tmp_path: Path, listen: Listen) -> None:
@@ -177,7 +177,7 @@ async def test_what_a_receiver_does_not_want_is_given_up_and_the_rest_goes_on(tm
     await sender.until_idle()
     assert inbox.events() == ["event 2"]
     assert "which is given up. It says: No commit found for SHA" in said[-2]
-    assert sender.delivery.numbers.dropped == 1
+    assert sender.delivery.fared.dropped == 1
 
 
 @pytest.mark.parametrize("content", ["one\ntwo\n", "", "\n", "with blank", "\x00", "é"])

@@ -150,5 +150,6 @@ def test_a_receiver_that_hangs_holds_up_nothing(world: World, listen: Listen, mo
     assert inbox.got == []
     (waiting,) = Spool(world.state_dir).waiting().values()
     assert waiting >= 2
-    (numbers, _) = watcher.notifications.numbers().popitem()[1]
-    assert numbers.delivered == 0
+    ((name, fared),) = watcher.notifications.fared().items()
+    assert name == f"json http://127.0.0.1:{inbox.port}"
+    assert (fared.delivered, fared.waiting) == (0, waiting)

@@ -9,6 +9,7 @@ from typing import Any
 from reconciler.fleet import FleetView
 from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.notify import Fared
 from reconciler.plan.plan import Plan
 from reconciler.watch.view import Metrics, StepUnderWay
 from tests.worlds import MIB, desired, domain, guest, host, plan, stopped, unmanaged
@@ -63,6 +64,14 @@ def _domain(name: str, status: str, reason: str, condition: str | None = None) -
 
 
 @dataclass
+class FakeReceivers:
+    known: dict[str, Fared] = field(default_factory=dict)
+
+    def fared(self) -> dict[str, Fared]:
+        return self.known
+
+
+@dataclass
 class FakeView:
     """Implements `WatchView`."""
 
@@ -79,6 +88,7 @@ class FakeView:
     state_dir: Path = Path("/nonexistent")
     looked_at: list[str] = field(default_factory=list)
     under_way: tuple[StepUnderWay, ...] = ()
+    notifications: FakeReceivers = field(default_factory=lambda: FakeReceivers())
 
     def revision(self) -> int:
         return self.changed
