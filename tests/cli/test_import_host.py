@@ -7,14 +7,18 @@ the domains were made with are not at hand, as after `xl create /root/x.cfg`.
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler.dom0.layout import Dom0
+from reconciler.texts.config_file import render_file
 from tests.cli.conftest import Run
 from tests.fake_dom0 import TABLE_HEAD, table_row, tools_on_path, write_xl
 from tests.texts.oracle.real_xl import RealXl, Unavailable, real_xl
+from tests.texts.test_keys_in_files import BARE
 from tests.texts.test_listed_keys import differences
 
 UUIDS = [f"0000000{number}-1111-2222-3333-444444444444" for number in range(1, 5)]
@@ -128,3 +132,53 @@ def test_a_name_that_no_spec_can_have_is_held_until_it_is_renamed(
     assert imported.code == 0
     assert "xl rename _web web makes it the one of its spec." in imported.err
     assert "reconcile = false\n" in (tree / "specs/alpha/web.toml").read_text()
+
+
+def test_the_fleet_is_named_where_only_one_name_can_be_meant(tree: Path, run: Run, made: dict[str, object]) -> None:
+    (tree / "specs/reconciler.toml").unlink()
+    imported = run("import", "alpha")
+    assert (imported.code, "Wrote specs/reconciler.toml.\n" in imported.err) == (0, True)
+    assert re.search(r'^fleet = "fleet-[0-9a-f]{8}"', (tree / "specs/reconciler.toml").read_text(), re.MULTILINE)
+    with (tree / "specs/alpha/host.toml").open("a") as file:
+        file.write(imported.err.partition("in place of those it has:\n\n")[2])
+    assert run("validate").code == 0
+    adopted = run("apply", "--yes", *(word for name in made for word in ("--adopt", f"alpha/{name}")))
+    assert adopted.code == 0, adopted.out + adopted.err
+    assert run("plan", "--detailed-exitcode").code == 0
+
+
+def managed_by(fleet: str, tmp_path: Path) -> None:
+    """A domain on the host that is in the hands of a fleet."""
+    text = render_file(replace(BARE, name="shim", uuid=UUIDS[3]), fleet, None)
+    (tmp_path / "etc/shim.cfg").write_text(text)
+
+
+@pytest.mark.parametrize("why", ["default", "ours", "a file", "another host", "files"])
+def test_else_the_lines_to_choose_from_are_told(
+    tmp_path: Path, tree: Path, run: Run, made: dict[str, object], why: str
+) -> None:
+    (tree / "specs/reconciler.toml").unlink()
+    sources = ["alpha"]
+    match why:
+        case "a file":
+            (tree / "specs/reconciler.toml").write_text("[brake]\nmax_destroy = 1\n")
+        case "another host":
+            (tree / "specs/beta").mkdir()
+            (tree / "specs/beta/host.toml").write_text('toolstack = "xl"\n')
+        case "files":
+            (tree / "a.cfg").write_text('kernel = "/boot/k"\nmemory = 64\n')
+            sources = ["a.cfg", "--out", "specs/alpha"]
+        case fleet:
+            managed_by(fleet, tmp_path)
+    before = {path: path.read_bytes() for path in tree.glob("specs/*.toml")}
+    imported = run("import", *sources, "--json")
+    assert imported.code == 0
+    (note,) = (note for note in json.loads(imported.out)["notes"] if note["path"] == "specs/reconciler.toml")
+    assert 'fleet = "default"' in note["hint"]
+    assert {path: path.read_bytes() for path in tree.glob("specs/*.toml")} == before
+
+
+def test_a_tree_that_has_a_fleet_is_told_nothing(tree: Path, run: Run, made: dict[str, object]) -> None:
+    imported = run("import", "alpha", "--json")
+    assert not [note for note in json.loads(imported.out)["notes"] if "reconciler.toml" in note["path"]]
+    assert (tree / "specs/reconciler.toml").read_text() == 'fleet = "default"\n'

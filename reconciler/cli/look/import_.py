@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from reconciler.importer.files import read_domain_file
 from reconciler.importer.names import free_name, near_name
 from reconciler.importer.report import Report, document, paste_of
 from reconciler.importer.tables import NotImportable, as_toml, import_domain
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source, exit_code, world_error
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
@@ -29,9 +30,10 @@ from reconciler.model.quantities import printable, quoted
 from reconciler.show import diagnostics
 from reconciler.show.documents import as_text
 from reconciler.specs import TreeReading, read_tree
-from reconciler.specs.resolve.fleet import SHARED
+from reconciler.specs.resolve.fleet import NAMELESS_FLEET, SHARED
 from reconciler.specs.resolve.host import resolve_host
-from reconciler.specs.tree import HOST_FILE
+from reconciler.specs.toml import TomlError, parse_toml
+from reconciler.specs.tree import HOST_FILE, TREE_FILE
 from reconciler.state_dir.files import create_file
 from reconciler.texts.cfg_grammar import TEXT_MAX, as_latin1
 
@@ -70,10 +72,11 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
     """
     reading = read_tree(specs)
     report = Report()
-    host = _host_among(reading, specs, sources)
+    host, seen = _host_among(reading, specs, sources), None
     if host is not None:
         host_settings = reading.desired.hosts[host].settings
-        found = list(_domains_of(_observe(reading, specs, settings, host), reading, report))
+        seen = _observe(reading, specs, settings, host)
+        found = list(_domains_of(seen, reading, report))
         out = out if out is not None else specs / host
         if not found and not report.problems:
             print_message(f"There is nothing to import from {host}: all its domains are managed.\n")
@@ -86,6 +89,8 @@ def import_command(settings: Settings, sources: tuple[str, ...], specs: Path, ou
     for domain in found:
         _import(domain, reading, out, report, folder, as_json=as_json)
     report.problems += _clashes(report, specs, folder)
+    if report.written and _host_of(reading, specs, out) is not None:
+        _name_fleet(reading, specs, seen, report, as_json=as_json)
     if as_json:
         told = {**document(report, host_settings), "diagnostics": diagnostics.documents(kept(report.problems))}
         print_data(as_text(told))
@@ -274,10 +279,11 @@ def _import(
     found = _named(found, report)
     try:
         imported = import_domain(found.domain, reading.defaults, unsaid=found.unsaid, ignored=found.ignored)
-    except NotImportable as error:
+        text = as_toml(imported, found.origin, found.comments)
+        parse_toml(text)
+    except (NotImportable, TomlError) as error:  # the latter: it has more than a spec may have
         report.failed(found.subject, str(error), path=found.path)
         return
-    text = as_toml(imported, found.origin, found.comments)
     if out is not None:
         if not _write(out, imported.name, text, found.subject, report, as_json=as_json):
             return
@@ -329,6 +335,32 @@ def _write(out: Path, name: str, text: str, subject: str, report: Report, *, as_
     if not as_json:
         print_message(f"Wrote {path}.\n")
     return True
+
+
+def _name_fleet(reading: TreeReading, specs: Path, seen: Host | None, report: Report, *, as_json: bool) -> None:
+    """Have the tree say which fleet it is: in a new file, where only a new name can be meant; else tell what to add.
+
+    A domain that is managed already may be one of this tree, and a name by mistake would make it a stranger to it, or
+    a stranger one of its own.
+    """
+    told = (one for one in read_tree(specs, needs_fleet=True).diagnostics if one.summary == NAMELESS_FLEET)
+    if (nameless := next(told, None)) is None:
+        return
+    path, real = specs / TREE_FILE, [one for one in reading.desired.hosts.values() if not one.settings.is_simulated]
+    fresh = seen is not None and all(guest.owner is Owner.UNMANAGED for guest in seen.guests.values())
+    if fresh and len(real) == 1 and not reading.desired.frozen and not os.path.lexists(path):
+        line = f'fleet = "fleet-{secrets.token_hex(4)}"  # the namespace of uuids and macs: it stays as it is\n'
+        try:
+            create_file(path, f"{schema_line(specs, path, 'tree')}{line}".encode())
+        except OSError as error:
+            report.failed(str(path), f"It cannot be written: {error.strerror}.", nameless.hint)
+            return
+        report.written.append(str(path))
+        if not as_json:
+            print_message(f"Wrote {path}.\n")
+    else:
+        source = Source(path=str(path), line=1, column=1)
+        report.notes.append(replace(nameless, kind=Kind.NOTE, source=source))
 
 
 def _clashes(report: Report, specs: Path, host: str | None) -> list[Diagnostic]:

@@ -212,10 +212,11 @@ def _disks(domains: _Domains) -> Iterator[InCommon]:
         writing = next(use for use in uses if not may_share(use[2].access))
         address, index, disk = next(use for use in reversed(uses) if use is not writing)
         key, _ = place_of(disk)
+        shown = target if disk.script is None else f"{disk.target} of {disk.script}"
         complaint = Complaint(
             loc=("disk", index, key),
             summary="Disk used twice",
-            detail=f"{target} is a disk of {_names(use[0] for use in uses)}, and {writing[0]} writes to it.",
+            detail=f"{shown} is a disk of {_names(use[0] for use in uses)}, and {writing[0]} writes to it.",
             hint='A disk can be used twice only if every use has access = "ro".',
         )
         yield InCommon(address=address, complaint=complaint, others=tuple(use[0] for use in uses))
