@@ -61,10 +61,10 @@ async def wait_until(
 ) -> Seen:
     """Look again and again, at least once, until `look` returns something else than NotYet, and return that.
 
-    When `seconds` are over and the last look still found nothing, its error is raised. `look` may raise by itself when
-    it sees that no waiting will help.
+    News are reported once each. When `seconds` are over and the last look still found nothing, its error is raised.
+    `look` may raise by itself when it sees that no waiting will help.
     """
-    began = clock.now()
+    began, told = clock.now(), None
     while True:
         seen = await look()
         if not isinstance(seen, NotYet):
@@ -73,8 +73,9 @@ async def wait_until(
         left = seconds - (clock.now() - began)
         if left <= 0 and seen.too_late is not None:
             raise seen.too_late()
-        if seen.news is not None:
-            report(seen.news)
+        if seen.news is not None and seen.news != told:
+            told = seen.news
+            report(told)
         await clock.sleep(max(min(poll_seconds, left), _LEAST_SECONDS))
 
 

@@ -342,7 +342,7 @@ async def carry_out(
 ) -> None:
     """Carry out one step. Its executor does what a host does; waiting until a domain is ready is done here."""
     if isinstance(step, AwaitReady):
-        await await_ready(executor, step)
+        await await_ready(executor, step, report)
     else:
         await executor.execute(step, report, unless_held=unless_held)
 

@@ -8,11 +8,13 @@ and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
+from reconciler.model.quantities import quoted
 from reconciler.plan.steps import AwaitReady
 from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_pattern, is_in
 from reconciler.waiting import NotYet, wait_until
@@ -46,8 +48,11 @@ class _Signs:
     console_matched: bool = False
 
 
-async def await_ready(host: Watched, step: AwaitReady) -> None:
-    """Return when the domain is ready. Raises ReconcilerError (world) naming the sign which failed or is missing."""
+async def await_ready(host: Watched, step: AwaitReady, report: Callable[[str], None] = lambda _: None) -> None:
+    """Return when the domain is ready, and report what is missing until then.
+
+    Raises ReconcilerError (world) naming the sign which failed or is missing.
+    """
     ready = step.ready
     _refuse_an_unusable_pattern(step)
     signs = _Signs(tcp_answered=ready.tcp is None, console_matched=ready.console is None)
@@ -58,16 +63,16 @@ async def await_ready(host: Watched, step: AwaitReady) -> None:
         except ReconcilerError as error:
             # A network or a toolstack that blinks says nothing about the guest, and must not cost it another restart.
             unseen = _unseen(error)
-            return NotYet(too_late=lambda: unseen)
+            return NotYet("its host does not answer", too_late=lambda: unseen)
         _refuse_a_reboot_of_the_host(step, look, signs)
         _refuse_what_cannot_get_ready(step, look, signs)
         await _note(host, step, look, signs)
         missing = _missing(step, signs, host.now())
         if missing is None:
             return None
-        return NotYet(too_late=lambda: _too_late(step, look, missing))
+        return NotYet(_still_missing(step, signs, host.now()), too_late=lambda: _too_late(step, look, missing))
 
-    await wait_until(gate, clock=host, seconds=ready.timeout_seconds)
+    await wait_until(gate, clock=host, seconds=ready.timeout_seconds, report=report)
 
 
 def _refuse_an_unusable_pattern(step: AwaitReady) -> None:
@@ -77,7 +82,7 @@ def _refuse_an_unusable_pattern(step: AwaitReady) -> None:
     except UnusablePatternError as error:
         raise world_error(
             "not known whether it is ready",
-            f"The console of {step.domain} cannot be searched for {step.ready.console!r}: {error}.",
+            f"The console of {step.domain} cannot be searched for {quoted(step.ready.console or '')}: {error}.",
             WAYS_OUT,
             transient=True,
         ) from None
@@ -149,10 +154,20 @@ def _missing(step: AwaitReady, signs: _Signs, now: float) -> str | None:
     if not signs.tcp_answered:
         return f"{step.ready.tcp} does not answer"
     if not signs.console_matched:
-        return f"its console has not shown {step.ready.console!r}"
+        return f"its console has not shown {quoted(step.ready.console or '')}"
     if now - signs.connected_since < step.ready.min_seconds:
         return f"its devices have not stayed connected for {step.ready.min_seconds:g} s"
     return None
+
+
+def _still_missing(step: AwaitReady, signs: _Signs, now: float) -> str:
+    """Name all signs that are still missing, for who waits for them."""
+    missing = ["devices"] if signs.connected_since is None else []
+    missing += [] if signs.tcp_answered else [f"tcp {step.ready.tcp}"]
+    missing += [] if signs.console_matched else [f"console {quoted(step.ready.console or '')}"]
+    if missing or signs.connected_since is None:
+        return f"still missing: {', '.join(missing)}"
+    return f"connected for {now - signs.connected_since:.0f} s of {step.ready.min_seconds:g} s"
 
 
 def _too_late(step: AwaitReady, look: Look, missing: str) -> ReconcilerError:

@@ -7,8 +7,11 @@ when it is whole, in a way that cannot replace an existing one. Nothing is ever 
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
+from functools import partial
 
-from reconciler.dom0.shell import Dom0Shell
+from reconciler.dom0.copying import Copied, Report, telling
+from reconciler.dom0.shell import Dom0Shell, assigned
 from reconciler.model.diagnostics import refused
 from reconciler.model.domain import Disk, address_of
 from reconciler.plan.steps import CreateDisk, DeleteDisk, GrowDisk
@@ -256,7 +259,28 @@ if lvs "$group/$name" >/dev/null 2>&1; then fail "$target is still there after i
 )
 
 
-async def create(shell: Dom0Shell, step: CreateDisk, token: str) -> None:
+# How much a disk has by now, and how much it will have, in bytes; nothing where nobody can tell. Of a volume that is
+# Linux's to say: at which place the dd stands that writes it.
+_COPIED = """
+if [ "${partial:-}" ]; then
+    for process in /proc/[0-9]*; do
+        tr '\\0' '\\n' <"$process/cmdline" 2>/dev/null | grep -qxF -- "of=/dev/$group/$partial" || continue
+        sed -n 's/^pos:[^0-9]*//p' "$process/fdinfo/1" 2>/dev/null
+    done
+elif [ -f "$unfinished" ]; then
+    du -k "$unfinished" | awk '{ print $1 * 1024 }'
+fi | sed -n 1p
+if [ -z "$from" ]; then
+    echo "$size"
+elif [ -b "$from" ]; then
+    blockdev --getsize64 "$from" 2>/dev/null || echo "$size"
+else
+    du -k "$from" | awk '{ print $1 * 1024 }'
+fi
+"""
+
+
+async def create(shell: Dom0Shell, step: CreateDisk, token: str, report: Report = lambda _: None) -> None:
     """Make a disk. Raises when it exists already, or when its folder or its source does not exist."""
     disk = step.disk
     given = _given(shell, step.domain, disk)
@@ -266,7 +290,18 @@ async def create(shell: Dom0Shell, step: CreateDisk, token: str) -> None:
     else:
         script = _CREATE_FILE
         given["unfinished"] = f"{posixpath.dirname(disk.target)}/.{given['name']}.reconciler-{token}"
-    await shell.act(step.domain, "creating a disk failed", script, given, timeout_seconds=_COPY_SECONDS)
+    making = shell.act(step.domain, "creating a disk failed", script, given, timeout_seconds=_COPY_SECONDS)
+    await telling(making, partial(copied, shell, given), report)
+
+
+async def copied(shell: Dom0Shell, given: Mapping[str, str]) -> Copied | None:
+    """Return how far a disk has come that is being made of these values; None where nobody can tell."""
+    said = await shell.connection.script(assigned(given) + _COPIED, timeout_seconds=_QUICK_SECONDS)
+    match said.text.split():
+        case [done, total] if done.isdigit() and total.isdigit():
+            return Copied(int(done), int(total))
+        case _:
+            return None
 
 
 async def grow(shell: Dom0Shell, step: GrowDisk) -> str:

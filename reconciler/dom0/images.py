@@ -11,6 +11,7 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.dom0.copying import Copied, Report, telling
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import Image, address_of
@@ -95,7 +96,9 @@ rmdir -- "$folder" 2>/dev/null || :
 """
 
 
-async def stage(shell: Dom0Shell, step: StageImage, spec_root: Path, token: str) -> None:
+async def stage(
+    shell: Dom0Shell, step: StageImage, spec_root: Path, token: str, report: Report = lambda _: None
+) -> None:
     """Bring an image to `Image.path`, from a file on the host where it has one, else from the spec tree."""
     image = step.image
     folder, name = posixpath.split(image.path)
@@ -113,9 +116,11 @@ async def stage(shell: Dom0Shell, step: StageImage, spec_root: Path, token: str)
     answer = await shell.act(step.domain, "staging failed", _STAGE_THERE, given, timeout_seconds=_STAGE_SECONDS)
     if answer.strip() == "send":
         file = await asyncio.to_thread(_tree_file, shell.host, step.domain, image, spec_root)
-        await shell.act(
-            step.domain, "staging failed", _STAGE_SENT, given, input=_chunks(file), timeout_seconds=_STAGE_SECONDS
+        sent = _Sent(file)
+        sending = shell.act(
+            step.domain, "staging failed", _STAGE_SENT, given, input=sent.chunks(), timeout_seconds=_STAGE_SECONDS
         )
+        await telling(sending, sent.copied, report)
 
 
 async def sweep(shell: Dom0Shell, step: SweepImages) -> None:
@@ -157,6 +162,22 @@ def _tree_file(host: str, domain: str, image: Image, spec_root: Path) -> Path:
             )
         )
     return file
+
+
+class _Sent:
+    """The bytes of a file, counted as they are fetched to be sent."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._count = 0
+
+    def chunks(self) -> Iterator[bytes]:
+        for chunk in _chunks(self._file):
+            yield chunk
+            self._count += len(chunk)
+
+    async def copied(self) -> Copied:
+        return Copied(self._count, self._file.stat().st_size)
 
 
 def _chunks(file: Path) -> Iterator[bytes]:

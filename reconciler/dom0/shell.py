@@ -76,13 +76,18 @@ class Dom0Shell:
 
         Raises ReconcilerError with `summary` when it fails.
         """
-        assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        assignments = assigned(given)
         result = await self.connection.script(
             f"{assignments}{_PRELUDE}{self.toolstack_sh}{script}", input=input, timeout_seconds=timeout_seconds
         )
         if result.exit_code == 0:
             return result.stdout.decode(errors="surrogateescape")
         raise failure(address_of(self.host, domain), summary, result.exit_code, result.errors)
+
+
+def assigned(given: Mapping[str, str]) -> str:
+    """Write the head of a script that gives it these values, quoted."""
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
 
 
 def failure(address: str, summary: str, exit_code: int, errors: str) -> ReconcilerError:

@@ -59,23 +59,33 @@ class Log:
         )
 
 
+_NUMBER = re.compile(r"[0-9.]+( [KMGT]iB)?(/s)?")
+
+
 class LoggedSteps:
     """Logs the progress of an apply. `turned` is called with each event, as a sign that the work goes on."""
 
     def __init__(self, log: Log, turned: Callable[[], None]) -> None:
         self._log = log
         self._turned = turned
+        self._noted: dict[str, str] = {}  # by address and id of the step: what was last said of it, less its numbers
 
     def started(self, step: PlannedStep) -> None:
         self._turned()
         self._log.say("step begun", address=step.address, step=in_words(step.step))
 
     def noted(self, step: PlannedStep, text: str) -> None:
+        """Log news of a step; of a count that goes on, the first."""
         self._turned()
+        which, news = f"{step.address} {step.id}", _NUMBER.sub("", text)
+        if self._noted.get(which) == news:
+            return
+        self._noted[which] = news
         self._log.say("step goes on", address=step.address, step=in_words(step.step), note=text)
 
     def finished(self, result: StepResult) -> None:
         self._turned()
+        self._noted.pop(f"{result.step.address} {result.step.id}", None)
         address, step = result.step.address, in_words(result.step.step)
         if result.problem is not None:
             why = result.problem.detail or result.problem.summary

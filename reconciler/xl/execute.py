@@ -90,11 +90,11 @@ class XlExecutor:
         token = secrets.token_hex(4)  # unfinished files of two runs never meet
         match step:
             case StageImage():
-                await images.stage(shell, step, self._spec_root, token)
+                await images.stage(shell, step, self._spec_root, token, report)
             case SweepImages():
                 await images.sweep(shell, step)
             case CreateDisk():
-                await disks.create(shell, step, token)
+                await disks.create(shell, step, token, report)
             case GrowDisk():
                 if said := await disks.grow(shell, step):
                     report(said)

@@ -108,7 +108,7 @@ async def test_what_no_waiting_mends_is_said_at_once(look: Look, sentence: str) 
     [
         (replace(UP, devices_connected=False), Ready(timeout_seconds=20), "disks and interfaces are not connected"),
         (UP, Ready(timeout_seconds=20, tcp="10.0.0.9:22"), "10.0.0.9:22 does not answer"),
-        (UP, Ready(timeout_seconds=20, console="login:"), "console has not shown 'login:'"),
+        (UP, Ready(timeout_seconds=20, console="login:"), 'console has not shown "login:"'),
         (UP, Ready(timeout_seconds=20, min_seconds=60), "not stayed connected for 60 s"),
     ],
 )
@@ -254,3 +254,15 @@ async def test_a_pattern_that_cannot_be_followed_says_nothing_about_the_guest() 
     with pytest.raises(ReconcilerError, match="cannot be searched for") as caught:
         await await_ready(Watched(lambda _: UP), wait_for(Ready(console="(?=login)")))
     assert caught.value.diagnostics[0].transient
+
+
+async def test_what_is_still_missing_is_told_until_it_is_there() -> None:
+    news: list[str] = []
+    host = Watched(lambda s: replace(UP, devices_connected=s >= 2, console="login:" if s >= 5 else ""), answers_after=4)
+    await await_ready(host, wait_for(Ready(min_seconds=7, tcp="10.0.0.9:22", console="login:")), news.append)
+    assert news == [
+        'still missing: devices, tcp 10.0.0.9:22, console "login:"',
+        'still missing: tcp 10.0.0.9:22, console "login:"',
+        'still missing: console "login:"',
+        *(f"connected for {seconds} s of 7 s" for seconds in (3, 4, 5, 6)),
+    ]

@@ -18,6 +18,7 @@ import pytest
 
 from reconciler.doctor.facts import Facts
 from reconciler.dom0 import lock
+from reconciler.dom0.disks import copied
 from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError
@@ -210,6 +211,8 @@ async def has_other_disks(dom0: Played) -> None:
     ]
     for step in steps:
         await executor.execute(step, quiet)
+    made = {"unfinished": clone.target, "from": f"{dom0.root}/n0/golden", "size": str(1 << 20)}
+    assert (await copied(await executor._shell(), made)) is not None
     assert (dom0.root / "n0/clone").stat().st_size == 1 << 20
     assert (dom0.root / "n0/clone").read_bytes().startswith(b"an image" * 1000)
     assert (dom0.root / "n0/full").stat().st_blocks * 512 >= 1 << 20
