@@ -11,6 +11,7 @@ from reconciler.doctor.facts import Examination
 from reconciler.model.fleet import DesiredHost
 from reconciler.model.host import Hold, Host, LockHolder, Look
 from reconciler.plan.steps import HostStep
+from reconciler.specs.secret_files import secret_files
 
 __all__ = ["Executor", "Look", "Observer", "Question", "question_for"]
 
@@ -19,7 +20,7 @@ __all__ = ["Executor", "Look", "Observer", "Question", "question_for"]
 class Question:
     """Says what to look at besides what every pass reads.
 
-    `files` are disk targets and disk sources (absolute paths), `sources` those of them that are only sources, and
+    `files` are disk targets, disk sources and files of secrets, `sources` those of them that are only read, and
     `images` are kernels and ramdisks (absolute paths, too).
     """
 
@@ -92,6 +93,7 @@ def question_for(part: DesiredHost) -> Question:
     disks = [disk for domain in part.domains.values() for disk in domain.disks]
     targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
     sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
+    sources |= {path for domain in part.domains.values() for path in secret_files(domain)}
     images = {image.source for domain in part.domains.values() for image in domain.images}
     return Question(
         files=tuple(sorted(targets | sources)),

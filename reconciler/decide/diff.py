@@ -18,7 +18,7 @@ from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.quantities import same_rate
-from reconciler.specs.secrets import concealed
+from reconciler.specs.secrets import concealed, holds_secret
 
 
 class Effect(StrEnum):
@@ -168,7 +168,7 @@ def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChang
         yield FieldChange(path="disk", before=", ".join(before), after=", ".join(after), effect=Effect.RESTART)
     if current.vifs != desired.vifs:
         for path, before, after in _inside(_vifs(current, desired), _vifs(desired, desired)):
-            whole_live = len(path) == 1 and desired.type != "hvm"
+            whole_live = len(path) == 1 and desired.type != "hvm" and not holds_secret(str(_summary(after)))
             yield _change(f"vif[{path[0]}]", path[1:], before, after, Effect.LIVE if whole_live else Effect.RESTART)
     if current.xl != desired.xl:
         for path, before, after in _inside(_written(current), _written(desired)):
@@ -253,9 +253,11 @@ def _inside(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tup
 
 
 def _disk_effect(path: Sequence[object], before: object, desired: Domain, host: Host) -> Effect:
+    wanted = next((disk for disk in desired.disks if disk.devid == path[0]), None)
+    if wanted is not None and holds_secret(wanted.target) and (len(path) == 1 or path[1] == "target"):
+        return Effect.RESTART  # xl attaches what stands in its arguments, which all of the dom0 can read
     if len(path) == 1:
         return Effect.LIVE if before is None and desired.type != "hvm" else Effect.RESTART
-    wanted = next((disk for disk in desired.disks if disk.devid == path[0]), None)
     if path[1] in ("path", "device", "lv") and wanted is not None and has_live_medium(wanted, desired):
         return Effect.LIVE
     if path[1] == "size":  # a vnd keeps the size it was configured with; a loop device or a volume can follow

@@ -19,6 +19,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import is_allowed, read_pci
+from reconciler.specs.secret_files import secret_files
 
 MIB: Final = 1024 * 1024
 _OVS_SCRIPT: Final = "vif-openvswitch"
@@ -157,6 +158,7 @@ def block_change(
         _block_vcpus(host, settings, target),
         _block_bridges(host, target.vifs),
         _block_pci(host, settings, target),
+        _block_secrets(host, target),
         _block_unnamed_vifs(current, target, fields),
         _block_macs(index, guest, target),
         *(_block_disk(host, index, current, target, disk) for disk in target.disks),
@@ -229,6 +231,13 @@ def _block_pci(host: Host, settings: HostSettings, target: Domain) -> Block | No
             f"to allow it, write under [allow] in {settings.name}/host.toml: pci = {entries}",
         )
     return None
+
+
+def _block_secrets(host: Host, target: Domain) -> Block | None:
+    missing = next((path for path in secret_files(target) if path not in host.files), None)
+    if missing is None:
+        return None
+    return Block(f"{missing}, which holds a password of it, is not there on the host", "put it there, in one line")
 
 
 def _block_unnamed_vifs(current: Domain | None, target: Domain, fields: tuple[FieldChange, ...]) -> Block | None:

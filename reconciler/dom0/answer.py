@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from collections.abc import Collection
 from typing import Final
 
 from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import FileFact
+from reconciler.specs.secret_files import without_values
+from reconciler.texts.config_file import MARK_PREFIX
 from reconciler.texts.xenstore import pci_names
 
 _KINDS: Final = {
@@ -121,3 +124,17 @@ def pci_devices(answer: Answer) -> dict[str, str]:
     """Return the addresses of the PCI devices of the machine, each with the name that xl gave it, or ""."""
     names = pci_names(answer.lines("store"))
     return {address: names.get(address, "") for address in answer.lines("pci")}
+
+
+def texts_of(answer: Answer) -> dict[str, str]:
+    """Return the texts of the config files and all else that was read, by path, without the secrets of ours."""
+    changed: dict[str, set[str]] = {}
+    for line in answer.lines("secrets"):
+        key, _, path = line.partition(" ")
+        changed.setdefault(f"/{path}", set()).add(key)
+    return {path: _told(text, changed.get(path, ())) for path, text in answer.files("texts").items()}
+
+
+def _told(text: str, changed: Collection[str]) -> str:
+    """Leave alone what bears no mark: its lines are somebody else's."""
+    return without_values(text, changed) if MARK_PREFIX in text else text

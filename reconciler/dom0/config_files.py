@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 
 from reconciler.dom0 import rc_conf
+from reconciler.dom0.secret_lines import SECRET_LINES_SH
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, Rename, SetAutostart, SetQuarantine, WriteConfig
+from reconciler.specs.secret_files import SECRET_FILES, without_values
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import as_proven, render_file, split_mark
 from reconciler.texts.quarantine_file import is_newer, render_quarantine
@@ -29,20 +31,23 @@ replace() { # FROM TO
 """
 
 _RECEIVE = """
-trap 'rm -f -- "$unfinished"' EXIT
+trap 'rm -f -- "$unfinished" "$unfinished.filled"' EXIT
 cat >"$unfinished"
 [ "$(sha256_of "$unfinished")" = "$sha256" ] || fail "The transfer of $target was cut short."
-replace "$unfinished" "$target"
 """
 
 _WRITE = (
     _REPLACE
+    + SECRET_LINES_SH
     + """
 mkdir -p -- "${target%/*}"
 umask 077
 """
     + _RECEIVE
     + """
+fill_secrets "$unfinished" "${earlier:-$target}"
+sha256=$(sha256_of "$unfinished")
+replace "$unfinished" "$target"
 if [ "$obsolete" ]; then rm -f -- "$obsolete"; fi
 """
 )
@@ -57,6 +62,9 @@ umask 022
 if [ -e "$target" ]; then cp -p -- "$target" "$unfinished"; fi
 """
     + _RECEIVE
+    + """
+replace "$unfinished" "$target"
+"""
 )
 
 # Waits for no disk: a domain is down while what failed is noted, and a busy dom0 may take minutes to write its caches.
@@ -151,7 +159,7 @@ async def write(
     content = render_file(step.definition, fleet, commit, proven=proven, booted=step.booted, words=words).encode()
     # a candidate beside a definition that is written directly would be about an older one
     obsolete = "" if step.candidate else dom0.candidate_path(domain)
-    given = _replacing(target, before, content, token, obsolete)
+    given = _replacing(target, before, content, token, obsolete) | {"earlier": dom0.config_path(domain)}
     await shell.act(domain, "writing the config file failed", _WRITE, given, input=[content])
 
 
@@ -178,7 +186,8 @@ async def promote(shell: Dom0Shell, step: PromoteConfig, fleet: str, token: str)
 async def _mark_proven(shell: Dom0Shell, step: PromoteConfig, before: bytes, token: str) -> None:
     """Mark the config file as proven, after a first boot that got ready."""
     config = shell.dom0.config_path(step.domain)
-    content = as_proven(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+    kept = without_values(before.decode(errors="surrogateescape"), SECRET_FILES.values())  # which stay on the host
+    content = as_proven(kept).encode(errors="surrogateescape")
     given = _replacing(config, before, content, token)
     await shell.act(step.domain, "marking the config file as proven failed", _WRITE, given, input=[content])
 
@@ -194,7 +203,7 @@ async def begin_rename(
         summary, detail = "name is taken", f"{target} is the config file of another domain of ours."
         raise refused(summary, detail, "Plan again.", address_of(shell.host, step.domain))
     content = render_file(step.definition, fleet, commit, proven=step.proven, words=words).encode()
-    given = _replacing(target, before, content, token)
+    given = _replacing(target, before, content, token) | {"earlier": shell.dom0.config_path(step.old)}
     await shell.act(step.domain, "writing the config file failed", _WRITE, given, input=[content])
 
 

@@ -151,5 +151,6 @@ def _secrets(values: Mapping[str, Value]) -> Iterator[Remark]:
 _IN_CLEAR = "The password of its screen stands in the spec in clear, for all who can read the specs and their history."
 _KEEP_OUT = (
     'To keep it out of git, leave it out, write vnclisten = "127.0.0.1", and look through ssh:'
-    " ssh -L 5900:127.0.0.1:5900 root@HOST"
+    " ssh -L 5900:127.0.0.1:5900 root@HOST; or put it into a file of the host, and name that under [xl]:"
+    ' vncpasswd_file = "/etc/xen/NAME.vncpasswd"'
 )

@@ -221,7 +221,9 @@ def start_instance(draft: Draft, definition: Domain) -> None:
     draft.stored.next_domid += 1
     behaviour = _behaviour(draft, definition)
     definition = _without_gaps(draft, definition)
-    draft.stored.instances[definition.name] = boot(definition, behaviour, domid=domid, now=draft.now)
+    instance = boot(definition, behaviour, domid=domid, now=draft.now)
+    secrets = draft.view().secrets_of(definition)
+    draft.stored.instances[definition.name] = replace(instance, secrets=secrets)
 
 
 def _without_gaps(draft: Draft, definition: Domain) -> Domain:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import assert_never
 
 from reconciler.model.disks import volume_group
-from reconciler.model.domain import Image
+from reconciler.model.domain import Domain, Image
 from reconciler.model.host import Owner
 from reconciler.plan.steps import (
     CreateDisk,
@@ -27,6 +27,7 @@ from reconciler.plan.steps import (
 from reconciler.simulated.draft import Draft
 from reconciler.simulated.store import StoredFile
 from reconciler.simulated.view import new_disk
+from reconciler.specs.secret_files import secret_files, with_values
 from reconciler.texts.config_file import as_proven, render_file
 from reconciler.texts.quarantine_file import render_quarantine
 
@@ -165,11 +166,24 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
         text = render_file(definition, draft.fleet, commit, proven=proven, booted=step.booted)
     except ValueError as error:
         raise draft.failed(definition.name, "cannot be written as an xl.cfg", f"{error}.") from None
+    text = _with_secrets(draft, definition, text, definition.name)
     if step.candidate:
         draft.store.put(draft.stored, paths.candidate(definition.name), text.encode())
         return
     draft.store.put(draft.stored, paths.config(definition.name), text.encode())
     draft.stored.files.pop(paths.candidate(definition.name), None)
+
+
+def _with_secrets(draft: Draft, definition: Domain, text: str, earlier_name: str) -> str:
+    """Put into a config file the secrets that its definition names by files of the host."""
+    secret = draft.view().secret
+    for path in secret_files(definition):
+        if not secret(path):
+            problem = f"{path}, which holds a password, is not there or is empty."
+            raise draft.failed(definition.name, "writing the config file failed", problem)
+    earlier = draft.paths.config(earlier_name)
+    there = draft.store.content(draft.stored, earlier) if earlier in draft.stored.files else b""
+    return with_values(text, there.decode(errors="replace"), secret)
 
 
 def _rename(draft: Draft, step: Rename, commit: str | None) -> None:
@@ -180,6 +194,7 @@ def _rename(draft: Draft, step: Rename, commit: str | None) -> None:
     if draft.instance(step.domain) is not None:
         raise draft.failed(step.domain, "name is taken", f"Another domain is called {step.domain}.")
     text = render_file(step.definition, draft.fleet, commit, proven=step.proven)
+    text = _with_secrets(draft, step.definition, text, step.old)
     draft.store.put(stored, paths.config(step.domain), text.encode())
     if instance is not None:
         definition = replace(instance.definition, name=step.domain)

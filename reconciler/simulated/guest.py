@@ -89,6 +89,7 @@ class Instance:
     balloon_at: float
     earlier_console: str = ""  # what the boot before this one printed
     last_words: str = ""
+    secrets: tuple[tuple[str, str], ...] = ()  # file -> sha256 of what it held when the domain was started
     back_at: float | None = None  # when a domain that is REBOOTING lives again; None: nobody sees to that
 
     @property

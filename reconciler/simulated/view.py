@@ -5,11 +5,13 @@ Config files are real text under the paths of a Debian dom0, so the code that re
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from reconciler.decide.holds import read_hold
-from reconciler.model.domain import Disk
+from reconciler.model.domain import Disk, Domain, XlValue
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, WHOLE_HOST, Devices, FileFact, Guest, Hold, Host, Owner, Power
 from reconciler.model.paths import disk_identity
@@ -17,6 +19,8 @@ from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held
 from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
+from reconciler.specs.secret_files import BEFORE, SECRET_FILES, changed_values, secret_of, without_values
+from reconciler.texts.config_file import MARK_PREFIX
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 from reconciler.texts.listing import is_migrating
 from reconciler.toolstack import Question
@@ -173,13 +177,37 @@ class View:
         )
         return sorted({*live, *candidates, *self._paths.config_names(self._stored), *self._stored.autostart})
 
+    def secret(self, path: str) -> str:
+        """Return the secret that a file holds; "" where it holds none."""
+        return secret_of(self._store.content(self._stored, path).decode(errors="surrogateescape"))
+
+    def secrets_of(self, definition: Domain) -> tuple[tuple[str, str], ...]:
+        """Return the digests of the secrets that a domain gets by starting now; "" for one that its file told before.
+
+        (It is not worth knowing which: any other one makes the difference.)
+        """
+        named = [(key, str(path)) for key, path in definition.xl if key in SECRET_FILES]
+        return tuple((key, "" if path.endswith(BEFORE) else _digest(self.secret(path))) for key, path in named)
+
+    def _running(self, instance: Instance) -> Domain:
+        """Return what a domain runs with, and which of its secrets another one has followed since it was started."""
+        had = dict(instance.secrets)
+
+        def told(key: str, value: XlValue) -> XlValue:
+            path = str(value).removesuffix(BEFORE)
+            return path if had.get(key) == _digest(self.secret(path)) else f"{path}{BEFORE}"
+
+        xl = tuple((key, told(key, value) if key in SECRET_FILES else value) for key, value in instance.definition.xl)
+        return instance.definition if not had else replace(instance.definition, xl=xl)
+
+    def _text(self, path: str) -> str:
+        """Return the text of a config file as a real host tells it: without secrets."""
+        text = self._store.content(self._stored, path).decode(errors="surrogateescape")
+        return without_values(text, changed_values(text, self.secret)) if MARK_PREFIX in text else text
+
     def _guests(self, names: list[str]) -> dict[str, Guest]:
         def texts(paths: dict[str, str]) -> dict[str, str]:
-            return {
-                name: self._store.content(self._stored, path).decode(errors="surrogateescape")
-                for name, path in paths.items()
-                if path in self._stored.files
-            }
+            return {name: self._text(path) for name, path in paths.items() if path in self._stored.files}
 
         live = {name: self._instance(name) for name in names if name in self._stored.instances}
         images = _Staged(self._paths, self._stored)
@@ -197,7 +225,7 @@ class View:
                     domid=instance.listed_domid,
                     devices=Devices(connected=will_connect(instance, self._now)),
                     served=instance.served,
-                    definition=None if instance.power in _UNTOLD else instance.definition,
+                    definition=None if instance.power in _UNTOLD else self._running(instance),
                 )
                 for name, instance in live.items()
                 if instance.exists
@@ -246,6 +274,10 @@ class View:
         roots = (root.removeprefix("/dev/") for root in self._settings.disk_roots)
         used = self._stored.files.total
         return {vg: _VOLUME_GROUP_BYTES - used(is_in(f"/dev/{vg}")) for vg in roots if vg and "/" not in vg}
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).hexdigest()
 
 
 def _listed_name(name: str, instance: Instance) -> str | None:

@@ -54,6 +54,15 @@ def concealed_text(text: str, *, on_command_line: bool = False) -> str:
     return _replaced(text, _ON_COMMAND_LINE if on_command_line else _WITHIN, lambda _: SENSITIVE)
 
 
+def holds_secret(text: str | None) -> bool:
+    """Return whether a part of a text is secret, so that it may stand in no argument of a command.
+
+    >>> holds_secret("iqn=a,user=u,password=p"), holds_secret("/srv/web.img")
+    (True, False)
+    """
+    return text is not None and concealed_text(text) != text
+
+
 def without_secrets(domain: Domain, stand_in: Callable[[str], str]) -> Domain:
     """Return a definition with each secret replaced by what stands for it."""
 

@@ -20,6 +20,7 @@ from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlV
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
+from reconciler.specs.secret_files import SECRET_FILES, as_keys, secret_line, without_values
 from reconciler.texts.cfg_grammar import TEXT_MAX, CfgText, XlCfgError, quote, read_cfg
 from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.cfg_words import XL_WORDS, Words
@@ -108,7 +109,8 @@ def render_file(
 ) -> str:
     """Write the config file of a domain. Raises ValueError with a sentence for what such a file cannot express."""
     body = render_body(domain, words)
-    text = _with_head(replace(_mark_of(domain, fleet, commit, body), proven=proven, booted=booted), body)
+    mark = _mark_of(domain, fleet, commit, without_values(body))
+    text = _with_head(replace(mark, proven=proven, booted=booted), body)
     if len(text) > TEXT_MAX:
         raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
     return text
@@ -167,6 +169,8 @@ def _spelled(key: Key[Domain], domain: Domain) -> XlValue | None:
 
 
 def _line(key: str, value: XlValue) -> str:
+    if key in SECRET_FILES:
+        return secret_line(key, value)
     if isinstance(value, tuple):
         return f"{key} = [\n" + "".join(f"    {_atom(key, item)},\n" for item in value) + "]"
     return f"{key} = {_atom(key, value)}"
@@ -246,12 +250,12 @@ def _images_named(text: str) -> tuple[str, ...]:
 def _read(text: str, digests: tuple[tuple[str, str], ...], words: Words) -> ConfigFile:
     images = dict(digests)
     mark, body = split_mark(text)
-    intact = mark is not None and mark.body == _digest(body)
+    intact = mark is not None and mark.body == _digest(without_values(body))
     original = None
     if mark is not None and not intact and mark.body == _digest(mark.text):
         original = read_file(_with_head(mark, mark.text), images, words).domain
     try:
-        found = _text_of(text)
+        found = _text_of(text if mark is None else as_keys(text))
         values = words.read(found.values)
     except XlCfgError as error:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")

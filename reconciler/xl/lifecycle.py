@@ -49,7 +49,10 @@ _CREATE = (
     + """
 { mkdir -p -- "${mark%/*}" && if [ "$log" ]; then wc -c <"$log"; else echo 0; fi >"$mark"; } 2>/dev/null
 started=${mark%/*}/started # from what, and in which boot of the dom0: xl does not list all that a file says
-{ cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.boottime; cat -- "$file"; } >"$started" 2>/dev/null
+rm -f -- "$started" && (
+    umask 077 # it may hold passwords
+    { cat /proc/sys/kernel/random/boot_id || sysctl -n kern.boottime; cat -- "$file"; } >"$started"
+) 2>/dev/null
 said=$(mktemp "${TMPDIR:-/tmp}/reconciler.XXXXXX") || exit
 begin() { if command -v setsid >/dev/null; then setsid "$tool" create "$1"; else "$tool" create "$1"; fi; }
 begin "$file" </dev/null >/dev/null 2>"$said"

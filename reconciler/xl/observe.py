@@ -22,10 +22,11 @@ from reconciler.decide.holds import read_hold
 from reconciler.doctor.facts import Examination
 from reconciler.doctor.reading import autoballoon
 from reconciler.dom0 import autostart, examine, rc_conf
-from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, vg_free_bytes
+from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, texts_of, vg_free_bytes
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
+from reconciler.dom0.secret_lines import SECRET_LINES_SH
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
@@ -163,12 +164,13 @@ class XlObserver:
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-        return assignments + functions() + resources("reconciler.xl").joinpath("observe.sh").read_text()
+        script = resources("reconciler.xl").joinpath("observe.sh").read_text()
+        return f"{assignments}{functions()}{SECRET_LINES_SH}{script}"
 
     def _host(self, question: Question, answer: Answer) -> Host:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)
         info = parse_info(answer.text("info"))
-        texts = answer.files("texts")
+        texts = texts_of(answer)
         digests = self._digests(answer)
         staged = {path: digest for path, digest in digests.items() if _is_staged(path, digest, dom0.kernel_dir)}
         names = [*answer.lines("config_names"), *answer.lines("unread_names")]

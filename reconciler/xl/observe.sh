@@ -170,6 +170,8 @@ look_at_texts() {
     unset IFS
     set +f
     status=0
+    (cd / && changed_secrets "$@")
+    close secrets 0
     [ $# -eq 0 ] || (cd / && tar -chf - -- "$@") || status=$?
     close texts "$status"
 }

@@ -61,11 +61,19 @@ async def test_life(dom0: Played) -> None:
     rc_conf.write_text(f'hostname=dom0\nxendomains="legacy"\nxendomains_config="{dom0.settings.config_dir}/%s"\n')
     first = dom0.kernel("netbsd-XEN3_DOMU-foo", "the first kernel")
     bar = dom0.domain(first, name="bar", uuid=f"{'0' * 8}-0000-4000-8000-000000000001", disks=(), vifs=())
+    password = dom0.root / "etc/bar.vncpasswd"
+    password.write_text("first\n")
+    bar = replace(bar, xl=(("vnc", 1), ("vncpasswd_file", str(password))))
     foo = dom0.domain(first)
 
     made = await applied(dom0, {"foo": foo, "bar": bar})
     assert made.guests["foo"].power is Power.RUNNING
     assert [Path(disk.target).stat().st_size for disk in foo.disks] == [1 << 21, 1 << 21]
+
+    password.write_text("the second\n")
+    await applied(dom0, {"foo": foo, "bar": bar})
+    config = Path(dom0.settings.config_dir or "") / ("bar" if dom0.flavour == "netbsd" else "bar.cfg")
+    assert 'vncpasswd = "the second"' in config.read_text()
 
     foo = await changes_live(dom0, foo, bar)
     assert rc_conf.read_text().count('xendomains="foo legacy" # reconciler: foo=10') == (dom0.flavour == "netbsd")

@@ -23,6 +23,9 @@ name no file, program or device of the dom0, and that gives the domain no rights
 what is wrong with it hurts this domain alone. All others stand in `[allow] xl_keys` of host.toml, those that no xl
 knows, too.
 
+`vncpasswd_file` and `spicepasswd_file` are no keys of xl: each names a file of the host, whose first line becomes
+`vncpasswd` or `spicepasswd` in the config file there ([how](../guests.md#passwords)).
+
 This page is made from `reconciler/specs/resolve/xl_keys.py`.
 """
 

@@ -15,6 +15,7 @@ from reconciler.show.documents import FORMAT, as_text
 from reconciler.show.paint import Paint
 from reconciler.specs.resolve.xl_keys import HARMLESS, REACHES
 from reconciler.specs.schema_errors import near_miss
+from reconciler.specs.secret_files import SECRET_FILES
 
 
 class _Key(click.ParamType[str]):
@@ -60,6 +61,11 @@ def _unknown(key: str) -> ReconcilerError:
     if name in HARMLESS:
         detail = f"{name} is a key of xl.cfg(5) that is passed on as it is; host.toml need not allow it."
         return usage_error("no key of a spec", detail, f"Write it under [xl]: {name} = …")
+    if name in SECRET_FILES:
+        detail = (
+            f"{name} names a file of the host, whose first line becomes {SECRET_FILES[name]} there and nowhere else."
+        )
+        return usage_error("no key of a spec", detail, f'Write it under [xl], and in host.toml: xl_keys = ["{name}"]')
     if name in REACHES:
         detail = f"{name} is a key of xl.cfg(5) that is passed on as it is, and {REACHES[name]}."
         return usage_error("no key of a spec", detail, f'Write it under [xl], and in host.toml: xl_keys = ["{name}"]')

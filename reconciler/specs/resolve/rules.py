@@ -13,6 +13,7 @@ from reconciler.model.vdev import devid_of
 from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_pattern
 from reconciler.specs.schema import DiskSpec, DomainSpec
 from reconciler.specs.schema_errors import Complaint, spell
+from reconciler.specs.secret_files import BEFORE, SECRET_FILES
 
 DISAGREE = "Keys that do not agree"
 _OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
@@ -41,6 +42,7 @@ def check_alone(spec: DomainSpec) -> Iterator[Complaint]:
     yield from _check_pci(spec)
     yield from _check_ready(spec)
     yield from _check_xl(spec)
+    yield from _check_secrets(spec)
 
 
 def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bool:
@@ -227,6 +229,20 @@ def _check_xl(spec: DomainSpec) -> Iterator[Complaint]:
             hint = hints.get(key, f"Move {key} out of [xl], to the top of the file.")
             detail = f"{key} cannot be given under [xl], since domain specs have their own word for it."
             yield Complaint(loc=("xl", key), summary="Key not allowed", detail=detail, hint=hint, at_key=True)
+
+
+def _check_secrets(spec: DomainSpec) -> Iterator[Complaint]:
+    for key, told in SECRET_FILES.items():
+        path = spec.xl.get(key)
+        if path is None:
+            continue
+        if not isinstance(path, str) or not path.startswith("/") or path.endswith(BEFORE):
+            detail = f"xl.{key} is the absolute path of a file of the host, whose first line is the {told}."
+            yield Complaint(loc=("xl", key), summary="Invalid value", detail=detail)
+            continue
+        yield from check_path(("xl", key), path)
+        if told in spec.xl:
+            yield _conflict(("xl", told), f"{told} and {key} cannot be given together.", f"Leave {told} out.")
 
 
 def check_path(loc: tuple[str | int, ...], path: str, normal: Callable[[str], str] = absolute) -> Iterator[Complaint]:
