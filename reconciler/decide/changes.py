@@ -19,6 +19,9 @@ from reconciler.model.keys import DOMAIN_KEYS
 FROZEN = "its spec file has errors, so it is left alone"
 """Why nothing is done about a domain whose file cannot be read."""
 
+SPEC_CHANGED, DRIFTED = "spec changed", "drifted from the spec"
+"""Why a domain whose config file nobody edited differs: its spec asks for something else, or somebody changed it."""
+
 HELD_UNTIL = "reconcile = true"
 """What a change waits for that its spec or host.toml holds back."""
 

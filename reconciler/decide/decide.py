@@ -11,8 +11,10 @@ from dataclasses import replace
 
 from reconciler.decide.changes import (
     DEFERRED,
+    DRIFTED,
     FROZEN,
     HELD_UNTIL,
+    SPEC_CHANGED,
     Action,
     Change,
     Consent,
@@ -263,8 +265,8 @@ def _why(guest: Guest, target: Domain) -> str:
     if guest.edited:
         return "its config file was edited by hand"
     if guest.config is not None and same_config(guest.config, target):
-        return "drifted from the spec"
-    return "spec changed"
+        return DRIFTED
+    return SPEC_CHANGED
 
 
 def _hold(change: Change, settings: HostSettings) -> Change:

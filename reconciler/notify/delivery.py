@@ -1,6 +1,6 @@
 """Sends one receiver its events, the oldest first, and each until it was taken. Called by `notifications`.
 
-After a failure it waits, for two seconds at first and for five minutes at last, and tries the same event again; what
+After a failure it waits, for a second at first and for five minutes at last, and tries the same event again; what
 comes after that one waits too. An event that the receiver refuses as such, five times, is given up, or all later ones
 would wait for ever. Nothing here holds up a pass.
 """
@@ -20,16 +20,17 @@ from reconciler.notify.credentials import CredentialError, read_secret, read_tok
 from reconciler.notify.documents import Message, Sending, alerts, message
 from reconciler.notify.events import Event
 from reconciler.notify.post import Answer, NoAnswerError, post
-from reconciler.notify.spool import Queued, Spool, SpoolError
+from reconciler.notify.spool import MOST_WAITING, Queued, Spool, SpoolError
 from reconciler.show.escape import plain
 from reconciler.specs.secrets import SENSITIVE
 
-FIRST_WAIT_SECONDS: Final = 2.0
+FIRST_WAIT_SECONDS: Final = 1.0
 LONGEST_WAIT_SECONDS: Final = 300.0
 RESEND_SECONDS: Final = 60.0
 """After that Alertmanager is sent again what lasts: it forgets alerts that it does not hear of, or when it restarts."""
 
 _TRIES_OF_THE_REFUSED: Final = 5
+_OVERFLOWS: Final = f"More than {MOST_WAITING} events wait for it, so the oldest are given up."
 _SAID_MAX: Final = 200  # characters of what a receiver says
 _PART: Final = 8  # characters of a secret that are not to be said
 _REFUSED: Final = frozenset({400, 409, 413, 415, 422})  # this document, and not whoever sends it
@@ -73,12 +74,20 @@ class Delivery:
         self._pause = pause
         self._news = asyncio.Event()
         self._tries = 0
+        self._overflows = False  # events are given up, and none was delivered since
 
     def wake(self) -> None:
         """Have it look into the spool."""
         self._news.set()
 
     def dropped(self, count: int) -> None:
+        """Note that events were given up, since too many waited."""
+        self._lost(count)
+        self._overflows = self._overflows or count > 0
+        if self._overflows and self.problem is not None and _OVERFLOWS not in self.problem.detail:
+            self._says(self.problem.detail, self.problem.hint)
+
+    def _lost(self, count: int) -> None:
         self.fared = replace(self.fared, dropped=self.fared.dropped + count)
 
     async def run(self) -> None:
@@ -135,7 +144,7 @@ class Delivery:
             self._succeeds()
             return None
         if answer.status in _REFUSED and self._tries + 1 >= _TRIES_OF_THE_REFUSED and queued is not None:
-            self.dropped(1)
+            self._lost(1)
             self._tries = 0
             self._says(
                 f"{self._who} answers {answer.status} to an event ({queued.event.event}), which is given up."
@@ -171,7 +180,7 @@ class Delivery:
         )
 
     def _succeeds(self) -> None:
-        self._tries = 0
+        self._tries, self._overflows = 0, False
         self.fared = replace(self.fared, delivered=self.fared.delivered + 1, last_delivery=self._now())
         if self.problem is not None:
             self.problem = None
@@ -184,7 +193,8 @@ class Delivery:
         self._tries = min(self._tries + 1, 20)
         return max(wait_seconds, at_least_seconds or 0.0)
 
-    def _says(self, detail: str, hint: str) -> None:
+    def _says(self, detail: str, hint: str | None) -> None:
+        detail = f"{detail} {_OVERFLOWS}" if self._overflows else detail
         problem = Diagnostic(
             kind=Kind.WORLD, summary="a receiver is not told", detail=detail, hint=hint, transient=True
         )

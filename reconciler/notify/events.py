@@ -12,14 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from reconciler.apply.result import ApplyResult
-from reconciler.decide.changes import Change
+from reconciler.decide.changes import DRIFTED, SPEC_CHANGED, Action, Change
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.plan import Plan
 
 _LONGEST = 2000  # characters of a text that others than us choose
 _ADDRESSES_MAX = 100  # that one event names
-_SPEC_CHANGED = "spec changed"
 _COMMIT = re.compile(r"^[0-9a-f]{12}:")  # before the path of a file in a repository
 
 
@@ -205,7 +204,7 @@ def _drifted(told: Told, facts: Facts) -> tuple[Told, list[Event]]:
         return told, []
     events, drifted = [], dict(told.drifted)
     for change in facts.plan.changes:
-        what = _drift(change)
+        what = _drift(change, fresh=facts.specs != told.specs or change.host in told.waiting)
         if what is None:
             drifted.pop(change.address, None)
         elif drifted.get(change.address) != what:
@@ -215,9 +214,17 @@ def _drifted(told: Told, facts: Facts) -> tuple[Told, list[Event]]:
     return replace(told, drifted=drifted), events
 
 
-def _drift(change: Change) -> str | None:
-    """Say how a domain differs from what was last made of it; None where it does not, or its spec asks for that."""
-    if change.guest is None or not (change.acts or change.fields) or change.reason.startswith(_SPEC_CHANGED):
+def _drift(change: Change, *, fresh: bool) -> str | None:
+    """Say how a domain differs from what was last made of it; None where it does not, or its spec asks for that.
+
+    With `fresh` specs, only what its config file shows is a difference that somebody else made.
+    """
+    guest = change.guest
+    if guest is None or not (change.acts or change.fields) or change.reason.startswith(SPEC_CHANGED):
+        return None
+    if change.whole is Action.DESTROY or change.notes or change.leads_back or change.resumes or guest.unproven:
+        return None
+    if fresh and not (guest.edited or change.reason.startswith(DRIFTED)):
         return None
     fields = ", ".join(one.path for one in change.fields)
     return f"{change.reason}: {fields}" if fields else change.reason

@@ -23,7 +23,7 @@ def receive(world: World, inbox: Inbox, more: str = "") -> None:
     (world.specs / "reconciler.toml").write_text(f'[[notify]]\nurl = "{inbox.url}"\n{more}\n')
 
 
-def passes(world: World, *between: Callable[[], object]) -> None:
+def passes(world: World, *between: Callable[[], object]) -> Watcher:
     """Make a pass, and one after each thing that is done between, of one watch."""
     watcher = world.watcher()
 
@@ -35,6 +35,7 @@ def passes(world: World, *between: Callable[[], object]) -> None:
         await watcher.notifications.send_all()
 
     asyncio.run(work())
+    return watcher
 
 
 def told(inbox: Inbox) -> list[tuple[str, str | None]]:
@@ -80,7 +81,13 @@ def test_a_silent_host_and_its_return(world: World, listen: Listen) -> None:
 def test_drift_is_told_to_those_who_ask(world: World, listen: Listen) -> None:
     inbox, other = listen(), listen()
     receive(world, inbox, f'events = ["drifted"]\n[[notify]]\nurl = "{other.url}"')
-    passes(world, lambda: world.hand.destroy("web"), lambda: world.write(db='kernel = "/boot/vmlinuz"\nmemory = 300\n'))
+    passes(
+        world,
+        lambda: world.hand.destroy("web"),
+        lambda: world.write(web='kernel = "/boot/vmlinuz"\nmemory = 256\nstate = "stopped"\n'),
+        lambda: (world.specs / "alpha/web.toml").unlink(),
+        lambda: world.write(db='kernel = "/boot/vmlinuz"\nmemory = 300\n'),
+    )
     assert told(inbox) == [("drifted", "alpha/web")]
     assert "drifted" not in {event for event, _ in told(other)}
 
@@ -88,8 +95,10 @@ def test_drift_is_told_to_those_who_ask(world: World, listen: Listen) -> None:
 def test_nothing_is_lost_while_it_is_down_and_watch_restarts(world: World, listen: Listen) -> None:
     receive(world, Inbox(port=1))
     passes(world)
-    passes(world, lambda: world.write(db='kernel = "/boot/vmlinuz"\nmemory = 300\n'))
+    watcher = passes(world, lambda: world.write(db='kernel = "/boot/vmlinuz"\nmemory = 300\n'))
     assert any('is not told"' in line for line in world.events())
+    problems = watcher.status_document()["watch"]["problems"]
+    assert [problem["summary"] for problem in problems] == ["a receiver is not told"]
     spool = Spool(world.state_dir)
     (key,) = spool.receivers()
     assert spool.waiting() == {key: 4}
