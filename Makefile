@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
-	@echo "make test-services  the tests with real services beside: Prometheus (apt install prometheus)"
+	@echo "make test-services  the tests with real services beside: Prometheus and a browser (apt install prometheus chromium)"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
@@ -40,7 +40,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen and not services" --hypothesis-profile fixed
 
-test-services: $(VENV)/.installed-dev
+test-services: $(VENV)/.installed-services
 	$(BIN)/pytest tests -m services --timeout 150
 
 test-laws: $(VENV)/.installed-dev
@@ -93,6 +93,10 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-services: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev,services]'
+	@touch $@ $(VENV)/.installed-dev $(VENV)/.installed
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

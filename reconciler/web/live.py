@@ -5,6 +5,7 @@ All of it comes from the `WatchView`, and from the history. Nothing in it is tru
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -47,7 +48,7 @@ def live_document(view: WatchView) -> Document:
         entry = _domain(one, hosts[address.partition("/")[0]], seen)
         domains[address] = entry | {"waits_for": waits.get(address, [])}
     document: Document = {
-        "controller": _controller(view, fleet, status),
+        "controller": _controller(view, fleet, status, domains),
         "hosts": hosts,
         "domains": domains,
         "steps": {f"{one.address} {one.id}": _step(one, history) for one in view.steps()},
@@ -77,7 +78,9 @@ def changes_between(before: Document, after: Document) -> Document:
     return found
 
 
-def _controller(view: WatchView, fleet: FleetView, status: Mapping[str, Any]) -> Document:
+def _controller(
+    view: WatchView, fleet: FleetView, status: Mapping[str, Any], domains: Mapping[str, Document]
+) -> Document:
     numbers, watch = view.metrics(), status.get("watch", {})
     return {
         "source": watch.get("source"),
@@ -86,7 +89,7 @@ def _controller(view: WatchView, fleet: FleetView, status: Mapping[str, Any]) ->
         "signer": watch.get("signer"),
         "ready": view.is_ready(),
         "last_pass": _moment(numbers.last_pass_ended),
-        "counts": dict(numbers.domains_by_condition),
+        "counts": dict(sorted(Counter(one["condition"] for one in domains.values() if one["condition"]).items())),
         "drifted": numbers.drifted,
     }
 

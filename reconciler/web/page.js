@@ -226,7 +226,7 @@
       rows.set(address, made);
     }
     fill(made, address, domain);
-    const order = (CALM.has(domain.condition) ? "1" : "0") + address;
+    const order = orderOf(address);
     if (order !== made.order || !made.row.isConnected) {
       made.order = order;
       place(showTable(host), made);
@@ -234,10 +234,16 @@
     made.row.hidden = !matches(made);
   }
 
+  function orderOf(address) {
+    return (CALM.has(known.domains[address]?.condition ?? null) ? "1" : "0") + address;
+  }
+
   function place(table, made) {
     if (!table) return;
-    const next = [...table.body.children].find((row) => row !== made.row && rows.get(row.id)?.order > made.order);
-    table.body.insertBefore(made.row, next ?? null);
+    made.row.remove();
+    let before = table.body.lastElementChild; // where most come, since they come in order
+    while (before && rows.get(before.id).order > made.order) before = before.previousElementSibling;
+    table.body.insertBefore(made.row, before ? before.nextElementSibling : table.body.firstElementChild);
   }
 
   function fill(made, address, domain) {
@@ -377,7 +383,9 @@
       }
     }
     for (const [part, show] of Object.entries(SHOW)) if (part in news) show();
-    for (const address of [...gone, ...Object.keys(news.domains ?? {}).sort()]) showDomain(address);
+    const changed = Object.keys(news.domains ?? {}).map((address) => [orderOf(address), address]);
+    changed.sort(([one], [other]) => (one < other ? -1 : 1));
+    for (const address of [...gone, ...changed.map(([, address]) => address)]) showDomain(address);
     if (news.domains) filter();
   }
 

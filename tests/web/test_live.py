@@ -108,7 +108,8 @@ def test_only_what_differs_is_told_and_what_is_gone_by_name() -> None:
     after = live_document(FakeView(document=document))
     assert changes_between(before, before) == {}
     changed = changes_between(before, after)
-    assert set(changed) == {"domains"}
+    assert set(changed) == {"domains", "controller"}
+    assert changed["controller"]["counts"] == {"Stalled": 1}
     assert changed["domains"]["alpha/db"] is None
     assert changed["domains"]["alpha/legacy"]["reason"] == "another"
     assert set(changed["domains"]) == {"alpha/db", "alpha/legacy"}

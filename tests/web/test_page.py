@@ -129,7 +129,19 @@ def test_nothing_from_elsewhere_becomes_markup() -> None:
     text.encode()  # no half of a surrogate pair is left
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202a-\u202e]", text)
     assert {name for _, attributes in hostile_markup.elements for name in attributes} <= {
-        *("lang", "charset", "name", "content", "http-equiv", "class", "id", "aria-labelledby", "role", "scope"),
+        *(
+            "lang",
+            "charset",
+            "name",
+            "content",
+            "http-equiv",
+            "class",
+            "id",
+            "aria-labelledby",
+            "aria-label",
+            "role",
+            "scope",
+        ),
         *("datetime", "tabindex", "href", "src", "defer", "hidden"),
         *("for", "type", "autocomplete", "spellcheck", "aria-describedby", "method", "value", "maxlength"),
         *("formnovalidate", "data-acts"),
