@@ -20,7 +20,7 @@ from tests.transcript import UPDATE
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "reconciler"
 PAGE = ROOT / "docs/architecture.md"
-MODULES_MAX, LINES_MAX = 16, 450
+MODULES_MAX, LINES_MAX = 18, 450
 _DRAWING = re.compile(r"(?<=^```mermaid\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _HEAD = """\
 %% Made from the import contracts in pyproject.toml and from the imports themselves by tests/architecture/test_rooms.py.
