@@ -140,7 +140,8 @@ def _decide_wanted(
     no_rename = block_rename(host, guest, desired, fleet)
     if no_rename is not None:
         return make_blocked(host, desired.name, no_rename, guest)
-    held = held_by_state(host, guest, consent) if guest is not None and guest.owner is Owner.OURS else None
+    waits = guest is not None and (guest.owner is Owner.OURS or guest.power is Power.SAVED)
+    held = held_by_state(host, guest, consent) if guest is not None and waits else None
     if held is not None:
         return held
     if guest is None or (guest.owner is Owner.OURS and guest.definition is None and not _lives(guest)):

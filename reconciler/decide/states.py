@@ -9,13 +9,15 @@ fresh start would lose what the image holds, so `web` is blocked, with the comma
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import assert_never
 
 from reconciler.decide.changes import Action, Change, Consent, make_blocked, make_change
 from reconciler.decide.safety_rules import Block
 from reconciler.model.domain import address_of
-from reconciler.model.host import NAMELESS, Guest, Host, Power
+from reconciler.model.host import NAMELESS, Guest, Host, Owner, Power
 
 _STARTING = Block(
     "xl is making it just now, on behalf of whoever began that", "run the command again when that has ended: xl list"
@@ -53,11 +55,41 @@ def held_by_state(host: Host, guest: Guest, consent: Consent) -> Change | None:
             assert_never(guest.power)
 
 
+def found_twice(hosts: Mapping[str, Host]) -> dict[str, str]:
+    """Map each address to another one with the same uuid, by what runs or is ours.
+
+    On one host only what runs counts: of two config files, one is what a rename leaves.
+    """
+    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for name, host in sorted(hosts.items()):
+        for guest in host.guests.values():
+            ours = guest.config or guest.candidate if guest.owner is Owner.OURS else None
+            for uuid in {guest.uuid if guest.exists else "", ours.uuid if ours is not None else ""} - {""}:
+                found[uuid].append((name, guest.name))
+    twice: dict[str, str] = {}
+    for places in found.values():
+        for host_name, domain in places if len(places) > 1 else ():
+            here = hosts[host_name].guests
+            other = next(
+                (
+                    place
+                    for place in places
+                    if place[0] != host_name or (place[1] != domain and here[place[1]].exists and here[domain].exists)
+                ),
+                None,
+            )
+            if other is not None:
+                twice[address_of(host_name, domain)] = address_of(*other)
+    return twice
+
+
 def on_two_hosts(host: Host, guest: Guest | None, name: str, other: str) -> Change:
-    """Block a domain whose UUID another host of the fleet has too: nobody knows which one is the real one."""
+    """Block a domain whose UUID another one has too, mostly on another host: nobody knows which one is the real one."""
+    elsewhere = not other.startswith(f"{host.name}/")
     block = Block(
-        f"its uuid is also that of {other}, and one domain cannot be on two hosts",
-        "see where its guest really runs (`xl list -v` on both hosts), and clear away the other one by hand",
+        f"its uuid is also that of {other}, and one domain cannot be {'on two hosts' if elsewhere else 'there twice'}",
+        f"see where its guest really runs (`xl list -v`{' on both hosts' if elsewhere else ''}), and clear away the "
+        "other one by hand",
     )
     return make_blocked(host, name, block, guest)
 

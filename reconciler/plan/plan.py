@@ -7,7 +7,6 @@ same input gives the same bytes. `verify` replays the result before anybody sees
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -15,6 +14,7 @@ from typing import Any
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
+from reconciler.decide.states import found_twice
 from reconciler.decide.together import decide_together, in_order_of_rules, is_held_after_brake, only_goes_along
 from reconciler.decide.unusable import going_on
 from reconciler.decide.windows import Shut, kept_up_by_windows, next_opening
@@ -302,7 +302,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         managed=managed,
         unseen=unseen,
         postponed=desired.postponed,
-        twice=_twice(hosts),
+        twice=found_twice(hosts),
         prune=desired.prune,
         left_alone=desired.left_alone,
         kept=desired.kept,
@@ -315,23 +315,6 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
         part = desired.hosts[name]
         changes += decide_host(host, part.settings, part.domains, desired.frozen, fleet, consent)
     return changes
-
-
-def _twice(hosts: Mapping[str, Host]) -> dict[str, str]:
-    """Map each address to another one on another host with the same uuid, by what runs or is ours there."""
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for name, host in sorted(hosts.items()):
-        for guest in host.guests.values():
-            ours = guest.config or guest.candidate if guest.owner is Owner.OURS else None
-            for uuid in {guest.uuid if guest.exists else "", ours.uuid if ours is not None else ""} - {""}:
-                found[uuid].append((name, guest.name))
-    twice: dict[str, str] = {}
-    for places in found.values():
-        for host_name, domain in places if len(places) > 1 else ():
-            other = next((place for place in places if place[0] != host_name), None)
-            if other is not None:
-                twice[address_of(host_name, domain)] = address_of(*other)
-    return twice
 
 
 def _chains(changes: Sequence[Change], desired: Desired, hosts: Mapping[str, Host]) -> list[Chain]:

@@ -115,7 +115,7 @@ def assemble_guests(
                 started_candidate=name in candidates and (started or {}).get(name) == candidates[name],
             )
         )
-        for name in sorted({*configs, *candidates, *live})
+        for name in sorted({*configs, *candidates, *live, *(saved or {})})
     }
     return {name: guest for name, guest in guests.items() if guest is not None}, remains_kib
 
@@ -176,10 +176,14 @@ def _ours_by_uuid(
     }
 
 
+_RUNS = {Power.RUNNING, Power.PAUSED}
+
+
 def _by_name(instances: Sequence[LiveDomain], ours: Mapping[str, str]) -> tuple[dict[str, LiveDomain], int]:
     """Give each live domain the name of the domain that it is. Returns them by name, and the KiB of leftover rows.
 
-    A leftover is a second row of the same domain, or what dies under a name that another row has.
+    A leftover is a second row of the same domain that does not run, or what dies under a name that another row has.
+    Of two that run with one UUID, as by a copied config file, each is a domain.
     """
     live: dict[str, LiveDomain] = {}
     remains_kib = 0
@@ -188,6 +192,9 @@ def _by_name(instances: Sequence[LiveDomain], ours: Mapping[str, str]) -> tuple[
         there = live.get(name)
         if there is None:
             live[name] = instance
+        elif there.uuid == instance.uuid and {there.power, instance.power} <= _RUNS:
+            other = instance.name or f"{NAMELESS} {instance.uuid}"
+            live[other if other not in live and other not in ours.values() else f"{other} {instance.domid}"] = instance
         elif there.uuid == instance.uuid or instance.power is Power.DYING:
             remains_kib += instance.actual_kib
         else:  # a stranger has the name of a domain of ours, which lives under another one
@@ -227,7 +234,8 @@ def _guest(found: _Evidence) -> Guest | None:
     owner, problems = _owner(found)
     candidate = found.candidate if owner is Owner.OURS and _is_ours(found, found.candidate) else None
     newer = _newer("its config file", found.config) or _newer("its candidate", found.candidate)
-    if found.config is None and candidate is None and found.instance is None and newer is None:
+    here = (found.config, candidate, found.instance, found.saved_image, newer)
+    if all(one is None for one in here):
         return None
     started_from, running = _running(found, candidate, problems)
     mark = found.config.mark if owner is Owner.OURS and found.config is not None else None

@@ -107,13 +107,14 @@ def create(domains: Domains, file: str) -> int:
         return fail("script: Failed to find an unused loop device")
     if "BOOM" in kernel:
         return 0  # it was made, and was gone before anybody looked
+    boots: dict[str, Any] = {key: said[key] for key in ("ramdisk", "cmdline", "bootloader") if key in said}
     built = {
         "max_vcpus": said.get("maxvcpus", said["vcpus"]),
         "avail_vcpus": list(range(said["vcpus"])),
         "max_memkb": said.get("maxmem", said["memory"]) * 1024,
         "target_memkb": said["memory"] * 1024,
         "kernel": said["kernel"],
-        **({"cmdline": said["cmdline"]} if "cmdline" in said else {}),
+        **boots,
         "type.pv": {},
     }
     created = {"type": "pv", "name": said["name"], "uuid": said["uuid"]}

@@ -188,3 +188,27 @@ def test_a_copy_of_our_own_config_file_is_told_with_what_to_do() -> None:
     change = change_of(plan(world, desired(replace(WEB, memory_kib=300 * MIB))), "web")
     assert change.hint == "in the folder of the config files there: move copy.cfg away: web.cfg is its config file"
     assert change_of(plan(world, desired(WEB)), "web").action is Action.NO_OP
+
+
+@pytest.mark.parametrize(
+    "asked", [desired(WEB), desired(OTHER, WEB), desired(domain("db")), desired(replace(WEB, state="stopped"))]
+)
+def test_of_two_that_run_with_one_uuid_neither_is_touched(asked: Desired) -> None:
+    copy = guest(replace(WEB, name="copy"), owner=Owner.UNMANAGED, config=None, uuid=WEB.uuid)
+    made = plan(host(guest(WEB, uuid=WEB.uuid), copy), asked)
+    assert {step.address for step in made.steps} <= {"alpha/db"}
+    web = change_of(made, "web")
+    assert (web.action, web.blocked) == (
+        Action.BLOCKED,
+        "its uuid is also that of alpha/copy, and one domain cannot be there twice",
+    )
+    assert {one.address: one.status for one in judge(made, {})}["alpha/web"] is Status.STALLED
+
+
+@pytest.mark.parametrize("written", [None, WEB])
+def test_what_was_saved_and_is_not_ours_is_not_started_anew_either(written: Domain | None) -> None:
+    saved = stopped(WEB, owner=Owner.UNMANAGED, config=written, power=Power.SAVED, saved_image="/var/lib/xen/save/web")
+    for consent in (Consent(), Consent(adopt=frozenset({"alpha/web"}))):
+        made = plan(host(saved), desired(WEB), consent)
+        assert made.steps == ()
+        assert "waits to be restored" in (change_of(made, "web").blocked or "")

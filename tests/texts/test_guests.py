@@ -212,6 +212,18 @@ def test_a_stranger_with_the_name_of_a_domain_that_lives_under_another_name_is_n
     assert (stranger.owner, stranger.power, stranger.listed_as) == (Owner.UNMANAGED, Power.RUNNING, "g2")
 
 
+@pytest.mark.parametrize("name", ["copy", None, "two words"])
+@pytest.mark.parametrize("power", [Power.RUNNING, Power.PAUSED])
+def test_of_two_that_run_with_one_uuid_each_is_a_domain(name: str | None, power: Power) -> None:
+    """As where a config file was copied, and only its name changed."""
+    copy = replace(LIVE, name=name, domid=9, power=power)
+    guests = assembled(LIVE, copy, configs={"g2": OURS})
+    assert (guests["g2"].owner, guests["g2"].domid, guests["g2"].listed_as) == (Owner.OURS, LIVE.domid, None)
+    other = guests[name or f"(null) {UUID}"]
+    assert (other.owner, other.power, other.uuid) == (Owner.UNMANAGED, power, UUID)
+    assert len(assembled(LIVE, copy, replace(copy, domid=10), configs={"g2": OURS})) == 3
+
+
 def test_a_row_without_a_name_that_is_nobodys_is_a_guest_all_the_same() -> None:
     (guest,) = assembled(replace(LIVE, name=None, uuid=OTHER, config=None)).values()
     assert (guest.owner, guest.power, guest.listed_as) == (Owner.UNMANAGED, Power.RUNNING, "(null)")
@@ -248,11 +260,19 @@ def test_an_image_that_waits_is_a_state_of_a_domain_that_is_not_there() -> None:
             autostart={},
             saved={"g2": "/var/lib/xen/save/g2", "other": "/var/lib/xen/save/other"},
         )
-        assert list(found) == ["g2"]
+        assert list(found) == ["g2", "other"]
         return found["g2"]
 
     assert (guest().power, guest().saved_image, guest().exists) == (Power.SAVED, "/var/lib/xen/save/g2", False)
     assert (guest(LIVE).power, guest(LIVE).saved_image) == (Power.RUNNING, None)
+
+
+def test_an_image_of_a_domain_that_nothing_else_tells_of_is_a_domain_all_the_same() -> None:
+    saved = {"g2": "/var/lib/xen/save/g2"}
+    guests, _ = assemble_guests(
+        fleet="default", configs={}, candidates={}, instances=[], images={}, autostart={}, saved=saved
+    )
+    assert (guests["g2"].owner, guests["g2"].power, guests["g2"].exists) == (Owner.UNMANAGED, Power.SAVED, False)
 
 
 def test_a_name_of_digits_is_a_problem() -> None:
