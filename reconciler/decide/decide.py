@@ -291,5 +291,6 @@ def _noted(change: Change, guest: Guest) -> Change:
 def _moved(name: str, source: str, destination: str) -> Block:
     return Block(
         f"it moved from {source} to {destination} in the specs, and moving a domain is not supported yet",
-        f"move {name}.toml back to {source}/, or destroy the domain there first",
+        f"move {name}.toml back to {source}/; to have it made anew on {destination}, first apply without the file "
+        f"(it is shut down, its disks are kept on {source}), and copy its disks",
     )

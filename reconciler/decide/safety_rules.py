@@ -347,7 +347,7 @@ def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block 
     if before is not None and before.target == disk.target:
         return Block(
             f"{disk.target} was a disk of it and is gone, and an empty one in its place would hide the loss",
-            "restore the disk on the host, or remove the domain and create it anew",
+            f"{_IS_IT_MOUNTED[disk.kind]} If it is lost, restore it from a backup",
         )
     if before is not None and disk.source is None:
         return Block(
@@ -355,7 +355,7 @@ def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block 
             f"copy {before.target} there first, or name a source",
         )
     if disk.kind == "device":
-        return Block(f"device {disk.target} does not exist on the host", None)
+        return Block(f"device {disk.target} does not exist on the host", _IS_IT_MOUNTED[disk.kind])
     source = host.files.get(disk.source) if disk.source is not None else None
     if disk.source is not None and source is None:
         hint = "put it there; if another domain is to have it as a disk, apply again once that one has been created"
@@ -367,5 +367,17 @@ def _block_absent_disk(host: Host, current: Domain | None, disk: Disk) -> Block 
             f"raise the size of disk {disk.vdev} in the spec, or leave it out",
         )
     if disk.size_bytes is None and disk.source is None:
-        return Block(f"{disk.target} does not exist, and the spec gives neither its size nor a source", "add a size")
+        return Block(f"{disk.target} does not exist, and the spec gives neither its size nor a source", _missing(disk))
     return None
+
+
+_IS_IT_MOUNTED = {
+    "file": "is the file system mounted that should hold it?",
+    "lv": "is its volume group active (`vgs`, `vgchange -ay`)?",
+    "device": "is it attached, or its volume group active (`vgchange -ay`)?",
+}
+
+
+def _missing(disk: Disk) -> str:
+    """Ask first where a disk is that should be there: one that is made in its place is empty."""
+    return f"{_IS_IT_MOUNTED[disk.kind]} If there never was one, add its size, and it is made, empty"

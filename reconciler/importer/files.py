@@ -145,11 +145,11 @@ def _secrets(values: Mapping[str, Value]) -> Iterator[Remark]:
             texts = part.split(",") if isinstance(part, str) and key == "vfb" else [f"{key}={part}"]
             if any((match := _SECRETS.fullmatch(text.strip())) is not None and match[1] for text in texts):
                 loc = (key, index) if isinstance(value, tuple) else (key,)
-                yield Remark(loc, _IN_CLEAR, _KEEP_OUT)
+                yield Remark(loc, _IN_CLEAR, KEEP_OUT)
 
 
 _IN_CLEAR = "The password of its screen stands in the spec in clear, for all who can read the specs and their history."
-_KEEP_OUT = (
+KEEP_OUT = (
     'To keep it out of git, leave it out, write vnclisten = "127.0.0.1", and look through ssh:'
     " ssh -L 5900:127.0.0.1:5900 root@HOST; or put it into a file of the host, and name that under [xl]:"
     ' vncpasswd_file = "/etc/xen/NAME.vncpasswd"'

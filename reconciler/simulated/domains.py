@@ -336,7 +336,8 @@ def _still_up(draft: Draft, step: Shutdown, instance: Instance) -> ReconcilerErr
         "did not shut down",
         f"{step.domain} is still {instance.power} {step.timeout_seconds:g} s after it was asked to shut down. "
         "It was left as it is.",
-        hint='Shut it down from inside, or allow pulling the plug: on_shutdown_timeout = "destroy".',
+        hint="Shut it down from inside, or allow pulling the plug, which loses what it has not written: "
+        'on_shutdown_timeout = "destroy".',
     )
 
 

@@ -84,6 +84,11 @@ def without_secrets(domain: Domain, stand_in: Callable[[str], str]) -> Domain:
     return replace(domain, xl=xl, disks=disks, cmdline=cmdline)
 
 
+def has_secrets(domain: Domain) -> bool:
+    """Return whether there is a secret in a definition."""
+    return without_secrets(domain, lambda _: "") != domain
+
+
 def _replaced(text: str, patterns: Iterable[re.Pattern[str]], stand_in: Callable[[str], str]) -> str:
     for pattern in patterns:
         text = pattern.sub(lambda match: match[1] + stand_in(match[0][len(match[1]) :]), text)

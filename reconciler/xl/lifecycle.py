@@ -383,15 +383,16 @@ async def _after_timeout(
             step.domain,
             "domain did not shut down",
             f"{step.domain} could not be asked to shut down and still runs. {why}",
-            "More time will not help. Shut it down from inside, or allow pulling the plug: "
-            'on_shutdown_timeout = "destroy".',
+            "More time will not help. Shut it down from inside, or allow pulling the plug, which loses what it has "
+            'not written: on_shutdown_timeout = "destroy".',
         )
     paused = " It is paused, so it cannot react." if row.power is Power.PAUSED else ""
     raise xl.failed(
         step.domain,
         "domain did not shut down",
         f"{step.domain} was asked to shut down and still runs after {step.timeout_seconds:g} s.{paused}",
-        'Give it more time with `shutdown_timeout`, or allow pulling the plug: on_shutdown_timeout = "destroy".',
+        "Give it more time with `shutdown_timeout`, or allow pulling the plug, which loses what it has not written: "
+        'on_shutdown_timeout = "destroy".',
     )
 
 

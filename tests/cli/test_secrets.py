@@ -110,3 +110,13 @@ def test_no_password_of_a_receiver_is_shown_where_it_must_not_be(run: Run, tree:
     said = "".join(ran.out + ran.err for ran in (run("validate"), run("plan"), run("validate", "--json")))
     assert "must not contain a name or password" in said
     assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_import_says_that_it_found_one_and_not_which(run: Run, tree: Path) -> None:
+    (tree / "desk.cfg").write_text('name = "desk"\nkernel = "/k"\nmemory = 64\nvnc = 1\nvncpasswd = "hunter9"\n')
+    run("sim", "alpha", "put", "/etc/xen/desk.cfg", "desk.cfg")
+    run("sim", "alpha", "create", "desk")
+    said = run("import", "alpha").err
+    assert "alpha/desk has a password\n" in said
+    assert "hunter9" not in said
+    assert 'vncpasswd = "hunter9"' in (tree / "specs/alpha/desk.toml").read_text()

@@ -130,6 +130,21 @@ def test_a_disk_that_vanished_is_not_replaced_by_an_empty_one() -> None:
     assert "was a disk of it and is gone" in (change_of(made, "web").blocked or "")
 
 
+@pytest.mark.parametrize(
+    ("missing", "asked"),
+    [
+        (Disk(vdev="xvda", devid=51712, kind="file", target="/srv/web.img"), "is the file system mounted"),
+        (Disk(vdev="xvda", devid=51712, kind="lv", target="/dev/vg/web"), "is its volume group active"),
+        (Disk(vdev="xvda", devid=51712, kind="device", target="/dev/sdb"), "is it attached"),
+    ],
+    ids=["file", "lv", "device"],
+)
+def test_of_a_disk_that_should_be_there_it_is_asked_first_where_it_is(missing: Disk, asked: str) -> None:
+    made = plan(host(), desired(domain("web", disks=(missing,))))
+    hint = change_of(made, "web").hint or ""
+    assert hint.startswith(asked)
+
+
 def test_a_changed_path_needs_the_new_target_or_a_source() -> None:
     web = domain("web", disks=(disk("/srv/web"),))
     made = plan(host(guest(web)), desired(domain("web", disks=(disk("/srv/other"),))))

@@ -18,7 +18,7 @@ from reconciler.cli.editor import schema_line, write_schemas
 from reconciler.cli.output import kept, print_data, print_diagnostics, print_message
 from reconciler.cli.session import check_host, open_session, specs_option
 from reconciler.cli.settings import Settings
-from reconciler.importer.files import read_domain_file
+from reconciler.importer.files import KEEP_OUT, read_domain_file
 from reconciler.importer.names import free_name, near_name
 from reconciler.importer.report import Report, document, paste_of
 from reconciler.importer.tables import NotImportable, as_toml, import_domain
@@ -32,6 +32,7 @@ from reconciler.show.documents import as_text
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.fleet import NAMELESS_FLEET, SHARED
 from reconciler.specs.resolve.host import resolve_host
+from reconciler.specs.secrets import has_secrets
 from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import HOST_FILE, TREE_FILE
 from reconciler.state_dir.files import create_file
@@ -39,6 +40,8 @@ from reconciler.texts.cfg_grammar import TEXT_MAX, as_latin1
 
 REMOVE_THE_OLD_FILE = "Remove the file (and its link in auto), lest the domain be started from it, too."
 _FILE_BYTES_MAX = 4 * TEXT_MAX  # no character of UTF-8 is longer
+
+_IN_CLEAR = "A password stands in its spec in clear, for all who can read the specs and their history."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +158,8 @@ def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_F
         if not guest.exists and _is_of_another(guest, host, report):
             continue
         if elsewhere != address_of(host.name, defined):
-            hint = f"Rename one of the two: {reading.files[elsewhere]} is the other."
+            other = reading.files[elsewhere]
+            hint = f"Give it another name on its host (xl rename), and import it again; {other} is the other."
             report.failed(address, f"The specs declare {elsewhere}, and a name is unique in the fleet.", hint)
         elif obstacle is not None:
             report.failed(address, *obstacle)
@@ -165,6 +169,9 @@ def _domains_of(host: Host, reading: TreeReading, report: Report) -> Iterator[_F
                 detail, hint = f"The config file {name} defines {defined}.", _moved(host, name, defined)
                 summary = f"{address} has what is called otherwise"
                 report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=detail, hint=hint))
+            if has_secrets(guest.definition):
+                summary = f"{address} has a password"
+                report.notes.append(Diagnostic(kind=Kind.NOTE, summary=summary, detail=_IN_CLEAR, hint=KEEP_OUT))
             state: Domain = replace(guest.definition, state="running" if guest.exists else "stopped")
             yield _Found(
                 domain=state,
@@ -322,7 +329,7 @@ def _write(out: Path, name: str, text: str, subject: str, report: Report, *, as_
         in_tree = (out / HOST_FILE).exists()
         create_file(path, ((schema_line(out.parent, path, "domain") if in_tree else "") + text).encode())
     except FileExistsError:
-        hint = "Remove the file, or write elsewhere with --out DIR."
+        hint = "Write elsewhere with --out DIR, and compare the two."
         report.failed(subject, f"{path} exists, and an import overwrites nothing.", hint)
         return False
     except OSError as error:

@@ -66,7 +66,7 @@ def check_names(hosts: Mapping[str, HostFolder], findings: Findings) -> None:
                 complaint = Complaint(
                     summary="Duplicate domain name",
                     detail=f"{other_file} and {file.path} both define a domain {name}; a name is unique in the fleet.",
-                    hint="Rename one of the files.",
+                    hint="Rename the file whose domain does not exist yet: with another name a domain is made anew.",
                 )
                 findings.report(file.path, complaint, address, other_address, address=address)
             first.setdefault(name, (file.path, address))
