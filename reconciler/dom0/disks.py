@@ -10,7 +10,7 @@ import posixpath
 from collections.abc import Mapping
 from functools import partial
 
-from reconciler.dom0.copying import Copied, Report, telling
+from reconciler.copying import Copied, Report, telling
 from reconciler.dom0.shell import Dom0Shell, assigned
 from reconciler.model.diagnostics import refused
 from reconciler.model.domain import Disk, address_of

@@ -11,7 +11,7 @@ import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 
-from reconciler.dom0.copying import Copied, Report, telling
+from reconciler.copying import Copied, Report, telling
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import Image, address_of

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.dom0 import copying, disks, images
-from reconciler.dom0.copying import Copied, telling
+from reconciler import copying
+from reconciler.copying import Copied, telling
+from reconciler.dom0 import disks, images
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import Disk, Image

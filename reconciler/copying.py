@@ -1,6 +1,6 @@
 """Tells how far a copy has come while it goes on: how much of how much, and how fast.
 
-Called by `disks` and `images`. The copy knows nothing of it: somebody else looks, every two seconds.
+Called by `disks` and `images` of dom0. The copy knows nothing of it: somebody else looks, every two seconds.
 """
 
 from __future__ import annotations
