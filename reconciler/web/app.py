@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reconciler import holding
 from reconciler.decide.holds import in_words
@@ -33,7 +33,7 @@ from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.show.escape import plain
 from reconciler.watch.view import WatchView
 from reconciler.web.access import COOKIE, Access
-from reconciler.web.feed import Feed
+from reconciler.web.feed import Feed, told
 from reconciler.web.guard import Guard
 from reconciler.web.metrics import MEDIA_TYPE, metrics_text
 from reconciler.web.page import POLICY, SCRIPT, login, page
@@ -215,7 +215,7 @@ class _Site:
         if self.feed.is_full:
             return _sentence("Too many pages are open already.", 503, {"Retry-After": str(_FULL_SECONDS)})
         request.state.is_stream = True  # which the server heeds: it lasts for as long as its reader takes it
-        return StreamingResponse(self.feed.events(), media_type=_EVENTS, headers={"X-Accel-Buffering": "no"})
+        return _Stream(self.feed)
 
     async def healthz(self, request: Request) -> Response:
         if self.view.is_healthy():
@@ -248,6 +248,20 @@ class _Site:
     async def reconcile(self, request: Request) -> Response:
         self.view.reconcile_now()
         return _sentence("A pass will be made, as soon as the running one has ended.", 202)
+
+
+class _Stream(StreamingResponse):
+    """Counts from when it is made until it ends, however it does."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed, self._events = feed, feed.join()
+        super().__init__(told(self._events), media_type=_EVENTS, headers={"X-Accel-Buffering": "no"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._feed.leave(self._events)
 
 
 def _bounded(answer: _Endpoint, view: WatchView) -> _Endpoint:

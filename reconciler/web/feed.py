@@ -25,7 +25,9 @@ _LOOK_SHARE: Final = 5  # looks take a fifth of the time at most
 _BEAT_SECONDS: Final = 10.0  # so that a page notices that it is cut off
 _MOST_WAITING: Final = 100  # events that a page has not taken yet
 
-_Events = asyncio.Queue[bytes | None]
+Events = asyncio.Queue[bytes | None]
+"""What a reader is told; None: it is let go."""
+
 _Made = TypeVar("_Made")
 
 
@@ -42,8 +44,8 @@ class Feed:
         self._view = view
         self._aside = aside
         self._now = now
-        self._new: set[_Events] = set()  # have nothing yet
-        self._readers: set[_Events] = set()
+        self._new: set[Events] = set()  # have nothing yet
+        self._readers: set[Events] = set()
         self._comes = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._shown: Document | None = None
@@ -53,19 +55,18 @@ class Feed:
     def is_full(self) -> bool:
         return len(self._readers) + len(self._new) >= MOST_READERS
 
-    async def events(self) -> AsyncIterator[bytes]:
-        """Yield everything, then what changes, for as long as the reader keeps up."""
-        events: _Events = asyncio.Queue(_MOST_WAITING)
+    def join(self) -> Events:
+        """Take part from now on, until `leave`."""
+        events: Events = asyncio.Queue(_MOST_WAITING)
         self._new.add(events)
         self._comes.set()
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), name="page", context=Context())
-        try:
-            while (event := await events.get()) is not None:
-                yield event
-        finally:
-            self._new.discard(events)
-            self._readers.discard(events)
+        return events
+
+    def leave(self, events: Events) -> None:
+        self._new.discard(events)
+        self._readers.discard(events)
 
     def close(self) -> None:
         """End all streams."""
@@ -122,7 +123,7 @@ class Feed:
         """Say what time it is here, and whether the loop turns."""
         return _event("beat", {"now": self._now(), "healthy": self._view.is_healthy()})
 
-    def _tell(self, readers: set[_Events], event: bytes) -> None:
+    def _tell(self, readers: set[Events], event: bytes) -> None:
         for events in list(readers):
             try:
                 events.put_nowait(event)
@@ -131,7 +132,13 @@ class Feed:
                 _end(events)
 
 
-def _end(events: _Events) -> None:
+async def told(events: Events) -> AsyncIterator[bytes]:
+    """Yield everything, then what changes, for as long as the reader keeps up."""
+    while (event := await events.get()) is not None:
+        yield event
+
+
+def _end(events: Events) -> None:
     while not events.empty():
         events.get_nowait()
     events.put_nowait(None)

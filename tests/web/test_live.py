@@ -16,7 +16,7 @@ from reconciler.fleet import FleetView, Seen
 from reconciler.model.host import WHOLE_HOST, Hold, Quarantined
 from reconciler.watch.view import Metrics, StepUnderWay
 from reconciler.web import feed as feed_module
-from reconciler.web.feed import Feed
+from reconciler.web.feed import Feed, told
 from reconciler.web.live import changes_between, live_document
 from tests.web.conftest import Site
 from tests.web.fleet import HOSTILE, FakeView, a_document
@@ -132,16 +132,16 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_everything_first_then_the_time_then_changes_to_each_reader() -> None:
     view = FakeView()
     feed = Feed(view, AtOnce(), now=lambda: NOW)
-    first = feed.events()
+    first = told(feed.join())
     assert (await next_event(first))[0] == "all"
     assert await next_event(first) == ("beat", {"now": NOW, "healthy": True})
-    second = feed.events()
+    second = told(feed.join())
     assert (await next_event(second))[0] == "all"
     assert (await next_event(second))[0] == "beat"
     view.numbers, view.changed = Metrics(drifted=3), 1
     for one in (first, second):
-        name, told = await next_event(one)
-        assert (name, set(told), told["controller"]["drifted"]) == ("change", {"controller"}, 3)
+        name, news = await next_event(one)
+        assert (name, set(news), news["controller"]["drifted"]) == ("change", {"controller"}, 3)
     feed.close()
     assert [text async for text in first] == []
 
@@ -157,11 +157,11 @@ async def test_nothing_is_made_while_nothing_changes_or_nobody_reads(monkeypatch
     monkeypatch.setattr(feed_module, "live_document", document)
     view = FakeView()
     feed = Feed(view, AtOnce())
-    events = feed.events()
-    await next_event(events)
+    events = feed.join()
+    assert await events.get() is not None
     await asyncio.sleep(0.05)
     assert made == 1
-    await events.aclose()  # type: ignore[attr-defined]  # a generator
+    feed.leave(events)
     view.changed = 1
     await asyncio.sleep(0.05)
     assert made == 1
@@ -171,7 +171,7 @@ async def test_who_does_not_take_what_is_told_is_let_go_and_the_others_go_on(mon
     monkeypatch.setattr(feed_module, "_MOST_WAITING", 5)
     view = FakeView()
     feed = Feed(view, AtOnce())
-    slow, quick = feed.events(), feed.events()
+    slow, quick = told(feed.join()), told(feed.join())
     for one in (slow, quick):
         await next_event(one)
     for number in range(20):
@@ -186,7 +186,7 @@ async def test_an_error_that_nobody_foresaw_is_told_in_the_log_and_the_next_look
     view = FakeView()
     document, view.document = view.document, {"domains": None}
     feed = Feed(view, AtOnce())
-    events = feed.events()
+    events = told(feed.join())
     waiting = asyncio.ensure_future(anext(events))
     while not view.problems:
         await asyncio.sleep(0.01)
@@ -206,7 +206,9 @@ async def test_a_stream_over_http_ends_with_the_server_and_one_too_many_is_refus
     answer = await asyncio.to_thread(opened)
     assert (answer.status, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
     assert await asyncio.to_thread(answer.readline) == b"event: all\n"
-    monkeypatch.setattr(feed_module, "MOST_READERS", 1)
-    refused = await asyncio.to_thread(opened)
-    assert (refused.status, refused.headers["retry-after"]) == (503, "30")
+    monkeypatch.setattr(feed_module, "MOST_READERS", 2)
+    at_once = await asyncio.gather(*(asyncio.to_thread(opened) for _ in range(4)))
+    assert sorted(one.status for one in at_once) == [200, 503, 503, 503]
+    refused = await asyncio.gather(*(asyncio.to_thread(opened) for _ in range(3)))
+    assert [(one.status, one.headers["retry-after"]) for one in refused] == [(503, "30")] * 3
     answer.close()

@@ -219,3 +219,13 @@ def test_a_domain_that_no_pass_saw_has_a_condition_and_no_status() -> None:
     text = page(FakeView(document=document))
     assert "beta has errors" in text
     assert "None" not in text
+
+
+@pytest.mark.anyio
+async def test_it_works_behind_a_proxy_under_a_path(site: Site) -> None:
+    markup, script = _Markup((await site.ask("/")).text), (await site.ask("/page.js")).text
+    login = _Markup((await site.ask("/login")).text)
+    led = [about.get(key) for _, about in (*markup.elements, *login.elements) for key in ("href", "src", "action")]
+    asked = re.findall(r"(?:fetch|EventSource)\(\"([^\"]*)\"|send\([^,]*\"([a-z]+)\"", script)
+    assert len(asked) >= 3
+    assert not [one for one in (*led, *map("".join, asked)) if one is not None and one.startswith("/")]
