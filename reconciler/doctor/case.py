@@ -60,6 +60,7 @@ class Check:
     looks_at: str  # "whether …"
     breaks: str
     hints: Mapping[str, str]
+    not_of: tuple[str, ...] = ()  # tools with which there is nothing to look at
     judge: Callable[[Case], Iterator[Defect]]
 
     def hint(self, defect: Defect) -> str:

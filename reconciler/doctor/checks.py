@@ -19,11 +19,15 @@ CHECKS: tuple[Check, ...] = (
     Check(
         id="autoballoon",
         looks_at="autoballoon is off",
-        breaks="xl create takes the memory that it lacks from dom0, without a word and down to 128 MiB, so that dom0 "
-        "itself may run out of it",
+        breaks="the start of a domain takes the memory that it lacks from dom0, without a word and down to 128 MiB "
+        "(xend: to its dom0-min-mem), so that dom0 itself may run out of it",
         hints={
             "on": """echo 'autoballoon = "auto"' >>{conf} (the last line counts; with dom0_mem, that is off)""",
             "auto": "it is off as soon as Xen's command line has dom0_mem: see dom0-mem",
+            "xend-linux": "sed -i.orig '/^[[:space:]]*(enable-dom0-ballooning/d' {conf} && "
+            "echo '(enable-dom0-ballooning no)' >>{conf} (counts from the next start of xend; domains run on)",
+            "xend-netbsd": "write (enable-dom0-ballooning no) into {conf}, in place of what it says of it (counts from "
+            "the next start of xend; domains run on)",
         },
         judge=of_dom0.autoballoon,
     ),
@@ -105,6 +109,7 @@ CHECKS: tuple[Check, ...] = (
         looks_at="xl knows all keys that the specs use",
         breaks="an xl that does not know a key leaves it out without a word, or refuses the whole file",
         hints={"key": "leave it out of the spec of {name}, or bring the host to Xen {version}"},
+        not_of=("xm",),  # validate refuses what xm has no word for
         judge=of_specs.xen_version,
     ),
     Check(
@@ -139,7 +144,7 @@ CHECKS: tuple[Check, ...] = (
         hints={
             "disk": "name another disk in the spec of {name}; if it is to take the place of {other}, call it {other}, "
             "too, and use reconciler apply --adopt",
-            "mac": "write another mac into the spec of {name}; those of {other}: xl network-list {other}",
+            "mac": "write another mac into the spec of {name}; those of {other}: {tool} network-list {other}",
         },
         judge=of_specs.shared,
     ),
@@ -183,6 +188,7 @@ CHECKS: tuple[Check, ...] = (
             "ours": "when it suits, on the host: xl shutdown {name}; then reconciler apply starts it again",
             "theirs": "when it suits, on the host: xl shutdown {name}; then xl create with its config file",
         },
+        not_of=("xm",),  # xend looks after all of them
         judge=of_dom0.daemons,
     ),
 )

@@ -58,6 +58,7 @@ class Facts:
     """All of it. None: not known; `ssh` is None for a host that is this machine."""
 
     flavour: Literal["linux", "netbsd"] = "linux"
+    tool: str = "xl"  # or xm: what it is spoken to with
     xen_dir: str = "/etc/xen"  # where xl.conf and auto/ are
     autoballoon: Literal["on", "off", "auto"] | None = None
     dom0_mem: bool | None = None  # on Xen's command line

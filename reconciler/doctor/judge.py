@@ -27,6 +27,8 @@ def judge(settings: HostSettings, domains: Mapping[str, Domain], answer: Examina
     ok = [REACHABLE] if host is not None else []
     case = Case(settings=settings, domains=domains, facts=answer.facts, host=host)
     for check in CHECKS:
+        if case.facts.tool in check.not_of:
+            continue
         found = list(_found(check, case))
         findings += found
         ok += [] if found else [check.id]

@@ -36,16 +36,22 @@ _LIMITS = {  # letter of `ulimit` -> the least that is enough, and what it count
 }
 
 
+_NO_COMMAND_LINE = "the host does not tell Xen's command line"
+
+
 def autoballoon(case: Case) -> Iterator[Defect]:
     facts = case.facts
-    match known(facts.autoballoon, "xl.conf could not be read"):
+    match known(facts.autoballoon, "the settings of the toolstack could not be read"):
         case "off":
             return
+        case "on" if facts.tool == "xm":
+            conf = f"{facts.xen_dir}/xend-config.sxp"
+            yield Defect(f"{conf} lets xend take memory from dom0", f"xend-{facts.flavour}", {"conf": conf})
         case "on":
             conf = f"{facts.xen_dir}/xl.conf"
             yield Defect(f'{conf} says autoballoon = "on"', "on", {"conf": conf})
         case "auto":
-            if not known(facts.dom0_mem, "`xl info` does not tell Xen's command line"):
+            if not known(facts.dom0_mem, _NO_COMMAND_LINE):
                 yield Defect(
                     'autoballoon is "auto", which is on as long as Xen\'s command line has no dom0_mem', "auto"
                 )
@@ -53,7 +59,7 @@ def autoballoon(case: Case) -> Iterator[Defect]:
 
 def dom0_mem(case: Case) -> Iterator[Defect]:
     facts = case.facts
-    if known(facts.dom0_mem, "`xl info` does not tell Xen's command line"):
+    if known(facts.dom0_mem, _NO_COMMAND_LINE):
         return
     has_kib = facts.dom0_kib if facts.dom0_kib is not None else _DOM0_MOST_KIB
     mib = str(min(max(has_kib, _DOM0_LEAST_KIB), _DOM0_MOST_KIB) // _KIB_PER_MIB)
@@ -118,6 +124,8 @@ def clock(case: Case) -> Iterator[Defect]:
 def second_toolstack(case: Case) -> Iterator[Defect]:
     running = known(case.facts.toolstacks, "the processes there could not be listed")
     for process in running:
+        if process == "xend" and case.facts.tool == "xm":
+            continue
         other = _TOOLSTACK_OF.get(process, "xapi")
         whose = "part of Qubes OS" if other == "qubes" else f"the toolstack {other}"
         yield Defect(f"{process} runs there, which is {whose}", other, {"host": case.settings.name})

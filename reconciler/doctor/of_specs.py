@@ -73,7 +73,7 @@ def _text(version: Version) -> str:
 
 def shared(case: Case) -> Iterator[Defect]:
     """Find disks and macs that a spec and a domain of somebody else both have."""
-    host = case.seen
+    host, tool = case.seen, case.facts.tool
     untold = []
     for other, guest in sorted(host.guests.items()):
         if guest.owner is Owner.OURS:
@@ -83,7 +83,8 @@ def shared(case: Case) -> Iterator[Defect]:
             untold.append(other)
         for name, domain in sorted(case.domains.items()):
             if name != other and domain.uuid != guest.uuid:  # else it is what the spec is to take over
-                yield from _in_common(name, claims_of(host, domain), other, theirs)
+                for what, kind in _in_common(name, claims_of(host, domain), other, theirs):
+                    yield Defect(what, kind, {"other": other, "name": name, "tool": tool}, domain=name)
     if untold:
         raise NotKnownError(f"the host does not tell what {', '.join(untold)} has")
 
@@ -94,10 +95,12 @@ def _claims(host: Host, guest: Guest) -> Mapping[Key, Claim]:
     return {**written, **live_claims(host, guest)}
 
 
-def _in_common(name: str, ours: Mapping[Key, Claim], other: str, theirs: Mapping[Key, Claim]) -> Iterator[Defect]:
+def _in_common(
+    name: str, ours: Mapping[Key, Claim], other: str, theirs: Mapping[Key, Claim]
+) -> Iterator[tuple[str, str]]:
+    """Say what both have, and of which kind it is."""
     for key in ours.keys() & theirs.keys():
         claim = ours[key]
         if key[0] == "uuid" or (claim.reads_only and theirs[key].reads_only):
             continue
-        what = f"{claim.value} is {claim.what} of {name}, by its spec, and of {other}, which is not ours"
-        yield Defect(what, key[0], {"other": other, "name": name}, domain=name)
+        yield f"{claim.value} is {claim.what} of {name}, by its spec, and of {other}, which is not ours", key[0]

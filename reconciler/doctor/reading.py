@@ -10,6 +10,8 @@ from reconciler.doctor.facts import FileDevices, Room
 
 _AUTOBALLOON = re.compile(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", re.MULTILINE)
 _DF = re.compile(r".*?\s[0-9]+\s+-?[0-9]+\s+(?P<free>-?[0-9]+)\s+-?[0-9]+%\s.*")
+_OF_XEND = re.compile(r"^[ \t]*\((enable-dom0-ballooning|dom0-min-mem)[ \t]+[\"']?(\w+)", re.MULTILINE)
+_YES = ("yes", "y", "true", "t", "on", "1")
 _QUOTED = re.compile(r"""["']?([^"'#\s]*).*""")
 
 
@@ -29,6 +31,20 @@ def autoballoon(text: str) -> Literal["on", "off", "auto"]:
             return "off"
         case _:
             return "auto"
+
+
+def ballooning_of_xend(text: str) -> Literal["on", "off"]:
+    r"""Return whether xend takes memory from dom0 where a domain needs it. Whatever Xen's command line says, it does
+    where xend-config.sxp allows it, or gives dom0 a least memory and does not forbid it (XendOptions.py of Xen 4.1).
+
+    >>> ballooning_of_xend("(dom0-min-mem 196)\n"), ballooning_of_xend("(enable-dom0-ballooning no)\n")
+    ('on', 'off')
+    >>> ballooning_of_xend("# (enable-dom0-ballooning yes)\n")
+    'off'
+    """
+    told = dict(reversed(_OF_XEND.findall(text)))  # of two the first counts
+    least = told.get("dom0-min-mem", "0")
+    return "on" if told.get("enable-dom0-ballooning", "no" if least == "0" else "yes") in _YES else "off"
 
 
 def room_in(lines: Iterable[str]) -> Room | None:

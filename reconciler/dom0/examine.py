@@ -8,7 +8,15 @@ from importlib.resources import files as resources
 from typing import TypeVar
 
 from reconciler.doctor.facts import AtBoot, Facts, Ssh
-from reconciler.doctor.reading import autoballoon, file_devices_in, limits_in, max_sessions_in, room_in, saving_in
+from reconciler.doctor.reading import (
+    autoballoon,
+    ballooning_of_xend,
+    file_devices_in,
+    limits_in,
+    max_sessions_in,
+    room_in,
+    saving_in,
+)
 from reconciler.dom0 import rc_conf
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection
@@ -25,12 +33,13 @@ def script(connection: Connection) -> str:
 
 
 def facts_of(
-    answer: Answer, dom0: Dom0, connection: Connection, now: float, rows: Callable[[str], tuple[Row, ...]]
+    answer: Answer, dom0: Dom0, connection: Connection, now: float, rows: Callable[[str], tuple[Row, ...]], tool: str
 ) -> Facts:
     """Make the facts of an answer that arrived at `now`, in seconds since 1970 by this machine's clock.
 
-    `rows` reads the list of domains.
+    `rows` reads the list of domains of this toolstack, xl or xm.
     """
+    ballooning = ballooning_of_xend if tool == "xm" else autoballoon
 
     def told(name: str, read: Callable[[list[str]], T]) -> T | None:
         """Read a section; None when it is not there or what wrote it failed."""
@@ -40,8 +49,9 @@ def facts_of(
     tools = told("tools", frozenset)
     return Facts(
         flavour="netbsd" if dom0.flavour == "netbsd" else "linux",
+        tool=tool,
         xen_dir=next(iter(told("place", list) or ()), "/etc/xen"),
-        autoballoon=told("xl_conf", lambda lines: autoballoon("\n".join(lines))),
+        autoballoon=told("xl_conf", lambda lines: ballooning("\n".join(lines))),
         dom0_mem=_dom0_mem(answer),
         dom0_kib=_dom0_kib(answer, rows),
         has_grub=tools is not None and {"update-grub", "grub"} <= tools,

@@ -1,12 +1,16 @@
 # Looks at what of a Xen dom0 can hurt besides its domains, and changes nothing. Linux and NetBSD; POSIX sh.
 #
 # `examine.py` sends this text behind observe.sh, whose names it uses: close, every_process, nl, tab, root, system,
-# xen_dir, kernel_dir; and over_ssh (1: the host is reached through ssh). Nothing here fails the whole: what cannot be
+# tool, xen_dir, kernel_dir; and over_ssh (1: the host is reached through ssh). Nothing here fails the whole: what cannot be
 # told is left out.
 
 printf '%s\n' "$xen_dir"
 close place 0
-if [ -f "$xen_dir/xl.conf" ]; then grep 'autoballoon' "$xen_dir/xl.conf"; [ $? -le 1 ]; fi
+case $tool in
+xm) conf=xend-config.sxp settings='enable-dom0-ballooning|dom0-min-mem' ;;
+*) conf=xl.conf settings=autoballoon ;;
+esac
+if [ -f "$xen_dir/$conf" ]; then grep -E "$settings" "$xen_dir/$conf"; [ $? -le 1 ]; fi
 close xl_conf "$?"
 
 # What xendomains does at a shutdown, and what has it run.

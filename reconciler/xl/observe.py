@@ -122,7 +122,7 @@ class XlObserver:
 
     def _examined(self, question: Question, answer: Answer, now: float) -> Examination:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)
-        facts = examine.facts_of(answer, dom0, self.connection, now, self._dialect.rows)
+        facts = examine.facts_of(answer, dom0, self.connection, now, self._dialect.rows, self._dialect.tool)
         try:
             return Examination(host=self._understood(question, answer)[0], facts=facts)
         except ReconcilerError as error:

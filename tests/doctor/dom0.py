@@ -11,6 +11,7 @@ from reconciler.doctor.judge import judge
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import DesiredHost, HostSettings
 from reconciler.toolstack import question_for
+from reconciler.xl.dialect import XL, Dialect
 from reconciler.xl.observe import XlObserver
 from tests.fake_dom0 import write_tool
 
@@ -25,6 +26,7 @@ class Dom0:
     tools: Path
     settings: HostSettings
     domains: dict[str, Domain] = field(default_factory=dict)
+    dialect: Dialect = XL
 
     def write(self, path: str, text: str = "") -> Path:
         """A file of the system, with the folders above it."""
@@ -41,7 +43,7 @@ class Dom0:
         self.tool("stat", f"""case "$1 $2" in "-f -c") echo {kind} ;; *) exec /usr/bin/stat "$@" ;; esac""")
 
     async def verdict(self) -> Verdict:
-        observer = XlObserver(self.settings, "default", None)
+        observer = XlObserver(self.settings, "default", None, dialect=self.dialect)
         part = DesiredHost(settings=self.settings, domains=self.domains)
         try:
             return judge(self.settings, self.domains, await observer.examine(question_for(part)))
