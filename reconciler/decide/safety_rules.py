@@ -153,7 +153,7 @@ def block_change(
     """Return the first rule that stands against bringing this domain to its target; None when none does."""
     current = guest.definition if guest is not None else None
     reasons = (
-        _block_image(host, target),
+        _block_image(host, guest, target),
         _block_uuid(guest, target),
         _block_vcpus(host, settings, target),
         _block_bridges(host, target.vifs),
@@ -167,12 +167,17 @@ def block_change(
     return next((block for block in reasons if block is not None), None)
 
 
-def _block_image(host: Host, target: Domain) -> Block | None:
+def _block_image(host: Host, guest: Guest | None, target: Domain) -> Block | None:
     mend = "put the right file there, or correct the spec"
     for image in target.images:
         if not image.sha256 and not image.path:
             return Block(f"{image.source} is not there, or not as pinned", mend)
         if not image.source and host.images.get(image.path) != image.sha256:
+            if guest is not None and guest.exists and guest.owner is not Owner.OURS:
+                mend = (
+                    "put the right file there; or have it shut down when it suits, and then adopt it: it starts from "
+                )
+                mend += "the kernel of its spec"
             return Block(f"{image.path}, which it boots, is gone from the host, and nothing has its bytes", mend)
     return None
 

@@ -9,14 +9,16 @@ import json
 import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.dom0.layout import Dom0
+from reconciler.xl import execute, observe
 from tests.cli.conftest import Run
-from tests.fake_dom0 import TABLE_HEAD, table_row, tools_on_path, write_tool, write_xl
+from tests.fake_dom0 import TABLE_HEAD, FastClock, table_row, tools_on_path, write_tool, write_xl
 from tests.importer.figures import corpus, differences, files_in, filled_in, meant
 from tests.importer.files_of_others import TAKEN
 from tests.texts.conftest import xl
@@ -51,16 +53,21 @@ def as_created(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, **({"nics": nics} if nics else {})}
 
 
-def lay_out(tree: Path, monkeypatch: pytest.MonkeyPatch, listed: dict[str, Any]) -> str:
+def lay_out(tree: Path, monkeypatch: pytest.MonkeyPatch, xl: RealXl, listed: dict[str, Any]) -> str:
     """A dom0 on which this domain runs. Returns the domain's name."""
     tools = tools_on_path(tree, monkeypatch)
     monkeypatch.setattr(Dom0, "lock_path", str(tree / "reconciler.lock"))  # tests run side by side
     xen = write_xl(tree, tools)
     bridges = {nic["bridge"].strip().partition(".")[0] for nic in listed.get("nics", ()) if "bridge" in nic}
+    write_tool(tools, "xenstore-read", "case $1 in */state) echo 4 ;; *) echo /path ;; esac")
+    write_tool(tools, "xenstore-ls", "exit 0")
+    for module in (execute, observe):
+        monkeypatch.setattr(module, "MachineClock", FastClock)
     write_tool(tools, "ovs-vsctl", f"printf '%s\\n' xenbr0 {' '.join(sorted(bridges))}")
     name, uuid = listed["c_info"]["name"], listed["c_info"]["uuid"]
     mib = filled_in(listed)["b_info"]["target_memkb"] // 1024
     (xen / "list").write_text(TABLE_HEAD + table_row(name, 1, uuid=uuid, mib=mib))
+    make_it_live(tree, xl)
     (xen / "info").write_text((xen / "info").read_text().replace(": 1535", ": 65536").replace(": 1132", ": 60000"))
     (xen / "long").write_text(json.dumps([{"domid": 1, "config": listed}]))
     for folder in ("etc", "kernels"):
@@ -72,6 +79,23 @@ def lay_out(tree: Path, monkeypatch: pytest.MonkeyPatch, listed: dict[str, Any])
         f'toolstack = "xl"\nconfig_dir = "{tree}/etc"\nkernel_dir = "{tree}/kernels"\n'
     )
     return str(name)
+
+
+def make_it_live(tree: Path, xl: RealXl) -> None:
+    """Have the fake xl shut the domain down, and create it anew as the real one tells of its file."""
+    xen = tree / "xen"
+    up = (xen / "list").read_text().replace("    1 ", "    2 ", 1)
+    (xen / "up").write_text(up)
+    (xen / "down").write_text(TABLE_HEAD)
+    write_tool(xen, "shutdown", "cp down list; echo '[]' >long")
+    needs = " ".join(f"{key}={shlex.quote(value)}" for key, value in xl.environment.items())
+    write_tool(
+        xen,
+        "create",
+        f"""{needs} {shlex.quote(xl.program)} -N create "$1" >made || exit 3
+{{ printf '[{{"domid": 2, "config": '; cat made; printf '}}]'; }} >long
+cp up list""",
+    )
 
 
 @pytest.mark.parametrize(
@@ -100,7 +124,7 @@ def adopt(tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, tex
     if made is None:
         pytest.skip("xl refuses it")
     listed = as_created(made)
-    name = lay_out(tree, monkeypatch, listed)
+    name = lay_out(tree, monkeypatch, xl, listed)
     if evidence != NO_FILE:
         (tree / "etc" / f"{name if evidence == ITS_FILE else 'other'}.cfg").write_text(text, errors="surrogateescape")
     imported = run("import", "alpha", "--json")
@@ -113,8 +137,6 @@ def adopt(tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, tex
     assert told["held"] == []
     with (tree / "specs/alpha/host.toml").open("a") as file:
         file.write(told["host_toml"])
-    if evidence != ITS_FILE and told["kernels"]:
-        pytest.skip("a relative path in `xl list -l` does not tell which bytes run, so they are asked for anew")
     for kernel in told["kernels"]:
         (tree / "specs" / kernel).parent.mkdir(parents=True, exist_ok=True)
         (tree / "specs" / kernel).write_text("bytes")
@@ -123,14 +145,31 @@ def adopt(tree: Path, run: Run, xl: RealXl, monkeypatch: pytest.MonkeyPatch, tex
         note = next(note["hint"] for note in told["notes"] if "mv other.cfg" in (note["hint"] or ""))
         assert f"mv other.cfg {shlex.quote(name)}.cfg" in note
         (tree / "etc/other.cfg").rename(tree / "etc" / f"{name}.cfg")
+    if told["kernels"]:  # a relative path does not tell which bytes run
+        refused = run("apply", "--yes", "--adopt", f"alpha/{name}")
+        assert refused.code == 3
+        assert "which it boots, is gone from the host, and nothing has its bytes" in refused.out
+        assert "have it shut down when it suits, and then adopt it" in re.sub(r"\s+", " ", refused.out)
+        subprocess.run(["xl", "shutdown", "1"], check=True)
     adopted = run("apply", "--yes", "--adopt", f"alpha/{name}")
     assert adopted.code == 0, adopted.out + adopted.err
     plan = run("plan", "--detailed-exitcode")
     assert plan.out == "Nothing to do: the one domain is as specified.\n", plan.out
     after = xl.create((tree / "etc" / f"{name}.cfg").read_text()).config
     assert after is not None
-    for config in (listed, after):
-        for image in _IMAGES:
-            config["b_info"].pop(image, None)  # they are staged
-    found = differences(meant(filled_in(listed)), meant(filled_in(after)))
-    assert [line for line in found if not _THE_USUAL.fullmatch(line)] == []
+    assert lost(listed, after) == []
+    subprocess.run(["xl", "shutdown", "1"], check=True)
+    started = run("apply", "--yes")
+    assert started.code == 0, started.out + started.err
+    (runs,) = json.loads((tree / "xen/long").read_text())
+    assert runs["domid"] == 2
+    assert lost(listed, runs["config"]) == []
+
+
+def lost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """What xl makes of a domain that is not as it was, but for its kernel and ramdisk, which are staged."""
+    was, now = (
+        {**one, "b_info": {k: v for k, v in one["b_info"].items() if k not in _IMAGES}} for one in (before, after)
+    )
+    found = differences(meant(filled_in(was)), meant(filled_in(now)))
+    return [line for line in found if not _THE_USUAL.fullmatch(line)]

@@ -48,15 +48,22 @@ class RealXl:
         """What `xl -N block-attach` or `network-attach` says of a device spec."""
         return self._run(None, command, "0", *specs)
 
-    def _run(self, file: bytes | None, *command: str) -> Verdict:
-        root = self._folder / "root/usr/lib"
-        environment = {
-            **os.environ,
-            "LD_LIBRARY_PATH": str(root / "x86_64-linux-gnu"),
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it needs in its environment."""
+        return {
+            "LD_LIBRARY_PATH": str(self._folder / "root/usr/lib/x86_64-linux-gnu"),
             "LD_PRELOAD": str(self._folder / "shim.so"),
             "XL_CONF": str(self._folder / "xl.conf"),
         }
-        argv = [str(root / "xen-4.17/bin/xl"), "-N", *command]
+
+    @property
+    def program(self) -> str:
+        return str(self._folder / "root/usr/lib/xen-4.17/bin/xl")
+
+    def _run(self, file: bytes | None, *command: str) -> Verdict:
+        environment = {**os.environ, **self.environment}
+        argv = [self.program, "-N", *command]
         with tempfile.NamedTemporaryFile(suffix=".cfg") as config:
             if file is not None:
                 config.write(file)
