@@ -40,7 +40,7 @@ from reconciler.specs.commit import signer_of
 from reconciler.state_dir import error_log, sightings
 from reconciler.state_dir.digest_key import digest_key
 from reconciler.toolstack import Executor, Observer, Question, question_for
-from reconciler.waiting import Stop, never, unless_stopped
+from reconciler.waiting import Stop, UnderWay, never, unless_stopped
 
 _HOSTS_AT_ONCE = 64
 _LISTEN_AGAIN_SECONDS = 60
@@ -76,6 +76,7 @@ class Reconciler:
         self._history = History(state_dir)
         self._signer: str | None = None
         self._seen: dict[str, Seen] = {}
+        self.asking = UnderWay()  # the hosts that have not answered yet
 
     async def renew(self, reading: TreeReading, spec_root: Path, signer: str | None) -> None:
         """Go on with other specs. Connections are kept to the hosts whose settings stayed the same.
@@ -296,7 +297,7 @@ class Reconciler:
 
         async def ask_one(name: str) -> T | Diagnostic:
             part = self._desired.hosts[name]
-            async with gate:
+            async with gate, self.asking.during(name):
                 try:
                     asked = ask(self._observer(part.settings), question_for(part))
                     return await unless_stopped(asked, stop) or _given_up(name, stop)

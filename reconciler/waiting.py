@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -77,6 +77,21 @@ async def wait_until(
             told = seen.news
             report(told)
         await clock.sleep(max(min(poll_seconds, left), _LEAST_SECONDS))
+
+
+class UnderWay:
+    """What is under way, by name, with the moment at which it began by the loop's clock: for who shows it."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+
+    @asynccontextmanager
+    async def during(self, name: str) -> AsyncIterator[None]:
+        self.began[name] = asyncio.get_running_loop().time()
+        try:
+            yield
+        finally:
+            del self.began[name]
 
 
 Stop = Callable[[], str | None]

@@ -24,6 +24,7 @@ from reconciler.specs.value_types import is_name
 if TYPE_CHECKING:  # validate needs nothing of this
     import asyncio
 
+    from reconciler.cli.looks import SilentHosts
     from reconciler.plan.plan import Plan
     from reconciler.reconcile import Reconciler, Selection
 
@@ -65,10 +66,21 @@ class Session:
 
     reconciler: Reconciler
     _runner: asyncio.Runner
+    _silent: SilentHosts
 
-    def wait_for(self, work: Awaitable[T]) -> T:
+    def wait_for(self, work: Awaitable[T], *, tells: bool = True) -> T:
+        """Wait for work of the reconciler. It is told which hosts are silent, unless something else shows progress."""
+
+        import asyncio
+
         async def waited() -> T:
-            return await work
+            showing = asyncio.create_task(self._silent.show()) if tells else None
+            try:
+                return await work
+            finally:
+                if showing is not None:
+                    showing.cancel()
+                    await asyncio.gather(showing, return_exceptions=True)
 
         return self._runner.run(waited())
 
@@ -80,10 +92,12 @@ def open_session(
     """Open a session that is closed at the end, whatever happened: it may hold ssh connections."""
     import asyncio
 
+    from reconciler.cli.looks import SilentHosts
     from reconciler.reconcile import Reconciler
 
     with asyncio.Runner() as runner:
-        session = Session(reconciler or Reconciler(reading, specs, state_dir), runner)
+        reconciler = reconciler or Reconciler(reading, specs, state_dir)
+        session = Session(reconciler, runner, SilentHosts(reconciler.asking.began))
         try:
             yield session
         finally:

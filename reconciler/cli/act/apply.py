@@ -123,7 +123,7 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
         with open_session(reading, specs, settings.state_dir) as session:
 
             def follow(progress: Progress, stop: Callable[[], str | None]) -> ApplyResult:
-                return session.wait_for(session.reconciler.apply_saved(approved, progress, use, stop=stop))
+                return session.wait_for(session.reconciler.apply_saved(approved, progress, use, stop=stop), tells=False)
 
             return carry_out(plan, follow, yes=yes, as_json=as_json)
     except ReconcilerError as error:
@@ -169,7 +169,7 @@ def following(session: Session, plan: Plan) -> Follow | None:
     """Return the function that carries out a plan that was just made, or None when there is nothing to do."""
     if not plan.steps:
         return None
-    return lambda progress, stop: session.wait_for(session.reconciler.apply(plan, progress, stop=stop))
+    return lambda progress, stop: session.wait_for(session.reconciler.apply(plan, progress, stop=stop), tells=False)
 
 
 def _follow(plan: Plan, follow: Follow, *, as_json: bool) -> int:
