@@ -33,7 +33,7 @@ _OPTIONS = (
         multiple=True,
         help="Take over this domain, or all of a host that specs declare, which is not ours yet; repeatable.",
     ),
-    _addresses("--restart", 'Restart this domain although its spec says restart = "defer"'),
+    _addresses("--restart", 'Restart this domain, also where nothing differs or its spec says restart = "defer"'),
     _addresses("--retry", "Try again what failed to boot in this domain"),
     _count("--allow-destroy", "Let this run destroy N domains, whatever [brake] says."),
     _count("--allow-restart", "Let this run restart N domains, whatever [brake] says."),

@@ -179,7 +179,8 @@ def _create(host: Host, guest: Guest | None, desired: Domain) -> Change:
     )
 
 
-def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
+def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent, *, on_demand: bool = True) -> Change:
+    """Decide about a domain of ours. `on_demand`: one that is asked to restart does so also where nothing differs."""
     if _lives(guest) and guest.running is None:
         why = guest.problem or "xl does not tell its configuration"
         block = Block(f"it is there, but {why}", "look at `xl list -l` on the host")
@@ -196,7 +197,13 @@ def _reconcile_ours(host: Host, guest: Guest, desired: Domain, consent: Consent)
     if not live:
         reason = "it does not run" if not guest.exists else f"it is {guest.power}"
         return make_acting(host, guest, Action.START, reason, target, fields)
-    return _update(host, guest, target, fields, consent)
+    change = _update(host, guest, target, fields, consent)
+    asked = on_demand and guest.power is Power.RUNNING and change.address in consent.restart
+    if not asked or change.action is Action.RESTART:
+        return change
+    reason = change.reason if change.acts else "a restart was asked for"
+    restarted = make_acting(host, guest, Action.RESTART, reason, target, fields)
+    return replace(restarted, downtime_seconds=None)
 
 
 def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) -> Change:
@@ -210,7 +217,7 @@ def _rolled_back(host: Host, guest: Guest, desired: Domain, consent: Consent) ->
     if block is not None:
         return make_blocked(host, guest.name, block, guest)
     allowed = replace(consent, rollback=frozenset(), restart=frozenset({address_of(host.name, guest.name)}))
-    change = _reconcile_ours(host, guest, wanted, allowed)
+    change = _reconcile_ours(host, guest, wanted, allowed, on_demand=False)
     if not change.acts:
         return change
     return replace(change, quarantine=left_by_rollback(guest, desired), reason="rolled back to what it booted before")
