@@ -37,7 +37,7 @@ from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
-from reconciler.state_dir import error_log, sightings
+from reconciler.state_dir import consoles, error_log, sightings
 from reconciler.state_dir.digest_key import digest_key
 from reconciler.toolstack import Executor, Observer, Question, question_for
 from reconciler.waiting import Stop, UnderWay, never, unless_stopped
@@ -324,7 +324,10 @@ class Reconciler:
         return error_log.keep(self._state_dir, unforeseen(doing, error, host))
 
     def _kept(self, result: ApplyResult) -> ApplyResult:
-        """Return the result with the tracebacks of errors that nobody foresaw moved to the log."""
+        """Return the result with the tracebacks of errors nobody foresaw moved to the log; keep consoles for `why`."""
+        for one in result.failed:
+            if one.problem is not None and one.problem.console is not None:
+                consoles.keep(self._state_dir, one.step.address, one.problem.console)
         failed = tuple(
             replace(one, problem=error_log.keep(self._state_dir, one.problem)) if one.problem is not None else one
             for one in result.failed

@@ -200,7 +200,8 @@ def _not_ready(step: AwaitReady, look: Look, sentence: str) -> ReconcilerError:
         ending = "\nIts console's last lines:\n" + "\n".join(f"  {line}" for line in lines) if lines else ""
         ending = ending or "\nIts console shows nothing."
         hint = None
-    return world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint, boot_failed=True)
+    error = world_error("not ready", f"{step.domain} did not get ready: {sentence}.{ending}", hint, boot_failed=True)
+    return ReconcilerError(replace(error.diagnostics[0], console=_printable(look.console or "") or None))
 
 
 def _printable(text: str) -> str:

@@ -16,6 +16,8 @@ from reconciler.plan.plan import Plan
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import commit_for
 from reconciler.specs.declared import Declarations
+from reconciler.state_dir import consoles
+from reconciler.state_dir.consoles import KeptConsole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Explanation:
     commits: Mapping[str, str]  # the files that ask for it -> the last commit that changed them, where git knows
     host_commit: str | None  # the commit that its config file on the host was written for
     last_apply: ApplyRecord | None  # with the steps of this domain only; None also when the history is broken
+    console: KeptConsole | None  # of its last boot that failed
     problems: tuple[Diagnostic, ...]  # of the domain, its host, or the whole run
 
 
@@ -57,6 +60,7 @@ def explain(address: str, plan: Plan, reading: TreeReading, specs: Path, state_d
         commits={path: commit for path, commit in commits.items() if commit is not None},
         host_commit=change.guest.commit if change is not None and change.guest is not None else None,
         last_apply=_last_apply(address, state_dir),
+        console=consoles.recall(state_dir, address),
         problems=tuple(problem for problem in plan.diagnostics if _concerns(problem, address, change)),
     )
 

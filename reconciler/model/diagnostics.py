@@ -50,6 +50,7 @@ class Diagnostic:
     later: bool = False  # but not at once: the host needs time, or has to be mended, first
     moved: bool = False  # a step found the world so that it is not needed as planned: nothing was done, or went wrong
     boot_failed: bool = False  # it booted and failed, or is nothing that boots; False: nobody knows
+    console: str | None = field(default=None, compare=False, repr=False)  # of a boot that failed; for a file alone
     trace: str | None = field(default=None, compare=False, repr=False)  # of an error nobody foresaw; for the log alone
 
 

@@ -14,6 +14,7 @@ from reconciler.show.escape import plain
 from reconciler.show.history import apply_record, moment, steps_in_words
 from reconciler.show.paint import Paint, no_paint
 from reconciler.show.summary import in_brief, is_default, is_new
+from reconciler.state_dir.consoles import KeptConsole
 
 
 def why_text(why: Explanation, paint: Paint = no_paint) -> str:
@@ -21,7 +22,7 @@ def why_text(why: Explanation, paint: Paint = no_paint) -> str:
     sections = [[f"{paint(plain(why.address), 'bold')}  {plain(_title(why))}"], list(_asked_by(why))]
     if why.change is not None:
         sections += [list(_fields(why, why.change)), list(_outlook(why.change, paint))]
-    sections.append(list(_past(why)))
+    sections += [list(_past(why)), list(_console(why))]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
@@ -44,8 +45,13 @@ def why_document(why: Explanation) -> dict[str, Any]:
         "pending": [values.pending(waiting) for waiting in change.pending] if change is not None else [],
         "hint": change.hint if change is not None else None,
         "last_apply": apply_record(why.last_apply) if why.last_apply is not None else None,
+        "console": _console_document(why.console),
         "diagnostics": diagnostics.documents(why.problems),
     }
+
+
+def _console_document(console: KeptConsole | None) -> dict[str, Any] | None:
+    return None if console is None else {"path": str(console.path), "at": console.at, "lines": list(console.lines)}
 
 
 def _field(why: Explanation, field: FieldChange) -> dict[str, Any]:
@@ -115,6 +121,13 @@ def _outlook(change: Change, paint: Paint) -> Iterator[str]:
     yield from (f"Pending: {values.pending(waiting)}." for waiting in change.pending)
     if change.hint is not None:
         yield f"{paint('hint:', 'cyan')} {plain(change.hint)}"
+
+
+def _console(why: Explanation) -> Iterator[str]:
+    if why.console is None:
+        return
+    yield f"Its last boot that failed, {why.console.at} UTC, left this console in {plain(str(why.console.path))}:"
+    yield from (f"  {plain(line)}" for line in why.console.lines)
 
 
 def _past(why: Explanation) -> Iterator[str]:

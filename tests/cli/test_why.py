@@ -172,6 +172,27 @@ def test_the_last_apply_tells_what_failed(run: Run, tree: Path) -> None:
     assert {step["address"] for step in steps} == {"alpha/db"}
 
 
+def test_the_console_of_a_boot_that_failed_is_kept_whole(run: Run, tree: Path) -> None:
+    said = "".join(f"line {number}\\n" for number in range(40))
+    kernel = f'#!simulated-kernel\nboot = "panic"\nconsole = "{said}\\u001b[2Jlast words"\n'
+    write_files({"specs/kernels/bad": kernel, "specs/alpha/web.toml": 'kernel = "kernels/bad"\nmemory = 256\n'}, tree)
+    assert run("apply", "--yes", "--target", "alpha/db").code == DONE
+    assert why(run, "alpha/db")["console"] is None
+    assert run("apply", "--yes").code == FAILED
+    console = why(run, "alpha/web")["console"]
+    file = Path(console["path"])
+    assert file == tree / ".state/consoles/alpha/web.log"
+    assert file.stat().st_mode & 0o077 == 0
+    kept = file.read_text()
+    assert "line 0\n" in kept
+    assert "last words" in kept
+    assert "\x1b" not in kept
+    shown = run("why", "alpha/web").out
+    assert f"left this console in {file}:" in shown
+    assert all(f"  {line}" in shown for line in console["lines"])
+    assert why(run, "alpha/db")["console"] is None
+
+
 def test_a_domain_that_is_not_ours(run: Run, tree: Path) -> None:
     run("sim", "alpha", "create", "legacy")
     assert run("why", "alpha/legacy").out.startswith("alpha/legacy  is not ours, so it is never changed\n")
