@@ -47,6 +47,11 @@ COMMANDS = {
     "unlock": ("reconciler.cli.act.unlock", "unlock", "End the lock of a host whose holder is silent."),
     "accept": ("reconciler.cli.act.accept", "accept", "Let watch follow a branch that was rewound."),
     "forget": ("reconciler.cli.act.forget", "forget", "Give up a host that left the specs, or is lost."),
+    "leftovers": (
+        "reconciler.cli.act.leftovers",
+        "leftovers",
+        "List disks and staged kernels that nothing names any more.",
+    ),
     "history": ("reconciler.cli.look.history", "history", "Tell what was done when, for which commit."),
     "init": ("reconciler.cli.look.init", "init", "Write a first spec tree: one host, one example domain."),
     "doctor": (

@@ -72,6 +72,7 @@ class Facts:
     clock_ahead_seconds: float | None = None  # of this machine's
     toolstacks: tuple[str, ...] | None = None  # names of processes that belong to another one
     file_devices: FileDevices | None = None
+    in_roots: Mapping[str, int] | None = None  # what lies in disk_roots, files and volumes -> bytes
     limits: Mapping[str, float] | None = None  # letter of `ulimit` -> limit, in its unit; those that are known
     ssh: Ssh | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import shlex
 from collections.abc import Callable, Iterator
 from importlib.resources import files as resources
 from typing import TypeVar
@@ -21,15 +22,20 @@ from reconciler.dom0 import rc_conf
 from reconciler.dom0.answer import Answer
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0
+from reconciler.model.fleet import HostSettings
+from reconciler.model.paths import disk_root
 from reconciler.texts.listing import Row, XlOutputError, parse_info
 
 T = TypeVar("T")
 
 
-def script(connection: Connection) -> str:
+def script(connection: Connection, settings: HostSettings) -> str:
     """Return what is sent behind the script that observes."""
     over_ssh = "0" if connection.is_local else "1"
-    return f"over_ssh={over_ssh}\n" + resources("reconciler.dom0").joinpath("examine.sh").read_text()
+    roots = shlex.quote("\n".join(disk_root(root) for root in settings.disk_roots))
+    return (
+        f"over_ssh={over_ssh}\ndisk_roots={roots}\n" + resources("reconciler.dom0").joinpath("examine.sh").read_text()
+    )
 
 
 def facts_of(
@@ -63,11 +69,18 @@ def facts_of(
         clock_ahead_seconds=told("clock", lambda lines: _seconds_ahead(lines, now)),
         toolstacks=told("toolstacks", tuple),
         file_devices=told("file_devices", file_devices_in),
+        in_roots=told("roots", _in_roots),
         limits=told("limits", limits_in),
         ssh=None
         if connection.is_local
         else Ssh(max_sessions=told("sshd", max_sessions_in), shares_connection=connection.is_shared),
     )
+
+
+def _in_roots(lines: list[str]) -> dict[str, int]:
+    """Read files as `stat` tells them (kind, size, …, path), and volumes: kind, size, path."""
+    parts = [line.split("|", 2 if line.startswith("volume|") else 6) for line in lines]
+    return {part[-1]: int(part[1]) for part in parts if len(part) in (3, 7) and part[1].isdecimal()}
 
 
 def _dom0_mem(answer: Answer) -> bool | None:

@@ -1,8 +1,8 @@
 # Looks at what of a Xen dom0 can hurt besides its domains, and changes nothing. Linux and NetBSD; POSIX sh.
 #
 # `examine.py` sends this text behind observe.sh, whose names it uses: close, every_process, nl, tab, root, system,
-# tool, xen_dir, kernel_dir; and over_ssh (1: the host is reached through ssh). Nothing here fails the whole: what cannot be
-# told is left out.
+# tool, xen_dir, kernel_dir, has_lvm, lvm_tool, stat_format; over_ssh (1: the host is reached through ssh) and disk_roots.
+# Nothing here fails the whole: what cannot be told is left out.
 
 printf '%s\n' "$xen_dir"
 close place 0
@@ -90,6 +90,39 @@ if command -v vgs >/dev/null || command -v lvm >/dev/null; then echo vgs; fi
 if command -v update-grub >/dev/null; then echo update-grub; fi
 if [ -f "$root/etc/default/grub" ]; then echo 'grub'; fi
 close tools 0
+
+# What lies in the folders and volume groups for disks. Of volumes only those that stand for themselves.
+look_at_roots() {
+    set -f
+    IFS=$nl
+    set -- $disk_roots
+    unset IFS
+    set +f
+    files='' status=0
+    for place do
+        case $place in
+        /dev/*)
+            has_lvm || continue
+            volumes=$(lvm_tool lvs --noheadings --nosuffix --units b --separator '|' \
+                -o lv_attr,lv_size,vg_name,lv_name "${place#/dev/}") || status=$?
+            printf '%s\n' "$volumes" |
+                awk -F '|' '{ gsub(/ /, "") } /^[-V]/ { print "volume|" $2 "|/dev/" $3 "/" $4 }'
+            continue ;;
+        esac
+        for file in "$place"/* "$place"/.*.reconciler-* "$place"/*/* "$place"/*/.*.reconciler-*; do
+            case $file in *"$nl"*) continue ;; esac
+            if [ -f "$file" ] && [ ! -L "$file" ]; then files=$files$file$nl; fi
+        done
+    done
+    set -f
+    IFS=$nl
+    set -- $files
+    unset IFS
+    set +f
+    [ $# -eq 0 ] || stat_format -- "$@" || status=$?
+    close roots "$status"
+}
+look_at_roots
 
 date +%s # as late as can be: it is compared with when this arrives
 close clock "$?"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from reconciler.doctor.facts import AtBoot, Facts, FileDevices, Room
 from reconciler.doctor.reading import autoballoon, saving_in
 from reconciler.model.fleet import HostSettings
+from reconciler.model.paths import disk_root, is_inside
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import XEN_AND_DOM0_KIB, HostPaths
 
@@ -43,5 +44,11 @@ def facts_of(settings: HostSettings, store: Store, stored: StoredHost) -> Facts:
         clock_ahead_seconds=0.0,  # its clock is its own
         toolstacks=(),
         file_devices=FileDevices(total=0, used=0, more_on_demand=True),
+        in_roots=_in_roots(settings, stored),
         limits={},
     )
+
+
+def _in_roots(settings: HostSettings, stored: StoredHost) -> dict[str, int]:
+    roots = [disk_root(root) for root in settings.disk_roots]
+    return {path: file.size_bytes for path, file in stored.files.items() if any(is_inside(path, one) for one in roots)}

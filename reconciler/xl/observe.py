@@ -116,7 +116,7 @@ class XlObserver:
 
     async def examine(self, question: Question) -> Examination:
         """Return the host and what its dom0 tells of itself, from one look and one script."""
-        result, boundary = await self._ask(question, examine.script(self.connection))
+        result, boundary = await self._ask(question, examine.script(self.connection, self._settings))
         now = time.time()
         return await asyncio.to_thread(lambda: self._examined(question, Answer(self.name, result, boundary), now))
 

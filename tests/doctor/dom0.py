@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.doctor.case import Finding, Verdict
+from reconciler.doctor.facts import Examination
 from reconciler.doctor.judge import judge
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import DesiredHost, HostSettings
@@ -42,13 +43,16 @@ class Dom0:
         self.tool("df", f"echo '{ROOM.format(free=free_kib)}'")
         self.tool("stat", f"""case "$1 $2" in "-f -c") echo {kind} ;; *) exec /usr/bin/stat "$@" ;; esac""")
 
-    async def verdict(self) -> Verdict:
+    async def examined(self) -> Examination:
         observer = XlObserver(self.settings, "default", None, dialect=self.dialect)
         part = DesiredHost(settings=self.settings, domains=self.domains)
         try:
-            return judge(self.settings, self.domains, await observer.examine(question_for(part)))
+            return await observer.examine(question_for(part))
         finally:
             await observer.close()
+
+    async def verdict(self) -> Verdict:
+        return judge(self.settings, self.domains, await self.examined())
 
     async def findings(self) -> Mapping[str, list[Finding]]:
         """What was found, by check."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -261,3 +262,23 @@ async def test_the_script_needs_no_more_than_a_posix_shell(
     found = await dom0.findings()
     assert found.keys() - {"ulimit"} == {"autoballoon"}
     assert "ulimit" not in found or (shell == ["posh"] and found["ulimit"][0].state is State.UNKNOWN)
+
+
+async def test_what_lies_in_the_folders_and_groups_for_disks_is_told(dom0: Dom0, tmp_path: Path) -> None:
+    folder = tmp_path / "more disks"
+    for name in ("a.img", "sub/b.img", ".c.img.reconciler-1234", ".hidden", "sub/deep/d.img"):
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * 100)
+    (folder / "link.img").symlink_to("a.img")
+    dom0.tool("vgs", "exit 0")
+    volumes = ("-wi-ao----|4096|vg0|web", "owi-a-s---|1|vg0|origin", "swi-a-s---|1|vg0|snap", "twi-a-tz--|1|vg0|pool")
+    dom0.tool(
+        "lvs", f'for last; do :; done; [ "$last" = vg0 ] && printf "  %s\\n" {" ".join(map(shlex.quote, volumes))}'
+    )
+    dom0.settings = replace(dom0.settings, disk_roots=(str(folder), "vg0", str(tmp_path / "absent")))
+    facts = (await dom0.examined()).facts
+    files = {f"{folder}/{name}": 100 for name in ("a.img", "sub/b.img", ".c.img.reconciler-1234")}
+    assert facts.in_roots == {**files, "/dev/vg0/web": 4096}
+    dom0.tool("lvs", "exit 5")
+    assert (await dom0.examined()).facts.in_roots is None

@@ -68,6 +68,7 @@ vgs) echo '  vg0|1073741824' ;;
 lvs) case $fields in
     lv_size) echo "  $(cat "$(echo "$1" | tr / .)")" ;;
     '') cat "$(echo "$1" | tr / .)" ;;
+    lv_attr*) for file in vg0.*; do [ ! -e "$file" ] || echo "  -wi-a-----|$(cat "$file")|vg0|${{file#vg0.}}"; done ;;
     *) for file in vg0.*; do [ ! -e "$file" ] || echo "  vg0|${{file#vg0.}}|$(($(cat "$file") / 512))"; done ;;
     esac ;;
 esac"""

@@ -159,6 +159,10 @@ async def is_looked_after(dom0: Played, foo: Domain, bar: Domain) -> None:
     facts = (await dom0.observer().examine(Question())).facts
     assert isinstance(facts, Facts)
     assert (facts.has_lvm, facts.flavour) == (True, "netbsd" if dom0.flavour == "netbsd" else "linux")
+    assert facts.in_roots is not None
+    assert {disk.target: facts.in_roots.get(disk.target) for disk in foo.disks} == {
+        disk.target: Path(disk.target).stat().st_size for disk in foo.disks
+    }
 
 
 async def is_renamed(dom0: Played, old: str, new: str) -> None:
