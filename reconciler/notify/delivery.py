@@ -74,6 +74,7 @@ class Delivery:
         self._pause = pause
         self._news = asyncio.Event()
         self._tries = 0
+        self._ends = False
         self._overflows = False  # events are given up, and none was delivered since
 
     def wake(self) -> None:
@@ -90,11 +91,18 @@ class Delivery:
     def _lost(self, count: int) -> None:
         self.fared = replace(self.fared, dropped=self.fared.dropped + count)
 
+    def end(self) -> None:
+        """Have `run` end as soon as what waits was sent, or cannot be."""
+        self._ends = True
+        self._news.set()
+
     async def run(self) -> None:
-        """Send for as long as this is not cancelled."""
+        """Send until `end` is called."""
         while True:
             self._news.clear()
             wait_seconds = await self.send_all()
+            if self._ends:
+                return
             if wait_seconds is None:
                 wait_seconds = await self._wait_for_news()
             if wait_seconds is not None:

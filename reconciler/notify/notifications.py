@@ -93,13 +93,16 @@ class Notifications:
             yield
         finally:
             self._runs = False
+            for one in self._deliveries.values():
+                one.end()
+            calm = [self._tasks[key] for key, one in self._deliveries.items() if one.problem is None]
+            if calm:
+                await asyncio.wait(calm, timeout=LAST_SECONDS)
             await _cancelled(self._tasks.values())
-            await self.send_all([one for one in self._deliveries.values() if one.problem is None])
 
-    async def send_all(self, deliveries: Sequence[Delivery] | None = None) -> None:
+    async def send_all(self) -> None:
         """Send what waits to each receiver that takes it, for some seconds at most."""
-        chosen = list(self._deliveries.values()) if deliveries is None else deliveries
-        tasks = [asyncio.create_task(one.send_all()) for one in chosen]
+        tasks = [asyncio.create_task(one.send_all()) for one in self._deliveries.values()]
         if tasks:
             await asyncio.wait(tasks, timeout=LAST_SECONDS)
             await _cancelled(tasks)
@@ -145,7 +148,7 @@ class Notifications:
         """Send on, also after an error that nobody foresaw."""
         while True:
             try:
-                await delivery.run()
+                return await delivery.run()
             except Exception as error:  # noqa: BLE001 -- one receiver must not cost the others
                 delivery.problem = unforeseen(f"{delivery.name} was told", error)
                 self._changed()

@@ -1,16 +1,13 @@
-"""What the tests on real services share: a command line, and a receiver of notifications."""
+"""A receiver of notifications that takes whatever it is sent."""
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
+from typing import Any
 
 import pytest
-
-WATCH: Final = [sys.executable, "-c", "from reconciler.cli import main; main()", "--state-dir", ".state"]
 
 
 class _Taking(BaseHTTPRequestHandler):

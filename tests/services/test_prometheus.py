@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import socket
 import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.services.conftest import WATCH
+from tests.services.beside import WATCH, free_port, get, running, tool, until
 from tests.transcript import write_files
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(150)]
@@ -26,7 +23,6 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(150)]
 ROOT = Path(__file__).parents[2]
 RULES = ROOT / "contrib/prometheus/reconciler.rules.yml"
 DASHBOARD = ROOT / "contrib/grafana/reconciler.json"
-SOON_SECONDS = 40.0
 HOST = 'toolstack = "simulated"\n'
 WEB = 'kernel = "/boot/vmlinuz"\nmemory = 256\n'
 WINDOW = '[[window]]\nkind = "allow"\nschedule = "0 0 29 2 *"\nduration = "1h"\nreason = "leap days"\n'
@@ -38,12 +34,6 @@ TREE = {
     "specs/beta/host.toml": HOST,
     "specs/beta/db.toml": WEB,
 }
-
-
-def tool(name: str) -> str:
-    found = shutil.which(name)
-    assert found is not None, "apt install prometheus"
-    return found
 
 
 def test_the_alerts_are_raised_when_they_should_be(tmp_path: Path) -> None:
@@ -75,16 +65,6 @@ class Prometheus:
         return float(found[0]["value"][1]) if found else None
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + SOON_SECONDS
-    while True:
-        with suppress(OSError):
-            if condition():
-                return
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("world")
@@ -94,17 +74,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prometheus(folder: Path, receiver_port: int) -> Iterator[Prometheus]:
     """A watch over two simulated hosts, one of which falls silent, and a Prometheus that reads its metrics."""
     write_files({name: text.replace("RECEIVER", str(receiver_port)) for name, text in TREE.items()}, folder)
-    with _running([*WATCH, "watch", "specs", "--interval", "1s", "--listen", "0"], folder, "watch.log") as log:
+    with running([*WATCH, "watch", "specs", "--interval", "1s", "--listen", "0"], folder, "watch.log") as log:
         until(lambda: "url=" in log.read_text())
         (port,) = re.findall(r"url=http://127\.0\.0\.1:(\d+)/", log.read_text())
-        until(lambda: b"No pass" not in _get(f"http://127.0.0.1:{port}/readyz"))
-        own = _free_port()
+        until(lambda: b"No pass" not in get(f"http://127.0.0.1:{port}/readyz"))
+        own = free_port()
         (folder / "prometheus.yml").write_text(
             f"global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{RULES}]\n"
             f"scrape_configs: [{{job_name: reconciler, static_configs: [{{targets: ['127.0.0.1:{port}']}}]}}]\n"
         )
         command = [tool("prometheus"), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
-        with _running([*command, f"--web.listen-address=127.0.0.1:{own}"], folder, "prometheus.log"):
+        with running([*command, f"--web.listen-address=127.0.0.1:{own}"], folder, "prometheus.log"):
             asked = Prometheus(f"http://127.0.0.1:{own}")
             until(lambda: asked.value("count_over_time(reconciler_passes_total[1m])"))
             kernel(folder, "/boot/second")
@@ -121,39 +101,6 @@ def prometheus(folder: Path, receiver_port: int) -> Iterator[Prometheus]:
 
 def kernel(folder: Path, path: str) -> None:
     (folder / "specs/alpha/web.toml").write_text(f'kernel = "{path}"\nmemory = 256\n')
-
-
-class _running:
-    """A process in a folder, whose output is a file there; ended with the block."""
-
-    def __init__(self, command: list[str], folder: Path, log: str) -> None:
-        self._log = folder / log
-        with self._log.open("w") as output:
-            self._process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT)
-
-    def __enter__(self) -> Path:
-        return self._log
-
-    def __exit__(self, *_: object) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-
-def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=5) as answer:
-        said: bytes = answer.read()
-        return said
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_what_prometheus_knows_of_hosts_windows_and_receivers(prometheus: Prometheus, receiver_port: int) -> None:

@@ -140,6 +140,24 @@ async def _with_sending(watcher: Watcher) -> None:
     await watcher.notifications.send_all()
 
 
+def test_a_running_watch_tells_as_it_goes(world: World, listen: Listen) -> None:
+    inbox = listen()
+    receive(world, inbox)
+    watcher = world.watcher()
+
+    async def work() -> None:
+        running = asyncio.create_task(watcher.run())
+        async with asyncio.timeout(20):
+            while len(inbox.got) < 2:
+                await asyncio.sleep(0.01)
+        watcher.stop()
+        await running
+
+    asyncio.run(work())
+    assert told(inbox) == [("commit", None), ("applied", "alpha")]
+    assert not Spool(world.state_dir).waiting()
+
+
 def test_a_receiver_that_hangs_holds_up_nothing(world: World, listen: Listen, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notifications, "LAST_SECONDS", 0.1)
     inbox = listen(silent_seconds=2)
