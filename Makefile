@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
-	@echo "make test-services  the tests with real services beside: Prometheus, Alertmanager, a browser (apt install prometheus prometheus-alertmanager chromium)"
+	@echo "make test-services  the tests with real services beside: Prometheus, Alertmanager, a browser, etcd (apt install prometheus prometheus-alertmanager chromium etcd-server)"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
@@ -41,7 +41,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen and not services" --hypothesis-profile fixed
 
 test-services: $(VENV)/.installed-services
-	$(BIN)/pytest tests -m services --timeout 150
+	$(BIN)/pytest tests -m services --timeout 300
 
 test-laws: $(VENV)/.installed-dev
 	@echo "make test-laws SEED=$(SEED)"

@@ -16,12 +16,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.apply.result import Progress, StepResult
+from reconciler.cluster.sharing import Sharing, Unshared
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, refused
 from reconciler.model.fleet import Desired, DesiredHost
 from reconciler.model.host import Guest, Host
 from reconciler.plan.parts import Beside, parts_of, restarts_of, within
-from reconciler.plan.places import fleet_limit
+from reconciler.plan.places import FleetLimit, fleet_limit
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, is_of_way_back
@@ -111,7 +112,7 @@ class _Made:
     opens: float | None  # when the next window does that something waits for, in Unix seconds
     is_calm: bool  # nothing is to be done, and nothing is held back that time alone might let go
     plan: Plan
-    places: int | None  # for domains that are down for a restart, over all hosts; None: no limit
+    limit: FleetLimit | None  # for domains that are down for a restart, over all hosts
     parts: Mapping[str, Plan]
     unseen: bool  # whether a host was not looked at yet
     broken: Mapping[str, ReconcilerError]  # hosts that were left out, since a plan with them failed its proof
@@ -126,7 +127,10 @@ class _Made:
 class Fleet:
     """Keeps the view, and makes the plan. `wake` is called with each host that can do more than when it last looked."""
 
-    def __init__(self, state_dir: Path, now: Callable[[], float], wake: Callable[[str], None]) -> None:
+    def __init__(
+        self, state_dir: Path, now: Callable[[], float], wake: Callable[[str], None], sharing: Sharing | None = None
+    ) -> None:
+        self._sharing = sharing or Unshared()
         self._state_dir = state_dir
         self._now = now
         self._wake = wake
@@ -142,6 +146,11 @@ class Fleet:
     def plan(self) -> Plan | None:
         """Return the plan over all hosts that was made last."""
         return self._made.plan if self._made is not None else None
+
+    @property
+    def limit(self) -> FleetLimit | None:
+        """Return the places of the fleet as that plan saw them."""
+        return self._made.limit if self._made is not None else None
 
     def renew(self, reading: TreeReading, root: Path) -> None:
         """Go on with other specs. What was seen of a host whose settings changed may be of another machine."""
@@ -209,8 +218,8 @@ class Fleet:
         if name in made.broken:
             raise made.broken[name]
         part = made.parts.get(name)
-        if part is not None:
-            part = self._with_places(name, part, made.places)
+        if part is not None and self._sharing.why_not(name) is None:  # what another controller does counts in etcd
+            part = self._with_places(name, part, made.limit)
             self._given[name] = restarts_of(part)
         self._acting[name] = _acting(part) if part is not None else frozenset()
         return part
@@ -222,12 +231,16 @@ class Fleet:
             for other in sorted(waiting - {name}):
                 self._wake(other)
 
-    def _with_places(self, name: str, part: Plan, places: int | None) -> Plan:
+    def _with_places(self, name: str, part: Plan, limit: FleetLimit | None) -> Plan:
         """Return a part with no more restarts than the fleet has places for besides what passes do on other hosts."""
-        taken = sorted(address for host, given in self._given.items() if host != name for address in given)
-        if places is None or not taken:
+        if limit is None:
             return part
-        fitting = within(part, max(0, places - len(taken)), taken)
+        given = {address for host, given in self._given.items() if host != name for address in given}
+        reserved = {one for one in self._sharing.reserved() if not one.startswith(f"{name}/")}
+        taken = sorted(given | (reserved - {address for address, _ in limit.taken}))
+        if not taken and not self._sharing.counts:  # where others count, what is to go down has its places before
+            return part
+        fitting = within(part, max(0, limit.left - len(taken)), taken or sorted(restarts_of(part)))
         if fitting is not part:
             self._short.add(name)
         return fitting
@@ -267,7 +280,7 @@ class Fleet:
                     opens=plan.next_opening(at),
                     is_calm=not any(change.acts or change.waits_for or change.would for change in plan.changes),
                     plan=plan,
-                    places=limit.left if limit is not None else None,
+                    limit=limit,
                     parts=parts_of(plan, Beside(failing=view.failing, unseen=unseen, braked=braked)),
                     unseen=bool(unseen),
                     broken=broken,
@@ -335,6 +348,20 @@ def asked_for(desired: Desired, address: str) -> str:
         return ""
     asked = (desired.fleet, part.settings, part.domains[name] if name else None)
     return hashlib.sha256(repr(asked).encode(errors="surrogatepass")).hexdigest()
+
+
+def leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
+    """Return whether nothing is to be done or told of a part of the plan that was not already."""
+
+    def told(plan: Plan) -> tuple[object, ...]:
+        return plan.changes, plan.steps, plan.undecided, plan.unmanaged, plan.diagnostics
+
+    return before is not None and told(plan) == told(before)
+
+
+def drifted_in(plan: Plan) -> int:
+    """Count the domains that differ from their specs."""
+    return sum(bool(change.acts or change.fields) for change in plan.changes)
 
 
 def is_same(one: Host | None, other: Host | None) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from reconciler.fence import Alone
 from reconciler.model.fleet import Desired
 from reconciler.model.host import WHOLE_HOST, Hold
 from reconciler.open import open_host
@@ -39,6 +40,6 @@ async def unhold(desired: Desired, root: Path, state_dir: Path, address: str) ->
 async def _executor(desired: Desired, root: Path, state_dir: Path, host: str) -> AsyncIterator[Executor]:
     opened = open_host(desired.hosts[host].settings, desired.fleet, state_dir)
     try:
-        yield opened.executor(desired.commit, root)
+        yield opened.executor(desired.commit, root, Alone())
     finally:
         await opened.observer.close()

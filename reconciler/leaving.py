@@ -15,6 +15,7 @@ from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _endings: list[Callable[[], None]] = []
+_spared: set[int] = set()
 
 
 def must_end(end: Callable[[], None]) -> Callable[[], None]:
@@ -28,6 +29,16 @@ def must_end(end: Callable[[], None]) -> Callable[[], None]:
     return forget
 
 
+@contextmanager
+def spared(child: int) -> Iterator[None]:
+    """Let a child outlive us, if we leave early: what it has begun is finished, and has a bound of its own."""
+    _spared.add(child)
+    try:
+        yield
+    finally:
+        _spared.discard(child)
+
+
 def end_all() -> None:
     """End what is left, the newest first."""
     with _undisturbed():
@@ -35,7 +46,7 @@ def end_all() -> None:
             end = _endings.pop()
             with suppress(Exception):  # whatever hinders one ending must not hinder the others
                 end()
-        for child in _children():
+        for child in set(_children()) - _spared:
             kill_group(child)
             with suppress(OSError):
                 os.kill(child, signal.SIGKILL)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
+from reconciler.fence import Fencing
 from reconciler.model.fleet import HostSettings
 from reconciler.toolstack import Executor, Observer
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 class OpenHost:
     """A host that was opened: its observer, and a function that makes an executor over the same connection.
 
-    `executor` takes the commit to record in files that are written there, and the folder that relative kernels are in.
+    `executor` takes the commit to record in files that are written there, the folder that relative kernels are in, and
+    who says that the host is ours.
     """
 
     observer: Observer
-    executor: Callable[[str | None, Path], Executor]
+    executor: Callable[[str | None, Path, Fencing], Executor]
 
 
 def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
@@ -38,7 +40,7 @@ def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
 
             return OpenHost(
                 SimulatedObserver(settings, fleet, state_dir),
-                lambda commit, root: SimulatedExecutor(settings, fleet, commit, root, state_dir),
+                lambda commit, root, fencing: SimulatedExecutor(settings, fleet, commit, root, state_dir, fencing),
             )
         case "xl" | "xm":
             from reconciler.xl.dialect import XL, XM
@@ -49,8 +51,8 @@ def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
             observer = XlObserver(settings, fleet, state_dir, dialect=dialect)
             return OpenHost(
                 observer,
-                lambda commit, root: XlExecutor(
-                    settings, fleet, commit, root, connection=observer.connection, dialect=dialect
+                lambda commit, root, fencing: XlExecutor(
+                    settings, fleet, commit, root, connection=observer.connection, dialect=dialect, fencing=fencing
                 ),
             )
         case _:

@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 
 from reconciler.apply.evidence import place_of, with_evidence
 from reconciler.apply.follow import apply_plan
-from reconciler.apply.history import History, Recording
+from reconciler.apply.history import History, Recording, unrecorded_note
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
 from reconciler.decide.holds import lock_of_others
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
+from reconciler.fence import Alone, Fencing
 from reconciler.inspect.observed import Observed, Seen
 from reconciler.model.claims import fleet_claims, live_claims
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
@@ -66,11 +67,12 @@ class Selection:
 class Reconciler:
     """Reconciles one spec tree with the hosts it describes. Close it when done: it may hold ssh connections."""
 
-    def __init__(self, reading: TreeReading, spec_root: Path, state_dir: Path) -> None:
+    def __init__(self, reading: TreeReading, spec_root: Path, state_dir: Path, fencing: Fencing | None = None) -> None:
         self._reading = reading
         self._desired = reading.desired
         self._spec_root = spec_root
         self._state_dir = state_dir
+        self.fencing = fencing or Alone()
         self._opened: dict[str, OpenHost] = {}
         self._listeners: dict[str, asyncio.Task[None]] = {}
         self._history = History(state_dir)
@@ -174,6 +176,11 @@ class Reconciler:
             held |= await self._moved(plan, frozenset(executors) - set(held), stop)
             return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
 
+    async def take(self, name: str) -> None:
+        """Have a host know that we act on it, before there is anything to do."""
+        async with self._executor(self._desired.hosts[name].settings).lock():
+            pass
+
     async def apply_saved(
         self, plan: Plan, progress: Progress, use: Callable[[], None], *, stop: Stop = never
     ) -> ApplyResult:
@@ -245,7 +252,7 @@ class Reconciler:
         )
         if unrecorded is None:
             return result
-        return replace(result, diagnostics=(*result.diagnostics, _unrecorded(unrecorded)))
+        return replace(result, diagnostics=(*result.diagnostics, unrecorded_note(unrecorded)))
 
     def _recording(self, plan: Plan, noting: ExitStack, history_is_needed: bool) -> tuple[Recording | None, str | None]:
         """Return a recording that ends with `noting`; or None and why there is none.
@@ -390,7 +397,7 @@ class Reconciler:
         return self._open(settings).observer
 
     def _executor(self, settings: HostSettings) -> Executor:
-        return self._open(settings).executor(self._desired.commit, self._spec_root)
+        return self._open(settings).executor(self._desired.commit, self._spec_root, self.fencing)
 
     def _open(self, settings: HostSettings) -> OpenHost:
         if settings.name not in self._opened:
@@ -438,13 +445,4 @@ def _stale(host: str, differences: tuple[str, ...]) -> Diagnostic:
         detail=f"The plan is stale: on {host} these are no longer as observed: {named}. Nothing was done there.",
         hint="run `reconciler plan` again to see the new plan",
         address=host,
-    )
-
-
-def _unrecorded(problem: str) -> Diagnostic:
-    return Diagnostic(
-        kind=Kind.NOTE,
-        summary="the history is not whole",
-        detail=f"Some of what was done could not be noted in the history: {problem}.",
-        hint="look whether the disk of the state directory is full",
     )

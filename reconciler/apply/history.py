@@ -18,7 +18,7 @@ from statistics import median
 
 from reconciler.apply.outages import Outcome, outages_of
 from reconciler.apply.result import ApplyResult, StepResult
-from reconciler.model.diagnostics import world_error
+from reconciler.model.diagnostics import Diagnostic, Kind, world_error
 from reconciler.person import person
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import is_of_way_back
@@ -345,3 +345,13 @@ def _now() -> str:
 
 def _text_of(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def unrecorded_note(problem: str) -> Diagnostic:
+    """Make the note about what could not be recorded."""
+    return Diagnostic(
+        kind=Kind.NOTE,
+        summary="the history is not whole",
+        detail=f"Some of what was done could not be noted in the history: {problem}.",
+        hint="look whether the disk of the state directory is full",
+    )

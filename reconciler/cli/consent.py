@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
@@ -13,6 +14,10 @@ from reconciler.cli.names import ADDRESS, ADDRESS_OR_HOST
 from reconciler.cli.session import check_adopt, check_consent
 from reconciler.decide.changes import Consent
 from reconciler.model.fleet import Desired
+
+if TYPE_CHECKING:
+    from reconciler.fence import Alone
+    from reconciler.plan.plan import Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -84,3 +89,35 @@ def consent_options(command: Command) -> Command:
     for option in reversed(_OPTIONS):
         declared = option(declared)
     return cast(Command, declared)
+
+
+def for_a_person(desired: Desired, plan: Plan, allow_restart: int | None, endpoints: tuple[str, ...] = ()) -> Alone:
+    """Return the session of one run. Where its hosts belong to a cluster, what that counts is reserved in its etcd.
+
+    Without that etcd, restarts that count are refused: how many of its domains the cluster has down, this run cannot
+    know, so a person has to say how many may go down.
+    """
+    from reconciler.cli.output import print_message
+    from reconciler.fence import Alone
+    from reconciler.show.escape import plain
+
+    def tell(text: str) -> None:
+        print_message(plain(f"{text}.") + "\n")
+
+    counted: dict[str, list[str]] = defaultdict(list)
+    for change in plan.changes if desired.max_unavailable is not None else ():
+        if change.restarts:
+            counted[change.host].append(change.address)
+    if not endpoints or desired.max_unavailable is None:
+        return Alone(tell, counted=counted if allow_restart is None else {})
+    from reconciler.cluster.etcd import Etcd
+    from reconciler.cluster.report import Reserving
+    from reconciler.cluster.sharing import Wanted
+    from reconciler.plan.places import FleetLimit
+
+    limit = FleetLimit(limit=desired.max_unavailable)
+    wanted = {  # the plan has no more down at once than that
+        host: Wanted(restarts=frozenset(addresses[: desired.max_unavailable]), limit=limit)
+        for host, addresses in counted.items()
+    }
+    return Reserving(Etcd(endpoints), desired.fleet, tell, wanted)

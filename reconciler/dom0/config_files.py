@@ -360,7 +360,9 @@ def _digest(content: bytes | None) -> str:
 
 async def _read(shell: Dom0Shell, domain: str, path: str, *, timeout_seconds: float = 120) -> bytes | None:
     script = 'if [ -e "$path" ]; then [ -f "$path" ] || fail "$path is no plain file."; echo file; cat -- "$path"; fi'
-    answer = await shell.act(domain, "reading a file failed", script, {"path": path}, timeout_seconds=timeout_seconds)
+    answer = await shell.act(
+        domain, "reading a file failed", script, {"path": path}, timeout_seconds=timeout_seconds, looks=True
+    )
     found, _, content = answer.partition("\n")
     return content.encode(errors="surrogateescape") if found else None
 

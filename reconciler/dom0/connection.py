@@ -19,8 +19,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from reconciler.dom0.ssh_errors import explain
-from reconciler.leaving import kill_group, must_end
+from reconciler.dom0.sending.fence import Fence
+from reconciler.dom0.sending.ssh_errors import explain
+from reconciler.leaving import kill_group, must_end, spared
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.waiting import give_sign_of_life
 
@@ -69,6 +70,8 @@ class Connection:
         self._forget_master: Callable[[], None] = lambda: None
         self._first_command = asyncio.Lock()
         self._opened = self.is_local
+        self.fence: Fence | None = None
+        """What a command that changes the host has to show there, while we have the lock of an apply."""
 
     @property
     def is_local(self) -> bool:
@@ -85,14 +88,17 @@ class Connection:
             shlex.join(argv), input=None if input is None else [input], timeout_seconds=timeout_seconds
         )
 
-    async def script(self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60) -> Result:
+    async def script(
+        self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60, lasts: bool = False
+    ) -> Result:
         """Run a POSIX sh script. `input` is streamed to its stdin; without it stdin is /dev/null.
 
+        One that `lasts` is not killed when nobody waits for it any more, on whichever host.
         Raises ReconcilerError when the host cannot be reached or the time is over. The exit code is left for the caller
         to judge. (255 is passed on as 254, since ssh uses it for its own failures.)
         """
         async with self._one_opens_the_connection():
-            async with self.process(text, takes_input=input is not None) as process:
+            async with self.process(text, takes_input=input is not None, lasts=lasts) as process:
                 feed = [_bytes(_as_main(text, "</dev/null"))] if input is None else input
                 result = await self._converse(process, feed, timeout_seconds)
             if result.exit_code == _SSH_FAILED and not self.is_local:
@@ -100,8 +106,27 @@ class Connection:
             self._opened = True
             return result
 
+    async def change(
+        self,
+        text: str,
+        *,
+        what: str,
+        input: Iterable[bytes] | None = None,
+        timeout_seconds: float = 60,
+        grows: str = "",
+    ) -> Result:
+        """Run a script that changes the host, as `script` does, but only while the host is ours (`sending.fence`).
+
+        `what` is what people are told of it. It may be killed where the file `grows` has not grown for a minute.
+        """
+        if self.fence is None:
+            return await self.script(text, input=input, timeout_seconds=timeout_seconds)
+        return await self.fence.run(self, text, what=what, input=input, bound_seconds=timeout_seconds, grows=grows)
+
     @asynccontextmanager
-    async def process(self, text: str, *, takes_input: bool = True) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def process(
+        self, text: str, *, takes_input: bool = True, lasts: bool = False
+    ) -> AsyncIterator[asyncio.subprocess.Process]:
         """Start an sh that stays, for callers that need more than one answer. It is killed when the block is left.
 
         With `takes_input` the script is an argument and stdin is the caller's, else the caller writes it to stdin.
@@ -124,6 +149,11 @@ class Connection:
                 self.host,
                 transient=True,
             ) from None
+        if lasts and self.is_local:  # beyond an ssh nothing is killed anyway
+            with spared(process.pid):
+                yield process
+            process._transport.close()  # type: ignore[attr-defined]  # ends the shell around the script alone
+            return
         forget = must_end(partial(kill_group, process.pid))  # it leads the session that was made for it
         try:
             yield process

@@ -29,6 +29,16 @@ class Dom0:
     def lock_path(self) -> str:
         return "/var/run/reconciler.lock" if self.flavour == "netbsd" else "/run/reconciler.lock"
 
+    @property
+    def steps_lock_path(self) -> str:
+        """Return the lock that a command which changes the host is run under, until it has ended."""
+        return f"{self.lock_path}.steps"
+
+    @property
+    def line_path(self) -> str:
+        """Return the file that says which session may act on the host. It outlives reboots."""
+        return f"{self.kernel_dir}/.line"
+
     def config_path(self, domain: str) -> str:
         return f"{self.config_dir}/{domain}{self._suffix}"
 

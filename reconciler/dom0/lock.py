@@ -161,13 +161,19 @@ async def break_lock(shell: Dom0Shell) -> LockHolder | None:
 class HostLock:
     """The lock of one host. When its connection breaks off, the next step takes it again before it begins."""
 
-    def __init__(self) -> None:
+    def __init__(self, silence_seconds: float | None = None) -> None:
+        self._silence_seconds = min(SILENCE_SECONDS, round(silence_seconds or SILENCE_SECONDS))
         self._holders: AsyncExitStack | None = None  # while it is meant to be held
         self._holder: asyncio.subprocess.Process | None = None
         self._heart: _Heart | None = None
         self._line = ""  # what the file says while we have the lock
         self._lost_since: float | None = None
         self._regaining = asyncio.Lock()
+
+    @property
+    def line(self) -> str:
+        """Return what the lock's file says of us while we have the lock."""
+        return self._line
 
     @asynccontextmanager
     async def hold(self, shell: Dom0Shell) -> AsyncIterator[None]:
@@ -214,10 +220,11 @@ class HostLock:
     async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:
         given = {"path": shell.dom0.lock_path, "who": this_process(), "mine": self._line}
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
+        hold = _HOLD.replace(f"sleep {SILENCE_SECONDS} ", f"sleep {self._silence_seconds} ")
         asked = _moment()
-        holder = await holders.enter_async_context(shell.connection.process(assignments + _HOLD))
+        holder = await holders.enter_async_context(shell.connection.process(assignments + hold))
         self._line = await _await_lock(shell, holder, self._line)
-        self._holder, self._heart = holder, _Heart(holder, asked)
+        self._holder, self._heart = holder, _Heart(holder, asked, self._silence_seconds)
         holders.push_async_callback(_let_go, holder, self._heart)
 
 
@@ -280,8 +287,10 @@ def _lost(host: str, problem: Diagnostic) -> ReconcilerError:
 class _Heart:
     """Beats for a holder, and hears its answers."""
 
-    def __init__(self, holder: asyncio.subprocess.Process, asked: _Moment) -> None:
+    def __init__(self, holder: asyncio.subprocess.Process, asked: _Moment, silence_seconds: float) -> None:
         self._holder = holder
+        self._beat_seconds = min(HEARTBEAT_SECONDS, silence_seconds / 3)
+        self._heard_seconds = min(HEARD_SECONDS, silence_seconds / 2)
         self._answered = asked  # when that was sent which the last answer is to
         self._unanswered: deque[_Moment] = deque()
         self._heard = asyncio.Event()
@@ -289,12 +298,12 @@ class _Heart:
 
     async def is_heard(self) -> bool:
         """Return whether the holder proves that it has the lock, if need be by a beat of its own, within seconds."""
-        if _seconds_since(self._answered) < HEARD_SECONDS:
+        if _seconds_since(self._answered) < self._heard_seconds:
             return True
         with suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(HEARD_SECONDS):
                 await self._beat()
-                while _seconds_since(self._answered) >= HEARD_SECONDS:
+                while _seconds_since(self._answered) >= self._heard_seconds:
                     self._heard.clear()
                     await self._heard.wait()
                 return True
@@ -310,7 +319,7 @@ class _Heart:
         with suppress(ConnectionError):  # `ensure` sees that the holder is gone
             while True:
                 await self._beat()
-                await asyncio.sleep(HEARTBEAT_SECONDS)
+                await asyncio.sleep(self._beat_seconds)
 
     async def _listen(self) -> None:
         assert self._holder.stdout

@@ -71,15 +71,25 @@ class Dom0Shell:
         *,
         input: Iterable[bytes] | None = None,
         timeout_seconds: float = 120,
+        looks: bool = False,
     ) -> str:
         """Run a script, and return what it printed, byte for byte (surrogateescape).
 
+        Unless it only `looks`, it changes the host, and runs only while that is ours.
+
         Raises ReconcilerError with `summary` when it fails.
         """
-        assignments = assigned(given)
-        result = await self.connection.script(
-            f"{assignments}{_PRELUDE}{self.toolstack_sh}{script}", input=input, timeout_seconds=timeout_seconds
-        )
+        text = f"{assigned(given)}{_PRELUDE}{self.toolstack_sh}{script}"
+        if looks:
+            result = await self.connection.script(text, input=input, timeout_seconds=timeout_seconds)
+        else:
+            result = await self.connection.change(
+                text,
+                what=f"{address_of(self.host, domain) if domain else self.host}: {summary.removesuffix(' failed')}",
+                input=input,
+                timeout_seconds=timeout_seconds,
+                grows=given.get("unfinished", "") if input is not None else "",
+            )
         if result.exit_code == 0:
             return result.stdout.decode(errors="surrogateescape")
         raise failure(address_of(self.host, domain), summary, result.exit_code, result.errors)

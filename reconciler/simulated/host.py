@@ -7,8 +7,8 @@ here that is stored, takes time, and fails as on a real host.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -16,6 +16,7 @@ from typing import assert_never
 
 from reconciler.decide.holds import begun_meanwhile, render_hold
 from reconciler.doctor.facts import Examination
+from reconciler.fence import Alone, Fencing, Line
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
@@ -53,6 +54,7 @@ from reconciler.simulated.examine import facts_of
 from reconciler.simulated.files import change_files
 from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
 from reconciler.simulated.journal import has_ip
+from reconciler.simulated.line import check, take_host
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import View
@@ -102,7 +104,13 @@ class SimulatedExecutor:
     """Changes a simulated host, one step at a time or several at once."""
 
     def __init__(
-        self, settings: HostSettings, fleet: str, commit: str | None, spec_root: Path, state_dir: Path
+        self,
+        settings: HostSettings,
+        fleet: str,
+        commit: str | None,
+        spec_root: Path,
+        state_dir: Path,
+        fencing: Fencing | None = None,
     ) -> None:
         self.name = settings.name
         self._settings = settings
@@ -110,8 +118,10 @@ class SimulatedExecutor:
         self._commit = commit
         self._spec_root = spec_root
         self._store = Store(state_dir, settings.name)
-        self._lock = SimulatedLock(self._store)
+        self._fencing = fencing or Alone()
+        self._lock = SimulatedLock(self._store, self._fencing.lease_seconds)
         self._clock = VirtualClock(self._store)
+        self._line: Line | None = None  # while we have the lock of an apply
         self._domains = DomainSteps(change=self._change, clock=self._clock)
 
     def now(self) -> float:
@@ -123,8 +133,12 @@ class SimulatedExecutor:
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
         async with self._lock.hold():
-            await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
-            yield
+            self._line = await take_host(self._store, self._fencing, self._lock)
+            try:
+                await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
+                yield
+            finally:
+                self._line = None
 
     async def unlock(self) -> LockHolder | None:
         await self._reach()
@@ -200,8 +214,12 @@ class SimulatedExecutor:
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
 
-    def _change(self) -> AbstractContextManager[Draft]:
-        return changing(self._settings, self._fleet, self._store)
+    @contextmanager
+    def _change(self) -> Iterator[Draft]:
+        with changing(self._settings, self._fleet, self._store) as draft:
+            if self._line is not None:
+                check(self._store, self._line)
+            yield draft
 
     async def _carry_out(self, step: HostStep, report: Callable[[str], None]) -> None:
         match step:

@@ -31,7 +31,8 @@ _SILENCE_SECONDS = 30
 class SimulatedLock:
     """The lock of one simulated host, for one executor."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, silence_seconds: float | None = None) -> None:
+        self._silence_seconds = min(silence_seconds or _SILENCE_SECONDS, _SILENCE_SECONDS)
         self._host = store.host
         self._store = store
         self._file = store.folder / "apply.lock"
@@ -109,14 +110,15 @@ class SimulatedLock:
                 raise self._refusal(None)
             file.truncate(0)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            file.write(json.dumps({"pid": os.getpid(), "by": this_process(), "since": since}))
+            said = {"pid": os.getpid(), "by": this_process(), "since": since, "silence": self._silence_seconds}
+            file.write(json.dumps(said))
             file.flush()
         return file
 
     def _taken_over(self) -> TextIO:
         """Return another file in the place of one whose holder was silent for too long."""
         holder = self.holder()
-        if holder is None or holder.silent_seconds < _SILENCE_SECONDS:
+        if holder is None or holder.silent_seconds < self._bears():
             raise self._refusal(holder)
         replace_file(self._file, b"", durable=False)
         file = self._file.open("a")
@@ -124,6 +126,12 @@ class SimulatedLock:
             file.close()
             raise self._refusal(None)
         return file
+
+    def _bears(self) -> float:
+        """Return for how many seconds the holder may be silent, as it has said itself."""
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return float(json.loads(self._file.read_text())["silence"])
+        return _SILENCE_SECONDS
 
     def _refusal(self, holder: LockHolder | None) -> ReconcilerError:
         by = f"{holder.by}, since {holder.since}" if holder is not None else "a process that has only just begun"
@@ -144,7 +152,7 @@ class SimulatedLock:
         while True:
             with suppress(OSError):  # a folder that was removed is told by the next step
                 os.utime(file.fileno())
-            await asyncio.sleep(_BEAT_SECONDS)
+            await asyncio.sleep(min(_BEAT_SECONDS, self._silence_seconds / 3))
 
 
 def _locked(file: TextIO) -> bool:

@@ -153,6 +153,12 @@ class Store:
             return left > 0
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep others from changing the host in the block, before its first change as well."""
+        with self._locked("state"):
+            yield
+
+    @contextmanager
     def _locked(self, what: Literal["state", "faults"]) -> Iterator[None]:
         """Hold the lock of one file. There are two, as a command that changes the state may use up a fault."""
         with self.writing(), (self.folder / f"{what}.lock").open("a") as file:

@@ -125,6 +125,10 @@ class GitSource:
         folder = self._folder / "trees" / accepted.commit
         return folder if folder.is_dir() else None
 
+    def follows(self, older: str, newer: str) -> bool:
+        """Return whether one commit goes on from another, as far as is known here."""
+        return self._repository.is_ancestor(older, newer)
+
     def stop(self) -> None:
         self._repository.stop()
 

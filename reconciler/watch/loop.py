@@ -32,8 +32,8 @@ from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps
-from reconciler.watch.news import FLEET, Board, Findings, ShownSteps, facts_of
-from reconciler.watch.passes import Attending, Outcome, Passes
+from reconciler.watch.news import FLEET, Board, Findings, Outcome, ShownSteps, facts_of
+from reconciler.watch.passes import Attending, Passes
 from reconciler.watch.process import Notifier
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers
@@ -235,8 +235,7 @@ class Watcher:
             return "left for the next start, since watch was asked to stop"
         if self._triggers.is_asked(SPECS) if scope == FLEET else self._passes.is_touched(scope):
             return "left for the next pass, since the specs changed"
-        failed = self._passes.fails_elsewhere(scope) if scope != FLEET else None
-        return f"left for the next pass, since the restart of {failed} failed" if failed is not None else None
+        return self._passes.stop_reason(scope) if scope != FLEET else None
 
     def _end_reason(self) -> str | None:
         return "watch was asked to stop" if self._stopping else None
@@ -423,6 +422,9 @@ class Watcher:
 
     def is_ready(self) -> bool:
         return self._board.metrics.passes_total > 0 and not self._unready
+
+    def take_specs_soon(self) -> None:
+        self._triggers.ask(SPECS)
 
     def reconcile_now(self) -> None:
         self._triggers.ask(ASKED)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from reconciler.apply.result import Progress, StepResult
+from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Action, Change
+from reconciler.fleet import drifted_in
 from reconciler.inspect.status import Condition
-from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.notify import Facts
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
@@ -18,7 +19,6 @@ from reconciler.show.values import before_and_after
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, Told, WatchRecord
 from reconciler.watch.logs import Level, Log, moment
-from reconciler.watch.passes import Outcome, drifted_in
 from reconciler.watch.source import Specs
 from reconciler.watch.view import Metrics, StepUnderWay
 
@@ -70,6 +70,33 @@ class News:
             )
             told = True
         return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """The findings and the deeds of a pass. With `plan` None there were no specs, so nothing was looked at."""
+
+    commit: str | None = None
+    signer: str | None = None
+    plan: Plan | None = None  # as things are after the pass
+    drifted: int = 0  # domains that were not as specified when the pass began
+    result: ApplyResult = field(default_factory=ApplyResult)
+    problems: tuple[Diagnostic, ...] = ()
+    domains: Mapping[str, tuple[Condition, str]] = field(default_factory=dict)
+    retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
+    given_up: frozenset[str] = frozenset()  # hosts that had not answered when watch was to end: nothing new is known
+    same: bool = False  # as the pass before: nothing was decided
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.result.failed) or any(problem.kind is not Kind.NOTE for problem in self.problems)
+
+    def at_rest(self) -> Outcome | None:
+        """Return what a pass that sees the same ends with; None where time alone, or another host, may change that."""
+        calm = all(condition is Condition.READY for condition, _ in self.domains.values())
+        if self.failed or self.plan is None or self.plan.steps or self.retry_seconds is not None or not calm:
+            return None
+        return replace(self, result=ApplyResult(), same=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,17 +12,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
+from reconciler.cluster import passing
+from reconciler.cluster.sharing import Sharing, Unshared
 from reconciler.decide.changes import Consent
-from reconciler.fleet import Asked, Fleet, FleetView, Heeding, Seen, about, asked_for, asked_of_hosts, specs_of
+from reconciler.fleet import (
+    Asked,
+    Fleet,
+    FleetView,
+    Heeding,
+    Seen,
+    about,
+    asked_for,
+    asked_of_hosts,
+    drifted_in,
+    leads_to_the_same,
+    specs_of,
+)
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
+from reconciler.model.diagnostics import Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
@@ -32,38 +46,12 @@ from reconciler.toolstack import question_for
 from reconciler.waiting import Stop, never
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import judge_domains, judge_unreadable, judge_unseen
+from reconciler.watch.news import Outcome
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs, is_same
 
 _LAST_LOOK_SECONDS = 5.0  # how long a look may take once watch is to end
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """The findings and the deeds of a pass. With `plan` None there were no specs, so nothing was looked at."""
-
-    commit: str | None = None
-    signer: str | None = None
-    plan: Plan | None = None  # as things are after the pass
-    drifted: int = 0  # domains that were not as specified when the pass began
-    result: ApplyResult = field(default_factory=ApplyResult)
-    problems: tuple[Diagnostic, ...] = ()
-    domains: Mapping[str, tuple[Condition, str]] = field(default_factory=dict)
-    retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
-    given_up: frozenset[str] = frozenset()  # hosts that had not answered when watch was to end: nothing new is known
-    same: bool = False  # as the pass before: nothing was decided
-
-    @property
-    def failed(self) -> bool:
-        return bool(self.result.failed) or any(problem.kind is not Kind.NOTE for problem in self.problems)
-
-    def at_rest(self) -> Outcome | None:
-        """Return what a pass that sees the same ends with; None where time alone, or another host, may change that."""
-        calm = all(condition is Condition.READY for condition, _ in self.domains.values())
-        if self.failed or self.plan is None or self.plan.steps or self.retry_seconds is not None or not calm:
-            return None
-        return replace(self, result=ApplyResult(), same=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +88,24 @@ class Passes:
     """Makes passes over one source. Close it when done, since it holds the connections to the hosts."""
 
     def __init__(
-        self, source: Source, state_dir: Path, *, detect_only: bool, now: Callable[[], float], backoff: Backoff
+        self,
+        source: Source,
+        state_dir: Path,
+        *,
+        detect_only: bool,
+        now: Callable[[], float],
+        backoff: Backoff,
+        sharing: Sharing | None = None,
     ) -> None:
         self._source = source
         self._state_dir = state_dir
         self._detect_only = detect_only
+        self._sharing = sharing or Unshared()
         self._now = now
         self._backoff = backoff
         self._paused = Paused(now, state_dir)
         self._brake_count = BrakeCount(state_dir)
-        self._fleet = Fleet(state_dir, now, lambda name: self._wake(name))
+        self._fleet = Fleet(state_dir, now, lambda name: self._wake(name), self._sharing)
         self._specs: Specs | None = None
         self._asked_of_hosts: Mapping[str, str] = {}
         self._all: _Ground | None = None
@@ -124,6 +120,10 @@ class Passes:
         `wake` is called with a host that can go on since another one has come through.
         """
         self._heard, self._wake, self._tell = heard, wake, tell
+
+    def wake(self, name: str) -> None:
+        """Have a host looked at soon."""
+        self._wake(name)
 
     async def make(self, attending: Attending) -> Outcome:
         """Make one pass over all hosts at once. It never raises: what hosts, specs or disks do is in the outcome."""
@@ -154,6 +154,7 @@ class Passes:
                 asked = await asyncio.to_thread(asked_of_hosts, specs.reading.desired)
                 self._fleet.renew(specs.reading, specs.root)
                 self._specs, self._asked_of_hosts = specs, asked
+                self._sharing.go_by(specs.reading.desired)
             return await asyncio.to_thread(self._of_specs, specs, known)
 
         outcome = await self._told(taken, known if self._specs is None else ())
@@ -175,8 +176,12 @@ class Passes:
         ground = self._grounds.get(name)
         return ground is None or (ground.specs is not self._specs and ground.asked != self._asked_of_hosts.get(name))
 
-    def fails_elsewhere(self, name: str) -> str | None:
-        return self._fleet.fails_elsewhere(name)
+    def stop_reason(self, name: str) -> str | None:
+        """Return why nothing more is to begin on a host: it is another controller's, or a restart failed elsewhere."""
+        if (why := self._sharing.why_not(name)) is not None:
+            return f"nothing is begun here: {why}"
+        failed = self._fleet.fails_elsewhere(name)
+        return f"left for the next pass, since the restart of {failed} failed" if failed is not None else None
 
     def plan(self) -> Plan | None:
         """Return the plan over all hosts as they were last seen, which the passes over single hosts follow."""
@@ -192,12 +197,15 @@ class Passes:
         async def over_host() -> Outcome:
             ground = self._ground(name)
             is_news = await self._look(ground, attending.ending)
+            if not self._sharing.is_taken(name) and self._sharing.why_not(name) is None:
+                await ground.reconciler.take(name)
             if not is_news and ground.at_rest is not None:
                 part = await self._fleet.part(name, self._asked)
-                if part is not None and _leads_to_the_same(part, ground.at_rest.plan):
+                if part is not None and leads_to_the_same(part, ground.at_rest.plan):
                     return ground.at_rest
             outcome = await self._over(ground, attending, looked=True)
             ground.at_rest = outcome.at_rest()
+            await passing.judged(self._sharing, name, self._fleet.view.seen[name].host, outcome.domains)
             return outcome
 
         try:
@@ -249,7 +257,8 @@ class Passes:
         ground = self._grounds.get(name)
         if ground is None:
             reading = replace(specs.reading, desired=desired)
-            reconciler, backoff = Reconciler(reading, specs.root, self._state_dir), self._backoff.another()
+            reconciler = Reconciler(reading, specs.root, self._state_dir, self._sharing.fencing)
+            backoff = self._backoff.another()
             ground = _Ground(reconciler=reconciler, specs=specs, desired=desired, backoff=backoff, name=name)
             self._grounds[name] = ground
         if ground.specs is not specs:
@@ -274,6 +283,7 @@ class Passes:
                 ground.reconciler.listen(partial(self._heard, name), self._tell)
             hosts, problems = await ground.reconciler.observe(frozenset({name}), self._late(ending))
             asked = question_for(desired.hosts[name])
+            self._sharing.looked(name, reached=name in hosts)
             look = Seen(host=hosts.get(name), asked=asked, problems=problems, at=self._now())
             is_news = self._fleet.look(name, look) or is_news
             if self._fleet.is_answered(name):
@@ -313,8 +323,11 @@ class Passes:
     async def _applied(self, ground: _Ground, plan: Plan, attending: Attending) -> ApplyResult:
         """Follow the plan. What the brake counts is noted before the first step, in case this process is killed."""
         specs = specs_of(ground.desired)
-        before = self._brake_count.used(specs)
+        before = passing.used_by_all(self._sharing, self._brake_count.used(specs))
         counted = [change for change in plan.changes if change.address not in before.of(change.action)]
+        held = await passing.reserve(self._sharing, ground.name, plan, counted, before, self._fleet.limit)
+        if held is not None:
+            return ApplyResult(diagnostics=(held,))
         problem = await asyncio.to_thread(self._brake_count.begins, specs, counted)
         progress = attending.progress
         if ground.name is not None:
@@ -326,9 +339,11 @@ class Passes:
         finally:
             if ground.name is not None:
                 self._fleet.ended(ground.name)
+            await passing.ended(self._sharing, ground.name)
         begun = {one.step.address for one in (*result.done, *result.failed)}
         unbegun = [change for change in counted if change.address not in begun]
         problem = await asyncio.to_thread(self._brake_count.gives_back, specs, unbegun) or problem
+        await passing.ended(self._sharing, ground.name, unbegun)
         return replace(result, diagnostics=(*result.diagnostics, problem)) if problem is not None else result
 
     async def _plan(self, ground: _Ground, ending: Stop, *, looked: bool = False) -> Plan:
@@ -368,7 +383,7 @@ class Passes:
         return Asked(
             postponed={address: f"failed: {failure.problem}" for address, failure in failures.items()},
             unpause=frozenset(address for ground in grounds for address in ground.unpause),
-            used=self._brake_count.used(specs_of(specs.reading.desired)),
+            used=passing.used_by_all(self._sharing, self._brake_count.used(specs_of(specs.reading.desired))),
         )
 
     def _late(self, ending: Stop) -> Stop:
@@ -401,7 +416,8 @@ class Passes:
             mine = (one for one in files if ground.name is None or one.startswith(f"{ground.name}/"))
             known = {*known, *mine}
         failures = ground.backoff.waiting(self._now())
-        return judge_domains(plan, desired, failures, known, detect_only=self._detect_only)
+        only_looks = self._detect_only or (ground.name is not None and self._sharing.why_not(ground.name) is not None)
+        return judge_domains(plan, desired, failures, known, detect_only=only_looks)
 
     def _of_specs(self, specs: Specs, known: Collection[str]) -> Outcome:
         """Tell of the specs, and judge the domains of hosts that they do not describe, or not readably."""
@@ -422,7 +438,9 @@ class Passes:
         waits = [max(0.0, moment - now) for moment in (due, opens) if moment is not None]
         left = ground.name is not None and bool(result.skipped)  # what others do may stand against it no more
         if left or any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved meanwhile
-            waits.append(_BUSY_RETRY_SECONDS)
+            waits.append(self._sharing.busy_seconds or _BUSY_RETRY_SECONDS)
+        if self._sharing.busy_seconds is not None and result.done:  # the places that it had are somebody's next
+            waits.append(self._sharing.busy_seconds)
         paused_seconds = self._paused.next_seconds(ground.desired.hosts)
         waits += [paused_seconds] if paused_seconds is not None and not self._detect_only else []
         return min(waits, default=None)
@@ -430,15 +448,3 @@ class Passes:
 
 class _GoneError(Exception):
     """Ends a pass over a host that the specs no longer describe."""
-
-
-def _leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
-    def told(plan: Plan) -> tuple[object, ...]:
-        return plan.changes, plan.steps, plan.undecided, plan.unmanaged, plan.diagnostics
-
-    return before is not None and told(plan) == told(before)
-
-
-def drifted_in(plan: Plan) -> int:
-    """Count the domains that differ from their specs."""
-    return sum(bool(change.acts or change.fields) for change in plan.changes)

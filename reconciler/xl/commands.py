@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
@@ -23,6 +23,8 @@ from reconciler.xl.dialect import XL, Dialect
 _Parsed = TypeVar("_Parsed")
 _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _REASON_LINES = 4  # of what xl says that is told
+_ASK_SECONDS = 10
+_KILLED = 137
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
 
@@ -62,6 +64,22 @@ class Xl:
 
     async def run(self, *arguments: str, timeout_seconds: float = _XL_SECONDS) -> Result:
         return await self.connection.run([self.tool, *arguments], timeout_seconds=timeout_seconds)
+
+    async def change(self, *arguments: str, timeout_seconds: float = _XL_SECONDS) -> Result:
+        """Run a command that changes the host, only while that is ours."""
+        text = shlex.join([self.tool, *arguments])
+        return await self.connection.change(text, what=text, timeout_seconds=timeout_seconds)
+
+    async def ask(self, *arguments: str) -> Result:
+        """Run a command that asks a guest for something, and then waits for its answer.
+
+        No wait keeps others from the host: where it is to go on only while that is ours, the command is killed after
+        some seconds. It has asked by then, and what the guest does is seen by looking.
+        """
+        if self.connection.fence is None:
+            return await self.run(*arguments)
+        result = await self.change(*arguments, timeout_seconds=_ASK_SECONDS)
+        return replace(result, exit_code=0) if result.exit_code == _KILLED else result
 
     async def rows(self) -> tuple[Row, ...]:
         """List all domains of the host, dom0 included."""

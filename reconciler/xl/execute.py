@@ -18,7 +18,9 @@ from typing import assert_never
 from reconciler.dom0 import config_files, disks, holds, images
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.lock import HostLock, break_lock
+from reconciler.dom0.sending.fence import take
 from reconciler.dom0.shell import Dom0Shell, open_shell
+from reconciler.fence import Alone, Fencing
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Hold, LockHolder, Look
 from reconciler.plan.steps import (
@@ -66,6 +68,7 @@ class XlExecutor:
         connection: Connection | None = None,
         clock: Clock | None = None,
         dialect: Dialect = XL,
+        fencing: Fencing | None = None,
     ) -> None:
         self.name = settings.name
         self.connection = connection or Connection(settings.name, settings.connect)
@@ -76,7 +79,8 @@ class XlExecutor:
         self._clock = clock or MachineClock()
         self._dialect = dialect
         self._xl = Xl(self.connection, self._clock, dialect)
-        self._lock = HostLock()
+        self._fencing = fencing or Alone()
+        self._lock = HostLock(self._fencing.lease_seconds)
         self._opened: Dom0Shell | None = None
         self._opening = asyncio.Lock()
 
@@ -170,8 +174,13 @@ class XlExecutor:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        async with self._lock.hold(await self._shell()):
-            yield
+        shell = await self._shell()
+        async with self._lock.hold(shell):
+            self.connection.fence = await take(shell, self._fencing, self._lock.line)
+            try:
+                yield
+            finally:
+                self.connection.fence = None
 
     async def unlock(self) -> LockHolder | None:
         return await break_lock(await self._shell())

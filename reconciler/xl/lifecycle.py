@@ -77,7 +77,9 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
         return
     await _wait_for_memory(xl, domain, report)
     given = f"tool={xl.tool} name={shlex.quote(domain.name)} file={shlex.quote(file)} mark={shlex.quote(mark)}\n"
-    result = await xl.connection.script(given + _CREATE, timeout_seconds=_CREATE_SECONDS)
+    result = await xl.connection.change(
+        given + _CREATE, what=f"{xl.tool} create {domain.name}", timeout_seconds=_CREATE_SECONDS
+    )
     row = await xl.find(domain.name, domain.uuid)
     if result.exit_code == 0 and row is not None:
         return
@@ -366,7 +368,7 @@ async def _press_on(
     elif row.power in (Power.RUNNING, Power.PAUSED) and watch.is_to_be_asked(row.domid):
         report(f"asking {step.domain} to shut down")
         # It blocks for up to a minute when the guest does not answer, so it runs beside the looking.
-        watch.request = asyncio.create_task(xl.run("shutdown", *xl.dialect.shutdown, str(row.domid)))
+        watch.request = asyncio.create_task(xl.ask("shutdown", *xl.dialect.shutdown, str(row.domid)))
         watch.requested, watch.asked_at = row.domid, xl.clock.now()
 
 
@@ -401,7 +403,7 @@ async def destroy(xl: Xl, name: str, row: Row, *, failed_before: str = "") -> No
 
     `failed_before` is a sentence about why it has to go, which is told too if it does not.
     """
-    result = await xl.run("destroy", str(row.domid), timeout_seconds=DESTROY_SECONDS * 3)
+    result = await xl.change("destroy", str(row.domid), timeout_seconds=DESTROY_SECONDS * 3)
 
     async def look() -> NotYet | None:
         if not any(found.domid == row.domid and found.uuid == row.uuid for found in await xl.rows()):

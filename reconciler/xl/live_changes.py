@@ -59,7 +59,7 @@ async def set_memory(xl: Xl, step: SetMemory, report: Report) -> None:
     offset_kib = row.memory_kib - step.before_kib
     goal_kib = step.memory_kib + (offset_kib if abs(offset_kib) <= _USUAL_OFFSET_KIB else 0)
     # without its suffix xl's documentation and xl do not agree on the unit
-    result = await xl.run("mem-set", str(row.domid), f"{step.memory_kib // 1024}m")
+    result = await xl.change("mem-set", str(row.domid), f"{step.memory_kib // 1024}m")
     if not await _has_target(xl, row.domid, step.memory_kib, result):
         raise xl.failed(
             step.domain,
@@ -114,7 +114,7 @@ async def rename(xl: Xl, step: Rename) -> None:
     row = await _row_of(xl, step)
     if row is None or row.name == step.domain:
         return
-    result = await xl.run("rename", str(row.domid), step.domain)
+    result = await xl.change("rename", str(row.domid), step.domain)
     row = await _row_of(xl, step)
     if row is not None and row.name != step.domain:
         detail = f"{step.old} is not called {step.domain} after rename: {reason_of(result)}"
@@ -136,7 +136,7 @@ async def _row_of(xl: Xl, step: Rename) -> Row | None:
 async def set_vcpus(xl: Xl, step: SetVcpus, report: Report) -> None:
     """Set the number of vcpus. A guest need not use new ones (without udev it does not); that is reported."""
     row = await xl.live(step.domain, step.uuid)
-    result = await xl.run("vcpu-set", *xl.dialect.vcpu_set, str(row.domid), str(step.vcpus))
+    result = await xl.change("vcpu-set", *xl.dialect.vcpu_set, str(row.domid), str(step.vcpus))
     config = (await xl.configs(row.domid)).get(row.domid, {})
     asked = len(config.get("b_info", {}).get("avail_vcpus", ()))
     if asked != step.vcpus:
@@ -165,7 +165,7 @@ async def set_scheduler(xl: Xl, step: SetScheduler) -> None:
     command = "sched-credit" if scheduler == "credit" else "sched-credit2"
     domid = str(row.domid)
     options = [word for name, value in step.shares for word in (key_named(name).share_option or "", str(value))]
-    result = await xl.run(command, "-d", domid, *options)
+    result = await xl.change(command, "-d", domid, *options)
     listed = await xl.run(command, "-d", domid)
     found = re.findall(r"[ \t](\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$", listed.text, re.MULTILINE)
     if (domid, *(str(value) for _, value in step.shares)) not in found:  # in the order of xl's columns
@@ -183,7 +183,7 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
     vif = step.vif
     result = None
     if not _is(vif, await _nic(xl, row.domid, vif)):  # else done by a run whose answer was lost
-        result = await xl.run("network-attach", str(row.domid), *xl.dialect.vif(vif))
+        result = await xl.change("network-attach", str(row.domid), *xl.dialect.vif(vif))
         nic = await _nic(xl, row.domid, vif)
         if result.exit_code != 0 or not _is(vif, nic):
             remains = ""
@@ -199,7 +199,7 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
 
 async def _take_back(xl: Xl, domid: int, vif: Vif) -> str:
     """Detach what a failed attach left behind. Returns a sentence if that fails, else ""."""
-    result = await xl.run("network-detach", str(domid), xl.dialect.vif_name(vif))
+    result = await xl.change("network-detach", str(domid), xl.dialect.vif_name(vif))
     if await _nic(xl, domid, vif) is None:
         return ""
     return f"\nWhat that left behind could not be detached: {reason_of(result)}"
@@ -222,7 +222,7 @@ async def detach_vif(xl: Xl, step: DetachVif) -> None:
             "Plan again.",
             address_of(xl.host, step.domain),
         )
-    result = await xl.run("network-detach", str(row.domid), xl.dialect.vif_name(vif))
+    result = await xl.change("network-detach", str(row.domid), xl.dialect.vif_name(vif))
     if await _nic(xl, row.domid, vif) is not None:
         raise xl.failed(
             step.domain,
@@ -244,7 +244,7 @@ async def attach_disk(xl: Xl, shell: Dom0Shell, step: AttachDisk) -> None:
     if there is None:
         if disk.is_on_host:
             await _refuse_shared(xl, shell, step, row.domid)
-        result = await xl.run("block-attach", str(row.domid), *xl.dialect.disk(disk))
+        result = await xl.change("block-attach", str(row.domid), *xl.dialect.disk(disk))
         if await _disk_target(xl, row.domid, disk.vdev) is None:
             raise xl.failed(
                 step.domain,
@@ -268,9 +268,9 @@ async def set_medium(xl: Xl, shell: Dom0Shell, step: SetMedium) -> None:
         return
     if disk.target:
         await _refuse_shared(xl, shell, step, row.domid)
-        result = await xl.run("cd-insert", str(row.domid), disk.vdev, disk.target)
+        result = await xl.change("cd-insert", str(row.domid), disk.vdev, disk.target)
     else:
-        result = await xl.run("cd-eject", str(row.domid), disk.vdev)
+        result = await xl.change("cd-eject", str(row.domid), disk.vdev)
     if await _disk_target(xl, row.domid, disk.vdev) != disk.target:
         if row.domid not in await xl.configs():
             raise xl.failed(
@@ -310,7 +310,7 @@ async def _refuse_shared(xl: Xl, shell: Dom0Shell, step: AttachDisk | SetMedium,
         if disk.get("pdev_path") and not may_share("rw" if disk.get("readwrite") else "ro", step.disk.access)
     ]
     given = {"target": device_path(step.disk.target), "others": "\n".join(others)}
-    users = (await shell.act(step.domain, "disk not attached", _USERS, given)).split()
+    users = (await shell.act(step.domain, "disk not attached", _USERS, given, looks=True)).split()
     if users:
         raise refused(
             "disk is in use",
@@ -333,7 +333,7 @@ async def _await_connected(
 
     async def look() -> NotYet | None:
         states = (
-            await shell.act(domain, "xenstore cannot be read", xl.dialect.scripts + _DEVICE_STATES, given)
+            await shell.act(domain, "xenstore cannot be read", xl.dialect.scripts + _DEVICE_STATES, given, looks=True)
         ).split()
         if states == [_CONNECTED, _CONNECTED]:
             return None

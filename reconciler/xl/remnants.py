@@ -47,7 +47,7 @@ async def unpause(xl: Xl, step: Unpause) -> None:
             address_of(xl.host, step.domain),
             transient=True,
         )
-    result = await xl.run("unpause", str(row.domid))
+    result = await xl.change("unpause", str(row.domid))
     if (await xl.live(step.domain, step.uuid)).power is Power.PAUSED:
         said = reason_of(result)
         raise xl.failed(step.domain, "domain is still paused", f"{step.domain} is still paused after unpause: {said}")

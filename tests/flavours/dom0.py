@@ -95,14 +95,20 @@ class Recording(Connection):
         super().__init__(host, connect)
         self._sent = sent
 
-    async def script(self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60) -> Result:
+    async def script(
+        self, text: str, *, input: Iterable[bytes] | None = None, timeout_seconds: float = 60, lasts: bool = False
+    ) -> Result:
         self._sent.append(text)
-        return await super().script(text, input=input, timeout_seconds=timeout_seconds)
+        return await super().script(text, input=input, timeout_seconds=timeout_seconds, lasts=lasts)
+
+    async def change(self, text: str, **how: Any) -> Result:
+        self._sent.append(text)  # as it is before it is quoted
+        return await super().change(text, **how)
 
     @asynccontextmanager
-    async def process(self, text: str, *, takes_input: bool = True) -> AsyncIterator[Any]:
+    async def process(self, text: str, *, takes_input: bool = True, lasts: bool = False) -> AsyncIterator[Any]:
         self._sent.append(text)
-        async with super().process(text, takes_input=takes_input) as process:
+        async with super().process(text, takes_input=takes_input, lasts=lasts) as process:
             yield process
 
 

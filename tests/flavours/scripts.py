@@ -12,7 +12,7 @@ from typing import Literal
 
 from tests.flavours.dom0 import Flavour
 
-_ROOMS = ("reconciler.dom0", "reconciler.xl")
+_ROOMS = ("reconciler.dom0", "reconciler.dom0.sending", "reconciler.xl")
 _SENDING = {"script", "process", "act"}
 # What one kind of dom0, or of toolstack, is never asked.
 _ONLY = {

@@ -81,6 +81,7 @@ TOOLS: Mapping[str, Tool] = {
     "grep": Tool("grep(1), GNU 2.5.1", "EFGe:f:cHhiLlm:noqrsvwxy"),
     "id": Tool("id(1)", "Ggnpru", works="echo 0"),
     "ifconfig": Tool("ifconfig(8)", "abdhLlmNsuvzC", works="echo wm0 lo0 bridge0 bridge1"),
+    "kill": Tool("kill(1)", "s:lKIL0", works='exec kill "$@"'),
     "ln": Tool("ln(1)", "fhinsv"),
     "ls": Tool("ls(1)", "AaBbCcdFfgikLlMmnopqRrSsTtuWwx1hX"),
     "mkdir": Tool("mkdir(1)", "m:p"),

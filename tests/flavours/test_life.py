@@ -205,7 +205,7 @@ async def is_unlocked_when_silent(dom0: Played, shell: Dom0Shell) -> None:
 
 
 async def has_other_disks(dom0: Played) -> None:
-    """Cloned, whole and logical ones; kernels of the spec tree; a quarantine that is lifted."""
+    """Cloned, whole and logical ones; kernels of the spec tree; a quarantine that is lifted; all in one session."""
     executor = dom0.executor()
     (dom0.root / "n0/golden").write_bytes(b"an image" * 1000)
     clone = Disk(vdev="0x3", devid=3, kind="file", target=f"{dom0.root}/n0/clone", size_bytes=1 << 20)
@@ -221,8 +221,9 @@ async def has_other_disks(dom0: Played) -> None:
         StageImage(domain="foo", image=of_tree(dom0, "kernels/netbsd")),
         SetQuarantine(domain="foo", entries=()),
     ]
-    for step in steps:
-        await executor.execute(step, quiet)
+    async with executor.lock():
+        for step in steps:
+            await executor.execute(step, quiet)
     made = {"unfinished": clone.target, "from": f"{dom0.root}/n0/golden", "size": str(1 << 20)}
     assert (await copied(await executor._shell(), made)) is not None
     assert (dom0.root / "n0/clone").stat().st_size == 1 << 20

@@ -24,7 +24,8 @@ from reconciler.watch.backoff import Backoff
 from reconciler.watch.conditions import WatchRecord, load
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
-from reconciler.watch.passes import Outcome, Passes
+from reconciler.watch.news import Outcome
+from reconciler.watch.passes import Passes
 from reconciler.watch.process import Notifier
 from reconciler.watch.source import LocalSource, Source
 from tests.transcript import write_files

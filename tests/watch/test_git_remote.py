@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.watch import git_source as git_source_module
 from reconciler.watch.git_source import GitSource
-from reconciler.watch.passes import Outcome
+from reconciler.watch.news import Outcome
 from reconciler.watch.trust import Rules
 from tests.watch.authors import Author, follow, signed_only, summaries
 from tests.watch.conftest import TREE, Begin, World, look, until

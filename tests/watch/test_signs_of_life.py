@@ -16,7 +16,8 @@ from reconciler.model.domain import Disk
 from reconciler.plan.steps import CreateDisk
 from reconciler.waiting import NotYet, wait_until
 from reconciler.watch.loop import Watcher
-from reconciler.watch.passes import Outcome, Passes
+from reconciler.watch.news import Outcome
+from reconciler.watch.passes import Passes
 from tests.fake_dom0 import FastClock, settings, shell, tools, write_tool
 from tests.watch.conftest import World
 

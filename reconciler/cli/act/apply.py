@@ -17,7 +17,8 @@ import click
 from reconciler.apply.outages import outages_of
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.cli import saved_plan
-from reconciler.cli.consent import Allowed, consent_options
+from reconciler.cli.cluster.option import cluster_option
+from reconciler.cli.consent import Allowed, consent_options, for_a_person
 from reconciler.cli.look.plan import beside_the_plan
 from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.progress import show_progress
@@ -59,6 +60,7 @@ _INTERRUPTED = Diagnostic(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @consent_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@cluster_option("Reserve in this etcd what the fleet's controllers count.")
 @click.pass_obj
 def apply(
     settings: Settings,
@@ -68,6 +70,7 @@ def apply(
     yes: bool,
     allowed: Allowed,
     as_json: bool,
+    endpoints: tuple[str, ...],
 ) -> int:
     """Make the hosts what SPECS says (default: $RECONCILER_SPECS, else ./specs), or follow a saved plan: SPECS can
     be the file of `plan --out`. Its specs are then read from where they were, or from --specs.
@@ -79,7 +82,7 @@ def apply(
     if source is not None and source.is_file():
         given = [option for option, values in (("--host", hosts), ("--target", targets)) if values]
         _refuse_with_plan([*given, *(option for option in allowed.given() if option not in _JUDGED_AGAIN)])
-        return _apply_saved(settings, source, allowed, yes=yes, as_json=as_json)
+        return _apply_saved(settings, source, allowed, endpoints, yes=yes, as_json=as_json)
     if source is not None and source.suffix and not source.exists():
         raise usage_error(
             "no such plan",
@@ -93,6 +96,7 @@ def apply(
     with open_session(reading, specs, settings.state_dir) as session:
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         check_targets(plan, reading.desired, selection.targets)
+        session.reconciler.fencing = for_a_person(reading.desired, plan, allowed.allow_restart, endpoints)
         return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
 
 
@@ -104,7 +108,9 @@ def _refuse_with_plan(options: list[str]) -> None:
         )
 
 
-def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool, as_json: bool) -> int:
+def _apply_saved(
+    settings: Settings, path: Path, allowed: Allowed, endpoints: tuple[str, ...], *, yes: bool, as_json: bool
+) -> int:
     """Follow the plan of a file. Nothing of it is computed anew; that it still fits is checked, and nothing else."""
     plan: Plan | None = None
     try:
@@ -121,6 +127,7 @@ def _apply_saved(settings: Settings, path: Path, allowed: Allowed, *, yes: bool,
         plan = approved = replace(plan, commit=reading.desired.commit)  # as it is recorded
         use = partial(saved_plan.use_once, saved, settings.state_dir)
         with open_session(reading, specs, settings.state_dir) as session:
+            session.reconciler.fencing = for_a_person(reading.desired, approved, allowed.allow_restart, endpoints)
 
             def follow(progress: Progress, stop: Callable[[], str | None]) -> ApplyResult:
                 return session.wait_for(session.reconciler.apply_saved(approved, progress, use, stop=stop), tells=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from reconciler.cli.cluster.option import ask, cluster_option
 from reconciler.cli.output import is_terminal, print_message, print_text
 from reconciler.cli.session import open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -20,15 +21,16 @@ from reconciler.state_dir import sightings
 @click.command(short_help="Give up a host that left the specs, or is lost.")
 @click.argument("host")
 @specs_option
+@cluster_option("Give back what is reserved for HOST in this etcd as well.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
-def forget(settings: Settings, host: str, specs: Path, yes: bool) -> None:
+def forget(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...], yes: bool) -> None:
     """Give up HOST, which left the specs or does not answer any more: nothing waits for it, and nobody tells of it,
     until it answers again. Lists what may still run there, and asks. Nothing is done on the host.
     """
     reading = read_tree(specs)
     seen = sightings.recall(settings.state_dir, reading.desired.hosts)
-    known = {*seen, *reading.desired.hosts}
+    known = {*seen, *reading.desired.hosts, *([host] if endpoints else [])}  # another controller may have seen it
     if host not in known:
         hint = near_miss(host, sorted(known)) or "`reconciler status` lists the hosts"
         raise world_error("no such host", f'Neither the specs nor the state directory know a host "{host}".', hint)
@@ -44,6 +46,11 @@ def forget(settings: Settings, host: str, specs: Path, yes: bool) -> None:
     if not yes:
         _ask(host)
     sightings.forget(settings.state_dir, host, reading.desired.hosts)
+    if endpoints:
+        from reconciler.cluster import report
+
+        count = ask(endpoints, lambda etcd: report.forget(etcd, reading.desired.fleet, host))
+        print_text(plain(f"{count} places that were reserved for it are given back.") + "\n")
     print_text(plain(f"{host} is forgotten until it answers again.") + "\n")
 
 

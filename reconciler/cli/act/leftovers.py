@@ -13,6 +13,7 @@ from reconciler.cli.output import is_terminal, print_data, print_diagnostics, pr
 from reconciler.cli.session import Session, named_hosts, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.doctor.facts import Examination
+from reconciler.fence import Alone
 from reconciler.inspect.leftovers import Leftover, leftovers_of, unreadable
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused, usage_error, world_error
 from reconciler.model.domain import Disk
@@ -124,7 +125,9 @@ def _remove(
     async def removed() -> None:
         opened = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
         try:
-            executor = opened.executor(reading.desired.commit, specs)
+            executor = opened.executor(
+                reading.desired.commit, specs, Alone(lambda text: print_message(plain(f"{text}.") + "\n"))
+            )
             async with executor.lock():
                 await executor.execute(_step(await one()), lambda text: print_message(f"{plain(text)}\n"))
         except ReconcilerError as error:  # it is about no domain

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.act.apply import carry_out, following
+from reconciler.cli.consent import for_a_person
 from reconciler.cli.names import ADDRESS
 from reconciler.cli.session import find_domain, open_session, specs_option
 from reconciler.cli.settings import Settings
@@ -37,6 +38,7 @@ def rollback(settings: Settings, address: str, specs: Path, yes: bool, as_json: 
         selection, consent = Selection(targets=frozenset({address})), Consent(rollback=frozenset({address}))
         plan = session.wait_for(session.reconciler.make_plan(selection, consent))
         _check_leads_back(plan, address)
+        session.reconciler.fencing = for_a_person(reading.desired, plan, None)
         return carry_out(plan, following(session, plan), yes=yes, as_json=as_json)
 
 

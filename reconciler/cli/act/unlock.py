@@ -1,17 +1,20 @@
-"""`reconciler unlock`: end the lock of a host whose holder says nothing any more."""
+"""`reconciler unlock`: end the lock of a host whose holder says nothing any more, or take a host out of its cluster."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
 import click
 
+from reconciler.cli.cluster.option import cluster_option, opened
 from reconciler.cli.names import HOST
-from reconciler.cli.output import print_text
+from reconciler.cli.output import is_terminal, print_message, print_text
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
-from reconciler.model.diagnostics import ReconcilerError
+from reconciler.fence import Alone, Line, new_session, whoami
+from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.host import LockHolder
 from reconciler.open import open_host
 from reconciler.show.escape import plain
@@ -21,17 +24,28 @@ from reconciler.specs import TreeReading, read_tree
 @click.command(short_help="End the lock of a host whose holder is silent.")
 @click.argument("host", type=HOST)
 @specs_option
+@cluster_option("Take HOST out of the cluster of this etcd, for good.", by_environment=False)
+@click.option("--yes", is_flag=True, help="With --cluster: do not ask.")
 @click.pass_obj
-def unlock(settings: Settings, host: str, specs: Path) -> None:
+def unlock(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...], yes: bool) -> None:
     """End the lock of HOST, which keeps every other apply off it. Refused while its holder speaks: an apply or a watch
     that is at work is ended where it runs. A lock ends by itself when its holder dies or was silent for 30 s.
 
     What that run had begun may be half done; the next run looks, and goes on from there.
+
+    With --cluster, an apply or a watch without one may act on HOST from then on. That asks first, and is refused while
+    a controller spoke to HOST within three leases, or etcd names one that has it.
     """
     reading = read_tree(specs)
     check_host(reading.desired, host)
     if host not in reading.desired.hosts:  # its host.toml has errors, so nobody knows how to reach it
         raise ReconcilerError(*reading.diagnostics)
+    if endpoints:
+        if not yes:
+            _ask(host)
+        asyncio.run(_left(reading, specs, settings.state_dir, host, endpoints))
+        print_text(plain(f"{host} is in no cluster any more.") + "\n")
+        return
     ended = asyncio.run(_unlocked(reading, specs, settings.state_dir, host))
     if ended is None:
         told = f"{host} is not locked."
@@ -42,8 +56,31 @@ def unlock(settings: Settings, host: str, specs: Path) -> None:
 
 
 async def _unlocked(reading: TreeReading, specs: Path, state_dir: Path, host: str) -> LockHolder | None:
-    opened = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
+    found = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
     try:
-        return await opened.executor(reading.desired.commit, specs).unlock()
+        return await found.executor(reading.desired.commit, specs, Alone()).unlock()
     finally:
-        await opened.observer.close()
+        await found.observer.close()
+
+
+async def _left(reading: TreeReading, specs: Path, state_dir: Path, host: str, endpoints: tuple[str, ...]) -> None:
+    """Write another line for the host, of nobody in a cluster, under the lock of an apply."""
+    from reconciler.cluster.report import Leaving
+
+    found = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
+    try:
+        with opened(endpoints) as etcd:
+            leaving = Leaving(etcd, reading.desired.fleet, Line(session=new_session(), who=whoami()))
+            async with found.executor(reading.desired.commit, specs, leaving).lock():
+                pass
+    finally:
+        await found.observer.close()
+
+
+def _ask(host: str) -> None:
+    if not is_terminal(sys.stdin):
+        detail = "There is no terminal to ask at, so nothing was done."
+        raise refused("no consent", detail, "look with `reconciler cluster` who has it, then run it with --yes")
+    print_message(plain(f"Take {host} out of its cluster? Only yes is taken as consent: "))
+    if sys.stdin.readline().strip().lower() not in ("yes", "y"):
+        raise refused("no consent", "Nothing was done.")

@@ -7,7 +7,8 @@ import os
 import random
 import signal
 import sys
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from reconciler.cli.cluster.option import cluster_option
 from reconciler.cli.durations import Duration
 from reconciler.cli.settings import Settings
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import ReconcilerError, world_error
 
 if TYPE_CHECKING:
+    from reconciler.cluster.controller import Controller
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.source import Source
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 _INTERRUPTED = 130
 _SHORTEST_INTERVAL_SECONDS = 1.0
+_SHORTEST_LEASE_SECONDS = 3.0
 _SHAKE = 0.1  # of an interval, so that not all hosts are looked at in the same moment
 
 
@@ -80,6 +84,15 @@ _SHAKE = 0.1  # of an interval, so that not all hosts are looked at in the same 
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --require-signed: who may sign, as for ssh-keygen.",
 )
+@cluster_option("Share the fleet's hosts with other controllers, by this etcd.")
+@click.option(
+    "--lease",
+    metavar="TIME",
+    default="10s",
+    show_default=True,
+    type=Duration(at_least_seconds=_SHORTEST_LEASE_SECONDS),
+    help="With --cluster: after this time without a sign of life, others may take this one's hosts.",
+)
 @click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @click.pass_obj
 def watch(
@@ -98,15 +111,20 @@ def watch(
     tls_key: Path | None,
     require_signed: Signed,
     allowed_signers: Path | None,
+    endpoints: tuple[str, ...],
+    lease: float,
     log_format: str,
 ) -> int:
     """Keep the hosts as SPECS (default: $RECONCILER_SPECS, else ./specs), or a branch of a git repository, says.
 
     Each host is worked on by itself: a pass looks at it, plans anew and applies; it does not ask. A pass is made when
     the specs change, when a domain on a Xen host ends, when the interval is over, on SIGHUP, and when it is asked for
-    over HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once.
+    over HTTP. SIGTERM lets the steps in flight end, and exits with 0; a second one leaves at once. With --cluster,
+    several controllers divide the hosts among them; each acts on its own ones only.
     """
     named = settings.tree(specs) if specs is not None or settings.given_specs is not None else None
+    if endpoints and once:
+        raise click.UsageError("--once is for one controller, so --cluster cannot be given with it.")
     _check_together(named, url, branch, path, require_signed, allowed_signers)
     serving = _Served(listen, token_file, public_read, tls_cert, tls_key)
     serving.check()
@@ -121,6 +139,7 @@ def watch(
     clock = SystemClock()
     log = Log(sys.stderr, as_json=log_format == "json", now=clock.now)
     source: Source
+    newer: Callable[[str, str], bool] | None = None
     if url is not None:
         from reconciler.watch.git_source import GitSource
 
@@ -129,6 +148,7 @@ def watch(
         if following.laid_out() is None and not settings.names_state_dir:
             _read_once(GitSource(url, branch, path, rules, settings.state_root, interval))
         state_dir = settings.state_dir_of(following.laid_out() or Path(), url)
+        newer = following.follows
     else:
         from reconciler.watch.source import LocalSource
 
@@ -136,7 +156,8 @@ def watch(
         state_dir = settings.state_dir
         source = LocalSource(named or settings.specs, clock, tell, state_dir)
     backoff = Backoff(random.random)
-    passes = Passes(source, state_dir, detect_only=detect_only, now=clock.now, backoff=backoff)
+    shared = _controller(endpoints, lease, log) if endpoints else None
+    passes = Passes(source, state_dir, detect_only=detect_only, now=clock.now, backoff=backoff, sharing=shared)
     watcher = Watcher(
         source,
         passes,
@@ -148,7 +169,17 @@ def watch(
         shake=lambda seconds: seconds * random.uniform(1 - _SHAKE, 1 + _SHAKE),
     )
     leave_old_objects_alone()
-    return asyncio.run(_run(watcher, log, serving, once=once))
+    others: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    if shared is not None:
+        others = partial(shared.shared, state_dir, passes.wake, watcher.take_specs_soon, newer)
+    return asyncio.run(_run(watcher, log, serving, others, once=once))
+
+
+def _controller(endpoints: tuple[str, ...], lease: float, log: Log) -> Controller:
+    from reconciler.cluster.controller import Controller
+    from reconciler.cluster.etcd import Etcd
+
+    return Controller(Etcd(endpoints), round(lease), say=partial(log.say, level="warning"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +257,15 @@ def _first_rules(require_signed: Signed, allowed_signers: Path | None) -> Rules:
     return Rules(require_signed=require_signed, signers=signers)
 
 
-async def _run(watcher: Watcher, log: Log, served: _Served, *, once: bool) -> int:
-    """Run the loop, with signals and perhaps HTTP beside it."""
+async def _run(
+    watcher: Watcher,
+    log: Log,
+    served: _Served,
+    others: Callable[[], AbstractAsyncContextManager[None]],
+    *,
+    once: bool,
+) -> int:
+    """Run the loop, with signals, and perhaps HTTP and other controllers beside it."""
     signals = _Signals(watcher)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -241,6 +279,7 @@ async def _run(watcher: Watcher, log: Log, served: _Served, *, once: bool) -> in
             for note in serving.notes:
                 log.problem(note)
             loop.add_signal_handler(signal.SIGHUP, _renew, watcher, serving)
+        await beside.enter_async_context(others())
         code = await watcher.run(once=once)
     return _INTERRUPTED if signals.first is signal.SIGINT else code
 

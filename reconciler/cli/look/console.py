@@ -14,6 +14,7 @@ from reconciler.cli.output import print_data
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.dom0.connection import SBIN
+from reconciler.fence import Alone
 from reconciler.model.diagnostics import ReconcilerError, usage_error, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Power
@@ -56,7 +57,7 @@ def _become(argv: list[str]) -> NoReturn:
 
 
 def _print_simulated(reading: TreeReading, host: HostSettings, name: str, specs: Path, state_dir: Path) -> None:
-    executor = open_host(host, reading.desired.fleet, state_dir).executor(reading.desired.commit, specs)
+    executor = open_host(host, reading.desired.fleet, state_dir).executor(reading.desired.commit, specs, Alone())
     look = asyncio.run(executor.look(name))
     if look.power is Power.ABSENT and not look.console:
         raise world_error("no such domain", f"No domain {name} runs on {host.name}.", address=f"{host.name}/{name}")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from reconciler.apply.history import History
+from reconciler.cli.cluster.option import ask, cluster_option
 from reconciler.cli.durations import Duration
 from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.session import Session, check_targets, open_session, select, selection_options, specs_argument
@@ -52,6 +53,7 @@ _CLEAR = "\x1b[H\x1b[2J"
     "--timeout", metavar="TIME", type=Duration(), help="With --wait: for how long, such as 90s or 1h.  [default: 5m]"
 )
 @click.option("--watch", is_flag=True, help="Look again and again, and show what changed, until Ctrl-C.")
+@cluster_option("Tell also what the controllers in this etcd say.")
 @click.pass_obj
 def status(
     settings: Settings,
@@ -63,6 +65,7 @@ def status(
     wait: bool,
     timeout: float | None,
     watch: bool,
+    endpoints: tuple[str, ...],
 ) -> int:
     """Tell how each domain of SPECS (default: $RECONCILER_SPECS, else ./specs) is, in one word, and why.
 
@@ -82,12 +85,24 @@ def status(
         else:
             seen = looking.look()
     print_diagnostics(seen.problems)
+    shared = _of_cluster(endpoints, specs) if endpoints else None
     if as_json:
-        print_data(as_text(seen.document()))
+        more = {"cluster": shared[0]} if shared is not None else {}
+        print_data(as_text({**seen.document(), **more}))
     else:
-        print_text(seen.text(paint_for(sys.stdout)))
+        print_text(seen.text(paint_for(sys.stdout)) + (f"\n{shared[1]}" if shared is not None else ""))
     code = exit_code(seen.problems)
     return code if code or not (wait or wants_ready) else _FAILED if seen.not_ready() else 0
+
+
+def _of_cluster(endpoints: tuple[str, ...], specs: Path) -> tuple[dict[str, Any], str]:
+    """Return what etcd says of the controllers, for programs and for people."""
+    from reconciler.cluster.report import report
+
+    desired = read_tree(specs).desired
+    found, hosts = ask(endpoints, lambda etcd: report(etcd, desired.fleet)), frozenset(desired.hosts)
+    text = "".join(plain(line) + "\n" for line in found.text(hosts, time.time()).splitlines())
+    return found.document(hosts), text
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,74 @@
+"""What is counted over the whole fleet, on the one value of the key `fleet`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from reconciler.cluster.keys import Fleet, Reserved
+from reconciler.cluster.sharing import Wanted
+from reconciler.decide.changes import Action
+from reconciler.plan.places import FleetLimit
+
+_LISTED = 5
+
+
+def reserve(fleet: Fleet, wanted: Wanted, by: Reserved) -> Fleet | str:
+    """Return the fleet with all that is wanted counted; or why it cannot be, in a sentence.
+
+    >>> from reconciler.plan.places import FleetLimit
+    >>> one = Wanted(restarts=frozenset({"alpha/web"}), limit=FleetLimit(limit=1))
+    >>> fleet = reserve(Fleet(), one, Reserved(who="me"))
+    >>> sorted(fleet.reserved), reserve(fleet, one, Reserved(who="me")) == fleet
+    (['alpha/web'], True)
+    >>> reserve(fleet, Wanted(restarts=frozenset({"beta/web"}), limit=FleetLimit(limit=1)), Reserved(who="you"))
+    'max_unavailable of the fleet is 1, and so many are down, or may be: alpha/web'
+    """
+    for action, known in wanted.known.items():
+        if more := counted(fleet, action) - known:
+            return f"another controller counted {min(more)} for the brake meanwhile"
+    reserved = dict(fleet.reserved)
+    if wanted.limit is not None:
+        if problem := _too_many(reserved, wanted.restarts, wanted.limit):
+            return problem
+        reserved |= {address: by for address in wanted.restarts if address not in reserved}
+    counts = {action.value: counted(fleet, action) | more for action, more in wanted.counted.items()}
+    return fleet.model_copy(update={"reserved": reserved, "counted": {**fleet.counted, **counts}})
+
+
+def _too_many(reserved: Mapping[str, Reserved], restarts: Collection[str], limit: FleetLimit) -> str | None:
+    """Return why so many cannot go down. Whoever is down without a place counts as the plan saw it."""
+    others = sorted(set(reserved) - set(restarts))
+    down = [(name, count) for name, count in limit.taken if name not in reserved and name not in restarts]
+    if not restarts or len(others) + len(restarts) + sum(count for _, count in down) <= limit.limit:
+        return None
+    named = [*others, *(name for name, _ in down)]
+    if not named:
+        named = sorted(restarts)
+    more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""
+    return (
+        f"max_unavailable of the fleet is {limit.limit}, and so many are down, or may be: "
+        f"{', '.join(named[:_LISTED])}{more}"
+    )
+
+
+def give_back(fleet: Fleet, ready: Iterable[str], unbegun: Mapping[Action, frozenset[str]]) -> Fleet:
+    """Return the fleet without the places of these domains, and without what was counted and did not begin."""
+    gone = set(ready)
+    reserved = {address: one for address, one in fleet.reserved.items() if address not in gone}
+    counts = {action.value: counted(fleet, action) - less for action, less in unbegun.items()}
+    return fleet.model_copy(update={"reserved": reserved, "counted": {**fleet.counted, **counts}})
+
+
+def with_specs(fleet: Fleet, specs: str) -> Fleet:
+    """Return the fleet going by other specs, for which the brake begins anew. Places stay taken."""
+    return fleet.model_copy(update={"specs": specs, "counted": {}})
+
+
+def without_host(fleet: Fleet, host: str) -> Fleet:
+    """Return the fleet without the places of a host's domains, as it is given up."""
+    reserved = {address: one for address, one in fleet.reserved.items() if not address.startswith(f"{host}/")}
+    return fleet.model_copy(update={"reserved": reserved})
+
+
+def counted(fleet: Fleet, action: Action) -> frozenset[str]:
+    return fleet.counted.get(action.value, frozenset())

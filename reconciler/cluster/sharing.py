@@ -1,0 +1,98 @@
+"""What a pass asks of the cluster, if there is one: may a host be acted on, and so many of its domains go down."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from reconciler.decide.changes import Action
+from reconciler.fence import Alone, Fencing
+from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.fleet import Desired
+from reconciler.plan.places import FleetLimit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What an apply on one host is about to do that is counted over the fleet.
+
+    `known` is what its plan knew to be counted; `limit` the fleet's places as the plan saw them.
+    """
+
+    restarts: frozenset[str] = frozenset()
+    counted: Mapping[Action, frozenset[str]] = field(default_factory=dict)
+    known: Mapping[Action, frozenset[str]] = field(default_factory=dict)
+    limit: FleetLimit | None = None
+
+
+class Sharing(Protocol):
+    fencing: Fencing
+    busy_seconds: float | None
+    """When to try again where a host is locked, or was taken; None: as without a cluster."""
+    counts: bool
+    """Whether what goes down has to be reserved before."""
+
+    def go_by(self, desired: Desired) -> None:
+        """Tell which specs are in force here."""
+
+    def why_not(self, host: str) -> str | None:
+        """Return why nothing is to be begun on a host; None where that may be."""
+
+    def counted(self) -> Mapping[Action, frozenset[str]]:
+        """Return what the brake has counted over the fleet for the specs in force."""
+
+    def reserved(self) -> frozenset[str]:
+        """Return the domains that have a place of the fleet's max_unavailable."""
+
+    async def reserve(self, host: str, wanted: Wanted) -> Diagnostic | None:
+        """Count what is about to begin, all or nothing. Returns why it must not begin, if so."""
+
+    async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
+        """Tell that what was reserved has ended, and give back what was counted and never begun."""
+
+    def looked(self, host: str, *, reached: bool) -> None:
+        """Tell whether a host answered."""
+
+    async def judged(self, host: str, domains: Mapping[str, tuple[str, str]], ready: Collection[str]) -> None:
+        """Tell how the domains of a host are, by address, and give back the places of those that are ready."""
+
+    def is_taken(self, host: str) -> bool:
+        """Return whether the host itself knows that it is ours."""
+
+
+class Unshared:
+    """One controller that has the fleet for itself."""
+
+    busy_seconds: float | None = None
+    counts = False
+
+    def __init__(self) -> None:
+        self.fencing: Fencing = Alone()
+
+    def go_by(self, desired: Desired) -> None:
+        """Do nothing, since nobody else has any."""
+
+    def why_not(self, host: str) -> str | None:
+        return None
+
+    def counted(self) -> Mapping[Action, frozenset[str]]:
+        return {}
+
+    def reserved(self) -> frozenset[str]:
+        return frozenset()
+
+    async def reserve(self, host: str, wanted: Wanted) -> Diagnostic | None:
+        return None
+
+    async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
+        """Do nothing, since nobody else counts."""
+
+    def looked(self, host: str, *, reached: bool) -> None:
+        """Do nothing, since nobody else could take the host."""
+
+    async def judged(self, host: str, domains: Mapping[str, tuple[str, str]], ready: Collection[str]) -> None:
+        """Do nothing, since nobody else asks."""
+
+    def is_taken(self, host: str) -> bool:
+        return True
