@@ -7,6 +7,7 @@ at most when watch was killed after it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -258,10 +259,12 @@ def _come_through(told: Told, facts: Facts) -> tuple[Told, list[Event]]:
     if facts.plan is None:
         return told, []
     hosts = [facts.host] if facts.host is not None else list(facts.plan.hosts)
-    busy = dict(told.busy)
-    for host in hosts:
-        mine = [known for address, known in facts.domains.items() if address.partition("/")[0] == host]
-        busy[host] = sum(condition is Condition.RECONCILING for condition, _ in mine)
+    working = Counter(
+        address.partition("/")[0]
+        for address, (condition, _) in facts.domains.items()
+        if condition is Condition.RECONCILING
+    )
+    busy = {**told.busy, **{host: working[host] for host in hosts}}
     waiting = tuple(host for host in told.waiting if host not in hosts) if facts.specs == told.specs else told.waiting
     return replace(told, busy=busy, waiting=waiting), []
 
