@@ -21,7 +21,8 @@ def columns(shown: str) -> int:
 
 
 def fit(text: str, width: int) -> str:
-    """Wrap the lines that are wider than `width` columns at blanks. A word that is too wide stays whole, to be copied.
+    """Wrap the lines that are wider than `width` columns at blanks. A word that is too wide stays whole, to be copied;
+    one that would fit further to the left goes there.
 
     >>> print(fit("! alpha/web  restart: the spec changed", 40), end="")
     ! alpha/web  restart: the spec changed
@@ -45,7 +46,7 @@ def _lines(line: str, width: int) -> Iterator[str]:
     for gap, word in re.findall(r"( *)([^ ]+)", body[len(indent) :]):
         if not is_empty and columns(current + gap + word) > width:
             yield current + "\n"
-            current, gap = hang, ""
+            current, gap = hang[: max(width - columns(word), len(indent) + 2)], ""
         current, is_empty = current + gap + word, False
     yield current + line[len(body) :]
 

@@ -71,3 +71,10 @@ def test_colours_take_no_room() -> None:
     assert columns(painted) == 61
     assert fit(painted, 61) == painted
     assert len(fit(painted, 60).splitlines()) == 2
+
+
+def test_a_word_that_does_not_fit_under_its_column_goes_to_the_left_until_it_does() -> None:
+    path = "/var/lib/xen/kernels/db/vmlinuz-6.12"
+    told = fit(f"  e7dfa68e671c  running  {path}\n", 40)
+    assert told == f"  e7dfa68e671c  running\n    {path}\n"
+    assert fit(f"  e7dfa68e671c  running  {path}{path}\n", 40).splitlines()[1] == f"    {path}{path}"
