@@ -43,6 +43,12 @@ def test_what_it_becomes(tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch, 
     assert became == [(argv[0], argv)]
 
 
+def test_the_only_domain_of_a_name_needs_no_host(tree: Path, run: Run) -> None:
+    assert run("apply", "--yes").code == 0
+    assert run("console", "web").out == run("console", "alpha/web").out != ""
+    assert "not of the form host/domain" in run("console", "wbe").err
+
+
 def test_without_the_command_it_says_so(tree: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (tree / "specs/alpha/host.toml").write_text('toolstack = "xl"\n')
     monkeypatch.setenv("PATH", str(tree))

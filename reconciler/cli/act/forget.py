@@ -11,7 +11,7 @@ from reconciler.cli.cluster.option import ask, cluster_option
 from reconciler.cli.output import is_terminal, print_message, print_text
 from reconciler.cli.session import open_session, specs_option
 from reconciler.cli.settings import Settings
-from reconciler.model.diagnostics import refused, world_error
+from reconciler.model.diagnostics import refused, usage_error
 from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.schema_errors import near_miss
@@ -33,7 +33,7 @@ def forget(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...
     known = {*seen, *reading.desired.hosts, *([host] if endpoints else [])}  # another controller may have seen it
     if host not in known:
         hint = near_miss(host, sorted(known)) or "`reconciler status` lists the hosts"
-        raise world_error("no such host", f'Neither the specs nor the state directory know a host "{host}".', hint)
+        raise usage_error("no such host", f'Neither the specs nor the state directory know a host "{host}".', hint)
     if host in reading.desired.hosts and _answers(reading, specs, settings.state_dir, host):
         hint = f"to give it up, remove {specs / host} from the specs first"
         raise refused("the host answers", f"{host} is in the specs and answers, so there is nothing to forget.", hint)

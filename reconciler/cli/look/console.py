@@ -11,7 +11,7 @@ import click
 
 from reconciler.cli.names import ADDRESS
 from reconciler.cli.output import print_data
-from reconciler.cli.session import check_host, specs_option
+from reconciler.cli.session import known_address, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.dom0.connection import SBIN
 from reconciler.fence import Alone
@@ -33,11 +33,10 @@ def console(settings: Settings, address: str, specs: Path) -> None:
 
     For a domain of a simulated host, what its console said so far is printed.
     """
-    host, _, name = address.partition("/")
+    reading = read_tree(specs)
+    host, _, name = known_address(reading.desired, address).partition("/")
     if not is_name(name):
         raise usage_error("not an address", f'"{address}" is not of the form host/domain.')
-    reading = read_tree(specs)
-    check_host(reading.desired, host)
     if host not in reading.desired.hosts:
         raise ReconcilerError(*reading.diagnostics)
     target = reading.desired.hosts[host].settings
