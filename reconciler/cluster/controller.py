@@ -70,6 +70,7 @@ class Controller:
         self._free_since: dict[str, float] = {}
         self._leaving: set[str] = set()
         self._working: set[str] = set()
+        self._new_places: dict[str, frozenset[str]] = {}  # host -> what its last apply has reserved
         self._numbers: dict[str, tuple[str, int]] = {}  # host -> the session and number of the line that we took
         self._unreached: set[str] = set()
         self._fleet: Fleet | None = None
@@ -341,6 +342,7 @@ class Controller:
                 if isinstance(after, str):
                     return _held(host, after)
                 if await self._write(entry, after):
+                    self._new_places[host] = frozenset(after.reserved) - frozenset(fleet.reserved)
                     return None
             return _held(host, "the controllers count at the same time again and again")
         except ReconcilerError as error:
@@ -349,7 +351,9 @@ class Controller:
     async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
         self._working.discard(host)
         if any(unbegun.values()):
-            await self._give_back((), unbegun)
+            await self._give_back(
+                self._new_places.get(host, frozenset()) & unbegun.get(Action.RESTART, frozenset()), unbegun
+            )
 
     def looked(self, host: str, *, reached: bool) -> None:
         if reached:

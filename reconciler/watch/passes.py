@@ -209,7 +209,8 @@ class Passes:
             return outcome
 
         try:
-            return await self._told(over_host, attending.known)
+            outcome = await self._told(over_host, attending.known)  # without a plan, it was locked and is asked again
+            return outcome if outcome.plan else replace(outcome, retry_seconds=self._sharing.busy_seconds)
         except _GoneError:
             return Outcome()
         finally:
@@ -439,8 +440,7 @@ class Passes:
         left = ground.name is not None and bool(result.skipped)  # what others do may stand against it no more
         if left or any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved meanwhile
             waits.append(self._sharing.busy_seconds or _BUSY_RETRY_SECONDS)
-        if self._sharing.busy_seconds is not None and result.done:  # the places that it had are somebody's next
-            waits.append(self._sharing.busy_seconds)
+        waits += [self._sharing.busy_seconds] if self._sharing.busy_seconds is not None and result.done else []
         paused_seconds = self._paused.next_seconds(ground.desired.hosts)
         waits += [paused_seconds] if paused_seconds is not None and not self._detect_only else []
         return min(waits, default=None)

@@ -37,7 +37,7 @@ __all__ = ["make_domain", "settings", "shell", "tools", "xen"]
 pytestmark = pytest.mark.anyio
 
 RUNS = table_row("web", 5)
-NOTED = ("lock", "console.begins", "started")
+NOTED = ("lock", "lock.steps", "lock.steps.gate", ".line", "console.begins", "started")
 BLIND = "mv list.none list"  # from now on `xl list` prints nothing
 SHUTDOWN = Shutdown(domain="web", uuid=UUID, timeout_seconds=60, on_timeout="destroy")
 MEMORY = SetMemory(domain="web", uuid=UUID, before_kib=96 * 1024, memory_kib=128 * 1024)

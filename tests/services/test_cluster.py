@@ -69,7 +69,7 @@ class Fleet:
         self.until(self.all_have_one, TAKE_OVER_SECONDS, "each host has a controller")
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "reconciler", "watch", "--lease", f"{LEASE}s", "--interval", "1s"]
+        command = [sys.executable, "-m", "reconciler", "watch", "--lease", f"{LEASE}s", "--interval", "30s"]
         with (self.root / f"{len(self.watches)}.log").open("wb") as log:
             self.watches.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
 
