@@ -17,6 +17,8 @@ from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading,
 from reconciler.texts.config_file import MARK_PREFIX, read_file
 from reconciler.texts.refusals import left_out, refusals
 
+_LINES_SHOWN = 5
+_TOLD_MAX = 200  # remarks of one kind, of one file
 _SECRETS = re.compile(r"(?:vnc|spice)passwd\s*=\s*(.*)", re.DOTALL)
 
 
@@ -66,6 +68,7 @@ class _Teller:
     def __init__(self, found: CfgText, path: str) -> None:
         self._found = found
         self._path = path
+        self._lines = as_latin1(found.text).split("\n")  # character by character
 
     def syntax(self, line: int, column: int, message: str, hint: str | None) -> Diagnostic:
         """Make the diagnostic of an error of the grammar."""
@@ -78,19 +81,21 @@ class _Teller:
         )
 
     def tell(self, remarks: Iterable[Remark], kind: Kind, summary: str) -> Iterator[Diagnostic]:
-        """Make the diagnostics of these remarks, in the order of their places."""
-        placed = [(self._found.offset(remark.loc), remark) for remark in remarks]
-        for at, remark in sorted(placed, key=lambda one: one[0] or 0):
+        """Make the diagnostics of these remarks, in the order of their places, up to a bound."""
+        found = [(self._found.offset(remark.loc), remark) for remark in remarks]
+        placed = sorted(found, key=lambda one: one[0] or 0)
+        for count, (at, remark) in enumerate(placed[: _TOLD_MAX + 1]):
             line, column = (1, 1) if at is None else self._found.line_and_column(at)
-            text = as_latin1(remark.text)
-            detail = f"xl would refuse it, too: {text}" if kind is Kind.WORLD else text
+            more = f"There are {len(placed) - _TOLD_MAX} more like this, from here on."
+            text = more if count == _TOLD_MAX else as_latin1(remark.text)
+            detail = f"xl would refuse it, too: {text}" if kind is Kind.WORLD and count < _TOLD_MAX else text
             source = self._source(line, column)
-            yield Diagnostic(kind=kind, summary=summary, detail=detail, hint=remark.hint, source=source)
+            hint = None if count == _TOLD_MAX else remark.hint
+            yield Diagnostic(kind=kind, summary=summary, detail=detail, hint=hint, source=source)
 
     def _source(self, line: int, column: int) -> Source:
-        lines = self._found.text.split("\n")
-        text = lines[line - 1] if line <= len(lines) else ""
-        return Source(path=self._path, line=line, column=column, text=as_latin1(text))
+        text = self._lines[line - 1] if line <= len(self._lines) else ""
+        return Source(path=self._path, line=line, column=column, text=text)
 
 
 def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading, stem: str) -> Iterator[Remark]:
@@ -100,9 +105,7 @@ def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading
     yield from left_out(values)
     told = {remark.loc for remark in reading.ignored}
     yield from (remark for remark in unknown_keys(found.values) if remark.loc not in told)
-    for key, at in found.overruled:
-        line, _ = found.line_and_column(at)
-        yield Remark((key,), f"{key} is given twice, and the last time counts: the one in line {line} is left out.")
+    yield from _overruled(found)
     yield from _numbers(found.values)
     if not any(
         isinstance(size := values.get(key), str) and number_of(size) is not None for key in ("memory", "maxmem")
@@ -115,6 +118,18 @@ def _worth_telling(found: CfgText, values: Mapping[str, Value], reading: Reading
         yield Remark(
             ("vnuma",), "vnuma names nodes of the host, and a host that lacks them refuses to start the domain."
         )
+
+
+def _overruled(found: CfgText) -> Iterator[Remark]:
+    """List the keys that are given more than once: only the last time counts."""
+    lines: dict[str, list[int]] = {}
+    for key, at in found.overruled:
+        lines.setdefault(key, []).append(found.line_and_column(at)[0])
+    for key, before in lines.items():
+        shown = f"{', '.join(map(str, before[:_LINES_SHOWN]))}{' …' if len(before) > _LINES_SHOWN else ''}"
+        those = f"the one in line {shown} is" if len(before) == 1 else f"those in lines {shown} are"
+        often = "twice" if len(before) == 1 else f"{len(before) + 1} times"
+        yield Remark((key,), f"{key} is given {often}, and the last time counts: {those} left out.")
 
 
 def _numbers(values: Mapping[str, Value]) -> Iterator[Remark]:

@@ -8,6 +8,7 @@ a comment needs a newline at its end, Windows line ends are refused, a key given
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -53,10 +54,14 @@ class CfgText:
     overruled: list[tuple[str, int]] = field(default_factory=list)  # assignments that a later one undoes
     comments: dict[str, list[str]] = field(default_factory=dict)  # by the key that they stand before, behind or within
     errors: list[XlCfgError] = field(default_factory=list)
+    _ends: list[int] = field(default_factory=list)  # offsets of the line breaks, once they were asked for
 
     def line_and_column(self, at: int) -> tuple[int, int]:
         """Count line and column of an offset, both from 1."""
-        return self.text.count("\n", 0, at) + 1, at - self.text.rfind("\n", 0, at)
+        if not self._ends:
+            self._ends = [match.start() for match in _LINE_BREAK.finditer(self.text)] or [len(self.text)]
+        before = bisect_left(self._ends, at)
+        return before + 1, at - (self._ends[before - 1] if before else -1)
 
     def offset(self, loc: Loc) -> int | None:
         """Return where a value stands, or else what is around it; None for what the text does not have."""
@@ -86,6 +91,7 @@ _CODE = "if|else|elif|import|from|def|for|while|try|print"
 _STATEMENT = re.compile(  # with a margin, a line may also be the middle of something
     rf"^(?:[a-z]|[ \t]+(?:[a-z][.\w]*[ \t]*\+?=(?!=)|(?:{_CODE})\b))", re.MULTILINE | re.IGNORECASE
 )
+_LINE_BREAK = re.compile("\n")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # by surrogateescape

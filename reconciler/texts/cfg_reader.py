@@ -325,13 +325,16 @@ class _Reader:
 
 def unknown_keys(keys: Iterable[str], tool: str = "xl", known: frozenset[str] = KNOWN_KEYS) -> Iterator[Remark]:
     """List the keys that the tool does not read in any version, with what may have been meant."""
-    for key in keys:
-        if key not in known:
-            was, instead = XM_ONLY.get(key, ("", _MEANT.get(key) or near_miss(key, known | XM_ONLY.keys(), _NEAR)))
-            of_xm = f" (xm's word for {was})" if was else ""
-            yield Remark((key,), f'{tool} knows no key "{key}"{of_xm} and ignores it, so it is left out.', instead)
+    words = known | XM_ONLY.keys()
+    for count, key in enumerate(key for key in keys if key not in known):
+        was, instead = XM_ONLY.get(key, ("", _MEANT.get(key)))
+        if key not in XM_ONLY and key not in _MEANT and count < _HINTS_MAX:
+            instead = near_miss(key, words, _NEAR)
+        of_xm = f" (xm's word for {was})" if was else ""
+        yield Remark((key,), f'{tool} knows no key "{key}"{of_xm} and ignores it, so it is left out.', instead)
 
 
+_HINTS_MAX = 100  # of one file: to find what a key is near to takes a while
 _NEAR = 0.8
 """Keys have much in common: `bridge` is 0.6 like `builder`, and a wrong one does harm."""
 _MEANT = {

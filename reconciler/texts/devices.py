@@ -216,8 +216,9 @@ def _set_vdev(parts: _DiskParts, value: str, spec: str) -> None:
 
 def _set_format(parts: _DiskParts, value: str, spec: str) -> None:
     value = value or "raw"
-    hint = near_miss(value, _FORMATS) or f"xl knows {', '.join(_FORMATS)}."
-    _refuse(value not in _FORMATS, spec, f'has the format "{value}", which xl does not know', hint)
+    if value not in _FORMATS:
+        hint = near_miss(value, _FORMATS) or f"xl knows {', '.join(_FORMATS)}."
+        _refuse(True, spec, f'has the format "{value}", which xl does not know', hint)
     _refuse(parts.format not in (None, value), spec, "names two formats")
     parts.format = value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,35 @@ def test_a_file_of_ours_keeps_what_its_mark_says() -> None:
     assert found.domain is not None
     assert found.domain.prevent_destroy
     assert found.comments == {"name": []}
+
+
+HEAD = 'name = "web"\nkernel = "/k"\nmemory = 64\n'
+MANY = 20_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "pci = [" + "'zz'," * MANY + "]\n",
+        HEAD + 'type = "hvm"\nviridian = [' + "1," * MANY + "]\n",
+        HEAD + "disk = [" + "'/,zz'," * MANY + "]\n",
+        HEAD + "".join(f"k{at} = 1\n" for at in range(MANY)),
+        "a=1\n" * (3 * MANY),
+        HEAD + "x = " + "[" * 12 * MANY,
+    ],
+    ids=["devices", "words", "disks", "unknown keys", "one key again and again", "nested lists"],
+)
+def test_what_is_wrong_again_and_again_takes_no_time(text: str) -> None:
+    """By the clock of the process: this took minutes, since each place was looked for from the beginning."""
+    began = time.process_time()
+    found = read(Path("web.cfg"), text)
+    assert time.process_time() - began < 5
+    assert len(found.problems) + len(found.notes) < 450
+
+
+def test_a_key_that_is_given_often_is_told_once() -> None:
+    found = read(Path("web.cfg"), f"{HEAD}memory = 65\n" + "cap = 1\n" * 9)
+    assert [note.detail for note in found.notes] == [
+        "memory is given twice, and the last time counts: the one in line 3 is left out.",
+        "cap is given 9 times, and the last time counts: those in lines 5, 6, 7, 8, 9 … are left out.",
+    ]
