@@ -45,6 +45,8 @@ _ROWS: tuple[tuple[str, str, Cause], ...] = (
     (r"unused loop device", "hotplug/Linux/block: fatal", Cause.HOST),
     (r"no available vnd device", "hotplug/NetBSD/block: error", Cause.HOST),
     (r"killing (execution of .*|bootloader) because of timeout", "libxl_aoutils.c, libxl_bootloader.c", Cause.HOST),
+    (r"died due to fatal signal (Killed|Terminated|Hangup)", "libxl_exec.c: libxl_report_child_exitstatus", Cause.HOST),
+    (r"device model.* (spawn failed|died)", "libxl_dm.c: device_model_spawn_outcome", Cause.HOST),
     (r"\bscript: ", "libxl_device.c: device_hotplug_child_death_cb, with what the script said", Cause.HOST),
     (r"unable to add \S+ devices", "libxl_create.c: domcreate_launch_dm, domcreate_attach_devices", Cause.HOST),
     (r"Unable to set \S+ defaults for", "libxl_create.c: initiate_domain_create", Cause.HOST),

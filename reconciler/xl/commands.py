@@ -25,6 +25,7 @@ _PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _REASON_LINES = 4  # of what xl says that is told
 _ASK_SECONDS = 10
 _KILLED = 137
+_LINE_SHOWN, _OUTPUT_READ = 500, 10_000
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
 
 
@@ -202,15 +203,19 @@ def refused_to_run(host: str, tool: str) -> ReconcilerError:
 def reason_of(result: Result) -> str:
     """Return why a command failed, in at most four lines of what it printed.
 
-    libxl names the cause first and then its effects, so the first lines are kept, and the very last one.
+    libxl names the cause first and then its effects, so the first lines are kept, and the very last one. What was
+    printed as output counts where nothing was as an error.
     """
-    said: list[str] = []
-    for line in (_PLACE.sub("", line).strip() for line in result.errors.splitlines()):
-        if line and line not in said and not line.startswith("Parsing config"):
-            said.append(line)
+    lines = _words_in(result.errors) or _words_in(result.stdout[:_OUTPUT_READ].decode(errors="replace"))
+    said = list(dict.fromkeys(lines))
     if len(said) > _REASON_LINES:
-        said = [*said[: _REASON_LINES - 1], "…", said[-1]]
+        said = [*said[: _REASON_LINES - 1], "…", lines[-1]]
     return " / ".join(said) or f"it gave no reason (exit {result.exit_code})."
+
+
+def _words_in(text: str) -> list[str]:
+    lines = (_PLACE.sub("", line).strip() for line in text.splitlines())
+    return [line[:_LINE_SHOWN] for line in lines if line and not line.startswith("Parsing config")]
 
 
 def also_said(tool: str, result: Result | None) -> str:

@@ -35,6 +35,9 @@ OF_XEND = {  # written after xend's sources
     "Error: Not enough free memory so I cannot release any more.": Cause.HOST,
     "Error: Domain 'web' already exists with ID '4'": Cause.UNKNOWN,
 }
+NO_MODEL = """libxl: error: libxl_dm.c:2857:device_model_spawn_outcome: Domain 3:domain 3 device model: spawn failed (rc=-3)
+libxl: error: libxl_create.c:1800:domcreate_devmodel_started: Domain 3:device model did not start: -3
+"""  # noqa: E501  # as libxl's source has it
 NO_VND = NO_LOOP.replace("Failed to find an unused loop device", "no available vnd device")
 TIMED_OUT = """libxl: error: libxl_aoutils.c:539:async_exec_timeout: killing execution of /etc/xen/scripts/block add because of timeout
 libxl: error: libxl_create.c:1672:domcreate_launch_dm: Domain 3:unable to add disk devices
@@ -54,6 +57,7 @@ libxl: error: libxl_create.c:1296:initiate_domain_create: Domain 15:cannot make 
 PYGRUB = """libxl: error: libxl_bootloader.c:649:bootloader_finished: Domain 42:bootloader failed - consult logfile /var/log/xen/bootloader.42.log
 libxl: error: libxl_exec.c:117:libxl_report_child_exitstatus: bootloader [4242] exited with error status 1
 """  # noqa: E501  # as it was printed
+KILLED_PYGRUB = PYGRUB.replace("exited with error status 1", "died due to fatal signal Killed")
 SLOW_PYGRUB = (
     "libxl: error: libxl_bootloader.c:737:bootloader_timeout: Domain 4:killing bootloader because of timeout\n"
 )
@@ -77,6 +81,9 @@ SLOW_PYGRUB = (
         pytest.param(NO_DISK, Cause.HOST, id="a disk is gone"),
         pytest.param(NAME_TAKEN, Cause.HOST, id="right after a shutdown"),
         pytest.param(SLOW_PYGRUB + PYGRUB, Cause.HOST, id="pygrub is slow"),
+        pytest.param(KILLED_PYGRUB, Cause.HOST, id="pygrub is killed, as by a dom0 without memory"),
+        pytest.param(KILLED_PYGRUB.replace("Killed", "Segmentation fault"), Cause.BOOT, id="pygrub crashes"),
+        pytest.param(NO_MODEL, Cause.HOST, id="no device model"),
         pytest.param(NO_LOOP + PYGRUB, Cause.HOST, id="pygrub gets no disk"),
         pytest.param("Domain name must be specified.\n", Cause.UNKNOWN, id="a config xl refuses"),
         pytest.param("", Cause.UNKNOWN, id="nothing"),

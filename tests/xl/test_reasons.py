@@ -152,3 +152,22 @@ def test_of_many_lines_the_first_and_the_last_are_told() -> None:
     said = "\n".join([*lines, "libxl: error: libxl_x.c:9:f: line 8", "the last word"])
     result = Result(exit_code=3, stdout=b"", stderr=said.encode())
     assert reason_of(result) == "line 0 / line 1 / line 2 / … / the last word"
+
+
+def reason(errors: bytes = b"", output: bytes = b"") -> str:
+    return reason_of(Result(exit_code=3, stdout=output, stderr=errors))
+
+
+def test_what_was_said_last_is_told_even_if_it_was_said_before() -> None:
+    assert reason(b"a\nb\nc\nd\ne\nd\n") == "a / b / c / … / d"
+
+
+def test_what_was_said_as_output_counts_where_nothing_was_said_as_an_error() -> None:
+    assert reason(output=b"Parsing config from x\nshutdown failed\n") == "shutdown failed"
+    assert reason(b"an error\n", b"output\n") == "an error"
+    assert reason(b"Parsing config from x\n", b"\n") == "it gave no reason (exit 3)."
+
+
+def test_what_is_no_utf_8_or_very_long_is_told_as_far_as_it_goes() -> None:
+    assert reason(b"no disk \xff\xfe\n") == "no disk \ufffd\ufffd"
+    assert len(reason(b"x" * 100_000)) == 500
