@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError, moved_on
 from reconciler.model.domain import Domain, Image, Vif, address_of
-from reconciler.model.host import Power
+from reconciler.model.host import NAMELESS, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import limit_of
 from reconciler.plan.steps import (
@@ -85,6 +85,7 @@ class DomainSteps:
                 instance = draft.instance(step.domain)
                 if instance is None or instance.definition.uuid != step.uuid:
                     return None  # gone; who has its name now is left alone
+                _refuse_renamed(draft, step.domain, instance)
                 if step.remnant and instance.power is Power.RUNNING:
                     raise _not_needed(draft, step, "domain runs meanwhile", "was to be cleared away, and runs by now")
                 waited_seconds = draft.now - asked_at
@@ -164,6 +165,13 @@ class DomainSteps:
                 draft.stored.instances[step.domain] = replace(instance, definition=after.running)
 
 
+def _refuse_renamed(draft: Draft, name: str, instance: Instance) -> None:
+    """Raise where a domain goes by another name by now, as while it is migrated by hand."""
+    if instance.exists and instance.listed_as not in (None, name, NAMELESS):
+        problem = f"{name} is listed as {instance.listed_as} by now. It is left alone."
+        raise draft.failed(name, "it goes by another name", problem)
+
+
 def _runs_already(draft: Draft, step: Start) -> bool:
     """Return whether the domain runs already, as when the dom0 started it at boot.
 
@@ -173,6 +181,7 @@ def _runs_already(draft: Draft, step: Start) -> bool:
     instance = draft.our_instance(definition.name, definition.uuid)
     if instance is None:
         return False
+    _refuse_renamed(draft, definition.name, instance)
     if step.candidate and not boots_the_same(instance.definition, definition):
         problem = f"{definition.name} runs already, but not what was to be started."
         raise draft.failed(definition.name, "another definition was started", problem, transient=True)
@@ -280,6 +289,7 @@ def _running(draft: Draft, name: str, uuid: str) -> Instance:
     instance = draft.our_instance(name, uuid)
     if instance is None or instance.power not in (Power.RUNNING, Power.PAUSED):
         raise draft.failed(name, "does not run", f"{name} does not run on {draft.settings.name} any more.")
+    _refuse_renamed(draft, name, instance)
     return instance
 
 

@@ -19,7 +19,7 @@ from reconciler.model.host import Look, Power
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.create_failures import Cause, cause_of, hint_of
-from reconciler.texts.listing import Row
+from reconciler.texts.listing import Row, is_migrating
 from reconciler.texts.running import overlay
 from reconciler.waiting import Clock, NotYet, wait_until
 from reconciler.xl import remnants
@@ -128,6 +128,8 @@ async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) 
         if row.name == domain.name and row.power in (Power.RUNNING, Power.PAUSED):
             report(f"{domain.name} runs already")
             return True
+        if row.name not in (domain.name, None):
+            raise _elsewhere(xl, domain.name, row)
         return NotYet(
             f"waiting for what is left of {domain.name} ({row.power})",
             lambda: xl.failed(
@@ -323,8 +325,21 @@ async def _may_be_connected(step: Shutdown, see: See) -> bool:
 
 
 async def _row(xl: Xl, step: Shutdown) -> Row | None:
-    """Find the domain, also if it has lost its name on its way out."""
-    return next((row for row in await xl.rows() if row.uuid == step.uuid and row.name in (step.domain, None)), None)
+    """Find the domain, also if it has lost its name on its way out. Raises where it goes by another name by now."""
+    rows = sorted((row for row in await xl.rows() if row.uuid == step.uuid), key=lambda row: row.name != step.domain)
+    if rows and rows[0].name not in (step.domain, None):
+        raise _elsewhere(xl, step.domain, rows[0])
+    return rows[0] if rows else None
+
+
+def _elsewhere(xl: Xl, domain: str, row: Row) -> ReconcilerError:
+    what = "a migration of it by hand is under way or was cut short" if is_migrating(row.name) else "it was renamed"
+    return xl.failed(
+        domain,
+        "it goes by another name",
+        f"{domain} (domid {row.domid}) is listed as {row.name} by now: {what}. It is left alone.",
+        f"Look at `{xl.list_command}` on {xl.host}, and run the command again when that has ended.",
+    )
 
 
 async def _press_on(

@@ -278,6 +278,74 @@ CASES: dict[str, Case] = {
     "a saved domain is not absent": Case(
         lambda web, db: (), by_hand=(lambda side: side.save("web"),), ends={"web": Power.SAVED}
     ),
+    "memory of a domain that has shut down": Case(
+        lambda web, db: (memory(web, 256),),
+        by_hand=(power("web", Power.SHUTDOWN),),
+        fails=True,
+        ends={"web": Power.SHUTDOWN},
+    ),
+    "an interface for a domain that has crashed": Case(
+        lambda web, db: (AttachVif(domain="web", uuid=web.uuid, vif=VIF),),
+        by_hand=(power("web", Power.CRASHED),),
+        fails=True,
+        ends={"web": Power.CRASHED},
+    ),
+    "a disk for a domain that is dying": Case(
+        lambda web, db: (reading(web, db, "ro"),),
+        by_hand=(power("web", Power.DYING),),
+        with_db=True,
+        fails=True,
+        ends={"web": Power.DYING},
+    ),
+    "what crashed does not go on": Case(
+        lambda web, db: (unpause(web),), by_hand=(power("web", Power.CRASHED),), fails=True, ends={"web": Power.CRASHED}
+    ),
+    "what is not there does not go on": Case(
+        lambda web, db: (
+            shutdown(web),
+            unpause(web),
+        ),
+        fails=True,
+        ends={"web": Power.ABSENT},
+    ),
+    "memory of what is not there": Case(
+        lambda web, db: (
+            shutdown(web),
+            memory(web, 256),
+        ),
+        fails=True,
+        ends={"web": Power.ABSENT},
+    ),
+    "what was saved is not shut down": Case(
+        lambda web, db: (shutdown(web),), by_hand=(lambda side: side.save("web"),), ends={"web": Power.SAVED}
+    ),
+    "what is migrating is not shut down": Case(
+        lambda web, db: (shutdown(web),), by_hand=(migrated_away("web"),), fails=True, ends={"web": Power.MIGRATING}
+    ),
+    "what is migrating is not started": Case(
+        lambda web, db: (Start(definition=web),),
+        by_hand=(migrated_away("web"),),
+        fails=True,
+        ends={"web": Power.MIGRATING},
+    ),
+    "what is migrating gets no memory": Case(
+        lambda web, db: (memory(web, 256),), by_hand=(migrated_away("web"),), fails=True, ends={"web": Power.MIGRATING}
+    ),
+    "what was renamed is not started twice": Case(
+        lambda web, db: (Start(definition=web),), by_hand=(renamed("web", "other"),), fails=True
+    ),
+    "a zombie without a name is not started over": Case(
+        lambda web, db: (Start(definition=web),),
+        by_hand=(
+            power("web", Power.DYING),
+            renamed("web", "(null)"),
+        ),
+        fails=True,
+        ends={"web": Power.DYING},
+    ),
+    "what was renamed is not shut down": Case(
+        lambda web, db: (shutdown(web),), by_hand=(renamed("web", "other"),), fails=True
+    ),
     "a disk that is not there": Case(
         lambda web, db: (
             AttachDisk(
