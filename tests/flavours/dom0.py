@@ -6,6 +6,7 @@ It is reached through a fake `ssh`, which has a login's short PATH: xl and LVM a
 from __future__ import annotations
 
 import asyncio
+import py_compile
 import shlex
 import shutil
 import sys
@@ -197,15 +198,15 @@ def _write_tools(flavour: Flavour, shell: str, root: Path, dialect: Dialect) -> 
     bin_, sbin, refused = root / "bin", root / "sbin", root / "refused"
     words = [shutil.which(shell) or shell, *(["sh"] if shell == "busybox" else [])]
     write_tool(bin_, "sh", f'exec {shlex.join(words)} "$@"')
-    for name in ("fake_xl.py", "fake_xm.py", "fake_store.py"):
-        shutil.copy(_FAKES / name, root / "xen")
+    for name in ("fake_xl", "fake_xm", "fake_store"):
+        py_compile.compile(str(_FAKES / f"{name}.py"), f"{root}/xen/{name}.pyc", doraise=True)
     python = f"{sys.executable} -IS {root}/xen"
-    write_tool(sbin, dialect.tool, f'exec {python}/fake_{dialect.tool}.py "$@"')
+    write_tool(sbin, dialect.tool, f'exec {python}/fake_{dialect.tool}.pyc "$@"')
     for what in ("ls", "read", "list", "watch"):
-        store = f"fake_store.py {what}" if dialect is not XM else f"fake_xm.py store {what}"
+        store = f"fake_store.pyc {what}" if dialect is not XM else f"fake_xm.pyc store {what}"
         body = "exit 0" if (dialect, what) == (XM, "ls") else f'exec {python}/{store} "$@"'
         write_tool(sbin, f"xenstore-{what}", body)
-    lists = f"exec {python}/fake_xl.py daemons"
+    lists = f"exec {python}/fake_xl.pyc daemons"
     if flavour == "netbsd":
         for name, tool in stand_ins.TOOLS.items():
             stand_ins.write_stand_in(bin_, name, tool, refused)
