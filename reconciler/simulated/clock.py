@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+from itertools import count
 
 from reconciler.simulated.store import Store
 
@@ -18,28 +20,47 @@ class VirtualClock:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._wake_ups: list[float] = []
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []  # a heap
+        self._numbers = count()  # in the order in which they fell asleep
         self._events = 0  # sleeps begun and ended
+        self._moving: asyncio.Task[None] | None = None
 
     def now(self) -> float:
         return self._store.read_clock()
 
     async def sleep(self, seconds: float) -> None:
-        wake_up = self.now() + max(seconds, 0.0)
-        self._wake_ups.append(wake_up)
+        wake_up, woken = self.now() + max(seconds, 0.0), asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (wake_up, next(self._numbers), woken))
         self._events += 1
+        if self._moving is None or self._moving.done():
+            self._moving = asyncio.create_task(self._move())  # one for all, since all would wait for the same
         try:
-            await self._until_first(wake_up)
-            if self.now() < wake_up:
-                self._store.write_clock(wake_up)
+            await woken
         finally:
-            self._wake_ups.remove(wake_up)
             self._events += 1
 
-    async def _until_first(self, wake_up: float) -> None:
-        """Let the other tasks run until all of them sleep and none wakes up before `wake_up`."""
+    async def _move(self) -> None:
+        """Move the clock from one wake-up to the next, until nobody sleeps.
+
+        Of those who wake up at the same time, each does what it can before the next one wakes up.
+        """
+        while True:
+            await self._until_quiet()
+            while self._sleepers and self._sleepers[0][2].done():  # cancelled
+                heapq.heappop(self._sleepers)
+            if not self._sleepers:
+                return
+            wake_up, _, woken = heapq.heappop(self._sleepers)
+            try:
+                if self.now() < wake_up:
+                    self._store.write_clock(wake_up)
+                woken.set_result(None)
+            except Exception as error:  # noqa: BLE001 -- told to who sleeps, and would never wake up else
+                woken.set_exception(error)
+
+    async def _until_quiet(self) -> None:
         quiet_turns = 0
-        while quiet_turns < _QUIET_TURNS or min(self._wake_ups) < wake_up:
+        while quiet_turns < _QUIET_TURNS:
             events = self._events
             await asyncio.sleep(0)
             quiet_turns = quiet_turns + 1 if events == self._events else 0

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.apply.follow import carry_out
+from reconciler.model.diagnostics import ReconcilerError
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.store import Store
+from tests.operations import calls_of
 from tests.simulated.world import World, domain, ready
 
 
@@ -80,3 +82,28 @@ def test_domains_that_start_together_get_ready_together(world: World) -> None:
 
     asyncio.run(await_all())
     assert world.executor.now() <= 7, "one boot of 1 s and one wait of min_seconds, not four"
+
+
+def test_a_clock_that_cannot_be_kept_is_told_to_all_who_wait_for_it(tmp_path: Path) -> None:
+    clock = VirtualClock(Store(tmp_path, "alpha"))
+
+    async def both() -> list[BaseException | None]:
+        sleeping = [asyncio.create_task(clock.sleep(3)) for _ in range(2)]
+        await asyncio.sleep(0)
+        (tmp_path / "hosts").write_text("no folder")
+        return await asyncio.gather(*sleeping, return_exceptions=True)
+
+    assert [type(ended) for ended in asyncio.run(both())] == [ReconcilerError, ReconcilerError]
+
+
+def test_waiting_side_by_side_costs_each_the_same(tmp_path: Path) -> None:
+    def calls(sleepers: int) -> float:
+        clock = VirtualClock(Store(tmp_path / str(sleepers), "alpha"))
+
+        async def all_of_them() -> None:
+            await asyncio.gather(*(clock.sleep(number) for number in range(sleepers)))
+
+        return calls_of(lambda: asyncio.run(all_of_them())) / sleepers
+
+    calls(2)  # what is imported once
+    assert calls(80) <= 1.1 * calls(20)
