@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from reconciler.apply.outages import Outage
@@ -18,11 +19,19 @@ from reconciler.show import diagnostics, values
 from reconciler.show.summary import counts, headline
 
 FORMAT = 1
+_PIECES_AT_ONCE = 10_000
 
 
 def as_text(document: Mapping[str, Any]) -> str:
-    """Write a document in ASCII, so that no control character or odd encoding of a terminal gets in the way."""
-    return json.dumps(document, indent=2) + "\n"
+    """Write a document in ASCII, so that no control character or odd encoding of a terminal gets in the way.
+
+    Its pieces are put together some at a time: to join, and to free, millions of them at once takes 0.1 s, in which no
+    other thread gets on.
+    """
+    pieces, parts = json.JSONEncoder(indent=2).iterencode(document), list[str]()
+    while part := "".join(islice(pieces, _PIECES_AT_ONCE)):
+        parts.append(part)
+    return "".join((*parts, "\n"))
 
 
 def plan_document(plan: Plan) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class SimulatedExecutor:
         async with self._lock.hold():
             self._line = await take_host(self._store, self._fencing, self._lock)
             try:
-                await asyncio.to_thread(self._store.read)  # all of it; the steps then read what changed
+                await asyncio.to_thread(self._store.tidy)  # the steps then read what changed
                 yield
             finally:
                 self._line = None

@@ -1,8 +1,10 @@
 """Stores all that a simulated host has: its whole state now and then, and one line for each change since.
 
 So a step costs what it changes, however large the host is. Used by `store`, which holds the lock while it writes.
-`state.json` is the whole state, and names the journal of the changes after it, `journal.N.jsonl`. A line that was cut
-short is no change; the next writer cuts it off. Reading needs no lock and writes nothing.
+`state.json` names the journal, `journal.N.jsonl`: its first lines make the whole state out of nothing, some entries
+each, since what reads or writes very many at once lets no other thread go on meanwhile; the lines after them are the
+changes since. A line that was cut short is no change; the next writer cuts it off. Reading needs no lock and writes
+nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -19,7 +23,8 @@ from reconciler.simulated.guest import Instance, settled_kib
 from reconciler.simulated.tables import Table, TableDraft
 from reconciler.state_dir.files import replace_file
 
-_WHOLE_AGAIN_BYTES = 256 * 1024  # a journal of this size, and of the state's, gives way to a new state
+_WHOLE_AGAIN_BYTES = 256 * 1024  # changes of this size, and of the whole state's, give way to a new journal
+_IN_ONE_LINE = 100  # entries of a whole state
 NOT_THERE = (FileNotFoundError, NotADirectoryError)
 V = TypeVar("V")
 
@@ -49,12 +54,13 @@ class StoredHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """The content of `state.json`."""
+    """The content of `state.json`. Some have all that was there when their journal began: this was so at first."""
 
     format: Literal[1] = 1
     boots: int = 1
     next_domid: int = 1
     journal: int = 0
+    whole_bytes: int = 0  # of the journal: the lines that make the state as it was when the journal began
     instances: dict[str, Instance] = field(default_factory=dict)
     autostart: dict[str, int] = field(default_factory=dict)
     files: dict[str, StoredFile] = field(default_factory=dict)
@@ -92,6 +98,7 @@ class Journal:
         self._tables = _Tables(_State())
         self._stamp: tuple[int, int, int] | None = None  # of the state file that was read; None: there was none
         self._offset = 0  # how far its journal was read
+        self._whole_bytes = 0  # of this, the lines that make the state out of nothing
 
     def catch_up(self) -> StoredHost:
         """Return the host as it is stored now, to be changed by `write`."""
@@ -121,13 +128,18 @@ class Journal:
             self._write_state()
             return unused
         self._append(change)
-        unused = self._tables.put(change)
-        if self._offset > max(_WHOLE_AGAIN_BYTES, self._stamp[2]):
-            journal = self._journal_file()
-            self._tables.journal += 1
-            self._write_state()
-            journal.unlink(missing_ok=True)
-        return unused
+        return self._tables.put(change)
+
+    def tidy(self) -> None:
+        """Begin a new journal where the changes in this one have become more than the whole state."""
+        if self._stamp is None or self._offset - self._whole_bytes <= max(
+            _WHOLE_AGAIN_BYTES, self._whole_bytes, self._stamp[2]
+        ):
+            return
+        journal = self._journal_file()
+        self._tables.journal += 1
+        self._write_state()
+        journal.unlink(missing_ok=True)
 
     def _journal_file(self) -> Path:
         return self._folder / f"journal.{self._tables.journal}.jsonl"
@@ -141,27 +153,29 @@ class Journal:
 
     def _read_state(self) -> None:
         try:
-            self._tables = _Tables(_STATE.validate_json(self._state_file.read_bytes()))
+            state = _STATE.validate_json(self._state_file.read_bytes())
         except NOT_THERE:
-            self._tables = _Tables(_State())
+            state = _State()
         except ValidationError as error:
             self._stamp = None
             raise BrokenStateError(self._state_file, _first_problem(error)) from None
-        self._offset = 0
+        self._tables, self._offset, self._whole_bytes = _Tables(state), 0, state.whole_bytes
 
     def _read_journal(self) -> None:
         try:
-            with self._journal_file().open("rb") as journal:
-                journal.seek(self._offset)
-                new = journal.read()
+            journal = self._journal_file().open("rb")
         except NOT_THERE:
             return
-        for line in new[: new.rfind(b"\n") + 1].splitlines(keepends=True):
-            try:
-                self._tables.put(_CHANGE.validate_json(line))
-            except ValidationError as error:
-                raise BrokenStateError(self._journal_file(), _first_problem(error)) from None
-            self._offset += len(line)
+        with journal:
+            journal.seek(self._offset)
+            for line in journal:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    self._tables.put(_CHANGE.validate_json(line))
+                except ValidationError as error:
+                    raise BrokenStateError(self._journal_file(), _first_problem(error)) from None
+                self._offset += len(line)
 
     def _append(self, change: _Change) -> None:
         line = _CHANGE.dump_json(change) + b"\n"
@@ -173,12 +187,20 @@ class Journal:
         self._offset += len(line)
 
     def _write_state(self) -> None:
+        whole = b"".join(_CHANGE.dump_json(part) + b"\n" for part in self._tables.parts())
+        state = _State(
+            boots=self._tables.boots,
+            next_domid=self._tables.next_domid,
+            journal=self._tables.journal,
+            whole_bytes=len(whole),
+        )
         try:
-            replace_file(self._state_file, _STATE.dump_json(self._tables.state()), durable=True)
+            replace_file(self._journal_file(), whole, durable=True)
+            replace_file(self._state_file, _STATE.dump_json(state), durable=True)
         except BaseException:
             self._stamp = None  # what is in memory here is not what is stored, so it is read again
             raise
-        self._stamp, self._offset = self._stamp_now(), 0
+        self._stamp, self._offset, self._whole_bytes = self._stamp_now(), len(whole), len(whole)
 
 
 class _Tables:
@@ -190,15 +212,15 @@ class _Tables:
         self._autostart = Table(state.autostart, lambda *_: ())
         self._files = Table(state.files, _about_file)
 
-    def state(self) -> _State:
-        return _State(
-            boots=self.boots,
-            next_domid=self.next_domid,
-            journal=self.journal,
-            instances=dict(self._instances),
-            autostart=dict(self._autostart),
-            files=dict(self._files),
-        )
+    def parts(self) -> Iterator[_Change]:
+        """Yield changes that make this state out of nothing, each of some entries."""
+        change = partial(_Change, boots=self.boots, next_domid=self.next_domid)
+        for instances in _in_parts(self._instances):
+            yield change(instances=instances)
+        for autostart in _in_parts(self._autostart):
+            yield change(autostart=autostart)
+        for files in _in_parts(self._files):
+            yield change(files=files)
 
     def draft(self) -> StoredHost:
         return StoredHost(
@@ -217,6 +239,12 @@ class _Tables:
         self._files.put(change.files)
         self.boots, self.next_domid = change.boots, change.next_domid
         return {sha256 for sha256 in held if sha256 is not None and not self._files.about(holds(sha256))}
+
+
+def _in_parts(table: Table[V]) -> Iterator[dict[str, V | None]]:
+    entries = iter(table.items())
+    while part := list(islice(entries, _IN_ONE_LINE)):
+        yield {**dict(part)}
 
 
 def _about_instance(name: str, instance: Instance) -> Iterator[tuple[str, int]]:

@@ -75,6 +75,14 @@ class Store:
             for unused in self._journal.write(draft):
                 (self._blobs / unused).unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Read all of the host, and write it anew where what was noted of changes has become more than that."""
+        if not self.folder.exists():
+            return
+        with self._locked("state"):
+            self.read()
+            self._journal.tidy()
+
     def put(self, draft: StoredHost, path: str, content: bytes) -> None:
         """Make `path` a file with this content, in a draft of `change`."""
         sha256 = hashlib.sha256(content).hexdigest()

@@ -96,24 +96,31 @@ def test_a_cut_short_state_is_never_seen_however_often_the_writer_is_killed(worl
         assert stored.files
 
 
+@pytest.mark.parametrize("begun", ["journal.1.jsonl", "state.json"])
 def test_a_kill_between_writing_and_renaming_leaves_the_change_where_it_was(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, begun: str
 ) -> None:
-    """The journal gives way to a new state, and the process dies before that has its name."""
+    """The journal gives way to a new one, and the process dies before that, or who names it, has its name."""
     world.start(domain())
     monkeypatch.setattr(journal, "_WHOLE_AGAIN_BYTES", 0)
 
+    replace = Path.replace
+
     def killed(path: Path, target: Path) -> None:
-        raise KeyboardInterrupt
+        if target.name == begun:
+            raise KeyboardInterrupt
+        replace(path, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", killed)
         with pytest.raises(KeyboardInterrupt):
             for number in range(1000):
-                with Store(world.folder, "alpha").change() as draft:
+                store = Store(world.folder, "alpha")
+                with store.change() as draft:
                     draft.files[f"/{number}"] = StoredFile(sha256=None, size_bytes=number)
+                store.tidy()
     stored = Store(world.folder, "alpha").read()
-    assert list(world.host_folder.glob(".state.json.*"))
+    assert list(world.host_folder.glob(f".{begun}.*"))
     assert sorted(stored.files) != []
     world.hand.destroy("web")
     assert not world.guest().exists
@@ -172,6 +179,7 @@ def test_what_a_journal_says_outlives_the_states_that_it_gives_way_to(
     for number in range(200):
         with writer.change() as draft:
             writer.put(draft, f"/{number % 5}", b"%d" % number)
+        writer.tidy()
         assert reader.content(reader.read(), f"/{number % 5}") == b"%d" % number
         journals |= {path.name for path in world.folder.glob("hosts/alpha/journal.*")}
     assert len(journals) > 5
@@ -188,6 +196,34 @@ def test_a_state_that_was_written_before_there_were_journals_is_read(world: Worl
     with store.change() as draft:
         draft.boots = 4
     assert Store(world.folder, "alpha").read().boots == 4
+
+
+def test_a_state_that_was_written_whole_is_read_and_gives_way_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(world.folder, "alpha")
+    store.folder.mkdir(parents=True)
+    (store.folder / "state.json").write_text('{"format":1,"boots":3,"next_domid":7,"autostart":{"web":1}}')
+    monkeypatch.setattr(journal, "_WHOLE_AGAIN_BYTES", 0)
+    for number in range(5):
+        with store.change() as draft:
+            draft.files[f"/{number}"] = StoredFile(sha256=None, size_bytes=number)
+        store.tidy()
+    read = Store(world.folder, "alpha").read()
+    assert (read.boots, dict(read.autostart), len(read.files)) == (3, {"web": 1}, 5)
+    assert "web" not in (store.folder / "state.json").read_text()
+
+
+def test_a_host_of_any_size_is_read_and_written_in_small_parts(world: World) -> None:
+    """What reads or writes all at once holds up every other thread, among them the loop of watch."""
+    store = Store(world.folder, "alpha")
+    with store.change() as draft:
+        for number in range(1000):
+            draft.files[f"/{number}"] = StoredFile(sha256=None, size_bytes=number)
+            draft.autostart[f"d{number}"] = number
+    lines = journal_of(world).read_bytes().splitlines()
+    assert len(lines) > 10
+    assert max(map(len, [*lines, (store.folder / "state.json").read_bytes()])) < 20_000
 
 
 def put_many(folder: Path, who: int, count: int) -> None:
