@@ -11,8 +11,8 @@ import os
 import pytest
 from hypothesis import settings
 
-# No test cuts the power for real: tests/state_dir/disk.py looks at what is to reach the disk, and when. A busy disk takes
-# many milliseconds each time, and there are tens of thousands.
+# No test cuts the power for real: tests/state_dir/disk.py looks at what is to reach the disk, and when. A busy disk
+# takes many milliseconds each time, and there are tens of thousands.
 setattr(os, "fsync", lambda opened: None)  # noqa: B010
 
 settings.register_profile("other", deadline=None)  # how long an example takes says something of the machine only
