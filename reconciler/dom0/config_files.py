@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from reconciler.dom0 import rc_conf
-from reconciler.dom0.secret_lines import SECRET_LINES_SH
-from reconciler.dom0.shell import Dom0Shell
+from reconciler.dom0.shell import SECRET_LINES_SH, Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, Rename, SetAutostart, SetQuarantine, WriteConfig

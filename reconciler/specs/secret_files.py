@@ -72,7 +72,7 @@ def as_keys(text: str) -> str:
 
 
 def with_values(text: str, earlier: str, value_of: Callable[[str], str]) -> str:
-    """Put the values into a config file that is about to be written, as a real host does (`dom0.secret_lines`).
+    """Put the values into a config file that is about to be written, as a real host does (`dom0.shell`).
 
     One that is to stay as it was before is taken from the `earlier` text of the file.
     """

@@ -26,7 +26,7 @@ from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, t
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
-from reconciler.dom0.secret_lines import SECRET_LINES_SH
+from reconciler.dom0.shell import SECRET_LINES_SH
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
