@@ -121,7 +121,7 @@ def domains(draw: st.DrawFn, name: str | None = None) -> Domain:
         maxvcpus=vcpus + draw(st.integers(0, 4)),
         cpus=draw(st.sampled_from(_CPUS)),
         cpu_weight=draw(st.none() | st.integers(1, 65535)),
-        cap=draw(st.none() | st.integers(0, 400)),
+        cap=draw(st.none() | st.integers(0, 100)),
         disks=tuple(draw(st.lists(disks(), max_size=3, unique_by=lambda disk: disk.devid))),
         vifs=tuple(draw(vifs(devid)) for devid in range(draw(st.integers(0, 2)))),
         pci=tuple(draw(st.lists(st.sampled_from(_PCI), unique=True))),

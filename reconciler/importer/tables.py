@@ -158,7 +158,8 @@ def _table(domain: Domain, defaults: Table) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for key in _IMPORTED:
         value = _value(key, domain)
-        if value is not None and (value != _usual(key, domain) or key.name in defaults):
+        said = key.name in defaults or (key.name == "vcpus" and domain.vcpus_given)
+        if value is not None and (said or value != _usual(key, domain)):
             table[key.name] = value
     devices = {
         "disk": [_disk(disk) for disk in domain.disks],

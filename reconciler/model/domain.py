@@ -157,6 +157,7 @@ class Domain:
     maxmem_kib: int
     vcpus: int = 1
     maxvcpus: int = 1
+    vcpus_given: bool = field(default=True, compare=False)  # False: xl is told nothing, and gives one
     cpus: str | tuple[str, ...] | None = None  # several: one entry a vcpu
     cpu_weight: int | None = None
     cap: int | None = None
@@ -177,6 +178,14 @@ class Domain:
     on_shutdown_timeout: Literal["fail", "destroy"] = "fail"
     depends_on: tuple[str, ...] = ()
     policy: Policy = field(default=Policy(), compare=False)
+
+    def leaves_open(self, vcpus: int) -> bool:
+        """Return whether xl is not told this number of vcpus: one is what it gives by itself.
+
+        It makes nothing of `cpus` where it is told neither vcpus nor maxvcpus, so then it is told.
+        """
+        pinned = self.cpus is not None or any(key == "cpus_soft" for key, _value in self.xl)
+        return not self.vcpus_given and vcpus == 1 and (self.maxvcpus > 1 or not pinned)
 
     @property
     def images(self) -> tuple[Image, ...]:

@@ -64,7 +64,7 @@ DOMAIN_KEYS: tuple[Key[Domain], ...] = (
         of=lambda d: d.maxmem_kib, field="maxmem_kib", takes=CEILING, listed=("b_info", "max_memkb"),
         boot="maxmem_kib", worked_out=True, floor="memory", example='maxmem = "4GiB"'),
     Key("vcpus", Whole(1, VCPUS_MAX), "The virtual cpus that it has.",
-        of=lambda d: d.vcpus, default=1, takes=LIVE, worked_out=True, example="vcpus = 2"),
+        of=lambda d: d.vcpus, also=("vcpus_given",), default=1, takes=LIVE, worked_out=True, example="vcpus = 2"),
     Key("maxvcpus", Whole(1, VCPUS_MAX), "The virtual cpus that it can be given without a restart.",
         of=lambda d: d.maxvcpus, default=1, takes=CEILING, listed=("b_info", "max_vcpus"), boot="maxvcpus",
         worked_out=True, floor="vcpus", example="maxvcpus = 4"),

@@ -89,7 +89,8 @@ class _Reader:
     def domain(self) -> Domain:
         ordinary: dict[str, Any] = {key.attribute: self._value(key) for key in _ORDINARY}
         kind = self._type()
-        memory, maxmem, vcpus = self._kib("memory"), self._kib("maxmem"), max(self._number("vcpus") or 1, 1)
+        memory, maxmem, given = self._kib("memory"), self._kib("maxmem"), self._number("vcpus")
+        vcpus = max(given or 1, 1)
         return Domain(
             name=self._name(),
             uuid=self._uuid(),
@@ -100,6 +101,7 @@ class _Reader:
             memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
             maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
             vcpus=vcpus,
+            vcpus_given=given is not None,
             disks=self._disks(),
             vifs=self._vifs(),
             pci=self._pci(),

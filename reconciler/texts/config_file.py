@@ -36,8 +36,8 @@ _KEY = re.compile(r"[a-z][._0-9a-z]*")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
 _REMEMBERED_FILES = 8192
 _KEPT = (*KEPT, *KEPT_OF_POLICY)
-_WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in ("name", "uuid"))  # these two come first
-
+_ELSEWHERE = ("name", "uuid", "root", "extra")  # at the head, and in the cmdline
+_WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in _ELSEWHERE)
 
 Pairs = tuple[tuple[int, str], ...]
 
@@ -109,8 +109,8 @@ def render_file(
 ) -> str:
     """Write the config file of a domain. Raises ValueError with a sentence for what such a file cannot express."""
     body = render_body(domain, words)
-    mark = _mark_of(domain, fleet, commit, without_values(body))
-    text = _with_head(replace(mark, proven=proven, booted=booted), body)
+    mark = replace(_mark_of(domain, fleet, commit, without_values(body)), proven=proven, booted=booted)
+    text = _with_head(mark, body)
     if len(text) > TEXT_MAX:
         raise ValueError(f"The config file of {domain.name} would be longer than {TEXT_MAX} characters.")
     return text
@@ -152,14 +152,14 @@ def _pairs(domain: Domain) -> Iterator[tuple[str, XlValue]]:
 
 
 def _spelled(key: Key[Domain], domain: Domain) -> XlValue | None:
-    """Return the value of a key in xl.cfg; None when the key is left out."""
+    """Return the value of a key in xl.cfg; None when it is left out."""
     match key.name, key.kind:
+        case "vcpus" | "maxvcpus", _ if domain.leaves_open(getattr(domain, key.name)):
+            return None
         case "disk", _:
             return tuple(disk_spec(disk) for disk in domain.disks)
         case "vif", _:
             return tuple(vif_spec(vif) for vif in domain.vifs)
-        case "root" | "extra", _:
-            return None  # they are in the cmdline
         case _, Kind.FILE:
             return _staged(key.value(domain))
         case _, Kind.SIZE:

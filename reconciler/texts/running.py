@@ -70,6 +70,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
         **ordinary,
         name=name or start.name,
         uuid=(uuid or start.uuid).lower(),
+        vcpus_given=start.vcpus_given if base is not None else _number(built, "max_vcpus") is not None,
         type=kind,
         kernel=None if by_firmware else _image(built, "kernel", start.kernel, images, recorded),
         ramdisk=_image(built, "ramdisk", start.ramdisk, images, recorded),

@@ -85,7 +85,7 @@ def test_running_values_win_over_the_config_file(tree: Path, run: Run) -> None:
     run("import", "alpha")
     text = (tree / "specs/alpha/legacy.toml").read_text()
     assert "memory = 300\nmaxmem = 512\n" in text
-    assert "vcpus" not in text.replace("maxvcpus = 2", "")
+    assert "vcpus = 1\nmaxvcpus = 2\n" in text
     assert text.count("mac = ") == 2
     assert "uuid = " in text
 

@@ -123,11 +123,9 @@ def _unstaged(domain: Domain) -> Domain:
 
 
 def filled_in(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A config of xl with what libxl fills in itself: specs always say memory, vcpus and the full path of a disk."""
+    """A config of xl with what libxl fills in itself: specs always say memory and the full path of a disk."""
     built = dict(config.get("b_info", {}))
-    vcpus = built.get("max_vcpus") or len(built.get("avail_vcpus") or [0])
     memory_kib = built.get("max_memkb") or built.get("target_memkb") or MEMORY_DEFAULT_KIB
-    built |= {"max_vcpus": vcpus, "avail_vcpus": built.get("avail_vcpus") or [0]}
     built |= {"max_memkb": memory_kib, "target_memkb": built.get("target_memkb") or memory_kib}
     built |= {key: posixpath.normpath(built[key]) for key in ("kernel", "ramdisk") if built.get(key)}
     if not built.get("bootloader"):

@@ -82,6 +82,7 @@ def build_domain(
         cmdline=_cmdline(spec),
         memory_kib=memory_kib,
         vcpus=spec.vcpus,
+        vcpus_given="vcpus" in spec.model_fields_set,
         disks=tuple(_disk(disk) for disk in spec.disk),
         vifs=tuple(_vif(vif, index, identity, shared.mac_prefix) for index, vif in enumerate(spec.vif)),
         pci=tuple(str(pci_device(device)) for device in spec.pci),
