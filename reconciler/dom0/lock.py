@@ -4,7 +4,7 @@ Used by `execute`. A shell on the host holds the lock as long as it hears from u
 (we ended or were killed) and when nothing was heard for a while (the network vanished). No other process inherits it:
 xl, whose daemons live as long as their domains, runs from other shells. It answers each beat of ours: only one that was
 answered a moment ago proves that the lock is still there, since a network that vanished is noticed late. Each beat also
-touches the file of the lock, so that others see who has it, and whether that one still speaks.
+writes the file of the lock, so that others see who has it, and whether that one still speaks.
 """
 
 from __future__ import annotations
@@ -49,18 +49,17 @@ if ! flock -x -n 9 9>&8; then echo held; sed 1q "$path"; exit; fi
 if [ "$mine" ] && [ "$mine" != "$(sed 1q "$path")" ]; then echo changed; sed 1q "$path"; exit; fi
 [ "$mine" ] || mine="$who, since $(date -u '+%Y-%m-%d %H:%M:%S UTC')"
 holder=$(exec sh -c 'echo $PPID')
-printf '%s\\n%s\\n' "$mine" "$holder" >"$path"
-echo locked; sed 1q "$path"
 watch() {{
     (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
+    printf '%s\\n%s\\n%s\\n' "$mine" "$holder" "$watcher" >"$path"
 }}
 watch
+echo locked; printf '%s\\n' "$mine"
 while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
     watch
-    touch -c -- "$path"
     echo heard
 done
 kill "$watcher" 2>/dev/null
@@ -96,10 +95,11 @@ take() {{ flock -x -n 9 9>&8 && : >"$path"; }}
 if take; then echo free; exit; fi
 told=$(holder_of "$path")
 [ "$told" ] || {{ echo unknown; exit; }}
-pid=$(sed -n 2p "$path")
+pid=$(sed -n 2p "$path") watcher=$(sed -n 3p "$path") # in some shells the watcher, too, has a copy of the lock
 ending() {{
     for signal in TERM KILL; do
         kill -s "$signal" "$pid" && kill -s CONT "$pid"
+        kill -s "$signal" "$watcher" && kill -s CONT "$watcher"
         for try in 1 2 3 4 5 6 7 8 9 10; do
             if take; then echo ended; return; fi
             sleep 0.2 2>/dev/null || sleep 1
