@@ -99,7 +99,9 @@ def _synopsis(context: click.Context) -> str:
 
 
 def _options(context: click.Context, *, of_program: bool) -> Iterator[str]:
-    for option in context.command.get_params(context):
+    # click keeps the option --help of the context that asked first, with the names that it had there
+    shown = click.Option(context.help_option_names, is_flag=True, help="Show this message and exit.")
+    for option in (*context.command.params, shown):
         record = option.get_help_record(context)
         is_of_program = option.name in _PROGRAM_OPTIONS
         if isinstance(option, click.Option) and record is not None and (of_program or not is_of_program):

@@ -64,7 +64,10 @@ def test_init_leaves_what_is_there_and_writes_at_the_root_of_the_repository(run:
     assert f"Left {tree / PRE_COMMIT_FILE} as it is" in ran.err
     assert (tree / PRE_COMMIT_FILE).read_text() == "# mine\n"
     assert "reconciler validate below/first" in (tree / ".gitlab-ci.yml").read_text()
-    assert run("init", "third", "--ci", "none").err.count("Wrote") == 3
+    third = run("init", "third", "--ci", "none").err
+    assert [line.split(",")[0].removesuffix(".") for line in third.splitlines()] == [
+        f"Wrote third/{name}" for name in ("alpha/host.toml", "alpha/example.toml", "reconciler.toml", ".schema")
+    ]
 
 
 def scripts_of(forge: str) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import click
 import pytest
 
 from reconciler import cli
@@ -26,6 +27,13 @@ def test_the_pages_are_those_of_the_commands_of_today() -> None:
             (FOLDER / name).write_text(text)
     assert {path.name: path.read_text() for path in FOLDER.iterdir()} == made, "write them anew: make man"
     assert set(made) == {"reconciler.1", *(f"reconciler-{name}.1" for name in cli.COMMANDS)}
+
+
+def test_the_pages_are_the_same_whoever_asked_a_command_for_its_help_before() -> None:
+    sim = cli.program.cli.get_command(click.Context(cli.program.cli), "sim")
+    assert sim is not None
+    sim.get_help_option(click.Context(sim, help_option_names=["--other"]))
+    assert "--other" not in pages()["reconciler-sim.1"]
 
 
 @pytest.mark.parametrize("page", ["reconciler.1", "reconciler-plan.1", "reconciler-sim.1"])

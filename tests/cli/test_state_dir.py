@@ -80,7 +80,7 @@ def test_every_command_bears_a_relative_folder(run: Run, tree: Path, monkeypatch
         "sim": ["alpha", "list"],
     }
     refused = {"rollback", "accept", "forget"}  # since there is nothing that could be
-    for command in ("apply", *cli.COMMANDS):
+    for command in ("apply", *(one for one in cli.COMMANDS if one != "cluster")):  # which keeps nothing there
         ran = run(command, *given.get(command, []))
         assert (command, ran.code, ran.err if ran.code == 1 else "") == (command, 3 if command in refused else 0, "")
     assert [str(found.relative_to(tree)) for found in tree.rglob(".run-state")] == [".run-state"]
