@@ -42,7 +42,7 @@ class Wait:
 
     @property
     def name(self) -> str:
-        return self.window.reason or f'{self.window.kind} "{self.window.schedule}"'
+        return name_of(self.window)
 
     @property
     def told(self) -> str:
@@ -72,6 +72,11 @@ class Shut:
         opens = _opens(tuple(allows), tuple(denies), self.at)
         opening = next((one for one in allows if opens is not None and is_open(one, opens)), None)
         return Wait(window=shut_by or opening or allows[0], opens=opens)
+
+
+def name_of(window: Window) -> str:
+    """Return what a window is called: its reason or, without one, its kind and schedule."""
+    return window.reason or f'{window.kind} "{window.schedule}"'
 
 
 def kept_up_by_windows(addresses: Iterable[str], desired: Desired) -> dict[str, str]:

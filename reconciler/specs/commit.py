@@ -31,12 +31,11 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
     return verdict[2:] or None if verdict is not None and verdict.startswith("G ") else None
 
 
-def subject_of(tree: Path, desired: Desired) -> str | None:
-    """Return "<author>: <subject>" of the commit that specs are of; None where there is none, or git does not know."""
-    if desired.commit is None:
-        return None
+def subject_of(tree: Path, desired: Desired, commit: str) -> str | None:
+    """Return "<author>: <subject>" of a commit of these specs; None where git does not know it."""
     folder = tree if desired.origin is None else Path(desired.origin.repository)
-    return _git(folder, "log", "-1", "--format=%an: %s", desired.commit) or None
+    known = _COMMIT.fullmatch(commit) and _git(folder, "log", "-1", "--format=%an: %s", commit)
+    return known or None
 
 
 def commit_for(file: Path) -> str | None:

@@ -101,7 +101,7 @@ class Feed:
         revision = self._view.revision()
         if revision == self._revision and self._shown is not None:
             return None
-        before, now = self._shown, await self._aside.make(lambda: live_document(self._view))
+        before, now = self._shown, await self._aside.make(lambda: live_document(self._view, self._now()))
         self._shown, self._revision = now, revision
         if before is None or not self._readers:
             return None

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from reconciler.decide.windows import Shut
 from reconciler.fleet import LastSeen
+from reconciler.model.host import WHOLE_HOST
 from reconciler.plan.plan import Plan
 from reconciler.show.escape import plain
 from reconciler.watch.view import Metrics
+from reconciler.web.windows import waits_by_window
 
 _KIB: Final = 1024
 
@@ -35,7 +35,8 @@ def hosts(numbers: Metrics, seen: Mapping[str, LastSeen], plan: Plan | None, now
     capacity = _PerHost("memory_capacity_bytes", "Memory that its domains can have.")
     used = _PerHost("memory_used_bytes", "Memory that is promised to its domains.")
     waiting = _PerHost("changes_waiting", "Domains that are to be changed, or whose change something holds back.")
-    families = (observed, age, memory, capacity, used, waiting)
+    held = _PerHost("held", "Whether somebody held all of the host when it last told something (1), or not (0).")
+    families = (observed, held, age, memory, capacity, used, waiting)
     planned = plan.hosts if plan is not None else {}
     left = (
         Counter(change.host for change in plan.changes if change.whole is not None) if plan is not None else Counter()
@@ -46,6 +47,7 @@ def hosts(numbers: Metrics, seen: Mapping[str, LastSeen], plan: Plan | None, now
         observed.add(host, answers)
         if last is not None:
             age.add(host, max(0.0, now - last.at))
+            held.add(host, WHOLE_HOST in last.host.holds)
         if summary is not None:
             waiting.add(host, left[host])
         if summary is not None and summary.observed:
@@ -72,16 +74,8 @@ def windows(plan: Plan | None, now: float) -> Iterator[Metric]:
         "When it opens for the first of them (Unix time).",
         labels=["window"],
     )
-    held, first = Counter[str](), dict[str, float]()
-    shut = Shut(plan.windows, datetime.fromtimestamp(now, UTC)) if plan is not None and plan.windows else None
-    for change in plan.changes if plan is not None and shut is not None else ():
-        wait = shut.wait(change.address, change.would) if shut and change.awaits_window and change.would else None
-        if wait is not None:
-            held[wait.name] += 1
-            if wait.opens is not None:
-                first[wait.name] = min(wait.opens.timestamp(), first.get(wait.name, float("inf")))
-    for name in sorted(held):
-        waiting.add_metric([plain(name)], held[name])
-        if name in first:
-            opens.add_metric([plain(name)], first[name])
+    for name, (count, first) in sorted(waits_by_window(plan, now).items()):
+        waiting.add_metric([plain(name)], count)
+        if first is not None:
+            opens.add_metric([plain(name)], first)
     yield from (waiting, opens)

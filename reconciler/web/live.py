@@ -19,8 +19,10 @@ from reconciler.model.host import WHOLE_HOST, Guest, Owner
 from reconciler.plan.plan import Plan
 from reconciler.show.escape import plain_lines
 from reconciler.show.text import plan_text
+from reconciler.show.values import duration
 from reconciler.specs.commit import subject_of
 from reconciler.watch.view import StepUnderWay, WatchView
+from reconciler.web.windows import waits_by_window, windows_now
 
 Document = dict[str, Any]
 
@@ -34,8 +36,8 @@ _APPLY_NAMES: Final = 5
 _SILENT: Final = "Stalled"  # nobody can say that it goes on
 
 
-def live_document(view: WatchView) -> Document:
-    """Make the document as of now. It goes through all domains and reads files, so it is for a thread."""
+def live_document(view: WatchView, now: float) -> Document:
+    """Make the document as of a moment (Unix time). It goes through all domains and reads files: it is for a thread."""
     status, plan, fleet = view.status_document(), view.plan(), view.fleet()
     seen, history = fleet.last_seen(), History(view.state_dir)
     summaries = plan.hosts if plan is not None else {}
@@ -52,7 +54,8 @@ def live_document(view: WatchView) -> Document:
         "hosts": hosts,
         "domains": domains,
         "steps": {f"{one.address} {one.id}": _step(one, history) for one in view.steps()},
-        "applies": _applies(history),
+        "applies": _applies(history, fleet),
+        "windows": _windows(plan, now),
         "problems": _problems(status),
         "plan": _plan(plan),
     }
@@ -85,7 +88,7 @@ def _controller(
     return {
         "source": watch.get("source"),
         "commit": numbers.last_commit,
-        "commit_in_words": subject_of(fleet.root, fleet.reading.desired) if fleet.reading is not None else None,
+        "commit_in_words": _in_words(fleet, numbers.last_commit),
         "signer": watch.get("signer"),
         "ready": view.is_ready(),
         "last_pass": _moment(numbers.last_pass_ended),
@@ -162,14 +165,47 @@ def _step(step: StepUnderWay, history: History) -> Document:
     }
 
 
-def _applies(history: History) -> list[Document]:
+def _applies(history: History, fleet: FleetView) -> list[Document]:
     try:
-        return [_apply(one) for one in history.records(_NEWEST)]
+        return [_apply(one, _in_words(fleet, one.commit)) for one in history.records(_NEWEST)]
     except ReconcilerError:
         return []
 
 
-def _apply(one: ApplyRecord) -> Document:
+def _in_words(fleet: FleetView, commit: str | None) -> str | None:
+    """Return who made a commit, and its subject, as git tells. What it told once is not asked again."""
+    desired = fleet.reading.desired if fleet.reading is not None else None
+    if commit is None or desired is None:
+        return None
+    if commit not in _WORDS and (words := subject_of(fleet.root, desired, commit)) is not None:
+        if len(_WORDS) > _WORDS_MAX:
+            _WORDS.clear()
+        _WORDS[commit] = words
+    return _WORDS.get(commit)
+
+
+_WORDS: Final[dict[str, str]] = {}
+_WORDS_MAX: Final = 1000
+
+
+def _windows(plan: Plan | None, now: float) -> list[Document]:
+    waits = waits_by_window(plan, now)
+    return [
+        {
+            "name": name,
+            "kind": window.kind,
+            "when": f"{window.schedule} for {duration(window.duration_seconds)}, {window.timezone}",
+            "actions": list(window.actions),
+            "host": window.host,
+            "open": is_open,
+            "waiting": waits.get(name, (0, None))[0],
+            "opens": _moment(waits.get(name, (0, None))[1]),
+        }
+        for window, name, is_open in windows_now(plan, now)
+    ]
+
+
+def _apply(one: ApplyRecord, in_words: str | None) -> Document:
     counted = {word: sum(step.outcome == word for step in one.steps) for word in ("done", "failed", "skipped")}
     addresses = list(dict.fromkeys(step.address for step in one.steps))
     problem = next((f"{step.address}: {step.problem.splitlines()[0]}" for step in one.steps if step.problem), None)
@@ -177,6 +213,7 @@ def _apply(one: ApplyRecord) -> Document:
         "began": one.began,
         "ended": one.ended,
         "commit": one.commit,
+        "commit_in_words": in_words,
         "by": one.by,
         **counted,
         "addresses": addresses[:_APPLY_NAMES],

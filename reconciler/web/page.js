@@ -11,7 +11,7 @@
   const COLUMNS = ["Domain", "Condition", "Memory", "vCPUs", "Kernel", "Up", "Why", "Since"];
   const ACTS = document.body.dataset.acts === "yes"; // whether who has the token may act
 
-  const known = { controller: {}, hosts: {}, domains: {}, steps: {}, applies: [], problems: [], plan: null };
+  const known = { controller: {}, hosts: {}, domains: {}, steps: {}, applies: [], windows: [], problems: [], plan: null };
   const rows = new Map(); // address -> { row, cells, text }
   const tables = new Map(); // host -> { section, body, note }
   const byId = (id) => document.getElementById(id);
@@ -164,10 +164,25 @@
       if (apply.failed) item.classList.add("failed");
       if (!apply.ended) item.append(", not ended");
       if (apply.commit) item.append(", for ", element("code", apply.commit.slice(0, 12)));
+      if (apply.commit_in_words) item.append(` (${apply.commit_in_words})`);
       if (apply.by) item.append(`, by ${apply.by}`);
       const names = apply.addresses.join(", ") + (apply.more ? ` and ${apply.more} more` : "");
       if (names) item.append(element("small", names));
       if (apply.problem) item.append(element("small", apply.problem, { class: "bad" }));
+      list.append(item);
+    }
+    list.parentElement.hidden = !list.childElementCount;
+  }
+
+  function showWindows() {
+    const list = byId("window-list");
+    list.replaceChildren();
+    for (const one of known.windows) {
+      const item = element("li", [element("strong", one.name), ` (${one.kind}, ${one.when}${one.host ? `, ${one.host}` : ""}): `]);
+      item.append(element("span", one.open ? "open" : "not open", { class: one.open === (one.kind === "allow") ? "good" : "held" }));
+      if (one.waiting) item.append(`, ${one.waiting} waiting`);
+      if (one.opens) item.append(", they can go on ", time(one.opens, "ago"));
+      item.append(element("small", one.actions.join(", ")));
       list.append(item);
     }
     list.parentElement.hidden = !list.childElementCount;
@@ -368,6 +383,7 @@
     steps: showSteps,
     problems: showProblems,
     applies: showApplies,
+    windows: showWindows,
     plan: showPlan,
   };
 

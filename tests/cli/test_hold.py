@@ -68,3 +68,18 @@ def test_a_saved_plan_heeds_a_hold_that_came_later_unless_it_ignores_holds(run: 
     assert "reconciler unhold alpha/web" in ran.err
     assert run("apply", "ignores", "--yes").code == 0
     assert "as specified" in run("plan", "--target", "alpha/web").out
+
+
+def test_a_host_is_held_for_its_maintenance_rebooted_and_let_go_again(run: Run, made: Path) -> None:
+    """As docs/operate.md has it: nothing is begun while the hold lasts, and nothing of it is a failure."""
+    assert run("hold", "alpha", "--reason", "new memory").code == 0
+    assert run("sim", "alpha", "reboot").code == 0
+    assert run("apply", "--yes").code == 0
+    held = json.loads(run("status", "--json").out)["domains"]
+    assert all("held: new memory" in one["reason"] for one in held), held
+    assert not {one["status"] for one in held} & {"stalled", "quarantined"}
+    down = {one["address"] for one in held if one["state"] != "running"}
+    assert down, "no domain of this tree has autostart"
+    assert run("unhold", "alpha").code == 0
+    assert run("apply", "--yes").code == 0
+    assert {one["status"] for one in json.loads(run("status", "--json").out)["domains"]} == {"ready"}

@@ -9,6 +9,7 @@ from reconciler.decide.changes import Action
 from reconciler.decide.windows import WINDOW
 from reconciler.fleet import FleetView, Seen
 from reconciler.model.fleet import Window
+from reconciler.model.host import WHOLE_HOST, Hold
 from reconciler.notify import Fared
 from reconciler.plan.plan import HostSummary
 from reconciler.watch.view import Metrics
@@ -27,7 +28,8 @@ def numbers(view: FakeView) -> dict[str, float]:
 
 def test_a_host_that_answers_and_one_that_is_silent() -> None:
     plan = a_plan()
-    told = {"alpha": Seen(host=host(), at=NOW - 5), "beta": Seen(host=host(name="beta"), at=NOW - 300)}
+    held = replace(host(name="beta"), holds={WHOLE_HOST: Hold(begins=0)})
+    told = {"alpha": Seen(host=host(), at=NOW - 5), "beta": Seen(host=held, at=NOW - 300)}
     view = FakeView(
         made=replace(plan, hosts={**plan.hosts, "beta": HostSummary(observed=False)}),
         known=FleetView(told=told, seen={"alpha": told["alpha"], "beta": Seen(host=None, at=NOW)}),
@@ -37,6 +39,8 @@ def test_a_host_that_answers_and_one_that_is_silent() -> None:
     summary = plan.hosts["alpha"]
     assert found['reconciler_host_observed{host="alpha"}'] == 1
     assert found['reconciler_host_observed{host="beta"}'] == 0
+    assert found['reconciler_host_held{host="alpha"}'] == 0
+    assert found['reconciler_host_held{host="beta"}'] == 1
     assert found['reconciler_host_last_look_age_seconds{host="alpha"}'] == 5
     assert found['reconciler_host_last_look_age_seconds{host="beta"}'] == 300
     assert found['reconciler_host_memory_bytes{host="alpha"}'] == summary.memory_kib * 1024

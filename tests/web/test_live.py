@@ -12,14 +12,16 @@ from typing import Any, TypeVar
 import pytest
 
 from reconciler.apply.history import ApplyRecord, History, StepRecord
+from reconciler.decide.changes import Action
 from reconciler.fleet import FleetView, Seen
+from reconciler.model.fleet import Window
 from reconciler.model.host import WHOLE_HOST, Hold, Quarantined
 from reconciler.watch.view import Metrics, StepUnderWay
 from reconciler.web import feed as feed_module
 from reconciler.web.feed import Feed, told
 from reconciler.web.live import changes_between, live_document
 from tests.web.conftest import Site
-from tests.web.fleet import HOSTILE, FakeView, a_document
+from tests.web.fleet import HOSTILE, FakeView, a_document, a_plan
 from tests.worlds import MIB, domain, guest, host
 
 pytestmark = pytest.mark.anyio
@@ -42,7 +44,7 @@ def seen_alpha(*, answers: bool = True) -> FleetView:
 
 
 def test_a_domain_as_it_runs_and_what_holds_it() -> None:
-    document = live_document(FakeView(known=seen_alpha()))
+    document = live_document(FakeView(known=seen_alpha()), NOW)
     web, db = document["domains"]["alpha/web"], document["domains"]["alpha/db"]
     assert (web["memory_kib"], web["vcpus"], web["kernel"]) == (256 * MIB, 1, "vmlinuz.111111111111")
     assert web["booted"] == "2026-11-22T21:41:00Z"
@@ -53,7 +55,7 @@ def test_a_domain_as_it_runs_and_what_holds_it() -> None:
 
 def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_way() -> None:
     view = FakeView(known=seen_alpha(answers=False))
-    document = live_document(view)
+    document = live_document(view, NOW)
     assert document["hosts"]["alpha"] | {"observed": False, "at": "2026-11-22T21:51:13Z"} == document["hosts"]["alpha"]
     assert document["hosts"]["alpha"]["memory_kib"] is not None
     db = document["domains"]["alpha/db"]
@@ -72,7 +74,7 @@ def test_steps_under_way_and_recent_applies(monkeypatch: pytest.MonkeyPatch) -> 
     under_way = StepUnderWay(address="alpha/web", id="s3", kind="start", step="start it", began=NOW, note="half")
     monkeypatch.setattr(History, "records", lambda self, asked: (apply,))
     monkeypatch.setattr(History, "usual_seconds", lambda self, address, kind: 8.0)
-    document = live_document(FakeView(under_way=(under_way,)))
+    document = live_document(FakeView(under_way=(under_way,)), NOW)
     assert document["steps"]["alpha/web s3"] == {
         "address": "alpha/web",
         "step": "start it",
@@ -85,8 +87,20 @@ def test_steps_under_way_and_recent_applies(monkeypatch: pytest.MonkeyPatch) -> 
     assert told["addresses"] == ["alpha/web", "alpha/db"]
 
 
+def test_windows_with_what_waits_for_them() -> None:
+    made = a_plan()
+    night = Window(kind="allow", schedule="0 2 * * *", duration_seconds=3600, reason="night")
+    day = Window(kind="deny", schedule="0 20 * * *", duration_seconds=7200, actions=("destroy",), host="alpha")
+    waits = replace(made.changes[0], action=Action.NO_OP, would=Action.RESTART, waits_for=("window: night",))
+    made = replace(made, changes=(waits, *made.changes[1:]), windows=(night, day))
+    first, second = live_document(FakeView(made=made), NOW)["windows"]  # at 21:51 UTC
+    assert (first["name"], first["open"], first["waiting"]) == ("night", False, 1)
+    assert (first["when"], first["opens"]) == ("0 2 * * * for 1 h, UTC", "2026-11-23T02:00:00Z")
+    assert (second["name"], second["open"], second["waiting"]) == ('deny "0 20 * * *"', True, 0)
+
+
 def test_what_cannot_be_shown_is_spelt_out() -> None:
-    document = live_document(FakeView(document=a_document(HOSTILE)))
+    document = live_document(FakeView(document=a_document(HOSTILE)), NOW)
     text = json.dumps(document, ensure_ascii=False)
     text.encode()
     assert "\u202e" not in text and "\x1b" not in text
@@ -96,16 +110,16 @@ def test_a_long_plan_is_cut_with_a_word() -> None:
     view = FakeView()
     assert view.made is not None
     view.made = replace(view.made, unmanaged=tuple(f"alpha/other{number}" for number in range(20_000)))
-    plan = live_document(view)["plan"]
+    plan = live_document(view, NOW)["plan"]
     assert len(plan) < 101_000
 
 
 def test_only_what_differs_is_told_and_what_is_gone_by_name() -> None:
-    before = live_document(FakeView())
+    before = live_document(FakeView(), NOW)
     document = a_document()
     document["domains"] = document["domains"][1:]
     document["domains"][0] = {**document["domains"][0], "reason": "another"}
-    after = live_document(FakeView(document=document))
+    after = live_document(FakeView(document=document), NOW)
     assert changes_between(before, before) == {}
     changed = changes_between(before, after)
     assert set(changed) == {"domains", "controller"}
@@ -149,7 +163,7 @@ async def test_everything_first_then_the_time_then_changes_to_each_reader() -> N
 async def test_nothing_is_made_while_nothing_changes_or_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
 
-    def document(view: FakeView) -> dict[str, Any]:
+    def document(view: FakeView, now: float) -> dict[str, Any]:
         nonlocal made
         made += 1
         return {"plan": str(made)}
