@@ -41,6 +41,7 @@ _WHERE_FLOCK_IS = {
 # Only a holder that is told to end empties it. So one that comes again (`mine` is what it found there when it had the
 # lock) sees whether anybody else was here meanwhile. The watcher takes its `sleep` along when it is ended. Some shells,
 # NetBSD's too, hide from commands what `exec` opened, so flock gets a copy; and NetBSD's flock has to be told of -x.
+# A beat writes over what is there, in lines as long as before: nobody is to find the file empty meanwhile.
 _HOLD = f"""
 command -v flock >/dev/null || {{ echo missing; exit; }}
 if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
@@ -52,14 +53,14 @@ holder=$(exec sh -c 'echo $PPID')
 watch() {{
     (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
-    printf '%s\\n%s\\n%s\\n' "$mine" "$holder" "$watcher" >"$path"
 }}
-watch
+told() {{ printf '%s\\n%s\\n%-9s\\n' "$mine" "$holder" "$watcher"; }}
+watch; told >"$path"
 echo locked; printf '%s\\n' "$mine"
 while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
-    watch
+    watch; told 1<>"$path"
     echo heard
 done
 kill "$watcher" 2>/dev/null
@@ -95,7 +96,7 @@ take() {{ flock -x -n 9 9>&8 && : >"$path"; }}
 if take; then echo free; exit; fi
 told=$(holder_of "$path")
 [ "$told" ] || {{ echo unknown; exit; }}
-pid=$(sed -n 2p "$path") watcher=$(sed -n 3p "$path") # in some shells the watcher, too, has a copy of the lock
+pid=$(sed -n 2p "$path") watcher=$(sed -n '3s/ *$//p' "$path") # in some shells the watcher, too, has a copy of the lock
 ending() {{
     for signal in TERM KILL; do
         kill -s "$signal" "$pid" && kill -s CONT "$pid"

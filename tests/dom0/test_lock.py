@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.dom0 import lock as host_lock
+from reconciler.dom0 import lock as lock_module
 from reconciler.dom0.layout import Dom0
 from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.shell import Dom0Shell
@@ -59,6 +60,21 @@ async def test_only_one_holds_it_and_the_other_is_told_who(shell: Dom0Shell) -> 
     assert diagnostic.summary == "host is locked"
     assert f"(process {os.getpid()}), since 20" in diagnostic.detail
     assert not await taken(shell)
+
+
+async def test_nobody_finds_the_file_empty_while_it_beats(
+    shell: Dom0Shell, lock_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_module, "HEARTBEAT_SECONDS", 0.001)
+    found: set[str] = set()
+    async with HostLock().hold(shell):
+        watchers: set[str] = set()
+        while len(watchers) < 10:  # each beat begins another one
+            text = lock_path.read_text()
+            found.add(text.partition("\n")[0])
+            watchers.add(text.splitlines()[-1])
+            await asyncio.sleep(0)
+    assert len(found) == 1
 
 
 async def test_it_is_free_again_after_an_error_inside(shell: Dom0Shell) -> None:
