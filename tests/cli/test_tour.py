@@ -6,10 +6,13 @@ After a wanted change of output, run with RECONCILER_UPDATE_CASES=1 and read the
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from reconciler.decide.windows import Shut
+from reconciler.model.fleet import Desired
 from tests.transcript import UPDATE, isolate, replay, write_files
 
 PAGE = Path(__file__).parents[2] / "docs/tour.md"
@@ -29,8 +32,16 @@ AUTHOR = {
 }  # fmt: skip
 
 
+WEDNESDAY = datetime(2026, 3, 4, 12, tzinfo=UTC)  # for windows, so that the one of the tour is shut
+
+
+def at_noon(cls: type[Shut], desired: Desired) -> Shut | None:
+    return cls(desired.windows, WEDNESDAY) if desired.windows and desired.at is not None else None
+
+
 def test_the_tour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     isolate(tmp_path, monkeypatch)
+    monkeypatch.setattr(Shut, "of", classmethod(at_noon))
     monkeypatch.setenv("RECONCILER_STATE_DIR", str(tmp_path / "state"))
     for name, value in AUTHOR.items():
         monkeypatch.setenv(name, value)
