@@ -139,6 +139,9 @@ class Fleet:
         self._planning = asyncio.Lock()
         self._made: _Made | None = None
         self._given: dict[str, frozenset[str]] = {}  # host -> domains that the pass over it may take down
+        self._failures = 0
+        self._failed: dict[str, tuple[int, str]] = {}  # host -> the last failure of a restart there, by its number
+        self._knows: dict[str, int] = {}  # host -> the last failure that its part heeds
         self._short: set[str] = set()  # hosts that lack a place of the fleet's max_unavailable
         self._acting: dict[str, frozenset[tuple[str, str]]] = {}  # host -> what the part it last got has it do
 
@@ -192,6 +195,8 @@ class Fleet:
 
     def fails(self, name: str, address: str) -> None:
         """Note that a restart has just failed, so that no other one begins until it is known why."""
+        self._failures += 1
+        self._failed[name] = self._failures, address
         self._change(failing={**self.view.failing, name: address})
 
     def ended(self, name: str) -> None:
@@ -200,15 +205,19 @@ class Fleet:
         self.view = replace(self.view, under_way=left)
 
     def fails_elsewhere(self, name: str) -> str | None:
-        """Return the domain on another host whose restart has just failed, if there is one."""
-        return next((address for host, address in self.view.failing.items() if host != name), None)
+        """Return the domain on another host whose restart failed after the part of this host was made, if there is one.
+
+        What that means for the others is in the next part, once the other host was looked at.
+        """
+        failed = sorted((number, address) for host, (number, address) in self._failed.items() if host != name)
+        return next((address for number, address in failed if number > self._knows.get(name, 0)), None)
 
     async def part(self, name: str, asked: Callable[[], Asked]) -> Plan | None:
         """Return what a host may do by itself now; None when the specs no longer describe it.
 
         Raises ReconcilerError where the plan for it fails its proof.
         """
-        wanted = self._version
+        wanted, heeded = self._version, self._failures
         async with self._planning:
             made, now = self._made, asked()
             if made is None or not made.holds(wanted, now, self._now()):
@@ -222,6 +231,7 @@ class Fleet:
             part = self._with_places(name, part, made.limit)
             self._given[name] = restarts_of(part)
         self._acting[name] = _acting(part) if part is not None else frozenset()
+        self._knows[name] = heeded
         return part
 
     def release(self, name: str) -> None:
