@@ -98,7 +98,7 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     made = Fleet(tmp_path_factory.mktemp("fleet"))
     made.run("apply", "--yes", "--state-dir", str(made.folder / "state"))
@@ -107,8 +107,9 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     made.kill()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """It has an event loop of its own for as long as it is open, so it must not be while other tests run theirs."""
     chromium = shutil.which("chromium")
     assert chromium is not None, "these tests need Chromium: apt install chromium"
     from playwright.sync_api import sync_playwright
