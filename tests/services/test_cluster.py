@@ -67,6 +67,21 @@ class Fleet:
             self.start()
         self.until(lambda: all(self.domid(host) == 1 for host in HOSTS), 60, "all domains run")
         self.until(self.all_have_one, TAKE_OVER_SECONDS, "each host has a controller")
+        self.until_settled()
+
+    def until_settled(self) -> None:
+        """Wait until all is as specified, and no host moves any more: the first of the three had them all at first."""
+        self.until(lambda: self.run("status", "--exit-code").returncode == 0, 60, "all domains are ready")
+        lines, since = {host: self.line(host) for host in HOSTS}, time.monotonic()
+
+        def rests() -> bool:
+            nonlocal lines, since
+            now = {host: self.line(host) for host in HOSTS}
+            if now != lines:
+                lines, since = now, time.monotonic()
+            return time.monotonic() - since > 2 * LEASE
+
+        self.until(rests, 60, "no host moves any more")
 
     def start(self) -> None:
         command = [sys.executable, "-m", "reconciler", "watch", "--lease", f"{LEASE}s", "--interval", "30s"]
