@@ -16,11 +16,11 @@ import click
 
 from reconciler.apply.outages import outages_of
 from reconciler.apply.result import ApplyResult, Progress, StepResult
-from reconciler.cli import saved_plan
+from reconciler.cli import asking, saved_plan
 from reconciler.cli.cluster.option import cluster_option
 from reconciler.cli.consent import Allowed, consent_options, for_a_person
 from reconciler.cli.look.plan import beside_the_plan
-from reconciler.cli.output import is_terminal, paint_for, print_data, print_diagnostics, print_message, print_text
+from reconciler.cli.output import paint_for, print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.progress import show_progress
 from reconciler.cli.session import (
     Session,
@@ -254,15 +254,4 @@ class _Noted:
 
 
 def _ask() -> Diagnostic | None:
-    """Ask for consent, and return None after a yes. Nothing else counts as one, not even an empty line."""
-    if not is_terminal(sys.stdin):
-        return Diagnostic(
-            kind=Kind.REFUSED,
-            summary="no consent",
-            detail="There is no terminal to ask at, so nothing was done.",
-            hint="look at the plan, then run the same command with --yes",
-        )
-    print_message("\nDo this? Only yes is taken as consent: ")
-    if sys.stdin.readline().strip().lower() in ("yes", "y"):
-        return None
-    return Diagnostic(kind=Kind.REFUSED, summary="no consent", detail="Nothing was done.")
+    return asking.refusal("\nDo this?", "look at the plan, then run the same command")

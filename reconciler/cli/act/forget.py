@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
+from reconciler.cli.asking import ask_consent
 from reconciler.cli.cluster.option import ask, cluster_option
-from reconciler.cli.output import is_terminal, print_message, print_text
+from reconciler.cli.output import print_text
 from reconciler.cli.session import open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import refused, usage_error
@@ -44,7 +44,7 @@ def forget(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...
     if not domains:
         print_text(plain(f"No domain of ours was seen on {host}.") + "\n")
     if not yes:
-        _ask(host)
+        ask_consent(f"Give up {host}?", "look at what may still run there, then run it")
     sightings.forget(settings.state_dir, host, reading.desired.hosts)
     if endpoints:
         from reconciler.cluster import report
@@ -63,12 +63,3 @@ def _answers(reading: TreeReading, specs: Path, state_dir: Path, host: str) -> b
     with open_session(reading, specs, state_dir) as session:
         hosts, _ = session.wait_for(session.reconciler.observe(frozenset({host})))
     return host in hosts
-
-
-def _ask(host: str) -> None:
-    if not is_terminal(sys.stdin):
-        detail = "There is no terminal to ask at, so nothing was done."
-        raise refused("no consent", detail, "look at what may still run there, then run it with --yes")
-    print_message(plain(f"Give up {host}? Only yes is taken as consent: "))
-    if sys.stdin.readline().strip().lower() not in ("yes", "y"):
-        raise refused("no consent", "Nothing was done.")

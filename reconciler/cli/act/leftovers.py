@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
 
+from reconciler.cli.asking import ask_consent
 from reconciler.cli.names import HOST
-from reconciler.cli.output import is_terminal, print_data, print_diagnostics, print_message, print_text
+from reconciler.cli.output import print_data, print_diagnostics, print_message, print_text
 from reconciler.cli.session import Session, named_hosts, open_session, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.doctor.facts import Examination
@@ -137,7 +137,7 @@ def _remove(
 
     leftover = session.wait_for(one())
     if not yes:
-        _ask(host, leftover)
+        ask_consent(f"Remove {leftover.path} of {host} for good?", "look at what it is, then run it")
     session.wait_for(removed())
     print_text(plain(f"Removed {leftover.path} of {host}.") + "\n")
 
@@ -148,12 +148,3 @@ def _step(leftover: Leftover) -> DeleteDisk | SweepImages:
     is_volume = leftover.path.startswith("/dev/")
     disk = Disk(vdev="xvda", devid=51712, kind="lv" if is_volume else "file", target=leftover.path)
     return DeleteDisk(domain="", disk=disk)
-
-
-def _ask(host: str, leftover: Leftover) -> None:
-    if not is_terminal(sys.stdin):
-        detail = "There is no terminal to ask at, so nothing was done."
-        raise refused("no consent", detail, "look at what it is, then run it with --yes")
-    print_message(plain(f"Remove {leftover.path} of {host} for good? Only yes is taken as consent: "))
-    if sys.stdin.readline().strip().lower() not in ("yes", "y"):
-        raise refused("no consent", "Nothing was done.")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from pathlib import Path
 
 import click
 
+from reconciler.cli.asking import ask_consent
 from reconciler.cli.cluster.option import cluster_option, opened
 from reconciler.cli.names import HOST
-from reconciler.cli.output import is_terminal, print_message, print_text
+from reconciler.cli.output import print_text
 from reconciler.cli.session import check_host, specs_option
 from reconciler.cli.settings import Settings
 from reconciler.fence import Alone, Line, new_session, whoami
-from reconciler.model.diagnostics import ReconcilerError, refused
+from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import LockHolder
 from reconciler.open import open_host
 from reconciler.show.escape import plain
@@ -42,7 +42,7 @@ def unlock(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...
         raise ReconcilerError(*reading.diagnostics)
     if endpoints:
         if not yes:
-            _ask(host)
+            ask_consent(f"Take {host} out of its cluster?", "look with `reconciler cluster` who has it, then run it")
         asyncio.run(_left(reading, specs, settings.state_dir, host, endpoints))
         print_text(plain(f"{host} is in no cluster any more.") + "\n")
         return
@@ -75,12 +75,3 @@ async def _left(reading: TreeReading, specs: Path, state_dir: Path, host: str, e
                 pass
     finally:
         await found.observer.close()
-
-
-def _ask(host: str) -> None:
-    if not is_terminal(sys.stdin):
-        detail = "There is no terminal to ask at, so nothing was done."
-        raise refused("no consent", detail, "look with `reconciler cluster` who has it, then run it with --yes")
-    print_message(plain(f"Take {host} out of its cluster? Only yes is taken as consent: "))
-    if sys.stdin.readline().strip().lower() not in ("yes", "y"):
-        raise refused("no consent", "Nothing was done.")
