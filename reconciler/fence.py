@@ -9,18 +9,20 @@ sessions.
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused
+from reconciler.person import person
 
 _PARTS = 5
 _NO_CLUSTER = "-"
+SILENT_LEASES = 3
+"""For how many leases somebody has done nothing on a host before one that he did not leave it to may take it."""
+
 TRIES = 3
 """How often the line is asked for anew where somebody else has written to it meanwhile."""
 
@@ -124,9 +126,7 @@ class Alone:
             )
         if seen.cluster and self._tell is not None:
             self._tell(f"{host} is taken from {seen.who} (token {seen.number}) until this is done")
-        return replace(
-            seen, number=seen.number + 1, session=self._session, who=self._who, lease_seconds=seen.lease_seconds
-        )
+        return replace(seen, number=seen.number + 1, session=self._session, who=self._who)
 
     def took(self, host: str, line: Line) -> None:
         """Do nothing: the next apply reads the line again."""
@@ -139,7 +139,7 @@ def new_session() -> str:
 
 def whoami() -> str:
     """Return who we are, for people, in one word."""
-    return "".join(f"{getpass.getuser()}@{socket.gethostname()}:{os.getpid()}".split())
+    return "".join(f"{person()}:{os.getpid()}".split())
 
 
 def taken_over(address: str, host: str, text: str) -> ReconcilerError:

@@ -21,13 +21,12 @@ from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved
 from reconciler.cluster.naming import own_name
 from reconciler.cluster.sharing import Wanted
 from reconciler.decide.changes import Action
-from reconciler.fence import Fencing, Line, new_session, whoami
+from reconciler.fence import SILENT_LEASES, Fencing, Line, new_session, whoami
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, unforeseen
 from reconciler.model.fleet import Desired
 
 _TURNS_A_LEASE = 3
 _MARGIN = 0.8  # of a lease, by our own clock, for which an answered keepalive proves it
-_SILENT_LEASES = 3
 
 
 def boot_time() -> float:
@@ -410,7 +409,7 @@ class Controller:
         cluster = self._etcd.cluster_id
         if seen.session == self.session:
             return seen
-        patience = _SILENT_LEASES * seen.lease_seconds
+        patience = SILENT_LEASES * seen.lease_seconds
         if seen.cluster not in ("", cluster) and silent_seconds is not None and silent_seconds < patience:
             raise refused(
                 "another etcd divides the host",

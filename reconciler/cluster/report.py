@@ -12,10 +12,8 @@ from reconciler.cluster.etcd import Delete, Etcd
 from reconciler.cluster.fleet_key import TRIES, fleet_of, read_fleet, write_fleet
 from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved, read
 from reconciler.cluster.sharing import Wanted
-from reconciler.fence import Alone, Line
+from reconciler.fence import SILENT_LEASES, Alone, Line
 from reconciler.model.diagnostics import refused, world_error
-
-_SILENT_LEASES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +158,7 @@ class Leaving:
         self._etcd, self._fleet, self._own = etcd, fleet, line
 
     async def line_for(self, host: str, seen: Line, silent_seconds: float | None) -> Line:
-        patience = _SILENT_LEASES * seen.lease_seconds
+        patience = SILENT_LEASES * seen.lease_seconds
         if seen.cluster and silent_seconds is not None and silent_seconds < patience:
             raise refused(
                 "a controller acts on the host",

@@ -115,7 +115,7 @@ class Delivery:
                 queued = await asyncio.to_thread(self._spool.first, self._key)
                 if queued is None:
                     return None
-                wait_seconds = await self._post(partial(self._message, queued.event), queued)
+                wait_seconds = await self._post(partial(message, self.receiver, queued.event), queued)
                 if wait_seconds is not None:
                     return wait_seconds
                 await asyncio.to_thread(self._spool.sent, self._key, queued)
@@ -131,9 +131,6 @@ class Delivery:
         except TimeoutError:
             return await self._post(partial(alerts, self.lasting), None)
         return None
-
-    def _message(self, event: Event, sending: Sending) -> Message:
-        return message(self.receiver, event, sending)
 
     async def _post(self, write: Callable[[Sending], Message], queued: Queued | None) -> float | None:
         """Send once. Returns None when that is done with, else the seconds to wait before the next try."""
