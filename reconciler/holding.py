@@ -17,6 +17,7 @@ from reconciler.person import person
 from reconciler.toolstack import Executor
 
 REASON_MAX = 500  # characters
+LONGEST_DAYS = 366
 
 
 async def hold(

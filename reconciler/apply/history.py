@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -187,18 +187,21 @@ class History:
                 recent.setdefault(address, []).append(seconds)
         return {address: round(median(times[:_RECENT_RESTARTS]), 1) for address, times in recent.items()}
 
-    def usual_seconds(self, address: str, kind: str) -> float | None:
-        """Return the median of what the last five steps of a kind took with a domain; None: there were none."""
+    def usual_seconds(self, steps: Iterable[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """Map each address and kind of a step to the median of what the last five took; those that never were not."""
+        usual = {}
         with self._reading() as database:
             if database is None:
-                return None
-            found = database.execute(
-                "SELECT seconds FROM step WHERE address = ? AND kind = ? AND outcome = 'done' "
-                "ORDER BY rowid DESC LIMIT ?",
-                (address, kind, _RECENT_RESTARTS),
-            )
-            times = [seconds for (seconds,) in found]
-        return median(times) if times else None
+                return {}
+            for address, kind in set(steps):
+                found = database.execute(
+                    "SELECT seconds FROM step WHERE address = ? AND kind = ? AND outcome = 'done' "
+                    "ORDER BY rowid DESC LIMIT ?",
+                    (address, kind, _RECENT_RESTARTS),
+                )
+                if times := [seconds for (seconds,) in found]:
+                    usual[address, kind] = median(times)
+        return usual
 
     def _open_to_write(self) -> sqlite3.Connection:
         with self._explained():

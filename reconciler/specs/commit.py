@@ -31,9 +31,8 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
     return verdict[2:] or None if verdict is not None and verdict.startswith("G ") else None
 
 
-def subject_of(tree: Path, desired: Desired, commit: str) -> str | None:
-    """Return "<author>: <subject>" of a commit of these specs; None where git does not know it."""
-    folder = tree if desired.origin is None else Path(desired.origin.repository)
+def subject_of(folder: Path, commit: str) -> str | None:
+    """Return "<author>: <subject>" of a commit; None where git does not know it in this folder."""
     known = _COMMIT.fullmatch(commit) and _git(folder, "log", "-1", "--format=%an: %s", commit)
     return known or None
 

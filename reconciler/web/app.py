@@ -42,7 +42,7 @@ _Made = TypeVar("_Made")
 _Endpoint = Callable[[Request], Awaitable[Response]]
 _FULL_SECONDS = 30
 _WRONG_TOKEN_SECONDS = 1.0
-_LONGEST_HOLD_SECONDS = 366 * 24 * 3600
+_LONGEST_HOLD_SECONDS = holding.LONGEST_DAYS * 24 * 3600
 _BEARER = {"WWW-Authenticate": 'Bearer realm="reconciler"'}
 _HOW_TO_HOLD = (
     'Send {"address": "HOST or HOST/DOMAIN"} as JSON; for a hold also "reason", and "seconds" (up to a year) or null.'

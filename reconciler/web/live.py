@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final
 
 from reconciler.apply.history import ApplyRecord, Asked, History
@@ -21,7 +22,8 @@ from reconciler.show.escape import plain_lines
 from reconciler.show.text import plan_text
 from reconciler.show.values import duration
 from reconciler.specs.commit import subject_of
-from reconciler.watch.view import StepUnderWay, WatchView
+from reconciler.watch.logs import moment
+from reconciler.watch.view import WatchView
 from reconciler.web.windows import waits_by_window, windows_now
 
 Document = dict[str, Any]
@@ -53,10 +55,10 @@ def live_document(view: WatchView, now: float) -> Document:
         "controller": _controller(view, fleet, status, domains),
         "hosts": hosts,
         "domains": domains,
-        "steps": {f"{one.address} {one.id}": _step(one, history) for one in view.steps()},
+        "steps": _steps(view, history),
         "applies": _applies(history, fleet),
         "windows": _windows(plan, now),
-        "problems": _problems(status),
+        "problems": problems_of(status),
         "plan": _plan(plan),
     }
     return {part: _printable(value) for part, value in document.items()}
@@ -151,17 +153,21 @@ def _booted(guest: Guest | None, last: LastSeen | None) -> str | None:
     return _moment(round(began / _BOOT_ROUNDED_SECONDS) * _BOOT_ROUNDED_SECONDS)
 
 
-def _step(step: StepUnderWay, history: History) -> Document:
+def _steps(view: WatchView, history: History) -> dict[str, Document]:
+    steps = view.steps()
     try:
-        usual = history.usual_seconds(step.address, step.kind)
+        usual = history.usual_seconds((one.address, one.kind) for one in steps)
     except ReconcilerError:  # the passes tell that the history is broken
-        usual = None
+        usual = {}
     return {
-        "address": step.address,
-        "step": step.step,
-        "began": _moment(step.began),
-        "usual_seconds": usual,
-        "note": step.note,
+        f"{one.address} {one.id}": {
+            "address": one.address,
+            "step": one.step,
+            "began": moment(one.began),
+            "usual_seconds": usual.get((one.address, one.kind)),
+            "note": one.note,
+        }
+        for one in steps
     }
 
 
@@ -173,19 +179,18 @@ def _applies(history: History, fleet: FleetView) -> list[Document]:
 
 
 def _in_words(fleet: FleetView, commit: str | None) -> str | None:
-    """Return who made a commit, and its subject, as git tells. What it told once is not asked again."""
+    """Return who made a commit, and its subject, as git tells."""
     desired = fleet.reading.desired if fleet.reading is not None else None
     if commit is None or desired is None:
         return None
-    if commit not in _WORDS and (words := subject_of(fleet.root, desired, commit)) is not None:
-        if len(_WORDS) > _WORDS_MAX:
-            _WORDS.clear()
-        _WORDS[commit] = words
-    return _WORDS.get(commit)
+    folder = fleet.root if desired.origin is None else Path(desired.origin.repository)
+    return _subject(folder, commit, desired.commit)
 
 
-_WORDS: Final[dict[str, str]] = {}
-_WORDS_MAX: Final = 1000
+@lru_cache(maxsize=1000)
+def _subject(folder: Path, commit: str, in_force: str | None) -> str | None:
+    """Ask git once: what it does not know now it may know with another commit `in_force`."""
+    return subject_of(folder, commit)
 
 
 def _windows(plan: Plan | None, now: float) -> list[Document]:
@@ -222,7 +227,7 @@ def _apply(one: ApplyRecord, in_words: str | None) -> Document:
     }
 
 
-def _problems(status: Mapping[str, Any]) -> list[Document]:
+def problems_of(status: Mapping[str, Any]) -> list[Document]:
     """List what stands in the way of the fleet, as the last plan and watch (its source, a host) told it; each once."""
     found: dict[tuple[str, str], Document] = {}
     for problem in (*status.get("diagnostics", ()), *status.get("watch", {}).get("problems", ())):
@@ -243,7 +248,7 @@ def _plan(plan: Plan | None) -> str | None:
 
 
 def _moment(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else moment(seconds)
 
 
 def _printable(value: Any) -> Any:

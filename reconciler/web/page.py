@@ -22,6 +22,7 @@ from reconciler.show.escape import plain_lines
 from reconciler.show.text import plan_text
 from reconciler.show.values import duration
 from reconciler.watch.view import Metrics, WatchView
+from reconciler.web.live import problems_of
 
 _RENEWED_EVERY_SECONDS: Final = 30
 _TONES: Final = {"Ready": "good", "Reconciling": "busy", "Stalled": "bad", "Held": "held"}  # a class of page.css each
@@ -65,7 +66,7 @@ def page(view: WatchView, *, acts: bool = False) -> str:
         ready=view.is_ready(),
         summary=_summary(metrics),
         last_pass=_last_pass(metrics),
-        problems=list(_problems(document)),
+        problems=problems_of(document),
         parts=list(_parts(document)),
         plan=plan_text(plan) if plan is not None else None,
     )
@@ -81,19 +82,6 @@ def _parts(document: Mapping[str, Any]) -> Iterator[_Part]:
     for host in sorted(by_host):
         by_host[host].domains.sort(key=lambda domain: (domain.get("condition") in _CALM, domain["address"]))
         yield by_host[host]
-
-
-def _problems(document: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
-    """List what stands in the way of the fleet, as the last plan and watch (its source, a host) told it; each once."""
-    told = set()
-    for problem in (*document.get("diagnostics", ()), *document.get("watch", {}).get("problems", ())):
-        summary, detail = problem["summary"], problem["detail"]
-        if (summary, detail) in told:
-            continue
-        told.add((summary, detail))
-        path, line = problem.get("path"), problem.get("line")
-        where = problem.get("address") if path is None else path if line is None else f"{path}:{line}"
-        yield {"where": where or "", "summary": summary, "detail": detail, "hint": problem["hint"] or ""}
 
 
 def _summary(metrics: Metrics) -> str:

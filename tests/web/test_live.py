@@ -7,11 +7,13 @@ import http.client
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from reconciler.apply.history import ApplyRecord, History, StepRecord
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.decide.changes import Action
 from reconciler.fleet import FleetView, Seen
 from reconciler.model.fleet import Window
@@ -73,7 +75,7 @@ def test_steps_under_way_and_recent_applies(monkeypatch: pytest.MonkeyPatch) -> 
     )
     under_way = StepUnderWay(address="alpha/web", id="s3", kind="start", step="start it", began=NOW, note="half")
     monkeypatch.setattr(History, "records", lambda self, asked: (apply,))
-    monkeypatch.setattr(History, "usual_seconds", lambda self, address, kind: 8.0)
+    monkeypatch.setattr(History, "usual_seconds", lambda self, steps: dict.fromkeys(steps, 8.0))
     document = live_document(FakeView(under_way=(under_way,)), NOW)
     assert document["steps"]["alpha/web s3"] == {
         "address": "alpha/web",
@@ -226,3 +228,17 @@ async def test_a_stream_over_http_ends_with_the_server_and_one_too_many_is_refus
     refused = await asyncio.gather(*(asyncio.to_thread(opened) for _ in range(3)))
     assert [(one.status, one.headers["retry-after"]) for one in refused] == [(503, "30")] * 3
     answer.close()
+
+
+def test_how_long_steps_usually_take_is_the_median_of_those_before(tmp_path: Path) -> None:
+    plan = a_plan()
+    step = next(one for one in plan.steps if one.address == "alpha/web")
+    for seconds in (4.0, 9.0, 1.0):
+        result = StepResult(step=step, seconds=seconds)
+        with History(tmp_path).recording(plan, None) as recording:
+            recording.note(result)
+            recording.end(ApplyResult(done=(result,)))
+    web = StepUnderWay(address="alpha/web", id="s1", kind=step.step.kind, step="start it", began=NOW)
+    under_way = (web, replace(web, id="s2", address="alpha/new"))
+    told = live_document(FakeView(under_way=under_way, state_dir=tmp_path), NOW)["steps"]
+    assert [one["usual_seconds"] for one in told.values()] == [4.0, None]

@@ -19,7 +19,6 @@ from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
 
 _SHORTEST_SECONDS = 1.0
-_LONGEST_DAYS = 366
 
 
 @click.command(short_help="Leave a domain, or all of a host, alone for a while.")
@@ -29,7 +28,7 @@ _LONGEST_DAYS = 366
     "--for",
     "seconds",
     metavar="DURATION",
-    type=Duration(at_least_seconds=_SHORTEST_SECONDS, at_most_days=_LONGEST_DAYS, may_be_days=True),
+    type=Duration(at_least_seconds=_SHORTEST_SECONDS, at_most_days=holding.LONGEST_DAYS, may_be_days=True),
     help="End by itself after this, such as 30m, 2h or 7d.",
 )
 @click.option("--reason", metavar="TEXT", default="", help="Why; plans, status and the page show it.")
