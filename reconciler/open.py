@@ -6,13 +6,14 @@ has (a hand that reaches in, a console to attach to) is asked for here as well; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from reconciler.fence import Fencing
-from reconciler.model.fleet import HostSettings
+from reconciler.model.fleet import Desired, HostSettings
 from reconciler.toolstack import Executor, Observer
 
 if TYPE_CHECKING:
@@ -57,6 +58,18 @@ def open_host(settings: HostSettings, fleet: str, state_dir: Path) -> OpenHost:
             )
         case _:
             assert_never(settings.toolstack)
+
+
+@asynccontextmanager
+async def executing(
+    desired: Desired, root: Path, state_dir: Path, host: str, fencing: Fencing
+) -> AsyncIterator[Executor]:
+    """Open a host for the block alone: for what is done besides plans. `root` is the folder of the specs."""
+    opened = open_host(desired.hosts[host].settings, desired.fleet, state_dir)
+    try:
+        yield opened.executor(desired.commit, root, fencing)
+    finally:
+        await opened.observer.close()
 
 
 def open_hand(settings: HostSettings, fleet: str, state_dir: Path) -> Hand | None:

@@ -18,7 +18,7 @@ from reconciler.inspect.leftovers import Leftover, leftovers_of, unreadable
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, refused, usage_error, world_error
 from reconciler.model.domain import Disk
 from reconciler.model.host import Host
-from reconciler.open import open_host
+from reconciler.open import executing
 from reconciler.plan.steps import DeleteDisk, SweepImages
 from reconciler.show.documents import FORMAT, as_text
 from reconciler.show.escape import plain
@@ -123,17 +123,12 @@ def _remove(
         raise usage_error("no such leftover", detail, f"reconciler leftovers {host}")
 
     async def removed() -> None:
-        opened = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
+        alone = Alone(lambda text: print_message(plain(f"{text}.") + "\n"))
         try:
-            executor = opened.executor(
-                reading.desired.commit, specs, Alone(lambda text: print_message(plain(f"{text}.") + "\n"))
-            )
-            async with executor.lock():
+            async with executing(reading.desired, specs, state_dir, host, alone) as executor, executor.lock():
                 await executor.execute(_step(await one()), lambda text: print_message(f"{plain(text)}\n"))
         except ReconcilerError as error:  # it is about no domain
             raise ReconcilerError(*(replace(problem, address=host) for problem in error.diagnostics)) from error
-        finally:
-            await opened.observer.close()
 
     leftover = session.wait_for(one())
     if not yes:

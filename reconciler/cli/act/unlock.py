@@ -16,7 +16,7 @@ from reconciler.cli.settings import Settings
 from reconciler.fence import Alone, Line, new_session, whoami
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import LockHolder
-from reconciler.open import open_host
+from reconciler.open import executing
 from reconciler.show.escape import plain
 from reconciler.specs import TreeReading, read_tree
 
@@ -56,22 +56,15 @@ def unlock(settings: Settings, host: str, specs: Path, endpoints: tuple[str, ...
 
 
 async def _unlocked(reading: TreeReading, specs: Path, state_dir: Path, host: str) -> LockHolder | None:
-    found = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
-    try:
-        return await found.executor(reading.desired.commit, specs, Alone()).unlock()
-    finally:
-        await found.observer.close()
+    async with executing(reading.desired, specs, state_dir, host, Alone()) as executor:
+        return await executor.unlock()
 
 
 async def _left(reading: TreeReading, specs: Path, state_dir: Path, host: str, endpoints: tuple[str, ...]) -> None:
     """Write another line for the host, of nobody in a cluster, under the lock of an apply."""
     from reconciler.cluster.report import Leaving
 
-    found = open_host(reading.desired.hosts[host].settings, reading.desired.fleet, state_dir)
-    try:
-        with opened(endpoints) as etcd:
-            leaving = Leaving(etcd, reading.desired.fleet, Line(session=new_session(), who=whoami()))
-            async with found.executor(reading.desired.commit, specs, leaving).lock():
-                pass
-    finally:
-        await found.observer.close()
+    with opened(endpoints) as etcd:
+        leaving = Leaving(etcd, reading.desired.fleet, Line(session=new_session(), who=whoami()))
+        async with executing(reading.desired, specs, state_dir, host, leaving) as executor, executor.lock():
+            pass
