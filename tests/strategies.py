@@ -54,7 +54,8 @@ def _rest_of(short: str) -> str:
 def disks(draw: st.DrawFn) -> Disk:
     kind: Literal["file", "lv", "device"] = draw(st.sampled_from(("file", "lv", "device")))
     folder = {"file": "/srv", "lv": "/dev/vg0", "device": "/dev/disk/by-id"}[kind]
-    target = f"{folder}/{draw(_words)}{draw(st.sampled_from(('', ',a=b', '.img', ' b')))}"
+    word = draw(_words.filter(lambda word: word.strip(".")))  # "/srv/." is no path by the time that specs were read
+    target = f"{folder}/{word}{draw(st.sampled_from(('', ',a=b', '.img', ' b')))}"
     vdev = draw(st.sampled_from(_VDEVS))
     options: dict[str, Any] = {
         key.attribute: draw(st.sampled_from((key.default, parse_toml(key.example)[key.name])))
