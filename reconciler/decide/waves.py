@@ -273,14 +273,28 @@ def _why_held(change: Change) -> tuple[str, str]:
 
 
 def _failed(changes: Iterable[Change], desired: Desired) -> dict[Novelty, str]:
-    """Map what failed to boot, and is still asked for, to the address in which it did."""
+    """Map what failed to boot, and is still asked for, to the address in which it did.
+
+    What another domain has proven is not what failed, where something else was new as well.
+    """
+    changes = list(changes)
     found: dict[Novelty, str] = {}
+    proven: frozenset[Novelty] | None = None
     for change in changes:
         wanted = desired.hosts[change.host].domains.get(change.domain)
         if wanted is not None and change.quarantined is not None and change.quarantined.reason != ROLLED_BACK:
-            for novelty in _unproven(change, wanted):
+            proven = _proven(changes) if proven is None else proven
+            unproven = _unproven(change, wanted)
+            for novelty in unproven - proven or unproven:
                 found.setdefault(novelty, change.address)
     return found
+
+
+def _proven(changes: Iterable[Change]) -> frozenset[Novelty]:
+    """Return what any of our domains has got ready with."""
+    guests = (change.guest for change in changes)
+    configs = (guest.config for guest in guests if guest and guest.owner is Owner.OURS and guest.config_proven)
+    return frozenset().union(*(_booted(config) for config in configs if config is not None))
 
 
 def _unproven(change: Change, wanted: Domain) -> frozenset[Novelty]:

@@ -233,6 +233,22 @@ class TestAKernelThatFailedElsewhere:
         wanted = desired(self.spec("d0"), more, self.spec("d2"), settings=SETTINGS)
         assert change_of(plan(world, wanted), "d1").action is Action.RESTART
 
+    def test_holds_nobody_where_another_domain_is_proven_with_it_and_something_else_was_new_as_well(self) -> None:
+        bad = replace(self.spec("d0"), cmdline="rdinit=/nothing")
+        there = guest(domain("d0"))
+        there = replace(there, quarantine=with_quarantined(there, bad, "it panicked"))
+        same = replace(self.spec("d2"), cmdline="rdinit=/nothing")
+        world = host(there, guest(self.spec("d1")), guest(domain("d2")))
+        made = plan(world, desired(bad, self.spec("d1"), self.spec("d2"), settings=SETTINGS))
+        assert change_of(made, "d2").action is Action.RESTART
+        made = plan(world, desired(bad, self.spec("d1"), same, settings=SETTINGS))
+        assert change_of(made, "d2").waits_for == ("cmdline: alpha/d0",)
+
+    def test_holds_others_where_it_is_all_that_was_new_however_many_are_proven_with_it(self) -> None:
+        world = host(self.failed(), guest(self.spec("d1")), guest(domain("d2")))
+        made = plan(world, self.wanted())
+        assert change_of(made, "d2").waits_for == ("kernel: alpha/d0",)
+
     def test_rolled_back_by_hand_is_no_failure_that_holds_other_kernels(self) -> None:
         world = host(self.failed(ROLLED_BACK), *(guest(domain(name)) for name in self.names[1:]))
         canary = replace(self.spec("d0"), policy=CANARY)
