@@ -26,7 +26,7 @@ help:
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
 	@echo "make lint      style, types, and which module may import which"
-	@echo "make bench     speed at 10,000 domains, as ratios against a floor; what watch costs at rest, on one host and on many"
+	@echo "make bench     speed as ratios against a floor, each with its goal; growth from 100 to 10,000 domains; what watch costs at rest"
 	@echo "make scale     plan, create and restart 10,000 domains on one host; turns of the loop with so many (DOMAINS=N)"
 	@echo "make man       write docs/man anew, the man pages, from the texts of --help"
 	@echo "make clean     remove what make made"
@@ -69,9 +69,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench.growth
 	$(BIN)/python -m bench.watch
 	$(BIN)/python -m bench.hosts
+	$(BIN)/python -m bench
 
 scale: $(VENV)/.installed-dev
 	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/plan/test_scale.py \

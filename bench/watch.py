@@ -14,14 +14,7 @@ import time
 from pathlib import Path
 
 from bench.fleet import write_fleet
-from reconciler.decide.changes import Consent
-from reconciler.plan.steps import AwaitReady, CreateDisk, PromoteConfig, StageImage, Start, WriteConfig
-from reconciler.reconcile import Reconciler, Selection
-from reconciler.simulated.domains import start_instance
-from reconciler.simulated.draft import changing
-from reconciler.simulated.files import change_files
-from reconciler.simulated.store import Store
-from reconciler.specs import read_tree
+from bench.settled import settle
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
@@ -32,7 +25,6 @@ from reconciler.watch.source import LocalSource
 _DOMAINS, _PASSES = 1_000, 200
 _WARM_UP = 20
 _INTERVAL_SECONDS = 60.0
-_BOOTED_SECONDS = 100.0
 _SETTLED_SECONDS = 1.1  # a file that changed a moment ago is read again
 
 
@@ -69,7 +61,7 @@ async def bench(root: Path, state_dir: Path, domains: int, passes: int) -> None:
         log=Log(said, as_json=False, now=clock.now),
         notifier=Notifier({}),
     )
-    await bring_about(root, state_dir)
+    await settle(root, state_dir)
     await asyncio.sleep(_SETTLED_SECONDS)
     for _ in range(_WARM_UP):
         await watcher.make_pass(frozenset({"interval"}))
@@ -87,24 +79,6 @@ async def bench(root: Path, state_dir: Path, domains: int, passes: int) -> None:
     )
     print(f"memory, after against before {resident_kib() / before_kib:7.3f} × {before_kib // 1024} MiB")
     print(f"said meanwhile              {len(said.getvalue()) - said_before:8} characters")
-
-
-async def bring_about(root: Path, state_dir: Path) -> None:
-    """The host as the steps of its first plan leave it, all in one change: one each would take minutes."""
-    reading = read_tree(root)
-    (part,) = reading.desired.hosts.values()
-    plan = await Reconciler(reading, root, state_dir).make_plan(Selection(), Consent())
-    store = Store(state_dir, part.settings.name)
-    with changing(part.settings, reading.desired.fleet, store) as draft:
-        for planned in plan.steps:
-            match planned.step:
-                case StageImage() | CreateDisk() | WriteConfig() | PromoteConfig():
-                    change_files(draft, planned.step, commit=None, spec_root=root)
-                case Start(definition=definition):
-                    start_instance(draft, definition)
-                case _:
-                    assert isinstance(planned.step, AwaitReady), planned.step
-    store.write_clock(_BOOTED_SECONDS)
 
 
 def resident_kib() -> int:

@@ -15,7 +15,8 @@ import pytest
 from starlette.types import ASGIApp, Message
 
 from bench.fleet import write_fleet
-from bench.watch import CountingClock, bring_about
+from bench.settled import settle
+from bench.watch import CountingClock
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
@@ -34,7 +35,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A host on which all runs as its specs say."""
     folder = tmp_path_factory.mktemp("fleet")
     write_fleet(folder / "specs", DOMAINS, per_host=DOMAINS)
-    asyncio.run(bring_about(folder / "specs", folder / "state"))
+    asyncio.run(settle(folder / "specs", folder / "state"))
     return folder
 
 
