@@ -7,6 +7,8 @@ STATE  := .run-state
 WORKERS ?= 4
 EFFORT ?= 20
 ROUNDS ?= 30
+EVENTS ?= 20000
+SECONDS_AT_MOST ?= 0
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 
@@ -14,7 +16,7 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-services import-figures test-laws chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test test-services import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
@@ -22,6 +24,7 @@ help:
 	@echo "make test-services  the tests with real services beside: Prometheus, Alertmanager, a browser, etcd (apt install prometheus prometheus-alertmanager chromium etcd-server)"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
+	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
@@ -50,7 +53,12 @@ test-laws: $(VENV)/.installed-dev
 import-figures: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.importer.figures $(FILES)
 
+simulate: $(VENV)/.installed-dev
+	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"
+	$(BIN)/python -m tests.simulate --events $(EVENTS) --seconds $(SECONDS_AT_MOST) --seed $(SEED)
+
 chaos: $(VENV)/.installed-dev
+	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
 	@echo "make chaos SEED=$(SEED) ROUNDS=$(ROUNDS)"
 	$(BIN)/python -m tests.chaos.chaos $(SEED) $(ROUNDS)
 

@@ -1,0 +1,177 @@
+"""`make simulate EVENTS=1000000 SEED=7`: plays stories until so many events have happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+
+from tests.simulate.draw import Draw
+from tests.simulate.play import Broken, Player, play_script, prepare
+from tests.simulate.script import Event, read_script, written
+from tests.simulate.shrink import shrink
+
+SCRIPTS = Path(__file__).with_name("scripts")
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of one seed. `broken` tells which law was broken, and how, with the script that shows it."""
+
+    seed: int
+    events: Counter[str]
+    faults: Counter[tuple[str, str]]
+    broken: str = ""
+
+
+@dataclass
+class Figures:
+    """What was played so far."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    faults: Counter[tuple[str, str]] = field(default_factory=Counter)
+    seeds: list[int] = field(default_factory=list)
+
+    def add(self, played: Played) -> None:
+        self.events.update(played.events)
+        self.faults.update(played.faults)
+        self.seeds.append(played.seed)
+
+    def total(self) -> int:
+        return sum(self.events.values()) + sum(self.faults.values())
+
+    def text(self, seconds: float) -> str:
+        first = f"{min(self.seeds)} to {max(self.seeds)}" if self.seeds else "none"
+        lines = [f"{self.total()} events in {seconds:.0f} s, {len(self.seeds)} seeds ({first})", ""]
+        lines += [f"  {count:>8}  {verb}" for verb, count in self.events.most_common()]
+        faults = sorted({fault for fault, _ in self.faults})
+        steps = sorted({step for _, step in self.faults} - {"hand"})
+        lines += ["", f"fault x step, {len([1 for f, s in self.faults if s != 'hand'])} pairs met:", ""]
+        lines.append(f"  {'':<18}" + "".join(f"{fault:>12}" for fault in faults if self._meets(fault, steps)))
+        for step in steps:
+            met = [self.faults[(fault, step)] for fault in faults if self._meets(fault, steps)]
+            lines.append(f"  {step:<18}" + "".join(f"{count or '-':>12}" for count in met))
+        hands = {fault: count for (fault, step), count in self.faults.items() if step == "hand"}
+        lines += ["", "by hand or by guests: " + ", ".join(f"{fault} {hands[fault]}" for fault in sorted(hands))]
+        return "\n".join(lines)
+
+    def _meets(self, fault: str, steps: list[str]) -> bool:
+        return any((fault, step) in self.faults for step in steps)
+
+
+def play_seed(seed: int, folder: Path, rounds: int, size: int = 0) -> tuple[Player, list[Event], Broken | None]:
+    """Play the story of a seed. Returns the script that came of it, and the law it broke, if any."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    player, script = Player(folder, seed), list[Event]()
+    try:
+        for event in Draw(seed, size).events(player, rounds):
+            script.append(event)
+            player.do(event)
+    except Broken as broken:
+        return player, script, broken
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return player, script, None
+
+
+def play_in_a_folder(seed: int, rounds: int, size: int, shrink_seconds: float) -> Played:
+    """Play the story of a seed in a folder of its own, and make what breaks a law short."""
+    with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None, prefix="simulate-") as name:
+        folder = Path(name) / "world"
+        player, script, broken = play_seed(seed, folder, rounds, size)
+        told = ""
+        if broken is not None:
+            short = shrunk(script, broken, folder, seed, shrink_seconds) if shrink_seconds else script
+            again = play_script(short, folder, seed) or broken
+            told = f"seed {seed}: {broken}\n\n{written(short)}\n{again.said}\nseed {seed}: {again}\n"
+    return Played(seed, player.events, player.faults, told)
+
+
+def shrunk(script: list[Event], broken: Broken, folder: Path, seed: int, seconds: float) -> list[Event]:
+    def breaks(attempt: list[Event]) -> bool:
+        found = play_script(attempt, folder, seed)
+        return found is not None and found.law == broken.law
+
+    return shrink(script, breaks, seconds)
+
+
+def kept_scripts() -> list[Path]:
+    """List the scripts of faults that were found, which are played each time."""
+    return sorted(SCRIPTS.glob("*.txt"))
+
+
+@click.command()
+@click.argument("script", required=False, type=click.Path(exists=True, path_type=Path))
+@click.option("--events", default=20_000, show_default=True, help="Play until so many have happened.")
+@click.option("--seconds", default=0.0, help="Begin no other seed after so long; 0: whenever.")
+@click.option("--seed", default=1, show_default=True, help="The first one; the next ones follow it.")
+@click.option("--rounds", default=6, show_default=True)
+@click.option("--size", default=0, help="Domains of a world; 0: a few, by seed.")
+@click.option(
+    "--shrink", "shrink_seconds", default=120.0, show_default=True, help="How long to shorten what broke a law."
+)
+@click.option("--workers", default=0, help="Processes; 0: one a processor.")
+@click.option("--go-on", is_flag=True, help="Do not end with the first law that is broken.")
+def main(
+    script: Path | None,
+    events: int,
+    seconds: float,
+    seed: int,
+    rounds: int,
+    size: int,
+    shrink_seconds: float,
+    workers: int,
+    go_on: bool,
+) -> None:
+    """Play SCRIPT, or the stories of seeds."""
+    prepare()
+    if script is not None:
+        sys.exit(_play_one(script))
+    began, figures, failed = time.monotonic(), Figures(), False
+    for path in kept_scripts():
+        failed |= _play_one(path) != 0
+    task = partial(play_in_a_folder, rounds=rounds, size=size, shrink_seconds=shrink_seconds)
+    with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("fork")) as pool:
+        waiting = {pool.submit(task, seed + number) for number in range(2 * (workers or os.cpu_count() or 1))}
+        seed += len(waiting)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for played in (one.result() for one in done):
+                figures.add(played)
+                failed |= bool(played.broken)
+                click.echo(played.broken, nl=bool(played.broken))
+            late = seconds and time.monotonic() - began > seconds
+            if figures.total() < events and not late and (go_on or not failed):
+                waiting |= {pool.submit(task, seed + number) for number in range(len(done))}
+                seed += len(done)
+    click.echo(figures.text(time.monotonic() - began))
+    sys.exit(failed)
+
+
+def _play_one(path: Path) -> int:
+    with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None, prefix="simulate-") as name:
+        broken = play_script(read_script(path.read_text()), Path(name) / "world")
+    click.echo(f"{path.name}: every law held" if broken is None else f"{broken.said}\n{path.name}: {broken}")
+    return int(broken is not None)
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order of sets is a chance, too
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "tests.simulate", *sys.argv[1:]],
+            os.environ | {"PYTHONHASHSEED": "0"},
+        )
+    main()
