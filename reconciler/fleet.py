@@ -25,7 +25,7 @@ from reconciler.plan.parts import Beside, parts_of, restarts_of, within
 from reconciler.plan.places import FleetLimit, fleet_limit
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
-from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start, is_of_way_back
+from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, Shutdown, Start, is_of_way_back
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
 from reconciler.toolstack import Question, question_for
@@ -320,7 +320,7 @@ class Heeding:
 
     def finished(self, result: StepResult) -> None:
         step = result.step
-        goes_down = step.address in self._restarts and isinstance(step.step, Shutdown | Start | AwaitReady)
+        goes_down = step.address in self._restarts and isinstance(step.step, Shutdown | Start | AwaitReady | Rehearse)
         if result.problem is not None and goes_down and not is_of_way_back(step.id):
             self._failed(step.address)
         self._progress.finished(result)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from reconciler.apply.evidence import place_of, with_evidence
 from reconciler.apply.follow import apply_plan
-from reconciler.apply.history import History, Recording, unrecorded_note
+from reconciler.apply.history import History, Recorded, Recording, unrecorded_note
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
@@ -34,7 +34,6 @@ from reconciler.person import this_process
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.refusals import Used
 from reconciler.plan.stale import adopted_by, base_of, moved
-from reconciler.plan.steps import PlannedStep
 from reconciler.plan.verify import verify
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
@@ -174,6 +173,7 @@ class Reconciler:
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(executors) - set(held), stop)
+            held |= await self._clear_leftovers({name: executors[name] for name in executors.keys() - held.keys()})
             return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
 
     async def take(self, name: str) -> None:
@@ -206,7 +206,7 @@ class Reconciler:
         self, plan: Plan, locks: AsyncExitStack, stop: Stop
     ) -> tuple[dict[str, Executor], dict[str, Diagnostic]]:
         """Lock each host that has steps. Returns their executors, and why some could not be locked."""
-        names = sorted({step.host for step in plan.steps})
+        names = sorted({step.host for step in plan.steps} | set(plan.leftovers))
         executors = {name: self._executor(self._desired.hosts[name].settings) for name in names}
         held: dict[str, Diagnostic] = {}
         for name in names:
@@ -218,6 +218,16 @@ class Reconciler:
             except Exception as error:  # noqa: BLE001 -- what goes wrong with one host must not cost the others
                 held[name] = self._unforeseen(f"{name} was locked", error, name)
         return executors, held
+
+    async def _clear_leftovers(self, executors: Mapping[str, Executor]) -> dict[str, Diagnostic]:
+        """Take down what earlier runs left of rehearsals. Their memory and room are not counted on before."""
+        held: dict[str, Diagnostic] = {}
+        for name in sorted(name for name in executors if self._seen[name].host.leftovers):
+            try:
+                await executors[name].clear_leftovers()
+            except ReconcilerError as error:
+                held[name] = error.diagnostics[0]
+        return held
 
     async def _moved(self, plan: Plan, names: frozenset[str], stop: Stop) -> dict[str, Diagnostic]:
         """Return the hosts that are not as the plan saw them, or that do not answer, with the reason."""
@@ -240,9 +250,11 @@ class Reconciler:
         history_is_needed: bool = True,
     ) -> ApplyResult:
         parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
+        if not plan.steps:
+            return ApplyResult(diagnostics=tuple(held[host] for host in sorted(held)))
         with ExitStack() as noting:
             recording, unrecorded = await asyncio.to_thread(self._recording, plan, noting, history_is_needed)
-            followed = progress if recording is None else _Recorded(progress, recording)
+            followed = progress if recording is None else Recorded(progress, recording)
             result = self._kept(await apply_plan(plan, executors, parallel, followed, held, stop))
             if recording is not None:
                 await asyncio.to_thread(recording.end, result)
@@ -403,24 +415,6 @@ class Reconciler:
         if settings.name not in self._opened:
             self._opened[settings.name] = open_host(settings, self._desired.fleet, self._state_dir)
         return self._opened[settings.name]
-
-
-class _Recorded:
-    """Passes progress on to the user and into the history."""
-
-    def __init__(self, progress: Progress, recording: Recording) -> None:
-        self._progress = progress
-        self._recording = recording
-
-    def started(self, step: PlannedStep) -> None:
-        self._progress.started(step)
-
-    def noted(self, step: PlannedStep, text: str) -> None:
-        self._progress.noted(step, text)
-
-    def finished(self, result: StepResult) -> None:
-        self._recording.note(result)
-        self._progress.finished(result)
 
 
 async def _locked(executor: Executor, locks: AsyncExitStack) -> bool:

@@ -10,10 +10,11 @@ from typing import Protocol
 from reconciler.doctor.facts import Examination
 from reconciler.model.fleet import DesiredHost
 from reconciler.model.host import Hold, Host, LockHolder, Look
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import HostStep
 from reconciler.specs.secret_files import secret_files
 
-__all__ = ["Executor", "Look", "Observer", "Question", "question_for"]
+__all__ = ["Executor", "Look", "Observer", "Question", "RehearsalLook", "question_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,16 @@ class Question:
 
     files: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    rehearsed: tuple[str, ...] = ()  # the domains of which it is to be told how their disks can be snapshot
     sources: tuple[str, ...] = ()  # a simulated host has every source that nobody made, but no such disk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalLook:
+    """A throwaway as seen just now, and why its host is the reason if it does not get ready."""
+
+    look: Look
+    trouble: str | None = None  # the end of a sentence: a snapshot that is full, too little room that is left
 
 
 class Observer(Protocol):
@@ -69,6 +79,22 @@ class Executor(Protocol):
 
     async def look(self, domain: str) -> Look: ...
 
+    async def begin_rehearsal(
+        self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
+    ) -> float:
+        """Make the snapshots and the throwaway of a rehearsal, and return how long its domain was paused for that.
+
+        What will be made is noted on the host before, so that `clear_leftovers` of any later run takes it down.
+        """
+
+    async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook: ...
+
+    async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
+        """Take down all that was made for a rehearsal, in whatever state it is, and see that it is gone."""
+
+    async def clear_leftovers(self) -> None:
+        """Take down what any earlier run left of rehearsals. It needs the lock, so none of these is under way."""
+
     async def probe_tcp(self, address: str) -> bool:
         """Return whether "address:port" accepts a connection, tried from the dom0."""
 
@@ -99,4 +125,5 @@ def question_for(part: DesiredHost) -> Question:
         files=tuple(sorted(targets | sources)),
         images=tuple(sorted(source for source in images if source.startswith("/"))),
         sources=tuple(sorted(sources - targets)),
+        rehearsed=tuple(sorted(one.name for one in part.domains.values() if one.policy.rehearse != "off")),
     )

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from reconciler.apply.current_wave import Waves
 from reconciler.apply.ready import await_ready
+from reconciler.apply.rehearsing import rehearse
 from reconciler.apply.result import ApplyResult, GuardedProgress, Progress, StepResult, result_of
 from reconciler.apply.ways_back import Outages, puts_aside, starts_of, way_back
 from reconciler.apply.windows import ClosingWindows
@@ -30,6 +31,8 @@ from reconciler.plan.steps import (
     CreateDisk,
     DetachVif,
     PlannedStep,
+    Rehearse,
+    RehearseEnd,
     SetQuarantine,
     Shutdown,
     StageImage,
@@ -46,7 +49,7 @@ _ONLY_ONCE = (CreateDisk, AttachDisk, AttachVif, DetachVif, AwaitReady)
 _IN_ONE_TURN = 200  # steps of very many that are put in line or left out before others get a turn of the loop
 
 # What only gets ready for a change. The domain is as it was, so a hold may still keep all the rest from beginning.
-_PREPARES = (StageImage, CreateDisk, WriteConfig, SetQuarantine)
+_PREPARES = (StageImage, CreateDisk, WriteConfig, SetQuarantine, Rehearse, RehearseEnd)
 
 
 async def apply_plan(
@@ -86,7 +89,7 @@ class _Run:
         self._outages = Outages(plan)
         self._put_aside = puts_aside(plan)
         self._ways_back = {step_id: way for way in plan.ways_back for step_id in way.after}
-        self._returns = {way.address: starts_of(way) for way in plan.ways_back}
+        self._returns = {way.address: starts for way in plan.ways_back if (starts := starts_of(way))}
         self._returning: set[str] = set()  # addresses
         self._begun: set[str] = set()  # addresses
         # addresses at which no hold and no window changes anything any more: what was begun is finished
@@ -174,7 +177,7 @@ class _Run:
                 if step_id not in self._waiting:  # left out meanwhile
                     continue
                 step = self._steps[step_id]
-                if self._failed_restart is not None and self._takes_down(step):
+                if self._failed_restart is not None and self._begins_restart(step):
                     unwanted.append(step_id)
                     continue
                 del self._waiting[step_id]
@@ -186,6 +189,9 @@ class _Run:
 
     def _takes_down(self, step: PlannedStep) -> bool:
         return isinstance(step.step, Shutdown) and step.address in self._restarting
+
+    def _begins_restart(self, step: PlannedStep) -> bool:
+        return self._takes_down(step) or isinstance(step.step, Rehearse)
 
     async def _work(self, step: PlannedStep) -> None:
         """Carry out one step and, when it was a start that failed, its way back, both in one slot.
@@ -241,7 +247,7 @@ class _Run:
 
     def _heed_failed_restart(self, step: PlannedStep) -> None:
         """Note the first restart that failed. No other restart takes its domain down after that."""
-        restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady)
+        restarts = step.address in self._restarting and isinstance(step.step, Shutdown | Start | AwaitReady | Rehearse)
         if self._failed_restart is None and (restarts or step.address in self._resumed):
             self._failed_restart = step.address
 
@@ -268,25 +274,26 @@ class _Run:
     async def _carry_out(self, planned: PlannedStep, *, unless_held: bool = False) -> StepResult:
         """Carry out a step, and once more if its answer was lost: executors look first whether it is done."""
         executor, began = self._executors[planned.host], _now(self._executors[planned.host])
-        problem = await self._try(executor, planned, unless_held=unless_held)
+        problem, note = await self._try(executor, planned, unless_held=unless_held)
         again = problem is not None and problem.transient and not problem.later
         if again and not isinstance(planned.step, _ONLY_ONCE):
-            problem = await self._try(executor, planned, unless_held=unless_held)
-        return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem)
+            problem, note = await self._try(executor, planned, unless_held=unless_held)
+        return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem, note=note)
 
-    async def _try(self, executor: Executor, planned: PlannedStep, *, unless_held: bool) -> Diagnostic | None:
+    async def _try(
+        self, executor: Executor, planned: PlannedStep, *, unless_held: bool
+    ) -> tuple[Diagnostic | None, str | None]:
         try:
-            await carry_out(
+            return None, await carry_out(
                 executor,
                 planned.step,
                 lambda text: self._progress.noted(planned, text),
                 unless_held=unless_held,
             )
         except ReconcilerError as error:
-            return error.diagnostics[0]
+            return error.diagnostics[0], None
         except Exception as error:  # noqa: BLE001 -- what goes wrong in one step must not end the others
-            return unforeseen(f"{planned.address} was worked on ({planned.step.kind})", error, planned.address)
-        return None
+            return unforeseen(f"{planned.address} was worked on ({planned.step.kind})", error, planned.address), None
 
     async def _leave_rest(self, why: str) -> None:
         """Begin nothing more, except to bring back domains that are down for a restart, or on their way down."""
@@ -339,12 +346,18 @@ class _Run:
 
 async def carry_out(
     executor: Executor, step: Step, report: Callable[[str], None], *, unless_held: bool = False
-) -> None:
-    """Carry out one step. Its executor does what a host does; waiting until a domain is ready is done here."""
+) -> str | None:
+    """Carry out one step, and return what there is to say of it. Its executor does what a host does.
+
+    Waiting until a domain is ready, and judging a rehearsal, is done here.
+    """
+    if isinstance(step, Rehearse):
+        return await rehearse(executor, step, report, unless_held=unless_held)
     if isinstance(step, AwaitReady):
         await await_ready(executor, step, report)
     else:
         await executor.execute(step, report, unless_held=unless_held)
+    return None
 
 
 def _says_nothing(problem: Diagnostic, step: PlannedStep) -> bool:

@@ -17,11 +17,11 @@ from pathlib import Path
 from statistics import median
 
 from reconciler.apply.outages import Outcome, outages_of
-from reconciler.apply.result import ApplyResult, StepResult
+from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.model.diagnostics import Diagnostic, Kind, world_error
 from reconciler.person import person
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import is_of_way_back
+from reconciler.plan.steps import PlannedStep, is_of_way_back
 
 _FILE = "history.sqlite"
 _VERSION = 1
@@ -278,7 +278,7 @@ class Recording:
     def note(self, result: StepResult) -> None:
         """Note how one step ended."""
         outcome = "failed" if result.problem else "skipped" if result.reason else "done"
-        why = (result.problem.detail or result.problem.summary) if result.problem else result.reason
+        why = (result.problem.detail or result.problem.summary) if result.problem else result.reason or result.note
         step = result.step
         self._position += 1
         row = (step.id, step.address, step.step.kind, outcome, round(result.seconds, 3), why and _storable(why))
@@ -358,3 +358,21 @@ def unrecorded_note(problem: str) -> Diagnostic:
         detail=f"Some of what was done could not be noted in the history: {problem}.",
         hint="look whether the disk of the state directory is full",
     )
+
+
+class Recorded:
+    """Passes progress on to the user and into the history."""
+
+    def __init__(self, progress: Progress, recording: Recording) -> None:
+        self._progress = progress
+        self._recording = recording
+
+    def started(self, step: PlannedStep) -> None:
+        self._progress.started(step)
+
+    def noted(self, step: PlannedStep, text: str) -> None:
+        self._progress.noted(step, text)
+
+    def finished(self, result: StepResult) -> None:
+        self._recording.note(result)
+        self._progress.finished(result)

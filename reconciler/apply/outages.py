@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import AwaitReady, Shutdown
+from reconciler.plan.steps import AwaitReady, Rehearse, Shutdown
 
 
 class Outcome(StrEnum):
@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     RESTARTED = "restarted"  # it runs its new definition
     FELL_BACK = "fell back"  # the new definition did not get ready; the last proven one is ready again
     CAME_BACK = "came back"  # it only went down with another, whose failure it sits out as it was
+    UNTOUCHED = "untouched"  # its rehearsal failed, so it never went down
     CLEARED = "cleared"  # a start that failed was cleared away, and there is nothing to fall back to
     STALLED = "stalled"  # the way back failed too
 
@@ -59,6 +60,9 @@ def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
 
 def _outage(address: str, own: Sequence[StepResult], back: Sequence[StepResult]) -> Outage | None:
     """Return the entry of one domain; None when it never went down, or when its failure left it as it was."""
+    rehearsed = [ended for ended in own if isinstance(ended.step.step, Rehearse) and ended.problem is not None]
+    if rehearsed:
+        return Outage(address=address, outcome=Outcome.UNTOUCHED, problem=_first_problem(rehearsed))
     downs = [ended for ended in own if isinstance(ended.step.step, Shutdown) and ended.problem is None]
     ups = [ended for ended in own if isinstance(ended.step.step, AwaitReady)]
     if back:  # then only how the last one ended is of interest

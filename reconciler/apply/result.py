@@ -22,6 +22,7 @@ class StepResult:
     began: float = 0
     problem: Diagnostic | None = None
     reason: str | None = None
+    note: str | None = None  # what there is to say of a step that was done
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from dataclasses import replace
 from reconciler.apply.result import StepResult
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Shutdown, Start, WayBack
+from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, SetQuarantine, Shutdown, Start, WayBack
 
 _REASON_MAX = 300  # characters of a reason that are kept on the host
 
@@ -35,12 +35,22 @@ def way_back(
     as it is for the next run. After an error that nobody foresaw it goes back to what is proven, since the error may
     well come again.
     """
+    if isinstance(failed.step, Rehearse):
+        return _noted(way, problem)
     if problem.boot_failed:
         return tuple(_with_reason(planned, problem) for planned in way.steps)
     if problem.transient and isinstance(failed.step, AwaitReady) and problem.trace is None:
         return ()
     steps = (_without_the_last(planned) for planned in way.steps)
     return tuple(planned for planned in steps if undo_quarantine or not isinstance(planned.step, SetQuarantine))
+
+
+def _noted(way: WayBack, problem: Diagnostic) -> tuple[PlannedStep, ...]:
+    """Return what is noted of a rehearsal that failed: by its kernel, or so that nobody knows; else nothing."""
+    of_kernel, unjudged = way.steps
+    if problem.boot_failed:
+        return (_with_reason(of_kernel, problem),)
+    return () if problem.transient or problem.later else (_with_reason(unjudged, problem),)
 
 
 def puts_aside(plan: Plan) -> frozenset[str]:

@@ -15,6 +15,7 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Doubt
 from reconciler.model.host import Guest, Host, Quarantined
 from reconciler.model.keys import DOMAIN_KEYS
+from reconciler.model.rehearsal import Rehearsal
 
 FROZEN = "its spec file has errors, so it is left alone"
 """Why nothing is done about a domain whose file cannot be read."""
@@ -83,6 +84,10 @@ class Change:
     parked: bool = False  # not among what this run is about: it acts only if it goes down with what it depends on
     quarantine: tuple[Quarantined, ...] | None = None  # to be kept on the host first; (): lifted; None: as it is
     quarantined: Quarantined | None = None  # why what the spec asks for is not tried
+    rehearsal: Rehearsal | None = None  # its restart begins only if this has got ready
+    control: Rehearsal | None = None  # the same with the boot inputs that run now
+    no_verdict: Quarantined | None = None  # what is noted where the rehearsal says nothing
+    unrehearsed: str | None = None  # why it restarts without a rehearsal although its spec asks for one
     hold: str | None = None  # the words of a hold on its host, which forbids to begin anything with it
     would: Action | None = None  # the action it would have, all or its rest, were it not held back
     wave: int = 0
@@ -142,6 +147,7 @@ class Change:
 class Fleet:
     """Holds what a decision about one host has to know of the others: where else names are declared or held."""
 
+    name: str = "default"
     declared: Mapping[str, str]  # domain name -> host whose specs declare it
     managed: Mapping[str, tuple[str, ...]]  # domain name -> hosts that hold it as ours
     unseen: Unseen = field(default_factory=Unseen)

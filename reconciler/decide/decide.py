@@ -37,6 +37,7 @@ from reconciler.decide.ownership import (
 )
 from reconciler.decide.partial import defer, heed_windows, postponed, to_be_written
 from reconciler.decide.quarantine import heed_quarantine, no_rollback
+from reconciler.decide.rehearsals import heed_rehearsal
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
 from reconciler.model.boot import as_before, before_this, left_by_rollback
@@ -161,7 +162,7 @@ def _decide_wanted(
         return change
     block = block_change(host, settings, guest, change.target or desired, index, change.fields)
     if block is None:
-        return change
+        return heed_rehearsal(host, settings, fleet.name, index, change, consent)
     blocked = make_blocked(host, desired.name, block, guest, change.fields, change.whole)
     return replace(blocked, quarantined=change.quarantined, waits_for=change.waits_for)
 

@@ -43,6 +43,7 @@ class HostIndex:
     untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
     unread: tuple[str, ...] = ()  # the same of domains whose files a newer version wrote
     uuids: Mapping[str, int] = field(default_factory=dict)  # of config files of ours: how many have it
+    held: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # the disks of domains of ours
     misnamed: Mapping[str, Guest] = field(default_factory=dict)  # domain -> somebody's file of another name with it
 
     @staticmethod
@@ -74,11 +75,24 @@ class HostIndex:
         for guest in host.guests.values():
             if guest.owner is not Owner.OURS and guest.config is not None and guest.config.name != guest.name:
                 misnamed.setdefault(guest.config.name, guest)
-        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids, misnamed)
+        of_ours = _held_by_ours(host)
+        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids, of_ours, misnamed)
 
     def twins(self, guest: Guest) -> int:
         """Return how many config files of ours have the uuid of this one."""
         return self.uuids.get(guest.config.uuid, 0) if guest.config is not None else 0
+
+
+def _held_by_ours(host: Host) -> Mapping[str, tuple[tuple[str, str], ...]]:
+    """Return the domains of ours that have each disk, in a config file or as they run."""
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    for guest in host.guests.values():
+        if guest.owner is Owner.OURS:
+            for definition in filter(None, (guest.running, guest.config, guest.candidate)):
+                for disk in definition.disks:
+                    key = disk_key(host, disk.identity)
+                    found[key] = (*found.get(key, ()), (guest.name, disk.access))
+    return found
 
 
 def _served(guest: Guest) -> tuple[tuple[str, str], ...]:

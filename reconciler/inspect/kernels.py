@@ -67,7 +67,7 @@ def kernels_of(host: Host, declared: Mapping[str, Domain]) -> tuple[DomainKernel
 def _domain(host: Host, name: str, staged: Mapping[str, str], desired: Domain | None) -> DomainKernels:
     guest = host.guests.get(name)
     ours = guest if guest is not None and guest.owner is Owner.OURS else None
-    quarantined = ours.quarantine if ours is not None else ()
+    quarantined = tuple(one for one in ours.quarantine if one.holds_boot) if ours is not None else ()
     return DomainKernels(
         address=address_of(host.name, name),
         files=tuple(_files(ours, staged)),

@@ -137,6 +137,7 @@ class Policy:
     wave: int = 0
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
+    rehearse: Literal["off", "if-possible", "required"] = "off"
     ready: Ready = Ready()
 
 

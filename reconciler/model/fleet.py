@@ -31,6 +31,19 @@ class Simulated:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsalSettings:
+    """The `[rehearsal]` table. A size is in bytes, a share is a float (0.2 is 20 %); None: as the domain has it."""
+
+    memory_kib: int | None = None
+    bridge: str | None = None  # None: one of its own
+    timeout_seconds: float | None = None
+    snapshot_size: int | float = 0.2
+    keep_free: int | float = 0.1
+    copy_limit_bytes: int = 0
+    pause: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
     """A `[[window]]`: when some actions may happen (allow), or may not (deny). `schedule` has the five fields of cron.
 
@@ -77,6 +90,7 @@ class HostSettings:
     max_unavailable: int = 1
     reconcile: bool = True
     windows: tuple[Window, ...] = ()
+    rehearsal: RehearsalSettings = RehearsalSettings()
     simulated: Simulated = Simulated()
 
     @property

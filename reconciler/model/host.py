@@ -9,6 +9,7 @@ from typing import Literal
 
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import Domain
+from reconciler.model.rehearsal import Leftover, SnapshotFact
 
 NAMELESS = "(null)"
 """What a host shows in the place of a name that is not there."""
@@ -69,6 +70,14 @@ class Quarantined:
     kernel: str = ""
     reason: str = field(default="", compare=False)
 
+    @property
+    def holds_boot(self) -> bool:
+        """Return whether it keeps boot inputs from being tried; else it only notes what a rehearsal came to."""
+        return not self.boot.startswith(SAID_NOTHING)
+
+
+SAID_NOTHING = "rehearsal:"
+"""How the entries of a quarantine begin that note a rehearsal which said nothing about the kernel."""
 
 WHOLE_HOST = ""
 """What a hold of a whole host is under, where those of domains are under their names."""
@@ -200,6 +209,9 @@ class Host:
     unstaged: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, FileFact] = field(default_factory=dict)  # disk targets and sources that exist
     vg_free_bytes: Mapping[str, int] = field(default_factory=dict)
+    # disk target -> how it can be snapshot, of the domains whose restart is rehearsed; None: the host does not tell
+    snapshots: Mapping[str, SnapshotFact] | None = field(default=None, compare=False)
+    leftovers: tuple[Leftover, ...] = field(default=(), compare=False)  # of rehearsals, under way or cut short
     # by domain name, those that last now; no part of what a plan is bound to, since each step looks for itself
     holds: Mapping[str, Hold] = field(default_factory=dict, compare=False)
     locked: LockHolder | None = field(default=None, compare=False)

@@ -116,6 +116,21 @@ def count_or_share(value: object) -> int | float:
     raise Unfit(f'must be a count or a share such as "20%", not {kind_of(value)}')
 
 
+def size_or_share(value: object) -> int | float:
+    """Return a size in bytes, or a share ("20%" gives 0.2).
+
+    >>> size_or_share("1GiB"), size_or_share("20%")
+    (1073741824, 0.2)
+    """
+    if isinstance(value, str) and (match := _PERCENT.fullmatch(value)) and int(match["number"]) <= 100:
+        return int(match["number"]) / 100
+    try:
+        return size_kib(value) * 1024
+    except Unfit as error:
+        sentence = f'must be a size such as "2GiB" or a share such as "20%", not {kind_of(value)}'
+        raise Unfit(sentence, error.hint) from None
+
+
 def kind_of(value: object) -> str:
     """Name the kind of a TOML value as a person would."""
     match value:

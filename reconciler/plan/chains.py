@@ -17,6 +17,7 @@ from reconciler.model.memory import needed_kib, promised_kib
 from reconciler.model.parts import with_kept
 from reconciler.plan.live_steps import live_steps
 from reconciler.plan.meaning import guest_after
+from reconciler.plan.rehearsing import rehearsal_steps
 from reconciler.plan.renames import renaming
 from reconciler.plan.steps import (
     AwaitReady,
@@ -24,6 +25,8 @@ from reconciler.plan.steps import (
     DeleteDisk,
     GrowDisk,
     PromoteConfig,
+    Rehearse,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -189,6 +192,10 @@ def _followed(steps: Iterable[Step], guest: Guest | None) -> tuple[tuple[Link, .
     """Make the links of these steps, and return them with the guest after them."""
     links = []
     for step in steps:
+        if isinstance(step, Rehearse | RehearseEnd):  # it moves no guest of the fleet, and takes memory meanwhile
+            kib = step.needed_kib if isinstance(step, Rehearse) else -step.needed_kib
+            links.append(Link(step=step, delta_kib=kib))
+            continue
         after = guest_after(guest, step) if _moves_guest(step) else guest
         delta = (promised_kib(after) if after else 0) - (promised_kib(guest) if guest else 0)
         links.append(Link(step=step, delta_kib=delta))
@@ -234,6 +241,7 @@ def _bring_up(change: Change, host: Host) -> Iterator[Step]:
     yield from _quarantine(change)
     yield from _stage(target, host)
     yield from _create_disks(target, host)
+    yield from rehearsal_steps(change)
     if writes:  # before the domain goes down: a full disk must not cost an outage
         yield WriteConfig(definition=target, candidate=candidate, proven=False, adopt=_adopts(change))
     if guest is not None and guest.exists:

@@ -10,6 +10,7 @@ from reconciler.model.domain import Disk, Domain
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
 from reconciler.model.parts import with_kept, with_shares
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -19,6 +20,8 @@ from reconciler.plan.steps import (
     DetachVif,
     GrowDisk,
     PromoteConfig,
+    Rehearse,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -84,8 +87,38 @@ class Replay:
                 if known is None:
                     raise ValueError(f"there is no domain {step.old} to rename")
                 self.guests[step.domain] = _renamed(known, step)
+            case Rehearse():
+                for one in (step.control, step.rehearsal):
+                    self._check_rehearsal(one)
+                self._rehearse(step.rehearsal)
+                self.free_kib -= step.needed_kib
+            case RehearseEnd():
+                if self.guests.pop(step.rehearsal.name, None) is not None:
+                    self.free_kib += step.needed_kib
             case _:
                 self._apply_to_guest(domain_of(step), step)
+
+    def _check_rehearsal(self, rehearsal: Rehearsal) -> None:
+        """Raise where a throwaway would write to anything but snapshots of its own."""
+        if rehearsal.name in self.guests:
+            raise ValueError(f"there is a domain {rehearsal.name} already")
+        snapshots = {clone.target for clone in rehearsal.clones}
+        for disk in rehearsal.written:
+            if disk.target not in snapshots:
+                raise ValueError(f"{rehearsal.name} would write to {disk.target}, which is no snapshot")
+        origins = {clone.origin for clone in rehearsal.clones}
+        if taken := sorted(snapshots & (self.files.keys() | origins)):
+            raise ValueError(f"a snapshot would be made at {taken[0]}, which is there")
+
+    def _rehearse(self, rehearsal: Rehearsal) -> None:
+        running = Guest(
+            name=rehearsal.name,
+            owner=Owner.OURS,
+            running=rehearsal.definition,
+            power=Power.RUNNING,
+            actual_kib=rehearsal.definition.memory_kib,
+        )
+        self.guests[rehearsal.name] = running
 
     def _apply_to_guest(self, name: str, step: Step) -> None:
         before = self.guests.get(name)
@@ -179,7 +212,7 @@ def _known_guest_after(guest: Guest, step: Step) -> Guest | None:
             return replace(guest, running=replace(running, disks=disks))
         case WriteConfig() | Start() | Rename():
             raise AssertionError(step.kind)  # answered before, as are those on files
-        case StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages():
+        case StageImage() | CreateDisk() | GrowDisk() | DeleteDisk() | SweepImages() | Rehearse() | RehearseEnd():
             raise AssertionError(step.kind)  # answered before by guest_after and Replay.apply
         case _:
             assert_never(step)

@@ -41,7 +41,7 @@ from reconciler.plan.places import (
     check_unavailable,
     scopes,
 )
-from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Step
+from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, RehearseEnd, Shutdown, Step, takes_down
 from reconciler.plan.units import Unit, units_of
 
 _EXPECTED_SECONDS: Mapping[str, float] = {
@@ -50,6 +50,7 @@ _EXPECTED_SECONDS: Mapping[str, float] = {
     "shutdown": 15,
     "set_memory": 5,
     "create_disk": 5,
+    "rehearse": 30,
 }
 _OTHER_SECONDS = 1.0
 
@@ -154,22 +155,28 @@ class _Line:
                 self._followers[before].append(at)
         self._banks = {host: _Bank(free_kib=room.free_kib) for host, room in rooms.items()}
         self._places = {scope: Places(limit=limit) for scope, limit in limits.items()}
-        self._gates: dict[int, list[int]] = defaultdict(list)  # unit -> chains that need memory from there on
-        self._gifts: dict[Node, int] = {}  # node -> chain that has given its memory back after it
+        # unit -> chains that need memory from a place in them on, and how much
+        self._gates: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        self._gifts: dict[Node, int] = {}  # node -> memory that has been given back after it
         self._resumed: dict[Node, int] = {}  # node -> chain that gets ready there, and frees its place
         for index, chain in enumerate(chains):
             self._note_scarce(index, chain)
         self._ranks = self._ranked()
 
     def _note_scarce(self, index: int, chain: Chain) -> None:
+        for position, link in enumerate(chain.links):
+            if isinstance(link.step, Rehearse):
+                self._gates[self._unit_of[index, position]].append((index, position, link.delta_kib))
+            elif isinstance(link.step, RehearseEnd):
+                self._gifts[index, position] = -link.delta_kib
         if chain.delta_kib > 0:
             gate = chain.first(Shutdown) if chain.change.restarts else chain.memory_gate
             assert gate is not None
-            self._gates[self._unit_of[index, gate]].append(index)
+            self._gates[self._unit_of[index, gate]].append((index, gate, chain.delta_kib))
         elif chain.delta_kib < 0:
             done = chain.memory_done
             assert done is not None
-            self._gifts[index, done] = index
+            self._gifts[index, done] = -chain.delta_kib
         ready = chain.first(AwaitReady)
         if chain.change.resumes and ready is not None and not chain.outing:
             for places in self._places_of(chain):
@@ -248,8 +255,8 @@ class _Line:
     def _is_short(self, at: int) -> bool:
         """Return whether a unit still lacks memory or a place."""
         wanted: Counter[str] = Counter()
-        for index in self._gates.get(at, ()):
-            wanted[self._chains[index].change.host] += self._chains[index].delta_kib
+        for index, _, kib in self._gates.get(at, ()):
+            wanted[self._chains[index].change.host] += kib
         places = Counter(scope for index in self._goes_down(at) for scope in scopes(self._chains[index], self._limits))
         return any(kib > self._banks[host].available_kib for host, kib in wanted.items()) or any(
             count > self._places[scope].free() for scope, count in places.items()
@@ -261,7 +268,7 @@ class _Line:
         return [
             index
             for index, position in nodes
-            if self._chains[index].change.restarts and isinstance(self._chains[index].links[position].step, Shutdown)
+            if self._chains[index].change.restarts and takes_down(self._chains[index].links[position].step)
         ]
 
     def _relax(self, short: Sequence[int], wave: int) -> None:
@@ -278,23 +285,27 @@ class _Line:
             return
         raise OrderError(
             {
-                self._chains[index].change.address: self._memory_refusal(index, wave)
+                self._chains[index].change.address: self._memory_refusal(index, position, kib, wave)
                 for at in starved
-                for index in self._gates[at]
+                for index, position, kib in self._gates[at]
             }
         )
 
     def _lacks_memory(self, at: int) -> bool:
         wanted: Counter[str] = Counter()
-        for index in self._gates.get(at, ()):
-            wanted[self._chains[index].change.host] += self._chains[index].delta_kib
+        for index, _, kib in self._gates.get(at, ()):
+            wanted[self._chains[index].change.host] += kib
         return any(kib > self._banks[host].available_kib for host, kib in wanted.items())
 
-    def _memory_refusal(self, index: int, wave: int) -> Refusal:
+    def _memory_refusal(self, index: int, position: int, kib: int, wave: int) -> Refusal:
         chain = self._chains[index]
         free = max(0, self._banks[chain.change.host].available_kib) // 1024
+        if isinstance(chain.links[position].step, Rehearse):
+            reason = f"its rehearsal needs {kib // 1024} MiB of memory, and {free} MiB are free when its turn comes"
+            hint = "give it less by memory under [rehearsal] of host.toml, or make room"
+            return Refusal(reason=reason, hint=hint, of_rehearsal=True)
         return Refusal(
-            reason=f"it needs {chain.delta_kib // 1024} MiB more and {free} MiB are free when its turn comes "
+            reason=f"it needs {kib // 1024} MiB more and {free} MiB are free when its turn comes "
             f"(wave {wave}): what others give back is only there after it",
             hint="give it more room: lower the memory of another domain first, or put it into a later wave",
         )
@@ -305,30 +316,27 @@ class _Line:
         downs = [node for node in nodes if self._takes_down(node)]
         if downs:
             self._bind(nodes, downs)
-        for index in self._gates.get(at, ()):
-            chain = self._chains[index]
-            gate = chain.first(Shutdown) if chain.change.restarts else chain.memory_gate
-            for node in self._banks[chain.change.host].draw(chain.delta_kib):
+        for index, gate, kib in self._gates.get(at, ()):
+            for node in self._banks[self._chains[index].change.host].draw(kib):
                 why = f"memory of {self._chains[node[0]].change.address}"
-                self._edges.add(downs[0] if downs else (index, gate or 0), node, why)
+                self._edges.add(downs[0] if downs else (index, gate), node, why)
         freed = False
         for node in nodes:
             self.order.append(node)
             self.waves[node] = self._units[at].wave
             if node in self._gifts:
-                chain = self._chains[self._gifts[node]]
-                self._banks[chain.change.host].pay_in(node, -chain.delta_kib)
+                self._banks[self._chains[node[0]].change.host].pay_in(node, self._gifts[node])
                 freed = True
             if node in self._resumed:
                 for places in self._places_of(self._chains[node[0]]):
                     places.busy.discard(self._resumed[node])
-                    places.had.append(self._resumed[node])
+                    places.had.append(node)
                 freed = True
         return freed
 
     def _takes_down(self, node: Node) -> bool:
         chain = self._chains[node[0]]
-        return chain.change.restarts and isinstance(chain.links[node[1]].step, Shutdown)
+        return chain.change.restarts and takes_down(chain.links[node[1]].step)
 
     def _bind(self, nodes: Sequence[Node], downs: Sequence[Node]) -> None:
         """Have the first shutdown of a unit wait for all that the unit waits for, and for its places.
@@ -342,10 +350,10 @@ class _Line:
                     self._edges.add(first, before)
         for node in downs[1:]:
             self._edges.add(node, first)
-        taken: dict[str, list[int]] = defaultdict(list)
+        taken: dict[str, list[Node]] = defaultdict(list)
         for node in downs:
             for scope in scopes(self._chains[node[0]], self._limits):
-                taken[scope].append(node[0])
+                taken[scope].append((node[0], self._up_again(node)))
         for scope, takers in taken.items():
             places = self._places[scope]
             surplus = len(places.had) + len(takers) - places.limit
@@ -353,12 +361,21 @@ class _Line:
                 holder = places.had.popleft()
                 if holder is None:
                     continue
-                ready = self._chains[holder].first(AwaitReady)
-                assert ready is not None
+                if holder[0] == first[0]:  # its own rehearsal
+                    self._edges.add(first, holder)
+                    continue
                 whose = "" if scope != FLEET else " of the fleet"
-                why = f"{self._chains[holder].change.address} to be ready (max_unavailable{whose} = {places.limit})"
-                self._edges.add(first, (holder, ready), why)
+                why = f"{self._chains[holder[0]].change.address} to be ready (max_unavailable{whose} = {places.limit})"
+                self._edges.add(first, holder, why)
             places.had.extend(takers)
+
+    def _up_again(self, node: Node) -> int:
+        """Return the step of its chain after which a domain that goes down here does not count as down any more."""
+        chain = self._chains[node[0]]
+        kind = RehearseEnd if isinstance(chain.links[node[1]].step, Rehearse) else AwaitReady
+        up = chain.first(kind)
+        assert up is not None
+        return up
 
 
 def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:

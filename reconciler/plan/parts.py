@@ -196,6 +196,7 @@ def _part(
         base={name: plan.base[name]} if name in plan.base else {},
         ways_back=tuple(way for way in plan.ways_back if way.address in working and ids.issuperset(way.after)),
         undecided=tuple(change for change in plan.undecided if change.host == name),
+        leftovers=tuple(host for host in plan.leftovers if host == name),
         brakes=plan.brakes if braked else (),
         most_down_at_once=min(plan.most_down_at_once, len(restarting)),
     )

@@ -11,6 +11,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.plan.chains import Chain
+from reconciler.plan.edges import Node
 from reconciler.plan.steps import PlannedStep, Shutdown
 from reconciler.plan.units import Unit
 
@@ -25,6 +26,7 @@ class Refusal:
 
     reason: str
     hint: str | None = None
+    of_rehearsal: bool = False  # what cannot be had is its rehearsal, and not the change itself
 
 
 class OrderError(Exception):
@@ -132,7 +134,7 @@ class Places:
     """The places of one host, or of the fleet, for domains that are down for a restart; who had each of them last."""
 
     limit: int
-    had: deque[int | None] = field(default_factory=deque)  # chains
+    had: deque[Node | None] = field(default_factory=deque)  # the steps after which they are free again
     busy: set[int] = field(default_factory=set)  # chains of updates that were cut short, and are not ready again
 
     def free(self) -> int:

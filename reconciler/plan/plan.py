@@ -14,6 +14,7 @@ from typing import Any
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
+from reconciler.decide.rehearsals import without_rehearsal
 from reconciler.decide.states import found_twice
 from reconciler.decide.together import decide_together, in_order_of_rules, is_held_after_brake, only_goes_along
 from reconciler.decide.unusable import going_on
@@ -29,6 +30,7 @@ from reconciler.plan.chains import Chain, chains_of, way_back_of
 from reconciler.plan.order import Room, order_chains
 from reconciler.plan.places import OrderError, Refusal, fleet_limit, most_down_at_once
 from reconciler.plan.refusals import Brake, Used, brake, misfits, told_as_refused
+from reconciler.plan.rehearsing import after_rehearsals
 from reconciler.plan.renames import as_renamed, heirs, keepers, old_names, with_rename_hints
 from reconciler.plan.stale import adopted_by, base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
@@ -72,7 +74,12 @@ class Plan:
     brakes: tuple[Brake, ...] = ()
     windows: tuple[Window, ...] = ()  # judged again when its changes begin; none where they are ignored
     ignore_holds: bool = False  # by whoever asked for it; else each step looks whether its domain is held
+    leftovers: tuple[str, ...] = ()  # hosts with what an earlier run left of a rehearsal, which apply takes down
     most_down_at_once: int = 0  # domains down for a restart at the same moment, in any order that apply may take
+
+    @property
+    def acts(self) -> bool:
+        return bool(self.steps or self.leftovers)
 
     def next_opening(self, at: datetime) -> float | None:
         """Return when the first window opens that something waits for, in Unix seconds; None: nothing does."""
@@ -160,13 +167,14 @@ def build_plan(
         hosts=summaries,
         changes=tuple(sorted(changes, key=lambda change: change.address)),
         steps=steps,
-        ways_back=_ways_back(steps, changes, hosts),
+        ways_back=(*after_rehearsals(steps, changes), *_ways_back(steps, changes, hosts)),
         ledger=ledger_of(steps, summaries),
         unmanaged=_unmanaged(desired, hosts),
         diagnostics=tuple(problems),
         base={name: base_of(host, adopted.get(name, ())) for name, host in sorted(observed.items())},
         tree_digest=desired.tree_digest,
         undecided=tuple(_placed(change, places, desired) for change in undecided),
+        leftovers=tuple(sorted(name for name, host in observed.items() if host.leftovers and host.locked is None)),
         most_down_at_once=most_down_at_once(steps, changes, desired),
         brakes=tuple(ordered.brakes),
         windows=desired.windows if desired.at is not None else (),
@@ -295,6 +303,7 @@ def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unsee
             if guest.owner is Owner.OURS:
                 managed[guest.name] = (*managed.get(guest.name, ()), host.name)
     fleet = Fleet(
+        name=desired.fleet,
         declared={name: host for host, part in desired.hosts.items() for name in part.domains},
         heirs=heirs(desired),
         keepers=keepers(hosts),
@@ -385,7 +394,9 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
                 fleet = fleet_limit(world.desired, world.hosts, changes)
                 return _Ordered(changes, *order_chains(chains, world.hosts, world.rooms, fleet), problems, brakes)
             except OrderError as error:
-                reasons = error.refused
+                reasons = {address: why for address, why in error.refused.items() if not why.of_rehearsal}
+                unrehearsed = {address: why for address, why in error.refused.items() if why.of_rehearsal}
+                decided = [_unrehearsed(change, unrehearsed.get(change.address), world) for change in decided]
         problems += found
         along = {one.address for one in changes if only_goes_along(one) and not (held and is_held_after_brake(one))}
         kept_up |= {address: refusal.reason for address, refusal in reasons.items() if address in along}
@@ -394,6 +405,12 @@ def _order(decided: list[Change], world: _World) -> _Ordered:
 
 def _refused(change: Change, refusal: Refusal | None) -> Change:
     return change if refusal is None else replace(block(change, refusal.reason), hint=refusal.hint or change.hint)
+
+
+def _unrehearsed(change: Change, refusal: Refusal | None, world: _World) -> Change:
+    if refusal is None:
+        return change
+    return without_rehearsal(world.hosts[change.host], change, refusal.reason, refusal.hint)
 
 
 def _summaries(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, HostSummary]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Ready, Vif
 from reconciler.model.host import Quarantined
+from reconciler.model.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,6 +239,33 @@ class SetMedium:
     kind: Literal["set_medium"] = "set_medium"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearse:
+    """Boot the new boot inputs in a throwaway domain on snapshots, and see whether it gets ready. It is always ended.
+
+    If it does not, `control` is booted in the same way: only where that gets ready is the kernel to blame. A rehearsal
+    that says nothing fails the step where one is `required`; else the restart goes on without.
+    """
+
+    domain: str
+    rehearsal: Rehearsal
+    control: Rehearsal
+    required: bool
+    needed_kib: int
+    kind: Literal["rehearse"] = "rehearse"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearseEnd:
+    """See that nothing is left of a rehearsal: neither its domain nor a snapshot. Its memory is free then."""
+
+    domain: str
+    rehearsal: Rehearsal
+    control: Rehearsal
+    needed_kib: int
+    kind: Literal["rehearse_end"] = "rehearse_end"
+
+
 HostStep = (
     StageImage
     | CreateDisk
@@ -260,11 +288,17 @@ HostStep = (
     | DetachVif
     | AttachDisk
     | SetMedium
+    | RehearseEnd
 )
 """What an executor carries out on a host."""
 
-Step = HostStep | AwaitReady
-"""What a plan has steps of: `apply` itself waits for readiness, by looking."""
+Step = HostStep | AwaitReady | Rehearse
+"""What a plan has steps of: `apply` itself waits for readiness, by looking, and judges rehearsals."""
+
+
+def takes_down(step: Step) -> bool:
+    """Return whether nobody can reach a running domain after this step: it is shut down, or paused for a rehearsal."""
+    return isinstance(step, Shutdown) or (isinstance(step, Rehearse) and step.rehearsal.pause_seconds > 0)
 
 
 def domain_of(step: Step) -> str:

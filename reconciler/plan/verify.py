@@ -14,7 +14,7 @@ from reconciler.decide.changes import Action, Change, Consent, Fleet
 from reconciler.decide.decide import decide_host
 from reconciler.decide.dependencies import depends_on
 from reconciler.decide.windows import Shut
-from reconciler.model.claims import Register, live_claims, without
+from reconciler.model.claims import Register, claims_of, live_claims, without
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
@@ -29,12 +29,15 @@ from reconciler.plan.steps import (
     AwaitReady,
     DetachVif,
     PlannedStep,
+    Rehearse,
+    RehearseEnd,
     SetMedium,
     Shutdown,
     Start,
     WayBack,
     WriteConfig,
     domain_of,
+    takes_down,
 )
 
 _NOTHING = (Action.NO_OP, Action.BLOCKED)
@@ -151,6 +154,9 @@ class _HostReplay:
             raise PlanError(f"step {planned.id} works on a domain that is not to be changed", planned.address)
         self._check_ownership(planned, name)
         self._check_plug(planned, change.target)
+        if isinstance(planned.step, Rehearse | RehearseEnd):
+            self._check_rehearsal(planned, planned.step, change)
+            return
         before = self._replay.guests.get(name)
         try:
             self._replay.apply(planned.step)
@@ -162,6 +168,34 @@ class _HostReplay:
         self._check_availability(planned, before, change)
         if isinstance(planned.step, Start | Shutdown | AttachDisk | SetMedium | AttachVif | DetachVif):
             self._check_claims(planned, before, after)
+
+    def _check_rehearsal(self, planned: PlannedStep, step: Rehearse | RehearseEnd, change: Change) -> None:
+        """Check that a throwaway shares nothing with any domain but what both only read, and that it has its memory.
+
+        The disks of its own domain are in it only as what its snapshots are made of.
+        """
+        try:
+            self._replay.apply(step)
+        except ValueError as error:
+            raise PlanError(f"step {planned.id} is impossible: {error}", planned.address) from error
+        begins, address = isinstance(step, Rehearse), address_of(self._name, step.rehearsal.name)
+        self._check_memory(planned, step.needed_kib if begins else -step.needed_kib)
+        for one in (step.rehearsal, step.control):
+            claims = claims_of(self._observed, one.definition)
+            for claim in claims.values() if begins else ():
+                other = self._live.in_the_way(address, claim)
+                if other is not None:
+                    rule = f"step {planned.id} would give a throwaway {claim.value}, which is {claim.what} of {other}"
+                    raise PlanError(rule, planned.address)
+            (self._live.add if begins else self._live.remove)(address, claims)
+        guest = self._replay.guests.get(change.domain)
+        if guest is None or guest.power is not Power.RUNNING or guest.running is None:
+            raise PlanError(f"step {planned.id} rehearses a restart of what does not run", planned.address)
+        if isinstance(step, Rehearse) and takes_down(step):
+            self._goes_down(planned, change.domain)
+        elif isinstance(step, RehearseEnd) and step.rehearsal.pause_seconds:
+            self._down.discard(change.domain)
+            self._down_anywhere.discard(planned.address)
 
     def check_way_back(self, way: WayBack) -> None:
         """Check the way back at the moment when the new definition has just been started.
@@ -248,15 +282,7 @@ class _HostReplay:
                         f"step {planned.id} stops it while {up[0]}, which depends on it, runs", planned.address
                     )
                 if change.restarts:
-                    self._down.add(name)
-                    self._down_anywhere.add(planned.address)
-                    if self._fleet_max is not None and len(self._down_anywhere) > self._fleet_max:
-                        rule = f"step {planned.id} takes {len(self._down_anywhere)} domains of the fleet down at once"
-                        raise PlanError(rule, planned.address)
-                    if len(self._down) > self._max_unavailable:
-                        raise PlanError(
-                            f"step {planned.id} takes {len(self._down)} domains down at once", planned.address
-                        )
+                    self._goes_down(planned, name)
             case AwaitReady():
                 self._down.discard(name)
                 self._down_anywhere.discard(planned.address)
@@ -267,6 +293,15 @@ class _HostReplay:
                         raise PlanError(f"step {planned.id} starts it before {base} is ready", planned.address)
             case _:
                 pass
+
+    def _goes_down(self, planned: PlannedStep, name: str) -> None:
+        self._down.add(name)
+        self._down_anywhere.add(planned.address)
+        if self._fleet_max is not None and len(self._down_anywhere) > self._fleet_max:
+            rule = f"step {planned.id} takes {len(self._down_anywhere)} domains of the fleet down at once"
+            raise PlanError(rule, planned.address)
+        if len(self._down) > self._max_unavailable:
+            raise PlanError(f"step {planned.id} takes {len(self._down)} domains down at once", planned.address)
 
 
 def _dependents(changes: Sequence[Change]) -> dict[str, list[str]]:
@@ -284,6 +319,7 @@ def _dependents(changes: Sequence[Change]) -> dict[str, list[str]]:
 
 def _fleet_at_the_end(desired: Desired) -> Fleet:
     return Fleet(
+        name=desired.fleet,
         declared={domain: owner for owner, part in desired.hosts.items() for domain in part.domains},
         managed={},
         postponed=desired.postponed,

@@ -16,6 +16,7 @@ from reconciler.model.fleet import Desired
 from reconciler.plan.plan import LedgerEntry, Plan
 from reconciler.plan.steps import PlannedStep, WayBack
 from reconciler.show import diagnostics, values
+from reconciler.show.rehearsals import rehearsal_document, step_document
 from reconciler.show.summary import counts, headline
 
 FORMAT = 1
@@ -122,6 +123,7 @@ def _change(change: Change) -> dict[str, Any]:
         "pending": [values.pending(waiting) for waiting in change.pending],
         "hint": change.hint,
         "would": change.would.value if change.would is not None else None,
+        **rehearsal_document(change),
     }
 
 
@@ -137,6 +139,7 @@ def _step(step: PlannedStep) -> dict[str, Any]:
         "needs": list(step.needs),
         "memory_kib": step.delta_kib,
         "wave": step.wave,
+        **step_document(step.step),
     }
 
 
@@ -175,4 +178,5 @@ def _result(result: StepResult) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "problem": diagnostics.document(result.problem) if result.problem is not None else None,
         "reason": result.reason,
+        **({"note": result.note} if result.note is not None else {}),
     }

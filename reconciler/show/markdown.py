@@ -9,6 +9,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.plan import Plan
 from reconciler.show import values
 from reconciler.show.escape import html, markdown, markdown_code
+from reconciler.show.rehearsals import rehearsal_lines
 from reconciler.show.steps import in_words
 from reconciler.show.summary import (
     headline,
@@ -82,7 +83,8 @@ def _details(change: Change) -> Iterator[str]:
         yield f"| {markdown_code(field.path)} | {before} | {after} | {effect} |"
     if change.fields:
         yield ""
-    notes = [f"- pending: {markdown(values.pending(waiting))}" for waiting in change.pending]
+    notes = [f"- {markdown(line)}" for line in rehearsal_lines(change)]
+    notes += [f"- pending: {markdown(values.pending(waiting))}" for waiting in change.pending]
     notes += [f"- hint: {markdown_code(change.hint)}"] if change.hint is not None else []
     if notes:
         yield from notes

@@ -18,6 +18,8 @@ _LISTED_RESTARTS = 20
 def apply_text(result: ApplyResult, outages: Sequence[Outage] = (), paint: Paint = no_paint) -> str:
     """Tell what was done, what failed, which domains fell back or were down, what was skipped and why."""
     sections = [_failed(step, paint) for step in result.failed]
+    notes = [f"{plain(one.step.address)} {plain(one.note)}." for one in result.done if one.note is not None]
+    sections += ["\n".join(notes)] if notes else []
     sections += ["\n".join(lines) for lines in (_ways_back(outages, paint), _restarts(outages)) if lines]
     skipped = _skipped(result.skipped)
     if skipped:
@@ -39,6 +41,8 @@ def _way_back(outage: Outage, paint: Paint) -> str:
             return f"{paint('fell back:', 'yellow')} {address} runs its last proven definition again{down}."
         case Outcome.CAME_BACK:
             return f"{address} runs again as it was{down}."
+        case Outcome.UNTOUCHED:
+            return f"{address} runs as before: it failed its rehearsal, and never went down."
         case Outcome.CLEARED:
             rest = "has nothing to fall back to; what was started is cleared away, its disks are kept"
             return f"{paint('stalled:', 'red')} {address} {rest}."

@@ -14,6 +14,8 @@ from reconciler.plan.steps import (
     DetachVif,
     GrowDisk,
     PromoteConfig,
+    Rehearse,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -32,6 +34,7 @@ from reconciler.plan.steps import (
 )
 from reconciler.show import values
 from reconciler.show.escape import plain
+from reconciler.show.rehearsals import rehearsal_words
 
 
 def in_words(step: Step) -> str:
@@ -55,12 +58,18 @@ def _words(step: Step) -> str:
             return "remove staged files that nothing needs"
         case SetAutostart():
             return "no longer start at boot" if step.order is None else f"start at boot, in place {step.order}"
+        case SetQuarantine() if step.entries and not step.entries[-1].holds_boot:
+            return "note that its rehearsal said nothing"
         case SetQuarantine():
             return "remember what failed to boot" if step.entries else "forget what failed to boot"
         case Start():
             return "start from the candidate" if step.candidate else "start"
         case AwaitReady():
             return f"wait until ready (at most {values.duration(step.ready.timeout_seconds)})"
+        case Rehearse():
+            return rehearsal_words(step.rehearsal, step.needed_kib)
+        case RehearseEnd():
+            return "see that nothing is left of the rehearsal"
         case Shutdown() if step.remnant:
             return "clear away what is left of it"
         case Unpause():

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, FieldChange
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import PlannedStep, Start
+from reconciler.plan.steps import PlannedStep, SetQuarantine, Start
 from reconciler.show import values
 from reconciler.show.escape import plain
 from reconciler.show.paint import Paint, no_paint
+from reconciler.show.rehearsals import rehearsal_lines
 from reconciler.show.steps import in_words
 from reconciler.show.summary import (
     headline,
@@ -84,6 +85,7 @@ def _change(change: Change, *, brief: bool, falls_back: bool, paint: Paint) -> s
     matters = not is_new(change) and action not in (Action.START, Action.STOP)
     lines += _fields(fields, with_effect=matters, paint=paint)
     lines += [_downtime(change)] if change.restarts else []
+    lines += map(plain, rehearsal_lines(change))
     lines += ["falls back to the last proven definition if it does not get ready"] if falls_back else []
     lines += [f"waits for {plain(what)}" for what in change.waits_for]
     lines += [f"pending: {values.pending(waiting)}" for waiting in change.pending]
@@ -127,7 +129,10 @@ def _steps(plan: Plan) -> Iterator[str]:
     yield "Steps, each as soon as what it needs is done:"
     yield from _step_lines(plan.steps)
     for way in plan.ways_back:
-        yield f"\nIf {' or '.join(way.after)} fails, so {plain(way.address)} does not get ready:"
+        falls = f"so {plain(way.address)} does not get ready"
+        if all(isinstance(noting.step, SetQuarantine) for noting in way.steps):  # after a rehearsal
+            falls = f"{plain(way.address)} goes on as it is; one of these is noted, unless its host was the reason"
+        yield f"\nIf {' or '.join(way.after)} fails, {falls}:"
         yield from _step_lines(way.steps)
 
 

@@ -207,6 +207,14 @@ def _definition_to_start(draft: Draft, step: Start) -> Domain:
 
 
 def _create(draft: Draft, step: Start, definition: Domain) -> None:
+    check_create(draft, definition)
+    after = draft.after(replace(step, definition=definition))
+    assert after is not None and after.running is not None, "a started domain runs"
+    start_instance(draft, after.running)
+
+
+def check_create(draft: Draft, definition: Domain) -> None:
+    """Raise where a creation would fail: a fault was asked for, or a disk is missing or in use."""
     if draft.store.take_fault("create-fails"):
         raise draft.failed(
             definition.name,
@@ -219,9 +227,6 @@ def _create(draft: Draft, step: Start, definition: Domain) -> None:
         )
     for disk in definition.disks:
         draft.check_disk(definition.name, disk)
-    after = draft.after(replace(step, definition=definition))
-    assert after is not None and after.running is not None, "a started domain runs"
-    start_instance(draft, after.running)
 
 
 def start_instance(draft: Draft, definition: Domain) -> None:

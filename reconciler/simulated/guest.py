@@ -37,13 +37,16 @@ class Behaviour:
     shutdown: Literal["ok", "ignore"] = "ok"
     balloon: Literal["ok", "almost", "refuse", "slow"] = "ok"
     console: str = ""
+    writes_mib: Annotated[float, Strict()] = 0.0  # a second, to each of its disks
 
     def __post_init__(self) -> None:
         if self.boot_seconds < 0:
             raise ValueError("boot_seconds is negative")
+        if self.writes_mib < 0:
+            raise ValueError("writes_mib is negative")
 
 
-BEHAVIOUR_KEYS = ("boot", "boot_seconds", "shutdown", "balloon", "console")
+BEHAVIOUR_KEYS = ("boot", "boot_seconds", "shutdown", "balloon", "console", "writes_mib")
 _BEHAVIOUR = TypeAdapter(Behaviour)
 
 

@@ -334,7 +334,7 @@ def _set_served(draft: Draft, instance: Instance, key: str, text: str) -> Instan
 
 
 def _set_behaviour(draft: Draft, instance: Instance, key: str, text: str) -> Instance:
-    value: object = float(text) if key == "boot_seconds" else text
+    value: object = float(text) if key in ("boot_seconds", "writes_mib") else text
     held = set_target(instance, instance.definition.memory_kib, draft.now)  # the balloon starts from where it is
     return replace(held, behaviour=behaviour_of({**asdict(instance.behaviour), key: value}))
 

@@ -21,6 +21,7 @@ from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import WHOLE_HOST, Hold, Host, LockHolder, Power
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -30,6 +31,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     HostStep,
     PromoteConfig,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -47,6 +49,7 @@ from reconciler.plan.steps import (
     domain_of,
     names_of,
 )
+from reconciler.simulated import rehearsals
 from reconciler.simulated.clock import VirtualClock
 from reconciler.simulated.domains import DomainSteps
 from reconciler.simulated.draft import Draft, changing
@@ -58,7 +61,7 @@ from reconciler.simulated.line import check, take_host
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import View
-from reconciler.toolstack import Look, Question
+from reconciler.toolstack import Look, Question, RehearsalLook
 
 _SLOW_FAULT_SECONDS = 30.0
 
@@ -197,6 +200,33 @@ class SimulatedExecutor:
             console=console(instance, now),
         )
 
+    async def begin_rehearsal(
+        self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
+    ) -> float:
+        await self._reach()
+        self._lock.ensure()
+        if unless_held:
+            self._refuse_held(rehearsal.of)
+        with self._change() as draft:
+            rehearsals.begin(draft, rehearsal)
+        if rehearsal.pause_seconds:
+            report(f"{rehearsal.of} is paused for its snapshots")
+            await self.sleep(rehearsal.pause_seconds)
+        return rehearsal.pause_seconds
+
+    async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
+        look = await self.look(rehearsal.name)
+        with changing(self._settings, self._fleet, self._store) as draft:
+            return RehearsalLook(look=look, trouble=rehearsals.trouble_of(draft, rehearsal))
+
+    async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
+        with self._change() as draft:
+            rehearsals.end(draft, rehearsal.uuid)
+
+    async def clear_leftovers(self) -> None:
+        with self._change() as draft:
+            rehearsals.clear_all(draft)
+
     async def probe_tcp(self, address: str) -> bool:
         """Return whether an address answers: the `ip` of a guest while it is up, any other one always."""
         await self._reach()
@@ -239,6 +269,8 @@ class SimulatedExecutor:
                 self._domains.unpause(step)
             case SetVcpus() | SetScheduler() | AttachVif() | DetachVif() | AttachDisk() | SetMedium():
                 self._domains.change_live(step)
+            case RehearseEnd():
+                await self.end_rehearsal(step.rehearsal)
             case _:
                 assert_never(step)
 

@@ -15,6 +15,7 @@ from reconciler.model.domain import Disk, Domain, XlValue
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, WHOLE_HOST, Devices, FileFact, Guest, Hold, Host, Owner, Power
 from reconciler.model.paths import disk_identity
+from reconciler.model.rehearsal import Leftover, SnapshotFact, read_record
 from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held_kib, will_connect
 from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
@@ -27,7 +28,7 @@ from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024
 SAVE_DIR = "/var/lib/xen/save"
-_VOLUME_GROUP_BYTES = 1 << 40
+_VOLUME_GROUP_BYTES = _FILE_SYSTEM_BYTES = 1 << 40
 _UNTOLD = (Power.STARTING, Power.UNFINISHED)  # libxl tells what a domain runs with once it is complete
 _STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
 
@@ -53,6 +54,13 @@ class HostPaths:
 
     def hold(self, domain: str) -> str:
         return f"{self.holds}/{domain or '@host'}.json"
+
+    def rehearsal(self, uuid: str) -> str:
+        return f"{self.kernel_dir}/.rehearsals/{uuid}"
+
+    def rehearsals(self, stored: StoredHost) -> list[str]:
+        """List the records of rehearsals."""
+        return sorted(stored.files.about(is_in(f"{self.kernel_dir}/.rehearsals")))
 
     @property
     def holds(self) -> str:
@@ -130,8 +138,22 @@ class View:
             },
             files=self._files(question, guests.values()),
             vg_free_bytes=self.vg_free_bytes(),
+            snapshots=self._snapshots(question, guests),
+            leftovers=self.leftovers(),
             holds={name: hold for name in self._held_names() if (hold := self.hold(name)) is not None},
         )
+
+    def leftovers(self) -> tuple[Leftover, ...]:
+        """Return what the records of rehearsals name."""
+        texts = (self._store.content(self._stored, path) for path in self._paths.rehearsals(self._stored))
+        records = (read_record(text.decode(errors="replace")) for text in texts)
+        return tuple(record for record in records if record is not None)
+
+    def _snapshots(self, question: Question, guests: Mapping[str, Guest]) -> dict[str, SnapshotFact]:
+        """Say how the disks can be snapshot of those domains whose restart is rehearsed."""
+        definitions = [part for name in question.rehearsed if (one := guests.get(name)) for part in _parts(one)]
+        targets = {disk.target for one in definitions for disk in one.disks} | set(question.files)
+        return snapshot_facts(self._stored, sorted(targets), self.vg_free_bytes()) if question.rehearsed else {}
 
     def _held_names(self) -> list[str]:
         names = (path[len(self._paths.holds) + 1 :] for path in self._stored.files.about(is_in(self._paths.holds)))
@@ -169,7 +191,12 @@ class View:
         }
 
     def _names(self) -> list[str]:
-        live = (name for name in self._stored.instances if self._instance(name).exists)
+        throwaways = {record.name: record.uuid for record in self.leftovers()}
+        live = (
+            name
+            for name in self._stored.instances
+            if (one := self._instance(name)).exists and throwaways.get(name) != one.definition.uuid
+        )
         candidates = (
             path.split("/")[-2]
             for path in self._stored.files
@@ -289,3 +316,31 @@ def _listed_name(name: str, instance: Instance) -> str | None:
 def new_disk(disk: Disk) -> StoredFile:
     """Return a disk full of zeros."""
     return StoredFile(sha256=None, size_bytes=disk.size_bytes or 0, kind="file" if disk.kind == "file" else "block")
+
+
+def _parts(guest: Guest) -> Iterator[Domain]:
+    return (one for one in (guest.config, guest.running) if one is not None)
+
+
+def snapshot_facts(stored: StoredHost, targets: Iterable[str], vg_free: Mapping[str, int]) -> dict[str, SnapshotFact]:
+    """Say of each of these disks that is there how it can be snapshot: a file by reflink, a volume by LVM."""
+    facts, free = {}, file_system_free(stored)
+    for target in targets:
+        file = stored.files.get(target)
+        if file is None:
+            continue
+        group = target.removeprefix("/dev/").partition("/")[0] if target.startswith("/dev/") else ""
+        if not group:
+            fact = SnapshotFact(way="reflink", room="its file system", free_bytes=free, total_bytes=_FILE_SYSTEM_BYTES)
+        elif group in vg_free:
+            fact = SnapshotFact(way="lvm", room=group, free_bytes=vg_free[group], total_bytes=_VOLUME_GROUP_BYTES)
+        else:
+            fact = SnapshotFact(way=None, why_not="it is a device, and no logical volume")
+        facts[target] = replace(fact, size_bytes=file.size_bytes)
+    return facts
+
+
+def file_system_free(stored: StoredHost) -> int:
+    """Return the free bytes of the one file system of the host, which has 1 TiB in all."""
+    used = sum(file.size_bytes for path, file in stored.files.items() if not path.startswith("/dev/"))
+    return _FILE_SYSTEM_BYTES - used

@@ -56,6 +56,7 @@ from reconciler.specs.value_types import (
     Sha256,
     Share,
     SizeKib,
+    SizeOrShare,
     Text,
     Timezone,
     VifText,
@@ -199,6 +200,7 @@ class DomainSpec(OrdinaryKeys):
     wave: Annotated[int, Field(ge=-999, le=999)] = 0
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
+    rehearse: Literal["off", "if-possible", "required"] = "off"
     ready: ReadySpec = ReadySpec()
     xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
@@ -227,6 +229,18 @@ class AllowSpec(Spec):
     scripts: Words = ()
     xl_keys: Annotated[tuple[XlKey, ...], Strict(False)] = ()
     pci: Annotated[tuple[Annotated[str, StringConstraints(pattern=PCI_DEVICE)], ...], Strict(False)] = ()
+
+
+class RehearsalSpec(Spec):
+    """What a rehearsal on this host may take, and how it is made."""
+
+    memory_kib: PositiveSizeKib | None = Field(default=None, alias="memory")
+    bridge: Annotated[str, StringConstraints(pattern=BRIDGE)] | None = None
+    timeout_seconds: PositiveSeconds | None = Field(default=None, alias="timeout")
+    snapshot_size: SizeOrShare = 0.2
+    keep_free: SizeOrShare = 0.1
+    copy_limit_kib: SizeKib = Field(default=0, alias="copy_limit")
+    pause: bool = False
 
 
 class SimulatedSpec(Spec):
@@ -272,6 +286,7 @@ class HostSpec(Spec):
     max_unavailable: OneOrMore = 1
     reconcile: bool = True
     window: Windows = ()
+    rehearsal: RehearsalSpec = RehearsalSpec()
     simulated: SimulatedSpec = SimulatedSpec()
 
 
@@ -347,6 +362,7 @@ _SENTENCES: Final[dict[type[Spec], dict[str, str]]] = {
             (PciSpec, setting_keys.PCI_KEYS),
             (HostSpec, setting_keys.HOST_KEYS),
             (AllowSpec, setting_keys.ALLOW_KEYS),
+            (RehearsalSpec, setting_keys.REHEARSAL_KEYS),
             (SimulatedSpec, setting_keys.SIMULATED_KEYS),
             (WindowSpec, setting_keys.WINDOW_KEYS),
             (TreeSpec, setting_keys.TREE_KEYS),

@@ -83,6 +83,7 @@ HOST_KEYS = (
     Setting(
         "window", "When some actions may happen on this host, or may not.", value="an array of tables", since="0.2"
     ),
+    Setting("rehearsal", "What a rehearsal on this host may take, and how it is made.", value="a table", since="0.2"),
     Setting("simulated", "The size and temper of a simulated host.", value="a table"),
 )
 
@@ -103,6 +104,61 @@ ALLOW_KEYS = (
         "PCI devices that specs may give to domains.",
         'pci = ["0000:03:00.0"]',
         value='an array of addresses such as `"0000:03:00.0"` (`.*`: all functions), or `"name=NAME"`',
+    ),
+)
+
+_SIZE_OR_SHARE = 'a size, or a share such as `"20%"`'
+
+REHEARSAL_KEYS = (
+    Setting(
+        "memory",
+        "The memory of a throwaway domain.",
+        'memory = "512MiB"',
+        default="that of its domain",
+        since="0.2",
+    ),
+    Setting(
+        "bridge",
+        "The bridge that its interfaces are on.",
+        'bridge = "rehearsals"',
+        default="one without ports and without address, made for it and removed after it",
+        since="0.2",
+    ),
+    Setting(
+        "timeout",
+        "How long it may take to get ready.",
+        'timeout = "5m"',
+        default="that of `[ready]` of its domain",
+        since="0.2",
+    ),
+    Setting(
+        "snapshot_size",
+        "The room of a classic LVM snapshot, for what both domains write meanwhile; a share is of the volume.",
+        'snapshot_size = "50%"',
+        value=_SIZE_OR_SHARE,
+        default='`"20%"`',
+        since="0.2",
+    ),
+    Setting(
+        "keep_free",
+        "What stays free in a thin pool or a file system: below it, the rehearsal is ended and its snapshots go.",
+        'keep_free = "20GiB"',
+        value=_SIZE_OR_SHARE,
+        default='`"10%"`',
+        since="0.2",
+    ),
+    Setting(
+        "copy_limit",
+        "How large a disk may be that is copied while its domain is paused, where no snapshot can be had.",
+        'copy_limit = "2GiB"',
+        default='`"0"`: none is',
+        since="0.2",
+    ),
+    Setting(
+        "pause",
+        "Whether a running domain may be paused while several of its disks are snapshot, or one is copied.",
+        "pause = true",
+        since="0.2",
     ),
 )
 

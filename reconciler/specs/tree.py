@@ -20,6 +20,7 @@ from reconciler.model.quantities import printable
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.commit import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown
+from reconciler.specs.notes import notes_on
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.specs.schema import TreeSpec
 from reconciler.specs.schema_errors import Problem
@@ -135,6 +136,7 @@ class _Reader:
         if not diagnostics and not any(folder.domains for folder in tree.hosts.values()):
             diagnostics.append(_empty_tree(self._root))
         desired = resolution.desired
+        diagnostics += notes_on(desired)
         desired = replace(
             desired,
             frozen=desired.frozen | self._frozen,

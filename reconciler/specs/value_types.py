@@ -25,6 +25,7 @@ from reconciler.model.quantities import (
     number_shown,
     quoted,
     size_kib,
+    size_or_share,
 )
 from reconciler.specs.urls import receiver_url
 
@@ -259,6 +260,11 @@ Schedule = Annotated[str, BeforeValidator(_schedule)]
 Timezone = Annotated[str, BeforeValidator(_timezone)]
 ReceiverUrl = Annotated[str, BeforeValidator(receiver_url)]
 Share = Annotated[int | float, BeforeValidator(count_or_share), WithJsonSchema(_SHARE_SCHEMA)]
+SizeOrShare = Annotated[
+    int | float,
+    BeforeValidator(size_or_share),
+    WithJsonSchema({"anyOf": [_SIZE_SCHEMA, {"type": "string", "pattern": "^(100|[0-9]{1,2})%$"}]}),
+]
 Autostart = Annotated[int | None, BeforeValidator(_autostart), WithJsonSchema(_AUTOSTART_SCHEMA)]
 XlKey = Annotated[str, StringConstraints(pattern=XL_KEY)]
 XlSetting = Annotated[XlValue, BeforeValidator(_xl_value), WithJsonSchema(_XL_SCHEMA)]

@@ -294,7 +294,7 @@ class Passes:
         await asyncio.to_thread(ground.backoff.keep, lambda address: asked_for(ground.desired, address))
         plan = await self._plan(ground, attending.ending, looked=looked)
         drifted, result = drifted_in(plan), ApplyResult()
-        if plan.steps and not self._detect_only and attending.stop() is None:
+        if plan.acts and not self._detect_only and attending.stop() is None:
             if attending.work_begins is not None:
                 judged = await asyncio.to_thread(self._judged, ground, plan, attending.known)
                 await attending.work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))

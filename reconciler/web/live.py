@@ -136,7 +136,9 @@ def _domain(entry: Mapping[str, Any], host: Mapping[str, Any], seen: Mapping[str
         "kernel": _kernel(shown),
         "booted": _booted(guest, last),
         "hold": in_words(hold) if hold is not None else None,
-        "quarantine": [one.kernel or one.reason for one in guest.quarantine] if guest is not None else [],
+        "quarantine": [one.kernel or one.reason for one in guest.quarantine if one.holds_boot]
+        if guest is not None
+        else [],
     }
 
 

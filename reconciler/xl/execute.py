@@ -21,8 +21,10 @@ from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.sending.fence import take
 from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.fence import Alone, Fencing
+from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Hold, LockHolder, Look
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import (
     AttachDisk,
     AttachVif,
@@ -32,6 +34,7 @@ from reconciler.plan.steps import (
     GrowDisk,
     HostStep,
     PromoteConfig,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -48,6 +51,7 @@ from reconciler.plan.steps import (
     WriteConfig,
     names_of,
 )
+from reconciler.toolstack import RehearsalLook
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl import lifecycle, live_changes, remnants
 from reconciler.xl.commands import Xl
@@ -140,6 +144,8 @@ class XlExecutor:
                 await live_changes.attach_disk(self._xl, shell, step)
             case SetMedium():
                 await live_changes.set_medium(self._xl, shell, step)
+            case RehearseEnd():
+                await self.end_rehearsal(step.rehearsal)
             case _:
                 assert_never(step)
 
@@ -158,6 +164,24 @@ class XlExecutor:
         mark = (await self._shell()).dom0.console_mark_path(domain)
         result = await self.connection.script(look_script(self._dialect, domain, mark))
         return read_look(self._dialect, self.name, domain, result)
+
+    async def begin_rehearsal(
+        self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
+    ) -> float:
+        raise self._no_rehearsals(rehearsal)
+
+    async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
+        raise self._no_rehearsals(rehearsal)
+
+    async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
+        raise self._no_rehearsals(rehearsal)
+
+    async def clear_leftovers(self) -> None:
+        """Do nothing: no rehearsal is ever begun here."""
+
+    def _no_rehearsals(self, rehearsal: Rehearsal) -> ReconcilerError:
+        detail = f"{rehearsal.of} cannot be rehearsed on {self.name}: only simulated hosts can rehearse yet."
+        return refused("no rehearsals", detail, None, self.name)
 
     async def probe_tcp(self, address: str) -> bool:
         """Return whether "address:port" accepts a connection, tried from the dom0 itself."""

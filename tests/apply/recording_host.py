@@ -10,6 +10,7 @@ from reconciler.apply.result import StepResult
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.holds import begun_meanwhile
 from reconciler.model.host import Hold, LockHolder, Look, Power, Quarantined
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AwaitReady,
@@ -24,6 +25,7 @@ from reconciler.plan.steps import (
     WriteConfig,
     domain_of,
 )
+from reconciler.toolstack import RehearsalLook
 from tests.worlds import domain
 
 
@@ -71,6 +73,24 @@ class RecordingHost:
         if error is not None:
             raise error
         return Look(power=Power.RUNNING if domain in self.running else Power.ABSENT, uuid=f"uuid-of-{domain}", boot="1")
+
+    async def begin_rehearsal(
+        self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
+    ) -> float:
+        self.asked.append(("rehearse", rehearsal.of))
+        error = self.fails("rehearse", rehearsal.of)
+        if error is not None:
+            raise error
+        return 0
+
+    async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
+        return RehearsalLook(look=Look(power=Power.RUNNING, uuid=rehearsal.uuid, boot="1"))
+
+    async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
+        self.asked.append(("rehearse_end", rehearsal.of))
+
+    async def clear_leftovers(self) -> None:
+        raise NotImplementedError
 
     async def probe_tcp(self, address: str) -> bool:
         return True

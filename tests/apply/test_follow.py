@@ -14,7 +14,8 @@ from reconciler.apply.follow import apply_plan
 from reconciler.apply.result import ApplyResult
 from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import exit_code, moved_on, world_error
-from reconciler.model.domain import Domain, Policy
+from reconciler.model.domain import Domain, Policy, Ready
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import (
     AttachDisk,
@@ -26,6 +27,8 @@ from reconciler.plan.steps import (
     GrowDisk,
     PlannedStep,
     PromoteConfig,
+    Rehearse,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -51,6 +54,7 @@ ERRORS = [ValueError("no number"), OSError(24, "Too many open files"), RuntimeEr
 FAILURES = [*ERRORS, world_error("it failed"), world_error("reply lost", transient=True)]
 SHUT: dict[str, Any] = {"uuid": "", "timeout_seconds": 9, "on_timeout": "fail"}
 WEB: dict[str, Any] = {"domain": "web", "uuid": "uuid-of-web"}
+REHEARSAL = Rehearsal(of="web", of_uuid="uuid-of-web", definition=domain("web.rehearsal"), ready=Ready())
 STEPS: list[Step] = [
     StageImage(domain="web", image=kernel("web")),
     CreateDisk(domain="web", disk=disk("/srv/web")),
@@ -74,6 +78,8 @@ STEPS: list[Step] = [
     AttachDisk(**WEB, disk=disk("/srv/web")),
     SetMedium(**WEB, disk=disk("/srv/web.iso", cdrom=True)),
     AwaitReady(**WEB, ready=domain("web").policy.ready),
+    Rehearse(domain="web", rehearsal=REHEARSAL, control=REHEARSAL, required=True, needed_kib=1),
+    RehearseEnd(domain="web", rehearsal=REHEARSAL, control=REHEARSAL, needed_kib=1),
 ]
 
 

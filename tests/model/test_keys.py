@@ -143,6 +143,7 @@ _SAID_MORE_OFTEN = {
     "wave": "an order of restarts",
     "reconcile": "the name of the program's work",
     "restart": "as reconcile",
+    "rehearse": "steps, and what boots and judges a rehearsal",
     "shutdown_timeout": "part of a step, and what hints tell people to write",
     "on_shutdown_timeout": "as shutdown_timeout",
     "ready": "a table, and what every start waits for",

@@ -27,12 +27,13 @@ from reconciler.fence import Fencing
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Hold, Host, LockHolder, Look
+from reconciler.model.rehearsal import Rehearsal
 from reconciler.open import OpenHost, open_host
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import HostStep, Step, domain_of
 from reconciler.reconcile import Reconciler
 from reconciler.toolstack import Executor as HostExecutor
-from reconciler.toolstack import Observer, Question
+from reconciler.toolstack import Observer, Question, RehearsalLook
 from tests.simulate.laws import Laws
 from tests.simulate.script import Incident
 from tests.simulate.turns import KILLED
@@ -238,6 +239,22 @@ class WatchedExecutor:
 
     async def unlock(self) -> LockHolder | None:
         return await self._real.unlock()
+
+    async def begin_rehearsal(
+        self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
+    ) -> float:
+        does = lambda: self._real.begin_rehearsal(rehearsal, report, unless_held=unless_held)  # noqa: E731
+        return await self._between.command(self.name, "begin_rehearsal", does)
+
+    async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
+        does = lambda: self._real.look_at_rehearsal(rehearsal)  # noqa: E731
+        return await self._between.command(self.name, "look_at_rehearsal", does)
+
+    async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
+        await self._between.command(self.name, "end_rehearsal", lambda: self._real.end_rehearsal(rehearsal))
+
+    async def clear_leftovers(self) -> None:
+        await self._between.command(self.name, "clear_leftovers", self._real.clear_leftovers)
 
     async def probe_tcp(self, address: str) -> bool:
         return await self._real.probe_tcp(address)

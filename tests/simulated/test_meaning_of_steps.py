@@ -21,6 +21,8 @@ from reconciler.plan.steps import (
     DetachVif,
     GrowDisk,
     PromoteConfig,
+    Rehearse,
+    RehearseEnd,
     RemoveConfig,
     Rename,
     SetAutostart,
@@ -119,4 +121,4 @@ def test_every_step_does_what_it_means(definition: Domain) -> None:
             assert left == meant, step
             done.add(type(step))
         assert (left.guests, left.images, left.files) == ({}, {}, {})
-    assert done == set(get_args(Step))
+    assert done == set(get_args(Step)) - {Rehearse, RehearseEnd}  # these leave nothing: kernels/test_rehearsals

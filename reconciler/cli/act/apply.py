@@ -174,7 +174,7 @@ def carry_out(plan: Plan, follow: Follow | None, *, yes: bool, as_json: bool) ->
 
 def following(session: Session, plan: Plan) -> Follow | None:
     """Return the function that carries out a plan that was just made, or None when there is nothing to do."""
-    if not plan.steps:
+    if not plan.acts:
         return None
     return lambda progress, stop: session.wait_for(session.reconciler.apply(plan, progress, stop=stop), tells=False)
 

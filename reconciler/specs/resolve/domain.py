@@ -169,6 +169,7 @@ def _policy(spec: DomainSpec) -> Policy:
         wave=spec.wave,
         reconcile=spec.reconcile,
         restart=spec.restart,
+        rehearse=spec.rehearse,
         ready=Ready(
             timeout_seconds=ready.timeout_seconds,
             min_seconds=ready.min_seconds,

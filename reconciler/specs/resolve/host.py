@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 
-from reconciler.model.fleet import Allow, HostSettings, Simulated, Window
+from reconciler.model.fleet import Allow, HostSettings, RehearsalSettings, Simulated, Window
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.paths import absolute, disk_identity, disk_root, folder_of, is_inside, is_normal
 from reconciler.model.pci import FLAGS, PciDevice, may_be_allowed, read_pci
 from reconciler.specs.resolve.inputs import Table
 from reconciler.specs.resolve.rules import OWN_KEYS, PATHS_OF_DISKS, check_path
 from reconciler.specs.resolve.xl_keys import HARMLESS
-from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec, PciSpec, WindowSpec
+from reconciler.specs.schema import AllowSpec, DiskSpec, DomainSpec, HostSpec, PciSpec, RehearsalSpec, WindowSpec
 from reconciler.specs.schema_errors import Complaint, Loc, validate
 
 _CONFIG_DIRS = ("/etc/xen", "/usr/pkg/etc/xen")  # Debian's and NetBSD's: before the host is asked, either may be it
@@ -64,6 +64,7 @@ def _build(name: str, spec: HostSpec) -> HostSettings:
         max_unavailable=spec.max_unavailable,
         reconcile=spec.reconcile,
         windows=build_windows(spec.window, name),
+        rehearsal=_build_rehearsal(spec.rehearsal),
         simulated=Simulated(
             memory_kib=simulated.memory_kib,
             cpus=simulated.cpus,
@@ -86,6 +87,18 @@ def build_windows(specs: Iterable[WindowSpec], host: str | None = None) -> tuple
             host=host,
         )
         for spec in specs
+    )
+
+
+def _build_rehearsal(spec: RehearsalSpec) -> RehearsalSettings:
+    return RehearsalSettings(
+        memory_kib=spec.memory_kib,
+        bridge=spec.bridge,
+        timeout_seconds=spec.timeout_seconds,
+        snapshot_size=spec.snapshot_size,
+        keep_free=spec.keep_free,
+        copy_limit_bytes=spec.copy_limit_kib * 1024,
+        pause=spec.pause,
     )
 
 

@@ -1,0 +1,144 @@
+"""Conducts a rehearsal: boots the throwaway, sees whether it gets ready, and judges what that says of the kernel.
+
+Only `follow` calls it, for the step Rehearse. The running domain is not touched but for a pause that the plan showed. A
+throwaway that does not get ready may be the fault of the kernel or of what it lacks there (a network, a peer, memory, a
+clean file system). So the boot inputs that run now are rehearsed in the same way, as the control: only if these get
+ready is the kernel to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from reconciler.apply.ready import await_ready
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
+from reconciler.model.host import Look
+from reconciler.model.rehearsal import Rehearsal
+from reconciler.plan.steps import AwaitReady, Rehearse
+from reconciler.toolstack import Executor
+
+Report = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """How one boot ended. With neither it got ready."""
+
+    failed: Diagnostic | None = None  # by what it booted, as far as anybody can tell
+    trouble: Diagnostic | None = None  # by its host, so it says nothing
+    paused_seconds: float = 0
+
+
+class _TroubleError(Exception):
+    """Reports that the host is the reason why a throwaway cannot get ready."""
+
+
+class _Throwaway:
+    """Lets the ready gate see a throwaway, and ends its wait where the host is in trouble."""
+
+    def __init__(self, executor: Executor, rehearsal: Rehearsal) -> None:
+        self._executor, self._rehearsal = executor, rehearsal
+
+    async def look(self, domain: str) -> Look:
+        seen = await self._executor.look_at_rehearsal(self._rehearsal)
+        if seen.trouble is not None:
+            raise _TroubleError(seen.trouble)
+        return seen.look
+
+    async def probe_tcp(self, address: str) -> bool:
+        raise AssertionError(address)  # a throwaway reaches nobody, so no rehearsal asks for tcp
+
+    async def sleep(self, seconds: float) -> None:
+        await self._executor.sleep(seconds)
+
+    def now(self) -> float:
+        return self._executor.now()
+
+
+async def rehearse(executor: Executor, step: Rehearse, report: Report, *, unless_held: bool = False) -> str | None:
+    """Return when the restart may go on, with what there is to say: a pause, or why it goes on without a rehearsal.
+
+    Raises ReconcilerError for a kernel that failed where what runs now did not; and, where a rehearsal is required, for
+    one that said nothing or could not be made.
+    """
+    first = await _boot(executor, step.rehearsal, report, unless_held=unless_held)
+    paused_seconds = first.paused_seconds
+    if first.failed is not None:
+        report("it did not get ready: what runs now is booted in the same way, to see whose fault that is")
+        control = await _boot(executor, step.control, report, unless_held=False)
+        paused_seconds += control.paused_seconds
+        if control.failed is None and control.trouble is None:
+            raise ReconcilerError(_of_kernel(first.failed, step))
+        first.trouble = control.trouble or _said_nothing(first.failed, step)
+    if first.trouble is None:
+        return f"was paused for {paused_seconds:.1f} s, for its snapshots" if paused_seconds else None
+    if step.required:
+        raise ReconcilerError(first.trouble)
+    why = (first.trouble.detail or first.trouble.summary).splitlines()[0]
+    return f"restarts without a rehearsal, which said nothing: {why}"
+
+
+async def _boot(executor: Executor, rehearsal: Rehearsal, report: Report, *, unless_held: bool) -> _Outcome:
+    """Boot one throwaway, see how it ends, and take it down, whatever happens."""
+    outcome = _Outcome()
+    try:
+        outcome.paused_seconds = await executor.begin_rehearsal(rehearsal, report, unless_held=unless_held)
+        wait = AwaitReady(domain=rehearsal.name, uuid=rehearsal.uuid, ready=rehearsal.ready)
+        try:
+            await await_ready(_Throwaway(executor, rehearsal), wait, report)
+        except ReconcilerError as error:
+            _judge(outcome, error.diagnostics[0])
+        seen = await executor.look_at_rehearsal(rehearsal)  # a snapshot that is full by now made it fail
+        if seen.trouble is not None:
+            raise _TroubleError(seen.trouble)
+    except _TroubleError as why:
+        outcome.failed, outcome.trouble = None, _of_host(rehearsal, str(why))
+    except ReconcilerError as error:
+        if error.diagnostics[0].moved:
+            raise
+        _judge(outcome, error.diagnostics[0])
+    finally:
+        await executor.end_rehearsal(rehearsal)
+    return outcome
+
+
+def _judge(outcome: _Outcome, problem: Diagnostic) -> None:
+    if problem.boot_failed:
+        outcome.failed = problem
+    else:
+        outcome.failed, outcome.trouble = None, replace(problem, transient=True, later=True)
+
+
+def _of_host(rehearsal: Rehearsal, why: str) -> Diagnostic:
+    error = world_error(
+        "rehearsal could not be made",
+        f"The rehearsal of {rehearsal.of} was ended, and says nothing about its kernel: {why}.",
+        "The running domain was not touched. Give the host what it lacks; `watch` tries again by itself.",
+        transient=True,
+        later=True,
+    )
+    return error.diagnostics[0]
+
+
+def _of_kernel(failed: Diagnostic, step: Rehearse) -> Diagnostic:
+    """Say that the kernel is to blame: in the same place, what runs now got ready."""
+    detail = (failed.detail or failed.summary).replace(step.rehearsal.name, step.domain, 1)
+    return replace(
+        failed,
+        summary="failed its rehearsal",
+        detail=f"In its rehearsal {detail}",
+        hint="The running domain was not touched: it never went down. What it runs did get ready in the same way.",
+        boot_failed=True,
+    )
+
+
+def _said_nothing(failed: Diagnostic, step: Rehearse) -> Diagnostic:
+    why = (failed.detail or failed.summary).splitlines()[0].rstrip(".")
+    error = world_error(
+        "rehearsal said nothing",
+        f"{step.domain} cannot be rehearsed: {why}, and what runs now did not get ready in the same way, so it is not "
+        "the kernel's fault.",
+        'Look at its console with `reconciler why`; to restart without a rehearsal: rehearse = "if-possible".',
+    )
+    return replace(error.diagnostics[0], console=failed.console)
