@@ -16,11 +16,12 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-services import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test test-flavours test-services import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
+	@echo "make test-flavours  whole lives of domains on dom0s of NetBSD and Alpine, and on one with xm (apt install dash mksh posh busybox)"
 	@echo "make test-services  the tests with real services beside: Prometheus, Alertmanager, a browser, etcd (apt install prometheus prometheus-alertmanager chromium etcd-server)"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
@@ -41,7 +42,10 @@ run: $(VENV)/.installed
 	$(BIN)/reconciler --state-dir $(STATE) plan specs --detailed-exitcode
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen and not services" --hypothesis-profile fixed
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal -m "not xen and not services and not flavours" --hypothesis-profile fixed
+
+test-flavours: $(VENV)/.installed-dev
+	$(BIN)/pytest tests -n $(WORKERS) --dist worksteal -m flavours --timeout 600
 
 test-services: $(VENV)/.installed-services
 	$(BIN)/pytest tests -m services --timeout 300

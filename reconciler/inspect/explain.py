@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from reconciler.model.key_row import Choice, Key, Kind, Takes, Whole
@@ -66,15 +67,16 @@ class Explained:
     facts: tuple[tuple[str, str], ...]  # what there is to say of it: a word for each fact, and the fact
 
 
-def every_key() -> list[Explained]:
+@cache
+def every_key() -> tuple[Explained, ...]:
     """Return all keys: of a domain spec, of host.toml, of reconciler.toml."""
-    of_domains = [
+    of_domains = tuple(
         Explained(path=f"{prefix}{key.name}", where=table, doc=key.doc, facts=tuple(_facts(key)))
         for prefix, table, keys in TABLES
         for key in keys
         if key.in_spec
-    ]
-    return of_domains + [
+    )
+    return of_domains + tuple(
         Explained(
             path=f"{prefix}{row.name}",
             where=" of ".join(word for word in (table, file) if word),
@@ -84,7 +86,7 @@ def every_key() -> list[Explained]:
         for kind, file, tables in _SETTINGS
         for prefix, table, rows in tables
         for row, of_key, is_required in with_schema(kind, table, rows)
-    ]
+    )
 
 
 def explained(named: str) -> list[Explained]:

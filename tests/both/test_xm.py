@@ -16,7 +16,7 @@ from tests.both.sides import XenSide, make_domain, make_sides
 from tests.both.test_both_hosts import CASES, play_on
 from tests.fake_dom0 import write_tool
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.flavours]
 
 OTHERWISE = {
     "a balloon that refuses fails": "xm tells what a domain was asked to have, and not what it has",

@@ -44,7 +44,7 @@ from tests.fake_dom0 import write_tool
 from tests.flavours.dom0 import SHELLS, Played, make_dom0
 from tests.flavours.scripts import unsent
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(600)]  # 600: on a machine where much else runs
+pytestmark = [pytest.mark.anyio, pytest.mark.flavours]
 
 DOM0S = [(flavour, shell) for flavour, shells in SHELLS.items() for shell in shells]
 
