@@ -6,6 +6,7 @@ Only click is imported at start-up: each subcommand lives in a module of its own
 from __future__ import annotations
 
 import codecs
+import gc
 import importlib
 import io
 import os
@@ -29,6 +30,7 @@ INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
 _FAILED = 1
 _HALF_DONE = "Interrupted. What was begun may be half done: the next run looks, and goes on from there."
+_COLLECTED = (20_000, 10, 10)  # objects before Python looks for cycles among them: we make many, and hardly any cycle
 _begun: list[Settings] = []  # those of the command under way are the last ones
 
 # name: (module, attribute, what it does). The texts are repeated here so that --help need not load the modules.
@@ -165,6 +167,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_SPELL_OUT)
     signal.signal(signal.SIGTERM, lambda *_: leave(ENDED))
+    gc.set_threshold(*_COLLECTED)
     try:
         code = run(sys.argv[1:])
     except KeyboardInterrupt:  # from a command that heeds signals itself, as it was about to end

@@ -263,7 +263,7 @@ def _update(host: Host, guest: Guest, target: Domain, fields: tuple[FieldChange,
     elif costly and not change.acts:
         change = replace(change, reason='its spec says restart = "defer"')
     if not costly:
-        return replace(change, pending=pending)
+        return replace(change, pending=pending) if pending else change
     hint = f"reconciler apply --restart {address_of(host.name, guest.name)}"
     return replace(change, pending=pending, hint=hint, would=Action.RESTART, waits_for=(DEFERRED,))
 

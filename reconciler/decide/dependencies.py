@@ -166,9 +166,13 @@ class _Graph:
                     else:
                         outings[address][wave] = _name(cause)
         return [
-            _with_outings(replace(change, wave=waves[address]), outings.get(address, {}))
+            _with_outings(_in_wave(change, waves[address]), outings.get(address, {}))
             for address, change in self._changes.items()
         ]
+
+
+def _in_wave(change: Change, wave: int) -> Change:
+    return change if change.wave == wave else replace(change, wave=wave)
 
 
 def wave_of(change: Change, desired: Desired) -> int:

@@ -12,7 +12,7 @@ from reconciler.dom0.connection import Result
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import FileFact
 from reconciler.specs.secret_files import without_values
-from reconciler.texts.config_file import MARK_PREFIX
+from reconciler.texts.mark import MARK_PREFIX
 from reconciler.texts.xenstore import pci_names
 
 _KINDS: Final = {

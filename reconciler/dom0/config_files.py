@@ -14,7 +14,8 @@ from reconciler.model.domain import address_of
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, Rename, SetAutostart, SetQuarantine, WriteConfig
 from reconciler.specs.secret_files import SECRET_FILES, without_values
 from reconciler.texts.cfg_words import XL_WORDS, Words
-from reconciler.texts.config_file import as_proven, render_file, split_mark
+from reconciler.texts.config_file import as_proven, render_file
+from reconciler.texts.mark import split_mark
 from reconciler.texts.quarantine_file import is_newer, render_quarantine
 
 # `expected` is the digest of the file that was judged before, so that nothing written since is lost.

@@ -14,7 +14,8 @@ from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Domain
 from reconciler.texts.cfg_grammar import CfgText, Number, Value, XlCfgError, as_latin1, number_of, read_cfg
 from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading, Remark, read_values, unknown_keys
-from reconciler.texts.config_file import MARK_PREFIX, read_file
+from reconciler.texts.config_file import read_file
+from reconciler.texts.mark import MARK_PREFIX
 from reconciler.texts.refusals import left_out, refusals
 
 _LINES_SHOWN = 5

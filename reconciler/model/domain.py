@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, Literal
 
 XlAtom = str | int
@@ -210,13 +212,16 @@ def fingerprint(value: object) -> str:
 
 
 def _compared(value: object) -> dict[str, Any]:
-    names = _compared_fields(type(value))  # type: ignore[arg-type]  # mypy doubts that classes can be hashed
-    return {name: getattr(value, name) for name in names}
+    names, get = _compared_fields(type(value))  # type: ignore[arg-type]  # mypy doubts that classes can be hashed
+    return dict(zip(names, get(value), strict=True))
 
 
 @cache
-def _compared_fields(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind) if field.compare)
+def _compared_fields(kind: type) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """Return the names of the fields that count, sorted, and what gets their values."""
+    names = tuple(sorted(field.name for field in fields(kind) if field.compare))
+    get = attrgetter(*names)
+    return names, get if len(names) > 1 else lambda value: (get(value),)
 
 
 def address_of(host: str, domain: str) -> str:

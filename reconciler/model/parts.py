@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from reconciler.model.copies import altered
 from reconciler.model.domain import Domain, Policy, XlValue
 from reconciler.model.key_row import LATER, Key, Owner, Takes, Value
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
@@ -48,8 +49,14 @@ def limit_of(name: str, definition: Domain) -> tuple[str, int]:
 
 def taken_from(owner: Owner, other: Owner, keys: Iterable[Key[Owner]]) -> Owner:
     """Return `owner` with the values of these keys taken from `other`."""
-    values: dict[str, Any] = {key.attribute: key.value(other) for key in keys}
-    return replace(owner, **values)
+    values = [(key.attribute, key.value(other)) for key in keys]
+    differing: dict[str, Any] = {name: value for name, value in values if not _is_as(getattr(owner, name), value)}
+    return altered(owner, **differing) if differing else owner
+
+
+def _is_as(one: object, other: object) -> bool:
+    """Return whether two values are written alike, too: 1 is no True, and 90 no 90.0."""
+    return type(one) is type(other) and one == other
 
 
 def with_kept(definition: Domain, other: Domain) -> Domain:

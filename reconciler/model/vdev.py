@@ -12,6 +12,7 @@ The rules are those of libxl__device_disk_dev_number (tools/libs/light/libxl_dev
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _XEN_DISK = re.compile(r"xvd(?P<letters>[a-z]{1,5})(?P<partition>[1-9][0-9]{0,2})?")
 _XEN_DISK_BY_NUMBER = re.compile(r"d(?P<disk>[0-9]{1,7})p(?P<partition>[0-9]{1,3})")
@@ -26,6 +27,7 @@ _SCSI_PARTITIONS_MAX = 16
 _NUMBER_MAX = 2**31 - 1
 
 
+@lru_cache(maxsize=4096)  # a fleet has few, and asks for each very often
 def devid_of(vdev: str) -> int:
     """Return the device id of a `vdev`. Raises ValueError with a sentence for what xl would not understand."""
     if match := _NUMBER.fullmatch(vdev):

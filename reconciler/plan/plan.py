@@ -293,7 +293,10 @@ def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str,
     seconds = downtime.get(change.address) if change.restarts else change.downtime_seconds
     if seconds is not None and change.outings:
         seconds *= len(change.outings) + (change.own is Action.RESTART)
-    return replace(change, waits_for=in_order_of_rules((*change.waits_for, *waits)), downtime_seconds=seconds)
+    waits_for = in_order_of_rules((*change.waits_for, *waits))
+    if waits_for == change.waits_for and seconds == change.downtime_seconds:
+        return change
+    return replace(change, waits_for=waits_for, downtime_seconds=seconds)
 
 
 def _decide(desired: Desired, hosts: Mapping[str, Host], consent: Consent, unseen: Unseen) -> list[Change]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 
 from reconciler.decide.changes import Action, Change
 from reconciler.model.domain import canonical_json, fingerprint
@@ -22,11 +23,36 @@ def adopted_by(changes: Iterable[Change]) -> dict[str, frozenset[str]]:
     return {host: frozenset(names) for host, names in found.items()}
 
 
-def base_of(host: Host, adopted: Collection[str]) -> dict[str, str]:
+def base_of(host: Host, adopted: Collection[str]) -> Mapping[str, str]:
     """Return a fingerprint of each thing on a host that a plan is bound to which adopts these domains there.
 
     Each has a name for people.
     """
+    return _Base(host, adopted)
+
+
+class _Base(Mapping[str, str]):
+    """The fingerprints, worked out once somebody asks for them: a plan that is only looked at needs none."""
+
+    def __init__(self, host: Host, adopted: Collection[str]) -> None:
+        self._host = host
+        self._adopted = adopted
+
+    @cached_property
+    def _facts(self) -> dict[str, str]:
+        return _facts_of(self._host, self._adopted)
+
+    def __getitem__(self, name: str) -> str:
+        return self._facts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+
+def _facts_of(host: Host, adopted: Collection[str]) -> dict[str, str]:
     facts = {"boot of the dom0": host.boot_id, "total memory": str(host.total_kib)}
     facts |= {f"domain {name}": _fingerprint(guest, adopted) for name, guest in host.guests.items()}
     facts |= {f"staged file {path}": sha256 for path, sha256 in host.images.items()}

@@ -7,7 +7,7 @@ differs from the table. Used by `journal`, which keeps the tables; values are ne
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ class Table(Mapping[str, V]):
     def __init__(self, values: dict[str, V], about: About[V]) -> None:
         self._values = values
         self.labels = about
-        self._named: dict[str, set[str]] = defaultdict(set)
+        self._named: dict[str, str | set[str]] = {}  # most labels are of one entry, and a set for each would be large
         self._totals: Counter[str] = Counter()
         for name, value in values.items():
             self._count(name, value)
@@ -48,7 +48,8 @@ class Table(Mapping[str, V]):
 
     def about(self, label: str) -> Iterable[str]:
         """Return the names of what is about this."""
-        return self._named.get(label, ())
+        names = self._named.get(label, ())
+        return (names,) if isinstance(names, str) else names
 
     def total(self, label: str) -> int:
         """Return the sum of what all entries add to this label."""
@@ -68,15 +69,24 @@ class Table(Mapping[str, V]):
 
     def _count(self, name: str, value: V) -> None:
         for label, amount in self.labels(name, value):
-            self._named[label].add(name)
-            self._totals[label] += amount
+            names = self._named.setdefault(label, name)
+            if isinstance(names, set):
+                names.add(name)
+            elif names != name:
+                self._named[label] = {names, name}
+            if amount:
+                self._totals[label] += amount
 
     def _discount(self, name: str, value: V) -> None:
         for label, amount in self.labels(name, value):
-            self._named[label].discard(name)
-            self._totals[label] -= amount
-            if not self._named[label]:
-                del self._named[label], self._totals[label]
+            if amount:
+                self._totals[label] -= amount
+            names = self._named.get(label)
+            if isinstance(names, set):
+                names.discard(name)
+            if not names or names == name:  # an entry may be about one thing twice
+                self._named.pop(label, None)
+                self._totals.pop(label, None)
 
 
 class TableDraft(MutableMapping[str, V]):

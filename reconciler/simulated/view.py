@@ -21,9 +21,9 @@ from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
 from reconciler.specs.secret_files import BEFORE, SECRET_FILES, changed_values, secret_of, without_values
-from reconciler.texts.config_file import MARK_PREFIX
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 from reconciler.texts.listing import is_migrating
+from reconciler.texts.mark import MARK_PREFIX
 from reconciler.toolstack import Question
 
 XEN_AND_DOM0_KIB = 128 * 1024

@@ -88,6 +88,8 @@ def with_values(text: str, earlier: str, value_of: Callable[[str], str]) -> str:
 
 def changed_values(text: str, value_of: Callable[[str], str | None]) -> frozenset[str]:
     """Return the keys whose value in a config file is not the one that its file holds now, where there is one."""
+    if not has_secrets(text):
+        return frozenset()
     return frozenset(
         found["key"]
         for found in _LINES.finditer(text)

@@ -137,6 +137,37 @@ def read_cfg(text: str, errors_max: int = _ERRORS_MAX) -> CfgText:
     return found
 
 
+def read_plain(text: str) -> dict[str, Value] | None:
+    r"""Read a text as plain as those that we write, a line at a time; None where it is not, so `read_cfg` has to.
+
+    >>> read_plain('name = "web"\nmemory = 512\nvif = [\n    "bridge=br0",\n]\n')
+    {'name': 'web', 'memory': '512', 'vif': ('bridge=br0',)}
+    >>> read_plain("name = 'web' # in single quotes\n")
+    """
+    atoms: dict[str, Value] = {}
+    lists: dict[str, Value] = {}
+    at, end = 0, len(text)
+    while at < end:
+        found = _PLAIN.match(text, at)
+        if found is None:
+            return None
+        key, string, number, items = found.groups()
+        if key in atoms or key in lists:
+            return None
+        if items is not None:
+            lists[key] = tuple(_PLAIN_ITEM.findall(items))
+        else:
+            atoms[key] = Number(number) if string is None else string
+        at = found.end()
+    return atoms | lists
+
+
+_PLAIN = re.compile(  # strings without escapes, and lists of such, one on each line
+    r'([a-z][._0-9a-z]*) = (?:"([^"\\\n]*)"|([0-9]+)|\[\n((?:    "[^"\\\n]*",\n)*)\])\n'
+)
+_PLAIN_ITEM = re.compile(r'"([^"\\\n]*)",\n')
+
+
 def quote(text: str) -> str:
     """Write a string as xl.cfg has it. Raises ValueError for characters that no domain definition has a use for."""
     if found := _UNPRINTABLE.search(text):

@@ -36,6 +36,7 @@ IMAGE_KEYS = tuple(key.name for key in DOMAIN_KEYS if key.kind is Kind.FILE)
 """Those that name a file whose digest is looked up."""
 
 _ORDINARY = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.is_ordinary)
+_LEFT_OPEN = {key.attribute: key.default for key in _ORDINARY}  # what the values are of keys that are not there
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -61,10 +62,15 @@ class Reading:
     vifs: tuple[Vif, ...]
 
 
-def read_values(values: Mapping[str, CfgValue], images: Mapping[str, str]) -> Reading:
-    """Read the domain that these values define. `images` has the sha256 of staged files by path."""
+def read_values(
+    values: Mapping[str, CfgValue], images: Mapping[str, str], noted: Mapping[str, Any] | None = None
+) -> Reading:
+    """Read the domain that these values define. `images` has the sha256 of staged files by path.
+
+    `noted` are fields of the domain that no xl.cfg has a word for.
+    """
     reader = _Reader(values, images)
-    domain = reader.domain()
+    domain = reader.domain(noted or {})
     return Reading(
         domain=None if reader.problems else domain,
         type=domain.type,
@@ -86,11 +92,12 @@ class _Reader:
         self.ignored: list[Remark] = []
         self.unsaid: list[Remark] = []
 
-    def domain(self) -> Domain:
-        ordinary: dict[str, Any] = {key.attribute: self._value(key) for key in _ORDINARY}
+    def domain(self, noted: Mapping[str, Any]) -> Domain:
+        given: dict[str, Any] = {key.attribute: self._value(key) for key in _ORDINARY if key.name in self._values}
+        ordinary = {**_LEFT_OPEN, **given}
         kind = self._type()
-        memory, maxmem, given = self._kib("memory"), self._kib("maxmem"), self._number("vcpus")
-        vcpus = max(given or 1, 1)
+        memory, maxmem, number = self._kib("memory"), self._kib("maxmem"), self._number("vcpus")
+        vcpus = max(number or 1, 1)
         return Domain(
             name=self._name(),
             uuid=self._uuid(),
@@ -101,13 +108,14 @@ class _Reader:
             memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
             maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
             vcpus=vcpus,
-            vcpus_given=given is not None,
+            vcpus_given=number is not None,
             disks=self._disks(),
             vifs=self._vifs(),
             pci=self._pci(),
             xl=self._other_keys(),
             **ordinary,
             **self._most("vcpus", vcpus),
+            **noted,
         )
 
     def _value(self, key: Key[Domain]) -> Value:

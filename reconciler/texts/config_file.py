@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import asdict, astuple, dataclass, field, fields, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Literal
+from operator import is_
+from typing import Any
 
+from reconciler.model.copies import altered
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
-from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
+from reconciler.model.key_row import Key, Kind, Value
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
 from reconciler.specs.secret_files import SECRET_FILES, as_keys, secret_line, without_values
-from reconciler.texts.cfg_grammar import TEXT_MAX, CfgText, XlCfgError, quote, read_cfg
+from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, quote, read_cfg, read_plain
+from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.devices import disk_spec, vif_spec
-
-MARK_PREFIX = "# reconciler-mark: "
-FORMAT = 1
-"""The format of the marks that are written here. It is raised when a mark says something that a version which does not
-know it would have to heed; such a version then leaves the domain alone."""
+from reconciler.texts.mark import FORMAT, MARK_PREFIX, Mark, split_mark
 
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
@@ -38,47 +35,6 @@ _REMEMBERED_FILES = 8192
 _KEPT = (*KEPT, *KEPT_OF_POLICY)
 _ELSEWHERE = ("name", "uuid", "root", "extra")  # at the head, and in the cmdline
 _WRITTEN = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.name not in _ELSEWHERE)
-
-Pairs = tuple[tuple[int, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
-    """The mark of a file: whose it is, and what the file itself cannot say of the domain.
-
-    One whose format is newer than FORMAT is read as far as it goes, and its domain is left alone.
-    """
-
-    fleet: str
-    name: str
-    uuid: str  # name and uuid again, so that a body edited to nonsense does not disown the domain
-    spec: str  # fingerprint of the definition
-    body: str  # sha256 of the body's text
-    text: str = ""  # the body itself: after an edit it still tells what the domain was started with
-    commit: str | None = None
-    kernel: str = ""  # sha256
-    ramdisk: str = ""
-    kept: Mapping[str, Value] = field(default_factory=dict)  # by field: what must outlive the spec
-    kept_of_disks: Mapping[str, Pairs] = field(default_factory=dict)  # the same of disks, by field and devid
-    kinds: tuple[tuple[int, Literal["file", "lv", "device"]], ...] = ()  # by devid: how the spec named each disk
-    proven: bool = True  # whether a domain has got ready from this definition
-    format: int = 0  # of the mark; 0: written by 0.1, which noted none
-    # what the domain runs that was adopted: path and sha256 of files that are not staged; None: written by 0.1
-    booted: tuple[tuple[str, str], ...] | None = None
-    ready: tuple[float, float, str | None, str | None] = astuple(Ready())  # how that is told: the fields of Ready
-
-    @property
-    def newer(self) -> str | None:
-        """Return in words which format it is that only a newer version knows; None when this one knows it."""
-        if _is_known(self.format):
-            return None
-        return "an unknown format" if self.format == UNKNOWN_FORMAT else f"format {self.format}"
-
-
-_MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
-_MARK_TEXTS = ("fleet", "name", "uuid", "spec", "body", "text", "kernel", "ramdisk")
-UNKNOWN_FORMAT = -1
-"""The format of a mark whose format is no number that any version of ours would have written so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,44 +193,47 @@ def read_file(text: str, images: Mapping[str, str], words: Words = XL_WORDS) -> 
 @lru_cache(maxsize=_REMEMBERED_FILES)
 def _images_named(text: str) -> tuple[str, ...]:
     """List the paths whose digests a reading needs: of the file as it is, and as we wrote it."""
-    mark, _ = split_mark(text)
-    named = set()
-    for part in (text, mark.text if mark is not None else ""):
-        with suppress(XlCfgError):
-            values = _text_of(part).values
-            named |= {value for key in IMAGE_KEYS if isinstance(value := values.get(key), str)}
+    file = _taken_apart(text)
+    named = _images_in(file.values)
+    if file.mark is not None and not file.is_intact:
+        named |= _images_in(_taken_apart(file.mark.text).values)
     return tuple(sorted(named))
+
+
+def _images_in(values: Mapping[str, CfgValue]) -> set[str]:
+    return {value for key in IMAGE_KEYS if isinstance(value := values.get(key), str)}
 
 
 @lru_cache(maxsize=_REMEMBERED_FILES)
 def _read(text: str, digests: tuple[tuple[str, str], ...], words: Words) -> ConfigFile:
-    images = dict(digests)
-    mark, body = split_mark(text)
-    intact = mark is not None and mark.body == _digest(without_values(body))
-    original = None
-    if mark is not None and not intact and mark.body == _digest(mark.text):
+    images, file = dict(digests), _taken_apart(text)
+    mark, original = file.mark, None
+    if mark is not None and not file.is_intact and mark.body == _digest(mark.text):
         original = read_file(_with_head(mark, mark.text), images, words).domain
     try:
-        found = _text_of(text if mark is None else as_keys(text))
-        values = words.read(found.values)
+        values = words.read(file.values)
     except XlCfgError as error:
         return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {error}")
-    reading = read_values(values, images)
+    if file.error is not None:
+        return ConfigFile(mark=mark, original=original, problem=f"xl cannot read the file: {file.error}")
+    if mark is not None and file.is_intact:
+        images |= _digests_of(values, mark)
+    reading = read_values(values, images, _noted(mark) if mark is not None else {})
     domain = reading.domain
-    unknown = [] if mark is not None else list(unknown_keys(found.values, words.tool, words.known))
+    unknown = [] if mark is not None else list(unknown_keys(file.values, words.tool, words.known))
     if domain is not None and mark is not None:
-        domain = _with_mark(domain, mark, intact)
+        domain = _with_disks_of(domain, mark) if file.is_intact else domain
     elif domain is not None:  # ours have what host.toml allows
         domain = replace(domain, xl=tuple((key, value) for key, value in domain.xl if key in words.known))
     return ConfigFile(
         domain=domain,
         mark=mark,
-        intact=intact,
-        original=domain if intact else original,
+        intact=file.is_intact,
+        original=domain if file.is_intact else original,
         problem=reading.problems[0].text if reading.problems else None,
         ignored=tuple(dict.fromkeys(_sentence(remark) for remark in (*reading.ignored, *unknown))),
         unsaid=tuple(remark.text for remark in reading.unsaid),
-        comments=found.comments,
+        comments=file.comments,
         reading=reading,
         disks=domain.disks if domain else reading.disks,
         vifs=reading.vifs,
@@ -285,166 +244,68 @@ def _sentence(remark: Remark) -> str:
     return remark.text if remark.hint is None else f"{remark.text} {remark.hint}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Apart:
+    """A file before anything is made of its values."""
+
+    mark: Mark | None
+    is_intact: bool
+    values: Mapping[str, CfgValue]
+    comments: Mapping[str, list[str]]
+    error: XlCfgError | None = None  # xl cannot read it
+
+
 @lru_cache(maxsize=2)  # for `_images_named` and `_read`, one after the other
-def _text_of(text: str) -> CfgText:
-    """Read a text. Raises XlCfgError."""
-    found = read_cfg(text, errors_max=1)
-    if found.errors:
-        raise found.errors[0]
-    return found
-
-
-def split_mark(text: str) -> tuple[Mark | None, str]:
-    """Split a file into the mark at its head and the body behind it. Without a mark, all of it is body."""
-    at = 0
-    while text.startswith("#", at):
-        end = text.find("\n", at)
-        line = text[at:] if end < 0 else text[at:end]
-        if line.startswith(MARK_PREFIX):
-            return _read_mark(line.removeprefix(MARK_PREFIX)), "" if end < 0 else text[end + 1 :]
-        if end < 0:
-            break
-        at = end + 1
-    return None, text
-
-
-def _read_mark(text: str) -> Mark | None:
-    """Read a mark; None when it is damaged. People can edit it, and then the file counts as theirs."""
-    if len(text) > TEXT_MAX:
-        return None
-    try:
-        found = {key: _frozen(value) for key, value in json.loads(text).items()}
-        if not _is_known(found.get("format", 0)):
-            return _as_far_as_it_goes(found)
-        kept = {key.attribute: found.pop(key.attribute, key.default) for key in _KEPT}
-        of_disks = {key.attribute: found.pop(key.attribute, ()) for key in KEPT_OF_DISKS}
-        known = {key: value for key, value in found.items() if key in _MARK_FIELDS}
-        mark = Mark(**known, kept=kept, kept_of_disks=of_disks)
-    except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, or a key is missing
-        return None
-    return mark if _is_sound(mark) else None
-
-
-def _is_known(number: object) -> bool:
-    """Return whether marks of this format are understood. What is no number of ours is taken for a newer one."""
-    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number <= FORMAT
-
-
-def _as_far_as_it_goes(found: Mapping[str, Any]) -> Mark:
-    """Read a mark that a newer version wrote: whose it is and what is kept, where that has the shape that we know."""
-    number = found.get("format")
-    texts: dict[str, Any] = {name: value if isinstance(value := found.get(name), str) else "" for name in _MARK_TEXTS}
-    mark = Mark(
-        **texts,
-        format=number if isinstance(number, int) and number > FORMAT else UNKNOWN_FORMAT,
-        kept={key.attribute: key.default for key in _KEPT},
-        kept_of_disks={key.attribute: () for key in KEPT_OF_DISKS},
-    )
-    for name in sorted((_MARK_FIELDS & found.keys()) - {"format"}):
-        mark = _if_sound(mark, replace(mark, **{name: found[name]}))
-    for key in _KEPT:
-        kept = {**mark.kept, key.attribute: found.get(key.attribute, key.default)}
-        mark = _if_sound(mark, replace(mark, kept=kept))
-    for of_disk in KEPT_OF_DISKS:
-        pairs = {**mark.kept_of_disks, of_disk.attribute: found.get(of_disk.attribute, ())}
-        mark = _if_sound(mark, replace(mark, kept_of_disks=pairs))
-    return mark
-
-
-def _if_sound(before: Mark, after: Mark) -> Mark:
-    return after if _is_sound(after) else before
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
-
-
-def _is_sound(mark: Mark) -> bool:
-    """Return whether all fields of a mark have their types, since JSON can hold anything."""
-    return (
-        all(isinstance(getattr(mark, name), str) for name in _MARK_TEXTS)
-        and isinstance(mark.format, int)
-        and isinstance(mark.commit, str | None)
-        and isinstance(mark.proven, bool)
-        and (mark.booted is None or _are_texts(mark.booted))
-        and _is_ready(mark.ready)
-        and all(_is_a(key.kind, mark.kept[key.attribute]) for key in _KEPT)
-        and all(_are_pairs(mark.kept_of_disks[key.attribute], key.kind) for key in KEPT_OF_DISKS)
-        and _are_pairs(mark.kinds, Choice(("file", "lv", "device")))
+def _taken_apart(text: str) -> _Apart:
+    """Take a file apart. What we wrote ourselves is read line by line, anything else by all the rules of xl."""
+    mark, body = split_mark(text)
+    is_intact = mark is not None and mark.body == _digest(without_values(body))
+    if is_intact and (values := read_plain(body)) is not None and len(text) <= TEXT_MAX:
+        return _Apart(mark=mark, is_intact=True, values=values, comments={})
+    found = read_cfg(text if mark is None else as_keys(text), errors_max=1)
+    error = found.errors[0] if found.errors else None
+    return _Apart(
+        mark=mark,
+        is_intact=is_intact,
+        values=found.values if error is None else {},
+        comments=found.comments,
+        error=error,
     )
 
 
-def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:
-    """Return whether a value that outlives the spec is of the kind of its key."""
-    match kind:
-        case Choice():
-            return value in kind.words
-        case Whole():
-            return isinstance(value, int) and not isinstance(value, bool) and kind.least <= value <= kind.most
-        case Kind.FLAG:
-            return isinstance(value, bool)
-        case Kind.DURATION:
-            return _are_seconds(value)
-        case Kind.NAMES:
-            return isinstance(value, tuple) and all(isinstance(name, str) for name in value)
-        case _:
-            return isinstance(value, str)
+@lru_cache(typed=True)  # most domains are treated alike
+def _policy(timeout_seconds: float, min_seconds: float, tcp: str | None, console: str | None, *noted: Value) -> Policy:
+    """Return the policy of a mark, with what it notes by KEPT_OF_POLICY."""
+    ready = Ready(timeout_seconds=timeout_seconds, min_seconds=min_seconds, tcp=tcp, console=console)
+    values = dict(zip((key.attribute for key in KEPT_OF_POLICY), noted, strict=True))
+    return with_kept_policy(Policy(ready=ready), values)
 
 
-def _are_seconds(value: object) -> bool:
-    with suppress(OverflowError):  # a whole number that is too large for a float
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return False
-
-
-def _are_texts(value: object) -> bool:
-    """Return whether a value is a tuple of pairs of strings."""
-    return isinstance(value, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in value
-    )
-
-
-def _is_ready(value: object) -> bool:
-    return (
-        isinstance(value, tuple)
-        and len(value) == 4
-        and all(_are_seconds(seconds) for seconds in value[:2])
-        and all(isinstance(sign, str | None) for sign in value[2:])
-    )
-
-
-def _are_pairs(value: object, kind: Kind | Whole | Choice) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], int) and _is_a(kind, pair[1])
-        for pair in value
-    )
-
-
-def _ready(mark: Mark) -> Ready:
-    timeout_seconds, min_seconds, tcp, console = mark.ready
-    return Ready(timeout_seconds=timeout_seconds, min_seconds=min_seconds, tcp=tcp, console=console)
-
-
-def _with_mark(domain: Domain, mark: Mark, intact: bool) -> Domain:
-    """Add to a domain what only its mark knows.
-
-    Digests and kinds of disks belong to the body that we wrote, so they are added only if it was not edited since.
-    """
+def _noted(mark: Mark) -> dict[str, Any]:
+    """Return by field what only the mark knows of a domain."""
     values: dict[str, Any] = {key.attribute: mark.kept[key.attribute] for key in KEPT}
-    noted = {key.attribute: mark.kept[key.attribute] for key in KEPT_OF_POLICY}
-    domain = replace(domain, policy=with_kept_policy(Policy(ready=_ready(mark)), noted), **values)
-    if not intact:
-        return domain
-    return replace(
-        domain,
-        kernel=domain.kernel and replace(domain.kernel, sha256=mark.kernel),
-        ramdisk=domain.ramdisk and replace(domain.ramdisk, sha256=mark.ramdisk),
-        disks=tuple(_disk_with_mark(disk, mark) for disk in domain.disks),
-    )
+    return values | {"policy": _policy(*mark.ready, *(mark.kept[key.attribute] for key in KEPT_OF_POLICY))}
+
+
+def _digests_of(values: Mapping[str, CfgValue], mark: Mark) -> dict[str, str]:
+    """Return the digests of kernel and ramdisk by path. They belong to the body that we wrote: it was not edited since.
+
+    (One file that is both has one digest.)
+    """
+    told = (("kernel", mark.kernel), ("ramdisk", mark.ramdisk))
+    return {path: digest for key, digest in told if isinstance(path := values.get(key), str)}
+
+
+def _with_disks_of(domain: Domain, mark: Mark) -> Domain:
+    """Add to the disks of a domain what only its mark knows, which belongs to the body as we wrote it."""
+    disks = tuple(_disk_with_mark(disk, mark) for disk in domain.disks)
+    return domain if all(map(is_, disks, domain.disks)) else altered(domain, disks=disks)
 
 
 def _disk_with_mark(disk: Disk, mark: Mark) -> Disk:
     values: dict[str, Any] = {
         key.attribute: dict(mark.kept_of_disks[key.attribute]).get(disk.devid, key.default) for key in KEPT_OF_DISKS
     }
-    return replace(disk, **values, kind=dict(mark.kinds).get(disk.devid, disk.kind))
+    values["kind"] = dict(mark.kinds).get(disk.devid, disk.kind)
+    differs = any(getattr(disk, name) != value for name, value in values.items())
+    return altered(disk, **values) if differs else disk

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from reconciler.model.copies import altered
 from reconciler.model.domain import Disk, Vif
 from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
 from reconciler.model.keys import DISK_FORMATS, DISK_KEYS, VIF_KEYS
@@ -25,6 +26,10 @@ from reconciler.texts.cfg_grammar import number_of
 _FORMATS = (*DISK_FORMATS, "empty")
 _ACCESS: dict[str, Literal["rw", "ro"]] = {"r": "ro", "ro": "ro", "w": "rw", "rw": "rw", "": "rw"}
 _DISK_PREFIX = re.compile(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
+_PLAIN_DISK = re.compile(  # as most of those that `disk_spec` writes
+    rf"format=(?P<format>{'|'.join(DISK_FORMATS)}),vdev=(?P<vdev>[a-z0-9]+),access=(?P<access>r[ow])"
+    r",target=(?P<target>/[^\n]*[^,\n])"
+)
 _UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
 _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
 _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary and key.spelled is None}
@@ -72,6 +77,13 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
     >>> disk.target, disk.vdev, disk.format, disk.access, others
     ('/dev/vg0/web', 'xvda', 'raw', 'rw', ())
     """
+    if (plain := _PLAIN_DISK.fullmatch(spec)) is not None:
+        path = absolute(plain["target"]) if is_normal(plain["target"]) else plain["target"]
+        devid, access = devid_of(plain["vdev"]), _ACCESS[plain["access"]]
+        plain_disk = Disk(
+            vdev=plain["vdev"], devid=devid, kind=kind_of(path), target=path, format=plain["format"], access=access
+        )
+        return plain_disk, ()
     parts = _DiskParts()
     rest = spec
     while rest := rest.lstrip(" \t\n"):
@@ -105,7 +117,7 @@ def placed(disk: Disk, target: str) -> Disk:
     path = target if disk.script is not None else device_path(target)
     if disk.script is None and is_normal(path):
         path = absolute(path)  # /srv//a.img is /srv/a.img
-    return replace(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
+    return altered(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
 
 
 def _read_disk_part(parts: _DiskParts, rest: str, spec: str) -> str:

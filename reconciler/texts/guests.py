@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reconciler.model.domain import Disk, Domain, Image
+from reconciler.model.copies import altered
+from reconciler.model.domain import Disk, Domain
 from reconciler.model.host import NAMELESS, Devices, Guest, Owner, Power
-from reconciler.model.key_row import Key
-from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
 from reconciler.texts.cfg_grammar import quote
 from reconciler.texts.cfg_words import XL_WORDS, Words
@@ -21,7 +20,7 @@ from reconciler.texts.config_file import ConfigFile, read_file
 from reconciler.texts.listed_keys import listed_keys
 from reconciler.texts.listing import Row, power_of_row
 from reconciler.texts.quarantine_file import is_newer, parse_quarantine
-from reconciler.texts.running import Recorded, overlay
+from reconciler.texts.running import Recorded, differences_at_start, overlay
 
 _UNKNOWN_DISK = Disk(vdev="", devid=0, kind="file", target="")
 """What no file says of a disk: the defaults."""
@@ -148,6 +147,8 @@ def with_past(
     newer = guest.newer or _newer("its previous config file", file)
     if newer is None and quarantine is not None and is_newer(quarantine):
         newer = "its list of failed boots (an unknown format)"
+    if file is None and quarantine is None:
+        return guest
     if guest.owner is not Owner.OURS:
         return replace(guest, newer=newer)
     return replace(
@@ -367,7 +368,11 @@ def _running(
     # xl does not list all that a file says: of equally good ones it is the one that it was seen to be started from,
     # else the config, which has proven itself
     ordered = reversed(choices) if found.started_candidate else choices
-    file, running = min(ordered, key=lambda choice: _differences(choice[1], _origin(choice[0])))
+    file, running = (
+        choices[0]
+        if len(choices) == 1
+        else min(ordered, key=lambda choice: differences_at_start(choice[1], _origin(choice[0])))
+    )
     return file, _in_order_of(running, _origin(file))
 
 
@@ -379,7 +384,8 @@ def _in_order_of(running: Domain | None, origin: Domain | None) -> Domain | None
     if running is None or origin is None:
         return running
     order = {disk.devid: at for at, disk in enumerate(origin.disks)}
-    return replace(running, disks=tuple(sorted(running.disks, key=lambda disk: order.get(disk.devid, len(order)))))
+    disks = tuple(sorted(running.disks, key=lambda disk: order.get(disk.devid, len(order))))
+    return running if disks == running.disks else altered(running, disks=disks)
 
 
 def _origin(file: ConfigFile) -> Domain | None:
@@ -428,23 +434,5 @@ def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapp
         taken_from(disk, there.get((disk.devid, disk.target), _UNKNOWN_DISK), KEPT_OF_DISKS)
         for disk in instance.definition.disks
     )
-    return replace(taken_from(instance.definition, base, KEPT), disks=disks)
-
-
-def _differences(running: Domain | None, base: Domain | None) -> int:
-    """Count the keys fixed at the start in which the two differ. What xl changes live proves nothing."""
-    if running is None or base is None:
-        return 0
-    return sum(_evidence(key, running) != _evidence(key, base) for key in DOMAIN_KEYS if key.boot_entry)
-
-
-def _evidence(key: Key[Domain], domain: Domain) -> object:
-    """Return the value of a key that was fixed at the start, in a form in which equal means the same."""
-    if key.name == "disk":
-        return [(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks]
-    if key.name == "vif":
-        return {vif.devid: vif for vif in domain.vifs}
-    if key.of is None:
-        return domain.xl
-    value = key.of(domain)
-    return value.path if isinstance(value, Image) else value
+    kept = taken_from(instance.definition, base, KEPT)
+    return kept if disks == kept.disks else altered(kept, disks=disks)

@@ -268,6 +268,25 @@ def _pci_device(part: _Json) -> PciDevice:
     )
 
 
+def differences_at_start(running: Domain | None, base: Domain | None) -> int:
+    """Count the keys fixed at the start in which the two differ. What xl changes live proves nothing."""
+    if running is None or base is None:
+        return 0
+    return sum(_evidence(key, running) != _evidence(key, base) for key in DOMAIN_KEYS if key.boot_entry)
+
+
+def _evidence(key: Key[Domain], domain: Domain) -> object:
+    """Return the value of a key that was fixed at the start, in a form in which equal means the same."""
+    if key.name == "disk":
+        return [(disk.devid, disk.target, disk.format, disk.access) for disk in domain.disks]
+    if key.name == "vif":
+        return {vif.devid: vif for vif in domain.vifs}
+    if key.of is None:
+        return domain.xl
+    value = key.of(domain)
+    return value.path if isinstance(value, Image) else value
+
+
 def _part(config: _Json, key: str) -> _Json:
     value = config.get(key)
     return value if isinstance(value, dict) else {}

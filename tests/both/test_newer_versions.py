@@ -11,7 +11,7 @@ from reconciler.decide.changes import Action, Consent
 from reconciler.model.host import Quarantined
 from reconciler.plan.steps import PromoteConfig, RemoveConfig, SetQuarantine, Step, WriteConfig
 from reconciler.simulated.store import Store
-from reconciler.texts.config_file import FORMAT, MARK_PREFIX
+from reconciler.texts.mark import FORMAT, MARK_PREFIX
 from tests.both.passes import look
 from tests.both.sides import Side, SimulatedSide, make_domain, make_sides, outcome_of, started
 

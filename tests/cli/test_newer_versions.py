@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.simulated.store import Store
-from reconciler.texts.config_file import FORMAT, MARK_PREFIX
+from reconciler.texts.mark import FORMAT, MARK_PREFIX
 from tests.cli.conftest import Ran, Run
 
 WEB = 'kernel = "/boot/vmlinuz"\nmemory = 256\ndisk = [{ vdev = "xvda", path = "/srv/web", size = "1GiB" }]\n'

@@ -31,7 +31,8 @@ from reconciler.plan.steps import (
     SweepImages,
     WriteConfig,
 )
-from reconciler.texts.config_file import render_file, split_mark
+from reconciler.texts.config_file import render_file
+from reconciler.texts.mark import split_mark
 from reconciler.texts.quarantine_file import parse_quarantine
 from tests.fake_dom0 import TABLE_HEAD, table_row, write_tool
 

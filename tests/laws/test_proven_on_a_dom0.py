@@ -31,7 +31,8 @@ from reconciler.dom0 import config_files
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready
 from reconciler.plan.steps import AwaitReady, PlannedStep, WriteConfig
-from reconciler.texts.config_file import read_file, split_mark
+from reconciler.texts.config_file import read_file
+from reconciler.texts.mark import split_mark
 from tests.both import fake_xl
 from tests.both.passes import look
 from tests.both.sides import XenSide, make_domain

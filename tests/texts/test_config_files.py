@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, fingerprint
-from reconciler.texts.config_file import MARK_PREFIX, read_file, render_body, render_file
+from reconciler.texts.cfg_grammar import parse_cfg, read_plain
+from reconciler.texts.config_file import read_file, render_body, render_file
+from reconciler.texts.mark import MARK_PREFIX
 from tests.strategies import domains
 
 KERNEL = Image(sha256="3f2a" * 16, path="/var/lib/xen/kernels/web/vmlinuz.3f2a3f2a3f2a")
@@ -243,3 +245,33 @@ def test_the_devices_of_a_file_that_xl_refuses_are_known_all_the_same() -> None:
     assert file.problem == 'uuid is "oops", which is no UUID.'
     assert [disk.target for disk in file.disks] == ["/srv/a"]
     assert [vif.bridge for vif in file.vifs] == ["br0"]
+
+
+@given(domains())
+def test_what_we_wrote_is_read_alike_line_by_line_and_by_all_the_rules(domain: Domain) -> None:
+    body = render_body(domain)
+    plain, values = read_plain(body), parse_cfg(body)
+    if plain is not None:
+        assert (plain, list(plain)) == (values, list(values))
+        assert [type(value) for value in plain.values()] == [type(value) for value in values.values()]
+    else:
+        assert any(mark in body for mark in ("\\", "= [", "# "))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "memory = 512",
+        "memory=512\n",
+        "memory = 512 # MiB\n",
+        "name = 'web'\n",
+        'name = "a\\"b"\n',
+        "vif = [ ]\n",
+        "a = 1\na = 2\n",
+        'a = [\n    ["x"],\n]\n',
+        'a = "x" \n',
+        "a = 1\n\n",
+    ],
+)
+def test_what_is_not_as_we_write_it_is_read_by_all_the_rules(text: str) -> None:
+    assert read_plain(text) is None

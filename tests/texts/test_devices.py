@@ -208,3 +208,11 @@ def test_the_vif_vectors_of_xl(corpus: Path) -> None:
             assert rate_of(rate) == (expected["rate_bytes_per_interval"], expected["rate_interval_usecs"])
         else:
             assert expected == {"trusted": "True"}
+
+
+@given(disks())
+def test_a_plain_disk_is_read_as_one_with_blanks_between(disk: Disk) -> None:
+    spec = disk_spec(disk)
+    head, _, target = spec.partition("target=")
+    plain, others = read_disk(spec)
+    assert (repr(plain), others) == (repr((by_the_rules := read_disk(f" {head}target={target}"))[0]), by_the_rules[1])

@@ -11,8 +11,9 @@ import pytest
 
 from reconciler.model.domain import Disk, Policy
 from reconciler.model.host import Guest, Owner, Quarantined
-from reconciler.texts.config_file import FORMAT, MARK_PREFIX, read_file, render_file, split_mark
+from reconciler.texts.config_file import read_file, render_file
 from reconciler.texts.guests import assemble_guests, with_past
+from reconciler.texts.mark import FORMAT, MARK_PREFIX, split_mark
 from reconciler.texts.quarantine_file import parse_quarantine, render_quarantine
 from tests.texts.test_guests import LIVE, NEW, assembled
 from tests.texts.test_live import FILE

@@ -18,8 +18,9 @@ from reconciler.model.domain import Domain
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import build_plan
 from reconciler.specs import read_tree
-from reconciler.texts.config_file import FORMAT, read_file
+from reconciler.texts.config_file import read_file
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
+from reconciler.texts.mark import FORMAT
 
 FOLDER = Path(__file__).with_name("written_by_0_1")
 FILES = {0: FOLDER / "hosts", 1: FOLDER.with_name("written_in_format_1")}  # by the format of the marks

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
 from reconciler.model.fleet import HostSettings
-from reconciler.model.key_row import Key, Owner
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import CEILING_OF
 from reconciler.model.paths import absolute, relative
@@ -30,7 +30,12 @@ _GOES_ON = "Domains that run go on as they last worked."
 
 def domain_uuid(fleet: str, name: str) -> str:
     """Derive the UUID of a domain whose spec gives none."""
-    return str(uuid.uuid5(uuid.uuid5(NAMESPACE, fleet), name))
+    return str(uuid.uuid5(_namespace(fleet), name))
+
+
+@cache
+def _namespace(fleet: str) -> uuid.UUID:
+    return uuid.uuid5(NAMESPACE, fleet)
 
 
 def derived_mac(domain: str, index: int, prefix: str = MAC_PREFIX, attempt: int = 0) -> str:
@@ -90,13 +95,18 @@ def build_domain(
         depends_on=tuple(dict.fromkeys(spec.depends_on)),
         policy=_policy(spec),
         **ceilings,
-        **_ordinary(DOMAIN_KEYS, spec),
+        **_ordinary(_DOMAIN, spec),
     )
 
 
-def _ordinary(keys: Iterable[Key[Owner]], spec: Spec) -> dict[str, Any]:
+_DOMAIN, _DISK, _VIF = (
+    tuple(key.attribute for key in keys if key.is_ordinary) for keys in (DOMAIN_KEYS, DISK_KEYS, VIF_KEYS)
+)
+
+
+def _ordinary(attributes: Iterable[str], spec: Spec) -> dict[str, Any]:
     """Return the values of keys that are passed on as they stand."""
-    return {key.attribute: getattr(spec, key.attribute) for key in keys if key.is_ordinary}
+    return {attribute: getattr(spec, attribute) for attribute in attributes}
 
 
 def _image(
@@ -146,7 +156,7 @@ def _disk(disk: DiskSpec) -> Disk:
         size_bytes=disk.size_kib * _BYTES_PER_KIB if disk.size_kib is not None else None,
         source=absolute(disk.source) if disk.source is not None else None,
         allocate=disk.allocate,
-        **_ordinary(DISK_KEYS, disk),
+        **_ordinary(_DISK, disk),
     )
 
 
@@ -159,7 +169,7 @@ def _vif(vif: VifSpec, index: int, identity: str, mac_prefix: str) -> Vif:
         rate=vif.rate,
         type=vif.type,
         colo=vif.colo,
-        **_ordinary(VIF_KEYS, vif),
+        **_ordinary(_VIF, vif),
     )
 
 

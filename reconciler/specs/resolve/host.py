@@ -123,6 +123,9 @@ def pci_device(spec: PciSpec) -> PciDevice:
     )
 
 
+_BOOTLOADERS = tuple(key for key in DOMAIN_KEYS if key.allowed_by == "bootloaders")
+
+
 def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complaint]:
     """Report all that a domain asks of its host and that host.toml does not allow."""
     for key in ("kernel", "ramdisk"):
@@ -132,8 +135,8 @@ def check_allowed(spec: DomainSpec, settings: HostSettings) -> Iterator[Complain
     for index, disk in enumerate(spec.disk):
         yield from _check_disk(disk, index, settings)
     allow = settings.allow
-    for row in DOMAIN_KEYS:
-        value = getattr(spec, row.attribute) if row.allowed_by == "bootloaders" else None
+    for row in _BOOTLOADERS:
+        value = getattr(spec, row.attribute)
         if value is not None and value not in allow.bootloaders:
             entries = (*allow.bootloaders, value)
             yield _not_allowed((row.name,), f'{row.name} "{value}"', settings, "bootloaders", entries)

@@ -59,6 +59,8 @@ def complete_images(
             sha256 = digests[image.source]
             path = staged_path(settings.kernel_dir, domain.name, image.source, sha256)
             completed[key] = replace(image, sha256=sha256, path=path)
+    if not completed:
+        return domain, tuple(diagnostics)
     kernel, ramdisk = completed.get("kernel", domain.kernel), completed.get("ramdisk", domain.ramdisk)
     return replace(domain, kernel=kernel, ramdisk=ramdisk), tuple(diagnostics)
 

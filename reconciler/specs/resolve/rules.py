@@ -26,6 +26,8 @@ PATHS_OF_DISKS = {
 }
 """The keys of a disk that name files of the dom0, with their fields."""
 
+_WAYS_TO_BOOT = tuple(key for key in DOMAIN_KEYS if key.boots)
+_NEEDY = tuple(key for key in DOMAIN_KEYS if key.needs)
 _MADE_FORMATS = ("raw", "qcow2")
 _MULTICAST_BIT = 1
 _PORT_MAX = 65535
@@ -55,17 +57,16 @@ def is_shadowed(complaint: Complaint, wrong_values: tuple[Complaint, ...]) -> bo
 
 
 def _check_boot(spec: DomainSpec) -> Iterator[Complaint]:
-    ways = [key for key in DOMAIN_KEYS if key.boots]
-    if spec.type != "hvm" and not any(getattr(spec, key.attribute) for key in ways):
+    if spec.type != "hvm" and not any(getattr(spec, key.attribute) for key in _WAYS_TO_BOOT):
         yield Complaint(
             loc=("kernel",),
             summary="Nothing to boot",
-            detail=f"A {spec.type} domain needs {_one_of([f'a {key.name}' for key in ways])}.",
+            detail=f"A {spec.type} domain needs {_one_of([f'a {key.name}' for key in _WAYS_TO_BOOT])}.",
             hint='Add kernel = "PATH": a file of the spec tree, or an absolute path on the host.',
             at_key=True,
         )
-    for row in DOMAIN_KEYS:
-        if row.needs and getattr(spec, row.attribute) and not any(getattr(spec, key) for key in row.needs):
+    for row in _NEEDY:
+        if getattr(spec, row.attribute) and not any(getattr(spec, key) for key in row.needs):
             what = f"A {row.name}" if row.kind is Kind.FILE else row.name
             yield _conflict((row.name,), f"{what} needs {_one_of([f'a {key}' for key in row.needs])}.")
     for key, image in (("kernel", spec.kernel), ("ramdisk", spec.ramdisk)):
