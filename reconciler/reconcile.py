@@ -20,7 +20,7 @@ from reconciler.apply.history import History, Recorded, Recording, unrecorded_no
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.apply.windows import ClosingWindows
 from reconciler.decide.changes import Consent
-from reconciler.decide.holds import lock_of_others
+from reconciler.decide.holds import kept_by_others
 from reconciler.decide.unusable import complete
 from reconciler.doctor.facts import Examination
 from reconciler.fence import Alone, Fencing
@@ -136,7 +136,7 @@ class Reconciler:
         desired, missing = complete(given, hosts)
         desired = with_evidence(desired, hosts, self._spec_root, self._history, consent.adopt)
         downtime, forgotten = self._expected_downtime()
-        notes = [note for host in hosts.values() for note in (*lock_of_others(host, this_process()), *host.notes)]
+        notes = [note for host in hosts.values() for note in (*kept_by_others(host, this_process()), *host.notes)]
         plan = build_plan(
             desired,
             hosts,

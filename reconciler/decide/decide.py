@@ -26,7 +26,7 @@ from reconciler.decide.changes import (
     same_config,
 )
 from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare, fields_of_new
-from reconciler.decide.holds import with_hold
+from reconciler.decide.holds import heed_stuck, with_hold
 from reconciler.decide.ownership import (
     adopt,
     block_prune,
@@ -80,7 +80,7 @@ def decide_host(
         elif change.acts and change.address in fleet.postponed:
             change = postponed(host, change, fleet.postponed[change.address])
         change = change if consent.ignore_holds else with_hold(host, change)
-        changes.append(heed_windows(host, change, fleet.shut))
+        changes.append(heed_stuck(host, heed_windows(host, change, fleet.shut)))
     return tuple(changes)
 
 

@@ -17,7 +17,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from reconciler.decide.changes import Change, left_alone
+from reconciler.decide.changes import Change, block, left_alone
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, moved_on, refused
 from reconciler.model.domain import address_of
 from reconciler.model.host import WHOLE_HOST, Hold, Host, LockHolder
@@ -28,6 +28,7 @@ HELD_BY_HAND = "hold: "
 QUIET_SECONDS = 15
 """How long the holder of a lock says nothing before a person may end it; by itself it ends after twice that."""
 
+_LOOK_WHY = "look on the host what it waits for (a disk, a file server); it goes on by itself once that is back"
 _FORMAT = 1
 _UNREAD = "its file on the host cannot be read"
 
@@ -55,6 +56,11 @@ def read_hold(text: str, now: float) -> Hold | None:
     return replace(hold, is_ahead=now < hold.begins)
 
 
+def kept_by_others(host: Host, me: str) -> tuple[Diagnostic, ...]:
+    """Tell what but this process keeps a host just now: somebody's lock, or a command that does not end."""
+    return *lock_of_others(host, me), *_kept_by_commands(host)
+
+
 def lock_of_others(host: Host, me: str) -> tuple[Diagnostic, ...]:
     """Tell who but this process changes a host just now, and what ends a lock whose holder says nothing any more."""
     holder = host.locked
@@ -71,6 +77,27 @@ def lock_of_others(host: Host, me: str) -> tuple[Diagnostic, ...]:
             address=host.name,
         ),
     )
+
+
+def _kept_by_commands(host: Host) -> tuple[Diagnostic, ...]:
+    return tuple(
+        Diagnostic(
+            kind=Kind.NOTE,
+            summary="a command does not end",
+            detail=f"Nothing can be begun on {host.name}: a command there is late and cannot be killed: {one}.",
+            hint=_LOOK_WHY,
+            address=host.name,
+        )
+        for one in host.stuck
+    )
+
+
+def heed_stuck(host: Host, change: Change) -> Change:
+    """Return a change as blocked, where a command keeps its host: whoever begins another one is refused there."""
+    if not host.stuck or not change.acts:
+        return change
+    words = f"{host.name} is kept by a command that does not end and cannot be killed: {'; '.join(host.stuck)}"
+    return replace(block(change, words), hint=_LOOK_WHY)
 
 
 def lock_speaks(host: str, holder: LockHolder) -> ReconcilerError:

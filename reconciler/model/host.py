@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
@@ -215,4 +215,26 @@ class Host:
     # by domain name, those that last now; no part of what a plan is bound to, since each step looks for itself
     holds: Mapping[str, Hold] = field(default_factory=dict, compare=False)
     locked: LockHolder | None = field(default=None, compare=False)
+    # commands, and since when, that are under way past their time and cannot be killed: they keep the host
+    stuck: tuple[str, ...] = field(default=(), compare=False)
     notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state
+
+
+# what `==` leaves out, and decisions or conditions may yet depend on
+_OF_HOST = [one.name for one in fields(Host) if not one.compare]
+_OF_GUEST = [one.name for one in fields(Guest) if not one.compare and one.name != "running_seconds"]
+
+
+def is_same(one: Host | None, other: Host | None) -> bool:
+    """Return whether two looks lead to the same decisions. Times, which go on, are not compared."""
+    if one is None or other is None:
+        return one is other
+    return (
+        one == other
+        and all(getattr(one, name) == getattr(other, name) for name in _OF_HOST)
+        and all(
+            getattr(guest, name) == getattr(other.guests[guest.name], name)
+            for guest in one.guests.values()
+            for name in _OF_GUEST
+        )
+    )

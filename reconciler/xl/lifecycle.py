@@ -42,8 +42,8 @@ See = Callable[[str], Awaitable[Look]]
 _CREATE_SECONDS = 300  # hotplug scripts may take their time, too
 _SIGNALS = 128  # an exit status beyond it tells that a signal ended a command
 
-# The daemon that xl leaves behind for each domain must neither hold our pipes nor end with our session; and xl itself
-# must not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
+# The daemon that xl leaves behind for each domain must not hold our pipes (it makes a session of its own); and xl must
+# not die of a broken pipe, with a domain half made, when our connection does. So it writes to a file there.
 _CREATE = (
     CONSOLE_LOG
     + """
@@ -54,8 +54,7 @@ rm -f -- "$started" && (
     { cat /proc/sys/kernel/random/boot_id || sysctl -n kern.boottime; cat -- "$file"; } >"$started"
 ) 2>/dev/null
 said=$(mktemp "${TMPDIR:-/tmp}/reconciler.XXXXXX") || exit
-begin() { if command -v setsid >/dev/null; then setsid "$tool" create "$1"; else "$tool" create "$1"; fi; }
-begin "$file" </dev/null >/dev/null 2>"$said"
+"$tool" create "$file" </dev/null >/dev/null 2>"$said" # in the group that is killed when it takes too long
 status=$?
 cat "$said" >&2
 rm -f "$said"

@@ -26,6 +26,7 @@ from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, t
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
+from reconciler.dom0.sending.fence import look_for_stuck
 from reconciler.dom0.shell import SECRET_LINES_SH
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
@@ -136,7 +137,7 @@ class XlObserver:
         """Run the script, and `more` behind it; return its output, and what closes the sections in it."""
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
-        script = self._script(question, boundary) + look_at_lock(self._settings) + more
+        script = self._script(question, boundary) + look_at_lock(self._settings) + look_for_stuck() + more
         return await self.connection.script(script, timeout_seconds=timeout_seconds), boundary
 
     def _understood(self, question: Question, answer: Answer) -> tuple[Host, Daemons]:
@@ -211,6 +212,7 @@ class XlObserver:
             vg_free_bytes=vg_free_bytes(answer),
             holds=_holds(answer, texts, dom0),
             locked=read_holder(answer.lines("lock")) if answer.has("lock") else None,
+            stuck=tuple(answer.lines("stuck")) if answer.has("stuck") else (),
             notes=(
                 *_started_besides(self.name, answer, texts, dom0, guests),
                 *_list_is_strange(self.name, texts, dom0),

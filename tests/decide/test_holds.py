@@ -114,3 +114,18 @@ def test_who_ignores_holds_ignores_them_and_the_plan_says_so() -> None:
 
 def _ignoring(world: Host) -> Plan:
     return plan(world, desired(NEWER), Consent(ignore_holds=True))
+
+
+def test_a_command_that_cannot_be_killed_keeps_its_host_and_is_named() -> None:
+    """Whoever begins another one there is refused by the host, so nothing is planned."""
+    stuck = "alpha/db: xl create db, since 2026-11-30 14:00:00 UTC"
+    world = replace(host(guest(WEB), guest(domain("db"))), stuck=(stuck,))
+    made = plan(world, desired(NEWER, domain("db")))
+    web, db = change_of(made, "web"), change_of(made, "db")
+    assert (web.action, web.would, db.action) == (Action.BLOCKED, Action.RESTART, Action.NO_OP)
+    assert stuck in (web.blocked or "")
+    assert not made.steps
+    assert {one.address: one.status for one in judge(made, {})} == {
+        "alpha/db": Status.READY,
+        "alpha/web": Status.STALLED,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from reconciler.dom0.sending.fence import Fence, take
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.fence import Alone, Line
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from tests.fake_dom0 import write_tool
+from tests.fake_dom0 import with_part, write_tool
 
 pytestmark = pytest.mark.anyio
 
@@ -124,11 +125,19 @@ async def test_a_taker_waits_for_a_command_whose_sender_is_gone(dom0: Dom0Shell,
     assert log.read_text() == "done\nnext\n"
 
 
-async def test_a_command_past_its_bound_is_killed_with_all_it_began(dom0: Dom0Shell, tmp_path: Path) -> None:
-    ours = await session(dom0)
-    assert (await run(dom0, ours, f"(sleep 4; touch {tmp_path}/late) & sleep 30", bound=1)).startswith("137")
-    await asyncio.sleep(0)
+async def test_a_command_past_its_bound_is_killed_with_all_it_began(
+    dom0: Dom0Shell, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    ours, pids = await session(dom0), tmp_path / "pids"
+    said = await run(dom0, ours, f"sleep 30 >/dev/null 2>&1 & echo $$ $! >{pids}; sleep 30", bound=1)
+    assert said.startswith("137")
     assert (await session(dom0)).line.number == 2
+    left = [int(pid) for pid in pids.read_text().split() if Path("/proc", pid).exists()]
+    if request.node.callspec.params["dom0"] == "posh":  # it can make no group of processes
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+    else:
+        assert left == []
 
 
 async def test_a_daemon_that_a_command_leaves_keeps_nobody_out(dom0: Dom0Shell) -> None:
@@ -168,3 +177,30 @@ async def test_of_many_takers_each_gets_a_number_of_its_own(dom0: Dom0Shell) -> 
 def _whole(tmp_path: Path) -> Iterator[None]:
     yield
     assert not list(tmp_path.rglob(".now.*"))
+
+
+async def test_a_command_that_cannot_be_killed_is_seen_as_long_as_it_keeps_the_host(
+    shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))
+    kill = 'kill -KILL "$group" || kill -KILL "$child"\n        sleep 2\n'
+    monkeypatch.setattr(fences, "_RUN", with_part(fences._RUN, kill, ":\n"))
+
+    async def stuck() -> list[str]:
+        given = f"lock={shlex.quote(shell.dom0.lock_path)}\nclose() {{ :; }}\n"
+        return (await shell.connection.script(given + fences.look_for_stuck())).text.splitlines()
+
+    ours, ends = await session(shell), tmp_path / "ends"
+    assert await stuck() == []
+    step = asyncio.create_task(run(shell, ours, f"until [ -e {ends} ]; do sleep 0.05; done", bound=1))
+    async with asyncio.timeout(10):
+        while not (seen := await stuck()):
+            await asyncio.sleep(0.05)
+    assert [one.partition(", since ")[0] for one in seen] == ["trying"]
+    monkeypatch.setattr(fences, "PATIENCE_SECONDS", 0)
+    with pytest.raises(ReconcilerError, match="cannot be killed"):
+        await session(shell)
+    ends.touch()
+    await step
+    assert await stuck() == []
+    assert (await session(shell)).line.number == 2

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.dom0.layout import Dom0
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
@@ -245,3 +249,23 @@ async def test_memory_that_does_not_come_free_is_said_in_figures(
     with pytest.raises(ReconcilerError, match="needs 100 MiB and alpha has 50 MiB free"):
         await executor.execute(step, ignore)
     assert guests.calls == []
+
+
+async def test_an_xl_create_that_hangs_is_killed_on_the_host_when_its_time_is_over(
+    executor: XlExecutor, guests: Guests, step: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what it waits for, such as a hotplug script. Else it would keep whoever comes next out for ever."""
+    monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))
+    monkeypatch.setattr(lifecycle, "_CREATE_SECONDS", 1)
+    pids = tmp_path / "pids"
+    guests.on("create", f"echo $$ >{pids}; sleep 60 & echo $! >>{pids}; wait")
+    try:
+        async with executor.lock():
+            with pytest.raises(ReconcilerError):
+                await executor.execute(step, ignore)
+        alive = [pid for pid in pids.read_text().split() if Path("/proc", pid).exists()]
+        assert alive == []
+    finally:
+        for pid in pids.read_text().split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from reconciler.dom0.shell import Dom0Shell
 
 PATIENCE_SECONDS = 15  # for commands that are under way, before the line is taken
+STAYS = "its time is over, and it cannot be killed"
+"""What is noted of a command that waits in the kernel for what does not come, such as a disk."""
+
 _LATE_SECONDS = 35  # how much longer than the bound of a command its answer is waited for
 _FENCED = 66
 
@@ -31,14 +34,17 @@ _FENCED = 66
 _RUN = """
 tell() { printf '%s %s\\n' "$boundary" "$1" >&2; exit $fenced; }
 begin() {
+    group=-
     if command -v setsid >/dev/null; then
         setsid sh -c "$command" <&3 >"$said.out" 2>"$said.err" 7>&- 8>&- &
     else
         apart=''
-        if (set -m) 2>/dev/null; then set -m; apart=yes; fi
+        if (set -m) 2>/dev/null; then set -m; apart=yes; else group=''; fi
         sh -c "$command" <&3 >"$said.out" 2>"$said.err" 7>&- 8>&- &
         [ -z "$apart" ] || set +m
     fi
+    child=$!
+    group=$group$child # dash knows no `--` before it
 }
 end_late() {
     (
@@ -53,7 +59,9 @@ end_late() {
         done
         [ -e "$said" ] || exit # a shell can lose the signal that tells it to end
         : >"$said.late"
-        kill -KILL -- "-$child" || kill -KILL "$child"
+        kill -KILL "$group" || kill -KILL "$child"
+        sleep 2
+        if [ -e "$said" ] && kill -0 "$group"; then echo "$stays" >>"$lock.under-way/${said##*/}"; fi
     ) 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
 }
@@ -69,7 +77,6 @@ mkdir -p -- "$lock.under-way"
 printf '%s, since %s\\n' "$what" "$(date -u '+%Y-%m-%d %H:%M:%S UTC')" >"$lock.under-way/${said##*/}"
 touch -- "$line_file" # it has been spoken to
 begin
-child=$!
 end_late
 while :; do
     wait "$child"
@@ -77,7 +84,7 @@ while :; do
     [ "$status" -gt 128 ] && kill -0 "$child" 2>/dev/null || break
 done
 if [ -e "$said.late" ]; then
-    while kill -0 -- "-$child" 2>/dev/null; do sleep 1; done # what cannot be killed keeps the host
+    while kill -0 "$group" 2>/dev/null; do sleep 1; done # what cannot be killed keeps the host
     status=137
 fi
 rm -f -- "$lock.under-way/${said##*/}" "$said"
@@ -89,6 +96,18 @@ cat -- "$said.err" >&2 2>/dev/null
 if [ -e "$said.late" ]; then printf '%s late\n' "$boundary" >&2; fi
 rm -f -- "$said.out" "$said.err" "$said.late"
 exit "$status"
+"""
+
+# Of a command that is noted here without its shell nothing is under way any more: then the lock can be had.
+_STUCK = """
+if grep -q "$stays" "$lock.steps.under-way"/* 2>/dev/null; then
+    exec 8>>"$lock.steps"
+    flock -x -n 9 9>&8 || for file in "$lock.steps.under-way"/*; do
+        ! grep -q "$stays" "$file" || sed 1q "$file"
+    done
+    exec 8>&-
+fi 2>/dev/null
+close stuck 0
 """
 
 # The number of seconds since anybody was here is by the clock of the host: that of the line's file against a new one.
@@ -169,6 +188,7 @@ class Fence:
             "boundary": boundary,
             "fenced": str(_FENCED),
             "nl": "\n",
+            "stays": STAYS,
         }
         script = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items()) + _RUN
         result = await connection.script(script, input=input, timeout_seconds=bound + _LATE_SECONDS, lasts=True)
@@ -198,6 +218,11 @@ _NOT_BEGUN = {
     "full": "no temporary file could be made",
     "unlocked": "the lock of steps could not be had",
 }
+
+
+def look_for_stuck() -> str:
+    """Return sh for the script that observes a host, behind that of `lock`: a line for each command that stays."""
+    return f"stays={shlex.quote(STAYS)}\n{_STUCK}"
 
 
 async def take(shell: Dom0Shell, fencing: Fencing, lock_line: str) -> Fence:
