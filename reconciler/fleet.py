@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from reconciler.apply.result import Progress, StepResult
 from reconciler.cluster.sharing import Sharing, Unshared
 from reconciler.decide.changes import Action, Consent
+from reconciler.inspect import observed
+from reconciler.inspect.observed import Observed, comparable
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, refused
 from reconciler.model.fleet import Desired, DesiredHost
-from reconciler.model.host import Guest, Host
+from reconciler.model.host import Host, is_same
 from reconciler.plan.parts import Beside, parts_of, restarts_of, within
 from reconciler.plan.places import FleetLimit, fleet_limit
 from reconciler.plan.plan import Plan
@@ -31,10 +33,6 @@ from reconciler.specs import TreeReading
 from reconciler.toolstack import Question, question_for
 
 _HELD_SECONDS = 30.0  # a plan that holds something back is made anew after that
-
-# what `==` leaves out, and decisions or conditions may yet depend on
-_OF_HOST = [one.name for one in fields(Host) if not one.compare]
-_OF_GUEST = [one.name for one in fields(Guest) if not one.compare and one.name != "running_seconds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +46,7 @@ class Seen:
     asked: Question = field(default_factory=Question)
     problems: tuple[Diagnostic, ...] = ()
     at: float = 0.0
+    key: bytes = b""  # with which its secrets are told as digests, where another controller has looked at it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +173,7 @@ class Fleet:
         same = (
             before is not None
             and (before.problems, before.asked) == (look.problems, look.asked)
+            and before.key == look.key
             and is_same(before.host, look.host)
         )
         if same and name not in self.view.failing:
@@ -261,11 +261,10 @@ class Fleet:
 
     def _make(self, view: FleetView, version: int, asked: Asked) -> _Made:
         assert view.reading is not None
-        desired = view.reading.desired
-        reconciler = Reconciler(view.reading, view.root, self._state_dir)
-        parts = desired.hosts
+        parts = view.reading.desired.hosts
         seen = {name: one for name, one in view.seen.items() if name in parts and _answers(one, parts[name])}
-        hosts = {name: one.host for name, one in seen.items() if one.host is not None}
+        desired, hosts = _comparable(view.reading.desired, seen)
+        reconciler = Reconciler(replace(view.reading, desired=desired), view.root, self._state_dir)
         problems = tuple(problem for _, one in sorted(seen.items()) for problem in one.problems)
         at, consent = datetime.fromtimestamp(self._now(), UTC), Consent(unpause=asked.unpause)
         selection = Selection(postponed=asked.postponed, used=asked.used, at=at)
@@ -350,6 +349,19 @@ def specs_of(desired: Desired) -> str:
     return f"{desired.commit or 'no commit'} {desired.tree_digest}"
 
 
+def _comparable(desired: Desired, seen: Mapping[str, Seen]) -> tuple[Desired, dict[str, Host]]:
+    """Return the desired state and the hosts, with digests for the secrets of what others have looked at."""
+    parts, hosts = dict(desired.hosts), {name: one.host for name, one in seen.items() if one.host is not None}
+    for name, host in list(hosts.items()):
+        if not seen[name].key:
+            continue
+        look = observed.Seen(host=host, question=seen[name].asked, at=datetime.fromtimestamp(seen[name].at, UTC))
+        told = Observed(fleet=desired.fleet, key=seen[name].key, hosts={name: look})
+        one, sealed = comparable(replace(desired, hosts={name: parts[name]}), told)
+        parts[name], hosts[name] = one.hosts[name], sealed[name]
+    return replace(desired, hosts=parts), hosts
+
+
 def asked_for(desired: Desired, address: str) -> str:
     """Return a digest of all that the specs say about a domain and its host; "" when they do not name it."""
     host, _, name = address.partition("/")
@@ -372,21 +384,6 @@ def leads_to_the_same(plan: Plan, before: Plan | None) -> bool:
 def drifted_in(plan: Plan) -> int:
     """Count the domains that differ from their specs."""
     return sum(bool(change.acts or change.fields) for change in plan.changes)
-
-
-def is_same(one: Host | None, other: Host | None) -> bool:
-    """Return whether two looks lead to the same decisions. Times, which go on, are not compared."""
-    if one is None or other is None:
-        return one is other
-    return (
-        one == other
-        and all(getattr(one, name) == getattr(other, name) for name in _OF_HOST)
-        and all(
-            getattr(guest, name) == getattr(other.guests[guest.name], name)
-            for guest in one.guests.values()
-            for name in _OF_GUEST
-        )
-    )
 
 
 def _same_host(name: str, before: Desired, after: Desired) -> bool:

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 
 from reconciler.cluster import counting
+from reconciler.cluster.agreeing import Agreeing, Asked
 from reconciler.cluster.dividing import Seen, preference, wishes
-from reconciler.cluster.etcd import Condition, Delete, Entry, Etcd, Put
-from reconciler.cluster.fleet_key import TRIES, read_fleet, write_fleet
+from reconciler.cluster.etcd import Condition, Delete, Etcd, Put
+from reconciler.cluster.facts import AllFacts
+from reconciler.cluster.fleet_key import change_fleet, read_fleet
 from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved, read
 from reconciler.cluster.naming import own_name
-from reconciler.cluster.sharing import Wanted
+from reconciler.cluster.refusing import held, refuse_other_etcd
+from reconciler.cluster.sharing import Known, Told, Wanted
 from reconciler.decide.changes import Action
-from reconciler.fence import SILENT_LEASES, Fencing, Line, new_session, whoami
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, unforeseen
+from reconciler.fence import Fencing, Line, new_session, whoami
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, unforeseen
 from reconciler.model.fleet import Desired
 
 _TURNS_A_LEASE = 3
+_VERSION = version("reconciler")
 _MARGIN = 0.8  # of a lease, by our own clock, for which an answered keepalive proves it
 
 
@@ -58,6 +62,7 @@ class Controller:
         self._etcd, self._lease_length = etcd, lease_seconds
         self._say, self._clock = say, clock
         self._names: Names | None = None  # until the specs tell the fleet's name
+        self._facts: AllFacts | None = None
         self._hosts: frozenset[str] = frozenset()
         self._lease = 0
         self._proven_at: float | None = None  # when the keepalive was sent that was answered last
@@ -73,11 +78,11 @@ class Controller:
         self._numbers: dict[str, tuple[str, int]] = {}  # host -> the session and number of the line that we took
         self._unreached: set[str] = set()
         self._fleet: Fleet | None = None
+        self._agreeing = Agreeing(clock)
         self._not_agreed: str | None = "it has not asked etcd yet"
-        self._fetched_for = ""
         self._told_member: Member | None = None
-        self._told_facts: dict[str, str] = {}
-        self._said: set[str] = set()  # since all went well
+        self._said: set[str] = set()  # what is wrong and was said, as of the last turn that came to its end
+        self._wrong: set[str] = set()  # what was found to be wrong since then
         self._poked = asyncio.Event()
 
     @asynccontextmanager
@@ -109,12 +114,17 @@ class Controller:
         specs = (desired.commit or "") if self.newer is not None else desired.tree_digest
         if self._names is None and desired.fleet:
             self._names = Names(desired.fleet)
+            self._facts = AllFacts(self._etcd, self._names)
         if self._names is not None and desired.fleet and Names(desired.fleet).prefix != self._names.prefix:
             specs = ""  # of another fleet: nothing is begun until watch is started again
             self._tell("the name of the fleet has changed, so nothing is begun until watch is started again")
         self._hosts = frozenset(desired.hosts)
         if specs != self._specs:
             self._specs, self._not_agreed = specs, "its specs were not compared with those of the others yet"
+        self._poked.set()
+
+    def fetched(self, *, problem: bool) -> None:
+        self._agreeing.fetched(problem=problem)
         self._poked.set()
 
     async def run(self) -> None:
@@ -124,7 +134,7 @@ class Controller:
             try:
                 if self._names is not None:
                     await self.turn()
-                    self._said.clear()
+                    self._said, self._wrong = self._wrong, set()
             except ReconcilerError as error:
                 self._tell(error.diagnostics[0].detail)
                 self._wake_if_lost()
@@ -154,6 +164,7 @@ class Controller:
         await self._agree()
         await self._tell_member()
         await self._tend_claims()
+        await self._share_facts()
 
     async def _keep_lease(self) -> None:
         sent = self._clock()
@@ -174,7 +185,9 @@ class Controller:
         now = self._clock()
         self._members = known
         before = self._mine()
-        self._claims = {str(self._keys.host_of(one.key)): read(Claim, one.value) for one in claims.entries}
+        self._claims = {  # a claim that goes with no lease was written by hand
+            str(self._keys.host_of(one.key)): read(Claim, one.value) if one.lease else None for one in claims.entries
+        }
         self._written = {str(self._keys.host_of(one.key)): one.written for one in claims.entries}
         self._free_since = {host: self._free_since.get(host, now) for host in self._hosts if host not in self._claims}
         for host in before ^ self._mine():
@@ -182,8 +195,8 @@ class Controller:
         for host, claim in self._claims.items():
             if claim is None and host in self._hosts:
                 self._tell(
-                    f"the key {self._keys.claim(host)} is not understood, so nobody acts on {host}; if no newer "
-                    f"version wrote it: etcdctl del {self._keys.claim(host)}"
+                    f"the key {self._keys.claim(host)} is not understood, or goes with no lease, so nobody acts on "
+                    f"{host}; if no newer version wrote it: etcdctl del {self._keys.claim(host)}"
                 )
 
     def _mine(self) -> set[str]:
@@ -192,39 +205,36 @@ class Controller:
     async def _agree(self) -> None:
         """Find the specs that all go by; move on to ours where they follow, or where all have them."""
         if not self._specs:
-            self._not_agreed = "it has no specs yet"
+            self._agreed("it has no specs yet")
             return
-        for _ in range(TRIES):
-            entry, fleet = await read_fleet(self._etcd, self._keys)
-            others = {one.specs for session, one in self._members.items() if session != self.session and one.specs}
-            self._fleet = fleet
-            if fleet.specs == self._specs:
-                self._agreed(None)
+        _, fleet = await read_fleet(self._etcd, self._keys)
+        self._fleet = fleet
+        known = set(self._claims) | (self._facts.hosts() if self._facts is not None else set())
+        asked = Asked(
+            specs=self._specs,
+            fleet=fleet.specs,
+            others=[one for session, one in self._members.items() if session != self.session],
+            strangers=known - self._hosts,
+            unseen=self._mine() - self._unreached if self._facts is None else self._facts.untold(self._mine()),
+            endpoint=self._etcd.endpoints[0],
+            lease_seconds=self._lease_length,
+        )
+        answer = await self._agreeing.ask(asked, self.newer)
+        if answer.writes and answer.why is None:
+            after = await change_fleet(self._etcd, self._keys, lambda now: counting.moved_on(now, fleet, self._specs))
+            if isinstance(after, str):
+                self._agreed(after)
                 return
-            if self.newer is not None:
-                follows = not fleet.specs or await asyncio.to_thread(self.newer, fleet.specs, self._specs)
-                why = f"the others go by {fleet.specs[:12]}, and it has {self._specs[:12]}, which does not follow it"
-            else:
-                follows = not others - {self._specs}
-                why = (
-                    f"the trees of specs differ: the fleet goes by {fleet.specs[:12]}, this one is {self._specs[:12]}; "
-                    f"make them the same, or: reconciler accept {self._specs[:12]} --cluster {self._etcd.endpoints[0]}"
-                )
-            if not follows:
-                if self._fetched_for != fleet.specs:
-                    self._fetched_for = fleet.specs
-                    self.fetch()
-                self._agreed(why)
-                return
-            if await self._write(entry, counting.with_specs(fleet, self._specs)):
-                self._agreed(None)
-                return
+            self._fleet = after
+        if answer.fetches:
+            self.fetch()
+        self._agreed(answer.why)
 
     def _agreed(self, problem: str | None) -> None:
         before, self._not_agreed = self._not_agreed, problem
+        if problem is not None:
+            self._tell(f"nothing is begun: {problem}")
         if (before is None) != (problem is None):
-            if problem is not None:
-                self._say(f"nothing is begun: {problem}")
             for host in self._mine():
                 self.woken(host)
 
@@ -234,10 +244,11 @@ class Controller:
             session=self.session,
             name=self.name,
             who=self.who,
-            version=version("reconciler"),
+            version=_VERSION,
             specs=self._specs,
             cannot_reach=frozenset(self._unreached & self._hosts),
-            lags=self._not_agreed is not None,
+            lags=self._not_agreed is not None or self._agreeing.lags,
+            fetches=self._agreeing.fetches,
         )
         if member != self._told_member:
             await self._etcd.commit([], [Put(self._keys.member(self.session), member.model_dump_json(), self._lease)])
@@ -303,7 +314,8 @@ class Controller:
                 self.woken(host)
 
     def _tell(self, text: str) -> None:
-        """Say what goes wrong once, until all has gone well."""
+        """Say what is wrong once, as long as it is."""
+        self._wrong.add(text)
         if text not in self._said:
             self._said.add(text)
             self._say(text)
@@ -324,35 +336,37 @@ class Controller:
         fleet = self._fleet or Fleet()
         return {action: counting.counted(fleet, action) for action in (Action.DESTROY, Action.RESTART)}
 
-    def reserved(self) -> frozenset[str]:
-        return frozenset((self._fleet or Fleet()).reserved)
+    def reserved(self) -> Mapping[str, Reserved]:
+        return (self._fleet or Fleet()).reserved
 
     async def reserve(self, host: str, wanted: Wanted) -> Diagnostic | None:
         by = Reserved(session=self.session, who=self.who, since=time.time())
+        before = frozenset[str]()
+
+        def reserved(fleet: Fleet) -> Fleet | str:
+            nonlocal before
+            self._fleet, before = fleet, frozenset(fleet.reserved)
+            if (why := self.why_not(host)) is not None:
+                return why
+            if fleet.specs != self._agreeing.goes_by:
+                return "the fleet goes by other specs meanwhile"
+            return counting.reserve(fleet, wanted, by)
+
         self._working.add(host)
         try:
-            for _ in range(TRIES):
-                entry, fleet = await read_fleet(self._etcd, self._keys)
-                self._fleet = fleet
-                why = self.why_not(host)
-                after = counting.reserve(fleet, wanted, by) if why is None else why
-                if fleet.specs != self._specs:
-                    after = "the fleet goes by other specs meanwhile"
-                if isinstance(after, str):
-                    return _held(host, after)
-                if await self._write(entry, after):
-                    self._new_places[host] = frozenset(after.reserved) - frozenset(fleet.reserved)
-                    return None
-            return _held(host, "the controllers count at the same time again and again")
+            after = await change_fleet(self._etcd, self._keys, reserved)
         except ReconcilerError as error:
-            return _held(host, error.diagnostics[0].detail.rstrip("."))
+            after = error.diagnostics[0].detail.rstrip(".")
+        if isinstance(after, str):
+            return held(host, after)
+        self._fleet, self._new_places[host] = after, frozenset(after.reserved) - before
+        return None
 
     async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
         self._working.discard(host)
         if any(unbegun.values()):
-            await self._give_back(
-                self._new_places.get(host, frozenset()) & unbegun.get(Action.RESTART, frozenset()), unbegun
-            )
+            unused = self._new_places.get(host, frozenset()) & unbegun.get(Action.RESTART, frozenset())
+            await self._give_back({one: place for one, place in self.reserved().items() if one in unused}, unbegun)
 
     def looked(self, host: str, *, reached: bool) -> None:
         if reached:
@@ -360,82 +374,74 @@ class Controller:
         else:
             self._unreached.add(host)
 
-    async def judged(self, host: str, domains: Mapping[str, tuple[str, str]], ready: Collection[str]) -> None:
-        """Tell the others, and give back the places of those that are ready, by a controller that the host obeys."""
-        if self.why_not(host) is not None or not self.is_taken(host):
+    async def told(self, host: str) -> Told | None:
+        claim = self._claims.get(host)
+        if claim is None or claim.session == self.session or self._facts is None:
+            return None
+        return await self._facts.told(host, self._keys.of, is_unreached=host in self._unreached)
+
+    async def tell(self, host: str, known: Known) -> None:
+        claim = self._claims.get(host)
+        if self._facts is None or claim is None or claim.session != self.session or not self._is_there():
             return
-        if held := self.reserved() & set(ready):
-            await self._give_back(held, {})
         facts = Facts(
-            who=self.who, specs=self._specs, token=self._numbers[host][1], domains={**domains}
-        )  # no time is part of it, so that it is written when it changes only
-        text = facts.model_dump_json()
-        if text != self._told_facts.get(host):
-            key = self._keys.facts(host)
-            told = facts.model_copy(update={"at": time.time()}).model_dump_json()
-            try:
-                await self._etcd.commit([], [Put(key, told)])
-                self._told_facts[host] = text
-            except ReconcilerError as error:
-                self._tell(error.diagnostics[0].detail)
+            who=self.who,
+            version=_VERSION,
+            specs=self._specs,
+            token=self._numbers[host][1] if self.is_taken(host) else 0,
+            domains={**known.domains},
+            stuck=known.host.stuck if known.host is not None else (),
+            problem=known.problem,
+        )
+        try:
+            await self._facts.tell(host, self._written[host], facts, known)
+            self._agreeing.marks(host, known.host)
+            if self._not_agreed is not None:
+                self._poked.set()
+        except ReconcilerError as error:
+            self._tell(error.diagnostics[0].detail)
+
+    async def give_back(self, host: str, places: Mapping[str, Reserved]) -> None:
+        if self.why_not(host) is None and self.is_taken(host):  # by a controller that the host obeys
+            await self._give_back(places, {})
 
     def is_taken(self, host: str) -> bool:
         return self._numbers.get(host, ("", 0))[0] == self.session
 
-    async def _give_back(self, ready: Collection[str], unbegun: Mapping[Action, frozenset[str]]) -> None:
+    async def _give_back(self, places: Mapping[str, Reserved], unbegun: Mapping[Action, frozenset[str]]) -> None:
         """Give back what was counted. Where that fails it stays counted, which holds others and harms nobody."""
         try:
-            for _ in range(TRIES):
-                entry, fleet = await read_fleet(self._etcd, self._keys)
-                after = counting.give_back(fleet, ready, unbegun)
-                if after == fleet or await self._write(entry, after):
-                    self._fleet = after
-                    return
+            after = await change_fleet(self._etcd, self._keys, lambda fleet: counting.give_back(fleet, places, unbegun))
+            self._fleet = after if isinstance(after, Fleet) else self._fleet
         except ReconcilerError as error:
             self._tell(error.diagnostics[0].detail)
 
-    async def _write(self, entry: Entry | None, fleet: Fleet) -> bool:
-        done = await write_fleet(self._etcd, self._keys, entry, fleet)
-        if done:
-            self._fleet = fleet
-        return done
+    async def _share_facts(self) -> None:
+        """Read what the others tell of their hosts, and tell anew what etcd has lost of ours."""
+        assert self._facts is not None
+        mine = self._mine()
+        for host in await self._facts.renew() - mine:
+            self.woken(host)
+        await self._facts.tell_again({host: self._written[host] for host in mine})
 
     # What follows is the Fencing.
 
     async def line_for(self, host: str, seen: Line, silent_seconds: float | None) -> Line:
         why = self.why_not(host)
         if why is not None:
-            raise ReconcilerError(_held(host, why))
+            raise ReconcilerError(held(host, why))
         cluster = self._etcd.cluster_id
         if seen.session == self.session:
             return seen
-        patience = SILENT_LEASES * seen.lease_seconds
-        if seen.cluster not in ("", cluster) and silent_seconds is not None and silent_seconds < patience:
-            raise refused(
-                "another etcd divides the host",
-                f"{seen.who} acted on {host} {silent_seconds:.0f} s ago, for the etcd with the id {seen.cluster}; "
-                f"this controller is in that with the id {cluster}.",
-                f"name one etcd to all controllers; where it was replaced, this ends by itself in {patience:.0f} s",
-                host,
-            )
+        refuse_other_etcd(host, seen, cluster, silent_seconds)
         entry = await self._etcd.get(self._keys.claim(host))  # whoever reads this has the last word of etcd
         claim = read(Claim, entry.value) if entry is not None else None
         why = self.why_not(host)
         if claim is None or claim.session != self.session or why is not None:
-            raise ReconcilerError(_held(host, why or f"{claim.who if claim else 'nobody'} has it in etcd"))
+            raise ReconcilerError(held(host, why or f"{claim.who if claim else 'nobody'} has it in etcd"))
         number = max(seen.number, self._numbers.get(host, ("", 0))[1]) + 1
         lease = self._lease_length
         return Line(number=number, session=self.session, who=self.who, cluster=cluster, lease_seconds=lease)
 
     def took(self, host: str, line: Line) -> None:
         self._numbers[host] = (line.session, line.number)
-
-
-def _held(host: str, why: str) -> Diagnostic:
-    return Diagnostic(
-        kind=Kind.REFUSED,
-        summary="nothing is begun on the host",
-        detail=f"Nothing is begun on {host}: {why}.",
-        address=host,
-        transient=True,
-    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 from reconciler.cluster.keys import Fleet, Reserved
 from reconciler.cluster.sharing import Wanted
@@ -51,10 +51,9 @@ def _too_many(reserved: Mapping[str, Reserved], restarts: Collection[str], limit
     )
 
 
-def give_back(fleet: Fleet, ready: Iterable[str], unbegun: Mapping[Action, frozenset[str]]) -> Fleet:
-    """Return the fleet without the places of these domains, and without what was counted and did not begin."""
-    gone = set(ready)
-    reserved = {address: one for address, one in fleet.reserved.items() if address not in gone}
+def give_back(fleet: Fleet, places: Mapping[str, Reserved], unbegun: Mapping[Action, frozenset[str]]) -> Fleet:
+    """Return the fleet without these places, where they are the same, and less what was counted and did not begin."""
+    reserved = {address: one for address, one in fleet.reserved.items() if places.get(address) != one}
     counts = {action.value: counted(fleet, action) - less for action, less in unbegun.items()}
     return fleet.model_copy(update={"reserved": reserved, "counted": {**fleet.counted, **counts}})
 
@@ -62,6 +61,13 @@ def give_back(fleet: Fleet, ready: Iterable[str], unbegun: Mapping[Action, froze
 def with_specs(fleet: Fleet, specs: str) -> Fleet:
     """Return the fleet going by other specs, for which the brake begins anew. Places stay taken."""
     return fleet.model_copy(update={"specs": specs, "counted": {}})
+
+
+def moved_on(now: Fleet, before: Fleet, specs: str) -> Fleet | str:
+    """Return the fleet going by other specs, unless somebody had it go by others than before meanwhile."""
+    if now.specs == specs:
+        return now
+    return with_specs(now, specs) if now.specs == before.specs else "another controller moved on meanwhile"
 
 
 def without_host(fleet: Fleet, host: str) -> Fleet:

@@ -43,8 +43,11 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
+    """Keys with a prefix, as of a revision. `count` is how many there are, also of those that were not asked for."""
+
     entries: tuple[Entry, ...]
     revision: int
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,20 +121,21 @@ class Etcd:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def list(self, prefix: str, *, since: int = 0) -> Listing:
+    async def list(self, prefix: str, *, since: int = 0, page: int = _PAGE) -> Listing:
         """Return all keys with a prefix, or those that were written at this revision or later."""
         entries: list[Entry] = []
-        begin, end, at = prefix, _after(prefix), 0
+        begin, end, at, count = prefix, _after(prefix), 0, 0
         while True:
-            body: dict[str, Any] = {"key": _sent(begin), "range_end": _sent(end), "limit": str(_PAGE)}
+            body: dict[str, Any] = {"key": _sent(begin), "range_end": _sent(end), "limit": str(page)}
             body |= {"min_mod_revision": str(since)} if since else {}
             body |= {"revision": str(at)} if at else {}
             answer = await self._call("/v3/kv/range", body)
-            at = at or _number(answer.get("header", {}), "revision")
+            if not at:
+                at, count = _number(answer.get("header", {}), "revision"), _number(answer, "count")
             found = [_entry(one) for one in answer.get("kvs", [])]
             entries += found
             if not answer.get("more") or not found:
-                return Listing(entries=tuple(entries), revision=at)
+                return Listing(entries=tuple(entries), revision=at, count=count)
             begin = found[-1].key + "\0"
 
     async def get(self, key: str) -> Entry | None:

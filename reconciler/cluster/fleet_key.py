@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from reconciler.cluster.etcd import Condition, Delete, Entry, Etcd, Put
 from reconciler.cluster.keys import Fleet, Names, read
 from reconciler.model.diagnostics import refused
 
-TRIES = 8
+_TRIES = 8
 
 
 def fleet_of(entry: Entry | None, names: Names) -> Fleet:
@@ -26,9 +28,21 @@ async def read_fleet(etcd: Etcd, names: Names) -> tuple[Entry | None, Fleet]:
     return entry, fleet_of(entry, names)
 
 
-async def write_fleet(
-    etcd: Etcd, names: Names, entry: Entry | None, fleet: Fleet, more: tuple[Delete, ...] = ()
-) -> bool:
+async def change_fleet(
+    etcd: Etcd, names: Names, decide: Callable[[Fleet], Fleet | str], more: tuple[Delete, ...] = ()
+) -> Fleet | str:
+    """Write the key as decided on what it is, by compare-and-set. Returns what it is then, or why it stays so."""
+    for _ in range(_TRIES):
+        entry, before = await read_fleet(etcd, names)
+        after = decide(before)
+        if isinstance(after, str):
+            return after
+        if await _write(etcd, names, entry, after, more):
+            return after
+    return "the controllers write to etcd at the same time again and again"
+
+
+async def _write(etcd: Etcd, names: Names, entry: Entry | None, fleet: Fleet, more: tuple[Delete, ...]) -> bool:
     """Write the key if it is as it was read. A try of ours whose answer was lost counts as done."""
     text = fleet.model_dump_json()
     if entry is not None and entry.value == text and not more:

@@ -13,6 +13,11 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 VALUE_BYTES = 256 * 1024
+FACTS_BYTES = 1024 * 1024
+"""More than any other key may have; etcd takes 1.5 MiB."""
+
+FACTS_A_PAGE = 50  # keys, so that an answer is no longer than those of other keys
+
 FORMAT = 1
 
 
@@ -31,7 +36,8 @@ class Member(_Value):
     version: str = ""
     specs: str = ""  # the commit, or the digest of the tree, that it goes by
     cannot_reach: frozenset[str] = frozenset()
-    lags: bool = False  # it does not have the accepted commit, so it begins nothing
+    lags: bool = False  # it does not have the accepted commit
+    fetches: bool = True  # its last try to have newer specs went well
 
 
 class Claim(_Value):
@@ -46,10 +52,14 @@ class Facts(_Value):
     """What the controller that has a host last knew of it. It outlives that controller."""
 
     who: str = ""
-    at: float = 0.0
+    version: str = ""  # of that controller
+    at: float = 0.0  # when it was told, in Unix seconds: no part of what makes it another
     specs: str = ""
     token: int = 0
-    domains: Mapping[str, tuple[str, str]] = Field(default_factory=dict)  # name -> condition, reason
+    domains: Mapping[str, tuple[str, str]] = Field(default_factory=dict)  # address -> condition, reason
+    stuck: tuple[str, ...] = ()  # commands there that neither end nor can be killed, and since when
+    problem: str = ""  # why the host could not be seen, where that is so
+    seen: str = ""  # as it was seen last (`facts.packed_of`): names, uuids, macs, waves and all else that plans heed
 
 
 class Reserved(_Value):
@@ -71,7 +81,7 @@ class Fleet(_Value):
 V = TypeVar("V", bound=_Value)
 
 
-def read(kind: type[V], text: str) -> V | None:
+def read(kind: type[V], text: str, at_most: int = VALUE_BYTES) -> V | None:
     """Return a value; None where it is not understood, as where a newer version or a person wrote it.
 
     >>> read(Claim, '{"session": "a1", "colour": "green"}').session
@@ -79,7 +89,7 @@ def read(kind: type[V], text: str) -> V | None:
     >>> read(Claim, "mine!"), read(Claim, '{"format": 2, "session": "a1"}')
     (None, None)
     """
-    if len(text) > VALUE_BYTES:
+    if len(text) > at_most:
         return None
     try:
         value = kind.model_validate_json(text)
@@ -97,6 +107,7 @@ class Names:
     """
 
     def __init__(self, fleet: str) -> None:
+        self.of = fleet
         self.prefix = f"/reconciler/{fleet}/"
         self.fleet = f"{self.prefix}fleet"
         self.members = f"{self.prefix}member/"

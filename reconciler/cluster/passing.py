@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from reconciler.cluster.sharing import Sharing, Wanted
+from reconciler.cluster.keys import Reserved
+from reconciler.cluster.sharing import Known, Sharing, Wanted
 from reconciler.decide.changes import Action, Change
+from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import address_of
-from reconciler.model.host import Host
+from reconciler.model.host import Host, Power
+from reconciler.person import this_process
 from reconciler.plan.parts import restarts_of
 from reconciler.plan.places import FleetLimit, is_on_its_way
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
 
+_WORDS = 200  # letters of a reason that the others are told
 _COUNTED = (Action.DESTROY, Action.RESTART)
 
 
@@ -54,13 +58,43 @@ async def ended(sharing: Sharing, host: str | None, unbegun: Iterable[Change] = 
     await sharing.ended(host, {action: left.of(action) for action in _COUNTED if left.of(action)})
 
 
-async def judged(sharing: Sharing, name: str, host: Host | None, domains: Mapping[str, tuple[Condition, str]]) -> None:
-    """Tell how the domains of a host are that was looked at just now."""
-    if host is None:
+async def judged(
+    sharing: Sharing,
+    name: str,
+    observed: Observed,
+    problems: Iterable[Diagnostic],
+    domains: Mapping[str, tuple[Condition, str]],
+    places: Mapping[str, Reserved],
+) -> None:
+    """Tell the others of a host of ours that was looked at just now; give back places that are needed no more.
+
+    `places` are those that were reserved before that look began.
+    """
+    seen = observed.hosts.get(name)
+    host = replace(seen.host, locked=None) if seen is not None else None
+    hosts = {name: replace(seen, host=host)} if seen is not None and host is not None else {}
+    known = Known(
+        observed=replace(observed, hosts=hosts),
+        host=host,
+        domains={address: (condition.value, reason[:_WORDS]) for address, (condition, reason) in domains.items()},
+        problem="" if host is not None else next((one.detail for one in problems if one.address == name), "no answer"),
+    )
+    await sharing.tell(name, known)
+    locked = seen.host.locked if seen is not None else None
+    if host is None or (locked is not None and locked.by != this_process()):  # whose steps may be under way
         return
-    reserved = {address for address in sharing.reserved() if address.startswith(f"{name}/")}
-    told = {address: (condition.value, reason[:200]) for address, (condition, reason) in domains.items()}
-    await sharing.judged(name, told, sorted(one for one in reserved if _is_back(one, host, domains)))
+    back = {
+        address: one
+        for address, one in places.items()
+        if address.startswith(f"{name}/") and _is_back(address, host, domains)
+    }
+    if back:
+        await sharing.give_back(name, back)
+
+
+def has_places(places: Mapping[str, Reserved], host: str) -> bool:
+    """Return whether a domain of a host has a place."""
+    return any(address.startswith(f"{host}/") for address in places)
 
 
 def _is_back(address: str, host: Host, domains: Mapping[str, tuple[Condition, str]]) -> bool:
@@ -71,4 +105,5 @@ def _is_back(address: str, host: Host, domains: Mapping[str, tuple[Condition, st
     guest = next((one for one in host.guests.values() if address_of(host.name, one.name) == address), None)
     if guest is None:
         return condition is None  # neither there nor to be there
-    return condition is not Condition.RECONCILING and guest.exists and not is_on_its_way(guest)
+    connected = guest.devices is None or guest.devices.connected is not False
+    return guest.power is Power.RUNNING and connected and not is_on_its_way(guest)

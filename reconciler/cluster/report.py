@@ -9,8 +9,8 @@ from typing import Any
 
 from reconciler.cluster import counting
 from reconciler.cluster.etcd import Delete, Etcd
-from reconciler.cluster.fleet_key import TRIES, fleet_of, read_fleet, write_fleet
-from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved, read
+from reconciler.cluster.fleet_key import change_fleet, fleet_of
+from reconciler.cluster.keys import FACTS_A_PAGE, FACTS_BYTES, Claim, Facts, Fleet, Member, Names, Reserved, read
 from reconciler.cluster.sharing import Wanted
 from reconciler.fence import SILENT_LEASES, Alone, Line
 from reconciler.model.diagnostics import refused, world_error
@@ -48,6 +48,9 @@ class Report:
                     "controller": claim.who if claim is not None else None,
                     "since": claim.since if claim is not None else None,
                     "token": facts.token if facts is not None else None,
+                    "told_at": facts.at if facts is not None else None,
+                    "problem": facts.problem or None if facts is not None else None,
+                    "stuck": list(facts.stuck) if facts is not None else [],
                     "domains": {name: list(words) for name, words in facts.domains.items()}
                     if facts is not None
                     else {},
@@ -75,6 +78,9 @@ class Report:
             token = f"  token {facts.token}" if facts is not None else ""
             who = f"{claim.who}  for {_age(now - claim.since)}{token}" if claim is not None else "nobody acts on it"
             lines.append(f"{host}  {who}")
+            if facts is not None:
+                lines += [f"  cannot be reached: {facts.problem}"] if facts.problem else []
+                lines += [f"  Stalled: a command does not end and cannot be killed: {one}" for one in facts.stuck]
         if self.fleet.reserved:
             lines += ["", "Places of max_unavailable that are taken:"]
             lines += [
@@ -103,9 +109,9 @@ async def report(etcd: Etcd, fleet: str) -> Report:
     names = Names(fleet)
     members = await etcd.list(names.members)
     claims = await etcd.list(names.claims)
-    facts = await etcd.list(names.facts_of_all)
+    facts = await etcd.list(names.facts_of_all, page=FACTS_A_PAGE)
     found = {one.key.removeprefix(names.members): read(Member, one.value) for one in members.entries}
-    known = {one.key.removeprefix(names.facts_of_all): read(Facts, one.value) for one in facts.entries}
+    known = {one.key.removeprefix(names.facts_of_all): read(Facts, one.value, FACTS_BYTES) for one in facts.entries}
     return Report(
         members={session: one for session, one in found.items() if one is not None},
         claims={one.key.removeprefix(names.claims): read(Claim, one.value) for one in claims.entries},
@@ -118,13 +124,16 @@ async def report(etcd: Etcd, fleet: str) -> Report:
 
 async def forget(etcd: Etcd, fleet: str, host: str) -> int:
     """Give back all places that domains of a host have, and drop what is known of it. Returns how many places."""
-    names = Names(fleet)
-    for _ in range(TRIES):
-        entry, before = await read_fleet(etcd, names)
+    names, places = Names(fleet), 0
+
+    def without(before: Fleet) -> Fleet:
+        nonlocal places
         after = counting.without_host(before, host)
-        if await write_fleet(etcd, names, entry, after, (Delete(names.facts(host)),)):
-            return len(before.reserved) - len(after.reserved)
-    raise _busy()
+        places = len(before.reserved) - len(after.reserved)
+        return after
+
+    _written(await change_fleet(etcd, names, without, (Delete(names.facts(host)),)))
+    return places
 
 
 async def accept(etcd: Etcd, fleet: str, specs: str, heads: Collection[str] = ()) -> str:
@@ -132,21 +141,18 @@ async def accept(etcd: Etcd, fleet: str, specs: str, heads: Collection[str] = ()
 
     They are named by their first digits.
     """
-    names = Names(fleet)
-    for _ in range(TRIES):
-        found = {one.specs for one in (await report(etcd, fleet)).members.values() if one.specs} | set(heads)
-        chosen = [one for one in found if len(specs) >= 7 and one.startswith(specs)]
-        if len(chosen) != 1:
-            listed = ", ".join(sorted(one[:12] for one in found)) or "none"
-            raise refused("no such specs", f"The controllers that are there have {listed}, and not {specs}.")
-        entry, before = await read_fleet(etcd, names)
-        if await write_fleet(etcd, names, entry, counting.with_specs(before, chosen[0])):
-            return chosen[0]
-    raise _busy()
+    found = {one.specs for one in (await report(etcd, fleet)).members.values() if one.specs} | set(heads)
+    chosen = [one for one in found if len(specs) >= 7 and one.startswith(specs)]
+    if len(chosen) != 1:
+        listed = ", ".join(sorted(one[:12] for one in found)) or "none"
+        raise refused("no such specs", f"The controllers that are there have {listed}, and not {specs}.")
+    _written(await change_fleet(etcd, Names(fleet), lambda before: counting.with_specs(before, chosen[0])))
+    return chosen[0]
 
 
-def _busy() -> Exception:
-    return world_error("not written", "The controllers write to etcd at the same time again and again.", transient=True)
+def _written(fleet: Fleet | str) -> None:
+    if isinstance(fleet, str):
+        raise world_error("not written", f"{fleet[0].upper()}{fleet[1:]}.", transient=True)
 
 
 class Leaving:
@@ -194,11 +200,6 @@ class Reserving(Alone):
 
     async def _reserve(self, host: str, wanted: Wanted, line: Line) -> None:
         by = Reserved(session=line.session, who=line.who, since=time.time())
-        for _ in range(TRIES):
-            entry, fleet = await read_fleet(self._etcd, self._names)
-            after = counting.reserve(fleet, wanted, by)
-            if isinstance(after, str):
-                raise refused("places are taken", f"Nothing is begun on {host}: {after}.", None, host)
-            if await write_fleet(self._etcd, self._names, entry, after):
-                return
-        raise _busy()
+        after = await change_fleet(self._etcd, self._names, lambda fleet: counting.reserve(fleet, wanted, by))
+        if isinstance(after, str):
+            raise refused("places are taken", f"Nothing is begun on {host}: {after}.", None, host)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from reconciler.cluster.keys import Reserved
 from reconciler.decide.changes import Action
 from reconciler.fence import Alone, Fencing
+from reconciler.inspect.observed import Observed
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Desired
+from reconciler.model.host import Host
 from reconciler.plan.places import FleetLimit
 
 
@@ -24,6 +27,28 @@ class Wanted:
     counted: Mapping[Action, frozenset[str]] = field(default_factory=dict)
     known: Mapping[Action, frozenset[str]] = field(default_factory=dict)
     limit: FleetLimit | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What a pass has seen of a host that is ours, for the others. With `host` None it was not reached (`problem`)."""
+
+    observed: Observed
+    host: Host | None
+    domains: Mapping[str, tuple[str, str]] = field(default_factory=dict)  # address -> condition, reason
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """What the controller that has a host tells of it. With `seen` None it does not reach it (`problem`)."""
+
+    who: str
+    at: float
+    seen: Observed | None
+    domains: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    problem: str = ""
+    is_unreached: bool = False  # from here, when it was last tried
 
 
 class Sharing(Protocol):
@@ -42,8 +67,8 @@ class Sharing(Protocol):
     def counted(self) -> Mapping[Action, frozenset[str]]:
         """Return what the brake has counted over the fleet for the specs in force."""
 
-    def reserved(self) -> frozenset[str]:
-        """Return the domains that have a place of the fleet's max_unavailable."""
+    def reserved(self) -> Mapping[str, Reserved]:
+        """Return the domains that have a place of the fleet's max_unavailable, and since when."""
 
     async def reserve(self, host: str, wanted: Wanted) -> Diagnostic | None:
         """Count what is about to begin, all or nothing. Returns why it must not begin, if so."""
@@ -54,8 +79,17 @@ class Sharing(Protocol):
     def looked(self, host: str, *, reached: bool) -> None:
         """Tell whether a host answered."""
 
-    async def judged(self, host: str, domains: Mapping[str, tuple[str, str]], ready: Collection[str]) -> None:
-        """Tell how the domains of a host are, by address, and give back the places of those that are ready."""
+    def fetched(self, *, problem: bool) -> None:
+        """Tell that the specs were asked for, and whether that failed."""
+
+    async def told(self, host: str) -> Told | None:
+        """Return what another controller, which has a host, tells of it; None where it is for us to look at."""
+
+    async def tell(self, host: str, known: Known) -> None:
+        """Tell the others what was seen of a host that is ours."""
+
+    async def give_back(self, host: str, places: Mapping[str, Reserved]) -> None:
+        """Give back these places, where they are still the same, and the host is ours."""
 
     def is_taken(self, host: str) -> bool:
         """Return whether the host itself knows that it is ours."""
@@ -79,8 +113,8 @@ class Unshared:
     def counted(self) -> Mapping[Action, frozenset[str]]:
         return {}
 
-    def reserved(self) -> frozenset[str]:
-        return frozenset()
+    def reserved(self) -> Mapping[str, Reserved]:
+        return {}
 
     async def reserve(self, host: str, wanted: Wanted) -> Diagnostic | None:
         return None
@@ -91,8 +125,17 @@ class Unshared:
     def looked(self, host: str, *, reached: bool) -> None:
         """Do nothing, since nobody else could take the host."""
 
-    async def judged(self, host: str, domains: Mapping[str, tuple[str, str]], ready: Collection[str]) -> None:
+    def fetched(self, *, problem: bool) -> None:
+        """Do nothing, since nobody else waits for it."""
+
+    async def told(self, host: str) -> Told | None:
+        return None
+
+    async def tell(self, host: str, known: Known) -> None:
         """Do nothing, since nobody else asks."""
+
+    async def give_back(self, host: str, places: Mapping[str, Reserved]) -> None:
+        """Do nothing, since none is ever taken."""
 
     def is_taken(self, host: str) -> bool:
         return True

@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from reconciler.apply.result import ApplyResult
+from reconciler.fleet import asked_for
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.model.fleet import Desired
+from reconciler.plan.plan import Plan
 
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 900.0
@@ -87,3 +91,23 @@ class Backoff:
     def next_try(self, now: float) -> float | None:
         """Return when the next try is due, in Unix seconds; None when nothing waits for one."""
         return min((failure.retry_at for failure in self.waiting(now).values()), default=None)
+
+
+def learn(backoff: Backoff, desired: Desired, result: ApplyResult, now: float) -> None:
+    """Count the failures and successes of an apply."""
+    problems = {failed.step.address: failed.problem for failed in reversed(result.failed) if failed.problem}
+    for address, problem in problems.items():
+        backoff.failed(address, asked_for(desired, address), problem, now)
+    unfinished = {skipped.step.address for skipped in result.skipped}
+    for address in {done.step.address for done in result.done} - unfinished - set(problems):
+        backoff.succeeded(address)
+
+
+def learn_of_hosts(backoff: Backoff, desired: Desired, plan: Plan, now: float) -> None:
+    """Count silent hosts as failures, so that they are looked at again soon at first, then less often."""
+    silent = {problem.address: problem for problem in plan.diagnostics if problem.transient}
+    for host in desired.hosts:
+        if host in silent:
+            backoff.failed(host, asked_for(desired, host), silent[host], now)
+        else:
+            backoff.succeeded(host)

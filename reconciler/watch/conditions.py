@@ -163,6 +163,19 @@ def judge_domains(
     return dict(sorted({**_unseen(plan, desired), **_unreadable(desired, found, known), **found}.items()))
 
 
+def is_no_tree(desired: Desired, problems: Iterable[Diagnostic]) -> bool:
+    """Return whether there are no specs, or none that can be read."""
+    return not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in problems)
+
+
+def judge_elsewhere(
+    desired: Desired, known: Iterable[str], problems: Sequence[Diagnostic]
+) -> dict[str, tuple[Condition, str]]:
+    """Judge those of these domains that are on no host that the specs describe."""
+    known = {address for address in known if address.partition("/")[0] not in desired.hosts}
+    return judge_unseen(known, problems) if is_no_tree(desired, problems) else judge_unreadable(desired, known)
+
+
 def _reconciles(desired: Desired, change: Change) -> bool:
     part = desired.hosts[change.host]
     domain = part.domains.get(change.domain)

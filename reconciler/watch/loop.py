@@ -313,6 +313,8 @@ class Watcher:
             known = replace(outcome, domains=domains) if outcome.given_up else outcome
             findings = await asyncio.to_thread(Findings.of, known, before, self._clock.now())
             self._board.ended(scope, known, findings)
+            if outcome.of_another:
+                return
             await asyncio.to_thread(self._log_pass, scope, known, reasons, began)
             if not outcome.given_up:
                 await self._notify(scope, outcome)

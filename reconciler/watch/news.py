@@ -86,6 +86,7 @@ class Outcome:
     retry_seconds: float | None = None  # when to look again at the latest, if not at the interval
     given_up: frozenset[str] = frozenset()  # hosts that had not answered when watch was to end: nothing new is known
     same: bool = False  # as the pass before: nothing was decided
+    of_another: bool = False  # over a host that another controller has, which tells of it itself
 
     @property
     def failed(self) -> bool:

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.cluster import passing
-from reconciler.cluster.sharing import Sharing, Unshared
+from reconciler.cluster.keys import Reserved
+from reconciler.cluster.sharing import Sharing, Told, Unshared
 from reconciler.decide.changes import Consent
 from reconciler.fleet import (
     Asked,
@@ -44,8 +45,9 @@ from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.toolstack import question_for
 from reconciler.waiting import Stop, never
-from reconciler.watch.backoff import Backoff
-from reconciler.watch.conditions import judge_domains, judge_unreadable, judge_unseen
+from reconciler.watch import others
+from reconciler.watch.backoff import Backoff, learn, learn_of_hosts
+from reconciler.watch.conditions import is_no_tree, judge_domains, judge_elsewhere, judge_unseen
 from reconciler.watch.news import Outcome
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs, is_same
@@ -81,6 +83,7 @@ class _Ground:
     name: str | None = None  # of the one host; None: all hosts
     asked: str = ""  # what the specs say of it, in short
     unpause: frozenset[str] = frozenset()
+    places: Mapping[str, Reserved] = field(default_factory=dict)  # that were reserved before the last look began
     at_rest: Outcome | None = None  # of the last pass, where the same look leads to the same
 
 
@@ -150,6 +153,7 @@ class Passes:
         async def taken() -> Outcome:
             in_use = {ground.specs.root for ground in self._grounds.values()}
             specs, before = await self._source.read(in_use), self._specs
+            self._sharing.fetched(problem=any(one.transient for one in specs.problems))
             if before is None or not is_same(before, specs):
                 asked = await asyncio.to_thread(asked_of_hosts, specs.reading.desired)
                 self._fleet.renew(specs.reading, specs.root)
@@ -196,16 +200,19 @@ class Passes:
 
         async def over_host() -> Outcome:
             ground = self._ground(name)
+            if (told := await self._sharing.told(name)) is not None:
+                return await self._as_told(ground, name, told, attending)
             is_news = await self._look(ground, attending.ending)
             if not self._sharing.is_taken(name) and self._sharing.why_not(name) is None:
                 await ground.reconciler.take(name)
-            if not is_news and ground.at_rest is not None:
+            if not is_news and ground.at_rest is not None and not passing.has_places(ground.places, name):
                 part = await self._fleet.part(name, self._asked)
                 if part is not None and leads_to_the_same(part, ground.at_rest.plan):
                     return ground.at_rest
             outcome = await self._over(ground, attending, looked=True)
             ground.at_rest = outcome.at_rest()
-            await passing.judged(self._sharing, name, self._fleet.view.seen[name].host, outcome.domains)
+            look, seen = self._fleet.view.seen[name], ground.reconciler.observed()
+            await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
             return outcome
 
         try:
@@ -216,10 +223,23 @@ class Passes:
         finally:
             self._fleet.release(name)
 
+    async def _as_told(self, ground: _Ground, name: str, told: Told, attending: Attending) -> Outcome:
+        """Make a pass over a host that another controller has. It is only looked at to see whether it answers here."""
+        reading = replace(ground.specs.reading, desired=ground.desired)
+        await ground.reconciler.renew(reading, ground.specs.root, ground.specs.signer)
+        if told.is_unreached:
+            hosts, _ = await ground.reconciler.observe(frozenset({name}), self._late(attending.ending))
+            self._sharing.looked(name, reached=name in hosts)
+        await ground.reconciler.close()
+        ground.at_rest, ground.unpause, ground.backoff = None, frozenset(), self._backoff.another()
+        self._fleet.look(name, others.look_of(name, told))
+        outcome = await self._outcome(ground, await self._plan_for(ground, attending.ending), ApplyResult(), attending)
+        return replace(outcome, domains=others.as_told(outcome.domains, told), of_another=True)
+
     def observed(self) -> Observed | None:
         """Return the hosts as they were last observed; None before the first look."""
-        grounds = [self._all] if self._all is not None else list(self._grounds.values())
-        found = [ground.reconciler.observed() for ground in grounds]
+        grounds = [self._all] if self._all is not None else self._grounds.values()
+        found = [ground.reconciler.observed() for ground in list(grounds)]
         seen = {name: seen for one in found for name, seen in one.hosts.items()}
         return replace(found[0], hosts=seen) if found else None
 
@@ -279,6 +299,7 @@ class Passes:
         name, is_news = ground.name, False
         while True:
             specs, desired = self._about(name)
+            ground.places = self._sharing.reserved()
             await ground.reconciler.renew(replace(specs.reading, desired=desired), specs.root, specs.signer)
             if self._heard is not None:
                 ground.reconciler.listen(partial(self._heard, name), self._tell)
@@ -299,10 +320,14 @@ class Passes:
                 judged = await asyncio.to_thread(self._judged, ground, plan, attending.known)
                 await attending.work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
             result = await self._applied(ground, plan, attending)
-            await asyncio.to_thread(self._learn, ground, result)
+            await asyncio.to_thread(learn, ground.backoff, ground.desired, result, self._now())
             if result.done or result.failed:
                 plan = await self._plan(ground, attending.ending)
-        await asyncio.to_thread(self._learn_of_hosts, ground, plan)
+        await asyncio.to_thread(learn_of_hosts, ground.backoff, ground.desired, plan, self._now())
+        outcome = await self._outcome(ground, plan, result, attending)
+        return replace(outcome, drifted=drifted, retry_seconds=self._retry_seconds(ground, plan, result))
+
+    async def _outcome(self, ground: _Ground, plan: Plan, result: ApplyResult, attending: Attending) -> Outcome:
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
         # what is wrong with the specs is told once for all hosts
@@ -311,11 +336,10 @@ class Passes:
             commit=ground.desired.commit,
             signer=ground.specs.signer,
             plan=plan,
-            drifted=drifted,
+            drifted=drifted_in(plan),
             result=result,
             problems=(*told, *result.diagnostics),
             domains=await asyncio.to_thread(self._judged, ground, plan, attending.known),
-            retry_seconds=self._retry_seconds(ground, plan, result),
             given_up=frozenset(
                 name for name, host in plan.hosts.items() if not host.observed and attending.ending() is not None
             ),
@@ -329,8 +353,7 @@ class Passes:
         held = await passing.reserve(self._sharing, ground.name, plan, counted, before, self._fleet.limit)
         if held is not None:
             return ApplyResult(diagnostics=(held,))
-        problem = await asyncio.to_thread(self._brake_count.begins, specs, counted)
-        progress = attending.progress
+        problem, progress = await asyncio.to_thread(self._brake_count.begins, specs, counted), attending.progress
         if ground.name is not None:
             self._fleet.begins(ground.name, plan)
             restarts = {change.address for change in plan.changes if change.restarts}
@@ -391,28 +414,10 @@ class Passes:
         began = self._now()
         return lambda: ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
 
-    def _learn(self, ground: _Ground, result: ApplyResult) -> None:
-        """Count the failures and successes of an apply for the backoff."""
-        problems = {failed.step.address: failed.problem for failed in reversed(result.failed) if failed.problem}
-        for address, problem in problems.items():
-            ground.backoff.failed(address, asked_for(ground.desired, address), problem, self._now())
-        unfinished = {skipped.step.address for skipped in result.skipped}
-        for address in {done.step.address for done in result.done} - unfinished - set(problems):
-            ground.backoff.succeeded(address)
-
-    def _learn_of_hosts(self, ground: _Ground, plan: Plan) -> None:
-        """Count silent hosts as failures, so that they are looked at again soon at first, then less often."""
-        silent = {problem.address: problem for problem in plan.diagnostics if problem.transient}
-        for host in ground.desired.hosts:
-            if host in silent:
-                ground.backoff.failed(host, asked_for(ground.desired, host), silent[host], self._now())
-            else:
-                ground.backoff.succeeded(host)
-
     def _judged(self, ground: _Ground, plan: Plan, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
         desired, files = ground.desired, ground.specs.reading.files
-        if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in plan.diagnostics):
-            return judge_unseen({*known, *files}, plan.diagnostics)  # no tree, or none that can be read
+        if is_no_tree(desired, plan.diagnostics):
+            return judge_unseen({*known, *files}, plan.diagnostics)
         if ground.name is None or ground.name in desired.frozen:  # of a host that is frozen, only files name domains
             mine = (one for one in files if ground.name is None or one.startswith(f"{ground.name}/"))
             known = {*known, *mine}
@@ -425,18 +430,13 @@ class Passes:
         desired, files = specs.reading.desired, specs.reading.files
         reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
         problems = (*specs.problems, *reconciler.problems_of_specs())
-        known = {address for address in (*known, *files) if address.partition("/")[0] not in desired.hosts}
-        if not (desired.hosts or desired.frozen) and any(problem.kind is Kind.SPEC for problem in problems):
-            domains = judge_unseen(known, problems)
-        else:
-            domains = judge_unreadable(desired, known)
+        domains = judge_elsewhere(desired, {*known, *files}, problems)
         return Outcome(commit=desired.commit, signer=specs.signer, problems=problems, domains=domains)
 
     def _retry_seconds(self, ground: _Ground, plan: Plan, result: ApplyResult) -> float | None:
         now = self._now()
-        opens = plan.next_opening(datetime.fromtimestamp(now, UTC))
-        due = ground.backoff.next_try(now)
-        waits = [max(0.0, moment - now) for moment in (due, opens) if moment is not None]
+        moments = ground.backoff.next_try(now), plan.next_opening(datetime.fromtimestamp(now, UTC))
+        waits = [max(0.0, moment - now) for moment in moments if moment is not None]
         left = ground.name is not None and bool(result.skipped)  # what others do may stand against it no more
         if left or any(problem.kind is Kind.REFUSED for problem in result.diagnostics):  # locked, or moved meanwhile
             waits.append(self._sharing.busy_seconds or _BUSY_RETRY_SECONDS)

@@ -57,10 +57,11 @@ class FakeEtcd(Etcd):
         self.store.expire()
         return self.store
 
-    async def list(self, prefix: str, *, since: int = 0) -> Listing:
+    async def list(self, prefix: str, *, since: int = 0, page: int = 0) -> Listing:
         store = self._reach()
-        found = [one for key, one in sorted(store.entries.items()) if key.startswith(prefix) and one.written >= since]
-        return Listing(entries=tuple(found), revision=store.revision)
+        found = [one for key, one in sorted(store.entries.items()) if key.startswith(prefix)]
+        newer = tuple(one for one in found if one.written >= since)
+        return Listing(entries=newer, revision=store.revision, count=len(found))
 
     async def get(self, key: str) -> Entry | None:
         return self._reach().entries.get(key)

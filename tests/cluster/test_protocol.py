@@ -188,10 +188,10 @@ def test_two_controllers_do_not_take_the_same_place() -> None:
         for name in hosts:
             wanted = Wanted(restarts=frozenset({f"{name}/web"}), limit=FleetLimit(limit=1))
             done.append(await mine[name].reserve(name, wanted) is None)
-        await mine["alpha"].judged("alpha", {}, ["alpha/web"])  # by one that the host does not know yet
+        await mine["alpha"].give_back("alpha", mine["alpha"].reserved())  # by one that the host does not know yet
         assert await mine["beta"].reserve("beta", wanted) is not None
         mine["alpha"].took("alpha", await mine["alpha"].line_for("alpha", Line(), None))
-        await mine["alpha"].judged("alpha", {}, ["alpha/web"])
+        await mine["alpha"].give_back("alpha", mine["alpha"].reserved())
         done.append(await mine["beta"].reserve("beta", wanted) is None)
         return done
 

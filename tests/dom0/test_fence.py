@@ -192,7 +192,9 @@ async def test_a_command_that_cannot_be_killed_is_seen_as_long_as_it_keeps_the_h
 
     ours, ends = await session(shell), tmp_path / "ends"
     assert await stuck() == []
-    step = asyncio.create_task(run(shell, ours, f"until [ -e {ends} ]; do sleep 0.05; done", bound=1))
+    step = asyncio.create_task(
+        run(shell, ours, f"i=0; until [ -e {ends} ] || [ $i = 400 ]; do sleep 0.05; i=$((i + 1)); done", bound=1)
+    )
     async with asyncio.timeout(10):
         while not (seen := await stuck()):
             await asyncio.sleep(0.05)

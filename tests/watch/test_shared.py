@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
-from reconciler.cluster.sharing import Unshared
+from reconciler.cluster.sharing import Known, Told, Unshared
+from reconciler.inspect.status import Condition
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.watch.backoff import Backoff
@@ -66,3 +68,61 @@ def test_a_host_whose_lock_a_stopped_one_still_has_is_asked_for_again_soon(world
         outcome = one_pass(world, Shared())
     assert [problem.summary for problem in outcome.problems] == ["host is locked"]
     assert outcome.retry_seconds == 1.0
+
+
+class Telling(Shared):
+    """One that keeps what is told of its host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: Known | None = None
+
+    async def tell(self, host: str, known: Known) -> None:
+        self.known = known
+
+
+class Hearing(Shared):
+    """One whose host is another's, which tells of it."""
+
+    def __init__(self, told: Told) -> None:
+        super().__init__("two acts on alpha")
+        self.of_alpha = told
+        self.reached: bool | None = None
+
+    async def told(self, host: str) -> Told | None:
+        return self.of_alpha
+
+    def looked(self, host: str, *, reached: bool) -> None:
+        self.reached = reached
+
+
+def test_a_host_of_another_controller_is_seen_as_that_one_tells_and_not_looked_at(world: World) -> None:
+    owner = Telling()
+    one_pass(world, owner)
+    known = owner.known
+    assert known is not None
+    assert known.host is not None
+    guests = known.host.guests
+    domains = dict.fromkeys(known.domains, ("Stalled", "it has failed twice"))
+    told = Told(who="two", at=world.clock.now(), seen=known.observed, domains=domains)
+    world.hand.fault("unreachable", 9)
+    hearing = Hearing(told)
+    outcome = one_pass(world, hearing)
+    assert outcome.of_another
+    assert outcome.plan is not None
+    assert outcome.plan.hosts["alpha"].observed
+    assert {address: (word.value, why) for address, (word, why) in outcome.domains.items()} == domains
+    assert len(domains) == len(guests) > 0
+    assert hearing.reached is None
+    world.hand.fault("unreachable", 0)
+    again = Hearing(replace(told, is_unreached=True))
+    one_pass(world, again)
+    assert again.reached is True
+
+
+def test_a_host_that_its_controller_does_not_reach_is_not_observed(world: World) -> None:
+    outcome = one_pass(world, Hearing(Told(who="two", at=0.0, seen=None, problem="no route to host")))
+    assert outcome.plan is not None
+    assert not outcome.plan.hosts["alpha"].observed
+    assert any("two, which has alpha, cannot observe it: no route to host" in one.detail for one in outcome.problems)
+    assert {condition for condition, _ in outcome.domains.values()} == {Condition.RECONCILING}

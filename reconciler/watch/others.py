@@ -1,0 +1,36 @@
+"""Passes over hosts that another controller has: what that one tells takes the place of a look, and nothing is done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from reconciler.cluster.sharing import Told
+from reconciler.fleet import Seen
+from reconciler.inspect.status import Condition
+from reconciler.model.diagnostics import Diagnostic, Kind
+
+
+def look_of(name: str, told: Told) -> Seen:
+    """Return what is told of a host as a look at it."""
+    if told.seen is None or told.problem:
+        problem = Diagnostic(
+            kind=Kind.WORLD,
+            summary="its controller cannot observe the host",
+            detail=f"{told.who}, which has {name}, cannot observe it: {told.problem}",
+            address=name,
+            transient=True,
+        )
+        return Seen(host=None, problems=(problem,), at=told.at)
+    seen = told.seen.hosts[name]
+    return Seen(host=seen.host, asked=seen.question, at=told.at, key=told.seen.key)
+
+
+def as_told(judged: Mapping[str, tuple[Condition, str]], told: Told) -> dict[str, tuple[Condition, str]]:
+    """Return the conditions of the domains of a host as its controller judges them, which knows what failed there."""
+    words = {one.value: one for one in Condition}
+    of_others = {
+        address: (words[told.domains[address][0]], told.domains[address][1])
+        for address in judged
+        if address in told.domains and told.domains[address][0] in words
+    }
+    return {**judged, **of_others}
