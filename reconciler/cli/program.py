@@ -12,11 +12,10 @@ import io
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from click.exceptions import NoArgsIsHelpError
@@ -24,7 +23,9 @@ from click.shell_completion import CompletionItem
 
 from reconciler.cli.settings import Settings, add_program_options
 from reconciler.leaving import end_all, leave
-from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code, unforeseen
+
+if TYPE_CHECKING:
+    from reconciler.model.diagnostics import Diagnostic, ReconcilerError
 
 INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
@@ -146,7 +147,7 @@ def run(arguments: Sequence[str]) -> int:
     except click.Abort:  # the end of input where a question was asked
         click.echo(_HALF_DONE, err=True)
         return INTERRUPTED
-    except ReconcilerError as error:
+    except _our_own() as error:
         return _fail(settings, arguments, *error.diagnostics)
     except BrokenPipeError:
         _discard_output()
@@ -155,6 +156,13 @@ def run(arguments: Sequence[str]) -> int:
         _discard_output_if_broken()
         return _fail(settings, arguments, _os_problem(error))
     return code if isinstance(code, int) else 0
+
+
+def _our_own() -> type[ReconcilerError]:
+    """Return the kind of error that code of ours raises. It is loaded once there is one."""
+    from reconciler.model.diagnostics import ReconcilerError
+
+    return ReconcilerError
 
 
 def main() -> None:
@@ -190,6 +198,7 @@ def _leave_interrupted(number: int, frame: FrameType | None) -> NoReturn:
 
 def _fail(settings: Settings, arguments: Sequence[str], *problems: Diagnostic) -> int:
     from reconciler.cli.output import print_data, print_diagnostics
+    from reconciler.model.diagnostics import exit_code
 
     with click.Context(cli, obj=settings):  # the command's own has ended
         print_diagnostics(problems)
@@ -201,6 +210,8 @@ def _fail(settings: Settings, arguments: Sequence[str], *problems: Diagnostic) -
 
 
 def _usage_problem(error: click.ClickException) -> Diagnostic:
+    from reconciler.model.diagnostics import Diagnostic, Kind
+
     context = getattr(error, "ctx", None)
     command = context.command_path if isinstance(context, click.Context) else "reconciler"
     return Diagnostic(
@@ -211,6 +222,8 @@ def _usage_problem(error: click.ClickException) -> Diagnostic:
 
 
 def _os_problem(error: OSError) -> Diagnostic:
+    from reconciler.model.diagnostics import Diagnostic, Kind
+
     name = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
     return Diagnostic(kind=Kind.WORLD, summary=f"{name}{error.strerror or error}")
 
@@ -238,6 +251,8 @@ def _discard_output() -> None:
 def _report_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Report what nothing above expected, so a bug of ours. Python then exits with 1."""
     if os.environ.get("RECONCILER_DEBUG"):
+        import traceback
+
         traceback.print_exception(kind, error, trace)
     about = " ".join(str(error).split())[:200]
     click.echo(f"error: reconciler has a bug: {kind.__name__}: {about!r}", err=True)
@@ -246,6 +261,7 @@ def _report_bug(kind: type[BaseException], error: BaseException, trace: Tracebac
 
 def _traceback_of(error: BaseException) -> str:
     """Say where the traceback is: in the log of the state directory, as soon as a command knows that."""
+    from reconciler.model.diagnostics import unforeseen
     from reconciler.state_dir import error_log
 
     if _begun and isinstance(error, Exception):

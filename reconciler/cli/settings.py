@@ -6,25 +6,27 @@ Every command takes them, those of groups too: `program` adds them to a command 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Color = Literal["auto", "always", "never"]
 
 
-@dataclass(slots=True)
 class Settings:
     """Filled in while arguments are read, so it is whole when a command begins."""
 
-    given_state_dir: Path | None = None
-    given_specs: Path | None = None
-    color: Color = "auto"
-
-    _tree: Path | None = None  # what the command reads, as soon as it said so
-    _folders: dict[Path, Path] = field(default_factory=dict)
+    def __init__(
+        self, given_state_dir: Path | None = None, given_specs: Path | None = None, color: Color = "auto"
+    ) -> None:
+        self.given_state_dir = given_state_dir
+        self.given_specs = given_specs
+        self.color = color
+        self._tree: Path | None = None  # what the command reads, as soon as it said so
+        self._folders: dict[Path, Path] = {}
 
     @property
     def state_dir(self) -> Path:
@@ -58,12 +60,16 @@ class Settings:
     @property
     def _named_state_dir(self) -> Path | None:
         named = self.given_state_dir or os.environ.get("RECONCILER_STATE_DIR")
+        from pathlib import Path
+
         # absolute, since git, and other programs that are begun, run in folders of their own
         return Path(named).absolute() if named else None
 
     @property
     def specs(self) -> Path:
         """Return the spec tree: `--specs`, else $RECONCILER_SPECS, else ./specs."""
+        from pathlib import Path
+
         return self.given_specs or Path(os.environ.get("RECONCILER_SPECS") or "specs")
 
     def tree(self, argument: Path | None) -> Path:
@@ -103,6 +109,10 @@ class _ProgramOption(click.Option):
 
 def _note(context: click.Context, option: click.Parameter, value: Any) -> None:
     if value is not None and option.name is not None:
+        if isinstance(option.type, click.Path):
+            from pathlib import Path  # --help is without any, and answers at once
+
+            value = Path(value)
         setattr(context.find_root().ensure_object(Settings), option.name, value)
 
 
@@ -111,13 +121,13 @@ def _program_options() -> list[click.Parameter]:
         _ProgramOption(
             "given_specs",
             metavar="DIR",
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             help="The spec tree.  [default: $RECONCILER_SPECS, else specs]",
         ),
         _ProgramOption(
             "given_state_dir",
             metavar="DIR",
-            type=click.Path(path_type=Path),
+            type=click.Path(),
             help="Where history and simulated hosts are kept.  [default: $RECONCILER_STATE_DIR, else the user's state "
             "directory]",
         ),

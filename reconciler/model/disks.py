@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from reconciler.model.domain import Disk, Domain
-from reconciler.model.host import FileFact, Host
 from reconciler.model.paths import disk_identity
+
+if TYPE_CHECKING:
+    from reconciler.model.host import FileFact, Host
 
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""

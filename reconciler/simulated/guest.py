@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
@@ -47,7 +48,11 @@ class Behaviour:
 
 
 BEHAVIOUR_KEYS = ("boot", "boot_seconds", "shutdown", "balloon", "console", "writes_mib")
-_BEHAVIOUR = TypeAdapter(Behaviour)
+
+
+@cache  # not at once, since only what starts a domain reads one
+def _behaviour() -> TypeAdapter[Behaviour]:
+    return TypeAdapter(Behaviour)
 
 
 def read_behaviour(kernel: bytes) -> Behaviour:
@@ -70,7 +75,7 @@ def read_behaviour(kernel: bytes) -> Behaviour:
 def behaviour_of(values: dict[str, object]) -> Behaviour:
     """Check the keys of a behaviour. Raises ValueError that names each unknown key and each wrong value."""
     try:
-        return _BEHAVIOUR.validate_python(values)
+        return _behaviour().validate_python(values)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'the table'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{'; '.join(problems)} (the keys are {', '.join(BEHAVIOUR_KEYS)})") from None

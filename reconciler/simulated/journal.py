@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from reconciler.simulated.guest import Instance, settled_kib
 from reconciler.simulated.tables import Table, TableDraft
@@ -77,8 +77,34 @@ class _Change:
     files: dict[str, StoredFile | None] = field(default_factory=dict)
 
 
-_STATE = TypeAdapter(_State)
+_Nothing = Annotated[dict[str, None], Field(max_length=0)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Head:
+    """A `_State` that leaves all that was there to its journal, as we write it."""
+
+    format: Literal[1] = 1
+    boots: int = 1
+    next_domid: int = 1
+    journal: int = 0
+    whole_bytes: int = 0
+    instances: _Nothing = field(default_factory=dict)
+    autostart: _Nothing = field(default_factory=dict)
+    files: _Nothing = field(default_factory=dict)
+
+
+_HEAD = TypeAdapter(_Head)
 _CHANGE = TypeAdapter(_Change)
+
+
+def _read_state(stored: bytes) -> _State:
+    """Read a state. Raises ValidationError."""
+    try:
+        head = _HEAD.validate_json(stored)
+    except ValidationError:
+        return TypeAdapter(_State).validate_json(stored)
+    return _State(boots=head.boots, next_domid=head.next_domid, journal=head.journal, whole_bytes=head.whole_bytes)
 
 
 class BrokenStateError(Exception):
@@ -153,7 +179,7 @@ class Journal:
 
     def _read_state(self) -> None:
         try:
-            state = _STATE.validate_json(self._state_file.read_bytes())
+            state = _read_state(self._state_file.read_bytes())
         except NOT_THERE:
             state = _State()
         except ValidationError as error:
@@ -188,7 +214,7 @@ class Journal:
 
     def _write_state(self) -> None:
         whole = b"".join(_CHANGE.dump_json(part) + b"\n" for part in self._tables.parts())
-        state = _State(
+        state = _Head(
             boots=self._tables.boots,
             next_domid=self._tables.next_domid,
             journal=self._tables.journal,
@@ -196,7 +222,7 @@ class Journal:
         )
         try:
             replace_file(self._journal_file(), whole, durable=True)
-            replace_file(self._state_file, _STATE.dump_json(state), durable=True)
+            replace_file(self._state_file, _HEAD.dump_json(state), durable=True)
         except BaseException:
             self._stamp = None  # what is in memory here is not what is stored, so it is read again
             raise

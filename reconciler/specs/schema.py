@@ -18,7 +18,6 @@ from pydantic import (
     Field,
     Strict,
     StringConstraints,
-    WithJsonSchema,
     create_model,
     model_validator,
 )
@@ -72,7 +71,7 @@ from reconciler.specs.value_types import (
 class Spec(BaseModel):
     """Strict, so that `memory = true` or `vcpus = "2"` is an error and not a guess; a key nobody knows is one too."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)  # each is built once needed
 
 
 def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:
@@ -163,8 +162,14 @@ class PciSpec(Spec):
     rdm_policy: Literal["strict", "relaxed"] | None = None
 
 
-_PCI_SCHEMA = {"anyOf": [{"type": "string", "pattern": BDF}, PciSpec.model_json_schema()]}
-_Pci = Annotated[PciSpec, BeforeValidator(pci_table), WithJsonSchema(_PCI_SCHEMA)]
+class _AddressOrTable:
+    """Says of a PCI device, in a JSON Schema, that its address alone may stand for it."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"type": "string", "pattern": BDF}, PciSpec.model_json_schema()]}
+
+
+_Pci = Annotated[PciSpec, BeforeValidator(pci_table), _AddressOrTable()]
 
 
 class ReadySpec(Spec):
@@ -201,7 +206,7 @@ class DomainSpec(OrdinaryKeys):
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
     rehearse: Literal["off", "if-possible", "required"] = "off"
-    ready: ReadySpec = ReadySpec()
+    ready: ReadySpec = Field(default_factory=ReadySpec)
     xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
     renamed_from: Name | None = None
@@ -279,15 +284,15 @@ class HostSpec(Spec):
     kernel_dir: Word = "/var/lib/xen/kernels"
     kernel_roots: Words | None = None
     disk_roots: Words = ()
-    allow: AllowSpec = AllowSpec()
+    allow: AllowSpec = Field(default_factory=AllowSpec)
     keep_free_kib: SizeKib = Field(default=0, alias="keep_free")
     overcommit_vcpus: bool = True
     parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     max_unavailable: OneOrMore = 1
     reconcile: bool = True
     window: Windows = ()
-    rehearsal: RehearsalSpec = RehearsalSpec()
-    simulated: SimulatedSpec = SimulatedSpec()
+    rehearsal: RehearsalSpec = Field(default_factory=RehearsalSpec)
+    simulated: SimulatedSpec = Field(default_factory=SimulatedSpec)
 
 
 MAC_PREFIX: Final = "00:16:3e"
@@ -335,11 +340,11 @@ class TreeSpec(Spec):
     fleet: Name = "default"
     mac_prefix: MacPrefix = MAC_PREFIX
     max_unavailable: OneOrMore | None = None
-    brake: BrakeSpec = BrakeSpec()
-    git: GitSpec = GitSpec()
+    brake: BrakeSpec = Field(default_factory=BrakeSpec)
+    git: GitSpec = Field(default_factory=GitSpec)
     window: Windows = ()
     notify: Annotated[tuple[NotifySpec, ...], Strict(False)] = ()
-    defaults: DomainSpec = DomainSpec()
+    defaults: DomainSpec = Field(default_factory=DomainSpec)
 
 
 SpecKind = Literal["domain", "host", "tree"]

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -86,7 +87,6 @@ class WatchRecord:
 
 
 _UNKNOWN = ("hint", "state", "kernel", "running_seconds")  # what only a look at its host tells of a domain
-_RECORD = TypeAdapter(WatchRecord)
 _OF_STATUS = {
     Status.READY: Condition.READY,
     Status.RECONCILING: Condition.RECONCILING,
@@ -98,10 +98,15 @@ _OF_STATUS = {
 }
 
 
+@cache  # not at once, since a status without any record needs none
+def _record() -> TypeAdapter[WatchRecord]:
+    return TypeAdapter(WatchRecord)
+
+
 def load(state_dir: Path) -> WatchRecord | None:
     """Read what watch last wrote; None when no file is there or it cannot be read."""
     try:
-        return _RECORD.validate_json((state_dir / _FILE).read_bytes())
+        return _record().validate_json((state_dir / _FILE).read_bytes())
     except (OSError, ValidationError):
         return None
 
@@ -122,7 +127,7 @@ def of_hosts(hosts: Collection[str], known: Mapping[str, DomainCondition]) -> di
 def store(state_dir: Path, record: WatchRecord) -> None:
     """Write the record. Raises OSError, for example when the disk is full."""
     state_dir.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_RECORD.dump_python(record, mode="json"), ensure_ascii=False)
+    text = json.dumps(_record().dump_python(record, mode="json"), ensure_ascii=False)
     content = text.encode(errors="replace")  # what hosts and file names say need not be UTF-8
     replace_file(
         state_dir / _FILE, content, durable=False, mode=0o600
@@ -274,5 +279,5 @@ def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, 
         if known is not None:
             about = {"condition": known.condition.value, "condition_reason": known.reason, "since": known.since}
         domains.append({**domain, **about})
-    summary = {key: value for key, value in _RECORD.dump_python(record, mode="json").items() if key != "domains"}
+    summary = {key: value for key, value in _record().dump_python(record, mode="json").items() if key != "domains"}
     return {**document, "domains": domains, "watch": {**summary, "runs": record.runs}}

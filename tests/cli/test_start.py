@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,64 @@ def test_the_list_of_commands_repeats_what_each_says_of_itself() -> None:
 def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run([name, "x", "--help"] if name == "sim" else [name, "--help"]) == 0
     assert capsys.readouterr().out.startswith(f"Usage: reconciler {name}")
+
+
+MODULES_AT_MOST = {
+    "--help": 94,
+    "--version": 150,
+    "completion --help": 246,
+    "history": 312,
+    "validate": 284,
+    "plan": 446,
+    "status": 444,
+    "why alpha/web": 442,
+    "render alpha/web": 429,
+    "observe": 434,
+    "kernels": 435,
+    "doctor": 441,
+    "leftovers": 435,
+    "explain memory": 329,
+    "schema domain": 327,
+    "apply --yes": 456,
+    "watch --once": 553,
+    "rollback --help": 426,
+    "hold --help": 309,
+    "unhold --help": 309,
+    "accept --help": 330,
+    "forget --help": 298,
+    "unlock --help": 303,
+    "cluster --help": 289,
+    "init --help": 293,
+    "import --help": 309,
+    "console --help": 308,
+    "sim alpha --help": 363,
+}
+"""How many modules a command may have loaded by its end, by how it is called: so what only creeps in is told."""
+
+_COUNTS = """
+import sys
+before = set(sys.modules)
+import contextlib, io, json, os
+from reconciler import cli
+counts = {}
+for line in sys.argv[1:]:
+    if line == "history":
+        import reconciler.specs  # which all of the others need
+    reads, writes = os.pipe()
+    if not (child := os.fork()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            cli.run(line.split())
+        os.write(writes, str(len(set(sys.modules) - before)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    counts[line] = int(os.read(reads, 20))
+print(json.dumps(counts))
+"""
+
+
+def test_no_command_loads_more_than_it_did(tree: Path) -> None:
+    command = [sys.executable, "-c", _COUNTS, *MODULES_AT_MOST]
+    counts = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    too_many = {line: count for line, count in counts.items() if count > MODULES_AT_MOST[line]}
+    assert not too_many, "raise a bound only where users get something for it"
+    assert {line.split()[0] for line in MODULES_AT_MOST} >= {*cli.COMMANDS}
