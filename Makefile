@@ -16,13 +16,14 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-flavours test-services import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test test-flavours test-services test-fleet import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
 	@echo "make test      the tests that need no hypervisor"
 	@echo "make test-flavours  whole lives of domains on dom0s of NetBSD and Alpine, and on one with xm (apt install dash mksh posh busybox)"
 	@echo "make test-services  the tests with real services beside: Prometheus, Alertmanager, a browser, etcd (apt install prometheus prometheus-alertmanager chromium etcd-server)"
+	@echo "make test-fleet  more of them, ten minutes or so: etcds restored, full, cut off (root), lost lines, versions, TLS"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
@@ -48,7 +49,10 @@ test-flavours: $(VENV)/.installed-dev
 	$(BIN)/pytest tests -n $(WORKERS) --dist worksteal -m flavours --timeout 600
 
 test-services: $(VENV)/.installed-services
-	$(BIN)/pytest tests -m services --timeout 300
+	$(BIN)/pytest tests -m "services and not long" --timeout 300
+
+test-fleet: $(VENV)/.installed-services
+	$(BIN)/pytest tests/services -m "services and long" --timeout 600 -s
 
 test-laws: $(VENV)/.installed-dev
 	@echo "make test-laws SEED=$(SEED)"

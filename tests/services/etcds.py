@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from reconciler.cluster.etcd import Etcd, Put
+from reconciler.cluster.etcd import Etcd, Login, Put
 from reconciler.model.diagnostics import ReconcilerError
 
 _START_SECONDS = 30.0
@@ -28,28 +29,37 @@ class Etcds:
     ports: list[tuple[int, int]]  # of clients, of peers
     more: tuple[str, ...] = ()
     processes: list[subprocess.Popen[bytes] | None] = field(default_factory=list)
+    scheme: str = "http"
+    address: str = "127.0.0.1"
+    within: Sequence[str] = ()  # what each member is run in
 
     @property
     def endpoints(self) -> tuple[str, ...]:
-        return tuple(f"http://127.0.0.1:{client}" for client, _ in self.ports)
+        return tuple(f"{self.scheme}://{self.address}:{client}" for client, _ in self.ports)
+
+    @property
+    def peers(self) -> str:
+        return ",".join(f"m{number}=http://{self.address}:{port}" for number, (_, port) in enumerate(self.ports))
 
     def start(self, index: int) -> None:
         client, peer = self.ports[index]
-        peers = ",".join(f"m{number}=http://127.0.0.1:{port}" for number, (_, port) in enumerate(self.ports))
         flags = {
             "name": f"m{index}",
             "data-dir": str(self.folder / f"m{index}"),
-            "listen-client-urls": f"http://127.0.0.1:{client}",
-            "advertise-client-urls": f"http://127.0.0.1:{client}",
-            "listen-peer-urls": f"http://127.0.0.1:{peer}",
-            "initial-advertise-peer-urls": f"http://127.0.0.1:{peer}",
-            "initial-cluster": peers,
+            "listen-client-urls": f"{self.scheme}://{self.address}:{client}",
+            "advertise-client-urls": f"{self.scheme}://{self.address}:{client}",
+            "listen-peer-urls": f"http://{self.address}:{peer}",
+            "initial-advertise-peer-urls": f"http://{self.address}:{peer}",
+            "initial-cluster": self.peers,
             "logger": "zap",
         }
         words = [f"--{name}={value}" for name, value in flags.items()]
         with (self.folder / f"m{index}.log").open("ab") as log:
             process = subprocess.Popen(
-                ["etcd", *words, *self.more], stdout=log, stderr=log, env={"PATH": "/usr/bin:/bin", "GOMAXPROCS": "1"}
+                [*self.within, "etcd", *words, *self.more],
+                stdout=log,
+                stderr=log,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "GOMAXPROCS": "1"},
             )
         self.processes[index] = process
 
@@ -75,9 +85,21 @@ class Etcds:
             shutil.rmtree(self.folder / f"m{index}")
         self.start_all()
 
-    async def until_up(self) -> None:
+    def restore(self, snapshot: Path) -> None:
+        """Have all members begin anew with what they had when a snapshot was made."""
+        for index, (_, peer) in enumerate(self.ports):
+            self.kill(index)
+            folder = self.folder / f"m{index}"
+            shutil.rmtree(folder)
+            words = ["--name", f"m{index}", "--data-dir", str(folder), "--initial-cluster", self.peers]
+            words += ["--initial-advertise-peer-urls", f"http://{self.address}:{peer}"]
+            command = ["etcdctl", "snapshot", "restore", str(snapshot), *words]
+            subprocess.run(command, env={**os.environ, "ETCDCTL_API": "3"}, capture_output=True, check=True)
+        self.start_all()
+
+    async def until_up(self, login: Login | None = None) -> None:
         """Wait until a put is accepted: a port that is open, or a member that is healthy, says little."""
-        etcd, deadline = Etcd(self.endpoints), time.monotonic() + _START_SECONDS
+        etcd, deadline = Etcd(self.endpoints, login or Login()), time.monotonic() + _START_SECONDS
         try:
             while True:
                 with suppress(ReconcilerError):
@@ -90,11 +112,11 @@ class Etcds:
 
 
 @contextmanager
-def etcds(folder: Path, count: int = 3, *more: str) -> Iterator[Etcds]:
+def etcds(folder: Path, count: int = 3, *more: str, scheme: str = "http") -> Iterator[Etcds]:
     if shutil.which("etcd") is None:
         pytest.skip("there is no etcd: apt install etcd-server")
     folder.mkdir(parents=True, exist_ok=True)
-    made = Etcds(folder, [(_free_port(), _free_port()) for _ in range(count)], more, [None] * count)
+    made = Etcds(folder, [(_free_port(), _free_port()) for _ in range(count)], more, [None] * count, scheme)
     try:
         made.start_all()
         yield made

@@ -6,135 +6,20 @@ The hosts are simulated, with a latency, so that an update takes some seconds. B
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from reconciler.fence import Line
-from tests.services.etcds import Etcds, etcds
+from tests.services.etcds import etcds
+from tests.services.fleet import HOSTS, LEASE, TAKE_OVER_SECONDS, Fleet, tell
 
 pytestmark = pytest.mark.services
-
-LEASE = 3
-TAKE_OVER_SECONDS = 3 * LEASE
-HOSTS = ("alpha", "beta", "gamma")
-KERNEL = "#!simulated-kernel\nboot_seconds = 1\n# version {}\n"
-
-
-def tell(text: str) -> None:
-    """Show a figure with `pytest -s`."""
-    sys.stdout.write(f"{text}\n")
-
-
-@dataclass
-class Fleet:
-    """Three hosts with a domain each, on the etcds, and the controllers that were started."""
-
-    root: Path
-    etcds: Etcds
-    watches: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        ours = {"RECONCILER_CLUSTER": ",".join(self.etcds.endpoints), "RECONCILER_SPECS": str(self.root / "specs")}
-        return {**os.environ, **ours, "RECONCILER_STATE_DIR": str(self.root / "state")}
-
-    def write(self, version: int) -> None:
-        kernels = self.root / "specs/kernels"
-        kernels.mkdir(parents=True, exist_ok=True)
-        (kernels / "new").write_text(KERNEL.format(version))
-        (kernels / "new").replace(kernels / "linux")
-
-    def begin(self) -> None:
-        specs = self.root / "specs"
-        self.write(1)
-        (specs / "reconciler.toml").write_text('fleet = "prod"\n')
-        for host in HOSTS:
-            (specs / host).mkdir()
-            (specs / host / "host.toml").write_text('toolstack = "simulated"\n[simulated]\nlatency = "400ms"\n')
-            (specs / host / f"of-{host}.toml").write_text('kernel = "kernels/linux"\nmemory = "256MiB"\n')
-        for _ in range(3):
-            self.start()
-        self.until(lambda: all(self.domid(host) == 1 for host in HOSTS), 60, "all domains run")
-        self.until(self.all_have_one, TAKE_OVER_SECONDS, "each host has a controller")
-        self.until_settled()
-
-    def until_settled(self) -> None:
-        """Wait until all is as specified, and no host moves any more: the first of the three had them all at first."""
-        self.until(lambda: self.run("status", "--exit-code").returncode == 0, 60, "all domains are ready")
-        lines, since = {host: self.line(host) for host in HOSTS}, time.monotonic()
-
-        def rests() -> bool:
-            nonlocal lines, since
-            now = {host: self.line(host) for host in HOSTS}
-            if now != lines:
-                lines, since = now, time.monotonic()
-            return time.monotonic() - since > 2 * LEASE
-
-        self.until(rests, 60, "no host moves any more")
-
-    def start(self) -> None:
-        command = [sys.executable, "-m", "reconciler", "watch", "--lease", f"{LEASE}s", "--interval", "30s"]
-        with (self.root / f"{len(self.watches)}.log").open("wb") as log:
-            self.watches.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
-
-    def log(self, index: int) -> str:
-        return (self.root / f"{index}.log").read_text()
-
-    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "reconciler", *words]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
-
-    def report(self) -> dict[str, Any]:
-        return json.loads(self.run("cluster", "--json").stdout)  # type: ignore[no-any-return]
-
-    def line(self, host: str) -> Line:
-        file = self.root / "state/hosts" / host / "line"
-        return Line.parse(file.read_text() if file.exists() else "")
-
-    def holder(self, host: str) -> int:
-        """The controller whose line the host has, by its place in `watches`."""
-        pid = int(self.line(host).who.rpartition(":")[2] or 0)
-        return next((at for at, one in enumerate(self.watches) if one.pid == pid), -1)
-
-    def all_have_one(self) -> bool:
-        return all(self.holder(host) >= 0 for host in HOSTS)
-
-    def domid(self, host: str) -> int:
-        """How often a domain was created on the host: each gets the next number."""
-        listed = self.run("sim", host, "list").stdout
-        found = re.search(rf"^of-{host} +([0-9]+)", listed, re.MULTILINE)
-        return int(found[1]) if found is not None else 0
-
-    def until(self, holds: Callable[[], bool], seconds: float, what: str) -> float:
-        began = time.monotonic()
-        while not holds():
-            if time.monotonic() - began > seconds:
-                logs = "\n".join(f"--- {index}\n{self.log(index)[-4000:]}" for index in range(len(self.watches)))
-                raise AssertionError(f"not within {seconds} s: {what}\n{logs}")
-            time.sleep(0.05)
-        return time.monotonic() - began
-
-    def until_amid_update(self, host: str) -> int:
-        """Wait until the controller of the host has taken its domain down. Returns which one that is."""
-        self.until(
-            lambda: any(
-                f'address={host}/of-{host} step="start from' in self.log(at) for at in range(len(self.watches))
-            ),
-            30,
-            "an update is under way",
-        )
-        return self.holder(host)
 
 
 @pytest.fixture
@@ -146,10 +31,7 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
             one.begin()
             yield one
         finally:
-            for watch in one.watches:
-                watch.send_signal(signal.SIGCONT)
-                watch.kill()
-                watch.wait()
+            one.end()
 
 
 def test_a_controller_killed_amid_a_kernel_update_is_followed_by_another(fleet: Fleet) -> None:
@@ -160,7 +42,7 @@ def test_a_controller_killed_amid_a_kernel_update_is_followed_by_another(fleet: 
     fleet.watches[killed].kill()
     took = fleet.until(lambda: fleet.line("alpha").number > token, TAKE_OVER_SECONDS, "another one has alpha")
     tell(f"alpha was taken over {took:.1f} s after the kill, with a lease of {LEASE} s")
-    ready = fleet.until(lambda: fleet.run("status", "--exit-code").returncode == 0, 60, "the update is done")
+    ready = fleet.until(fleet.is_ready, 60, "the update is done")
     tell(f"and was as specified {ready:.1f} s later")
     assert fleet.holder("alpha") not in (killed, -1)
     assert [fleet.domid(host) for host in HOSTS] == [2, 2, 2]
@@ -173,7 +55,7 @@ def test_a_controller_stopped_past_its_lease_does_nothing_when_it_goes_on(fleet:
     fleet.watches[stopped].send_signal(signal.SIGSTOP)
     took = fleet.until(lambda: fleet.line("alpha").number > token, TAKE_OVER_SECONDS, "another one has alpha")
     tell(f"alpha was taken over {took:.1f} s after the stop, with a lease of {LEASE} s")
-    fleet.until(lambda: fleet.run("status", "--exit-code").returncode == 0, 60, "the update is done")
+    fleet.until(fleet.is_ready, 60, "the update is done")
     fleet.watches[stopped].send_signal(signal.SIGCONT)
     time.sleep(LEASE)
     assert [fleet.domid(host) for host in HOSTS] == [2, 2, 2]
@@ -265,6 +147,4 @@ def test_a_quota_that_is_reached_is_told_and_holders_go_on(tmp_path: Path) -> No
             assert {host: fleet.line(host).number for host in HOSTS} == tokens
             assert "nobody can take one over" in " ".join(fleet.run("cluster").stdout.split())
         finally:
-            for watch in fleet.watches:
-                watch.kill()
-                watch.wait()
+            fleet.end()

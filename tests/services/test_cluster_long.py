@@ -1,0 +1,281 @@
+"""What several controllers bear that comes seldom: restored and full etcds, cut networks, lost lines, versions, TLS.
+
+`make test-fleet` runs it. Bounds are upper ones: three leases for who takes over, a minute for an update.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reconciler.cluster.etcd import Etcd, Login, Put
+from reconciler.model.diagnostics import ReconcilerError
+from tests.services.etcds import Etcds, etcds
+from tests.services.fleet import HOSTS, LEASE, TAKE_OVER_SECONDS, Fleet, tell
+
+pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(600)]
+
+UPDATE_SECONDS = 90
+ETCDCTL = {**os.environ, "ETCDCTL_API": "3"}
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="namespaces and file systems are root's to make")
+
+
+@contextmanager
+def fleet_on(tmp_path: Path, made: Etcds, count: int = 3) -> Iterator[Fleet]:
+    asyncio.run(made.until_up())
+    fleet = Fleet(tmp_path, made)
+    try:
+        fleet.begin(count)
+        yield fleet
+    finally:
+        fleet.end()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with etcds(tmp_path / "etcd") as made, fleet_on(tmp_path, made) as one:
+        yield one
+
+
+def tokens(fleet: Fleet) -> dict[str, int]:
+    return {host: fleet.line(host).number for host in HOSTS}
+
+
+def until_updated(fleet: Fleet, version: int, domid: int) -> None:
+    fleet.write(version)
+    fleet.until(lambda: all(fleet.domid(host) == domid for host in HOSTS), UPDATE_SECONDS, f"version {version} runs")
+    fleet.until(fleet.is_ready, UPDATE_SECONDS, "all are ready")
+    assert [fleet.domid(host) for host in HOSTS] == [domid] * len(HOSTS), "nothing was done twice"
+
+
+def test_an_etcd_restored_from_an_older_snapshot_refuses_nobody_and_lets_no_stale_one_act(fleet: Fleet) -> None:
+    """The revisions that it gives out are those that it had given to others before."""
+    snapshot, endpoint = fleet.root / "snapshot.db", fleet.etcds.endpoints[0]
+    subprocess.run(["etcdctl", "--endpoints", endpoint, "snapshot", "save", snapshot], env=ETCDCTL, check=True)
+    stopped = fleet.holder("alpha")
+    fleet.watches[stopped].send_signal(signal.SIGSTOP)
+    before = fleet.line("alpha")
+    fleet.until(lambda: fleet.line("alpha").number > before.number, 2 * TAKE_OVER_SECONDS, "another one has alpha")
+    after = tokens(fleet)
+    fleet.etcds.restore(snapshot)
+    asyncio.run(fleet.etcds.until_up())
+    fleet.watches[stopped].send_signal(signal.SIGCONT)
+    fleet.write(2)
+    took = fleet.until(
+        lambda: all(one["controller"] for one in fleet.report()["hosts"].values()), TAKE_OVER_SECONDS, "all have one"
+    )
+    tell(f"all hosts had a controller again {took:.1f} s after etcd was restored")
+    until_updated(fleet, 2, 2)
+    assert all(fleet.line(host).number >= after[host] for host in HOSTS), "no token went back"
+
+
+def test_a_line_that_is_deleted_or_torn_amid_an_update_is_taken_again(fleet: Fleet) -> None:
+    for version, harm in ((2, ""), (3, "7 torn")):
+        fleet.write(version)
+        fleet.until_amid_update("alpha") if version == 2 else time.sleep(1)
+        file = fleet.root / "state/hosts/alpha/line"
+        if harm:
+            file.write_text(harm)
+        else:
+            file.unlink()
+        until_updated(fleet, version, version)
+        assert fleet.holder("alpha") >= 0
+
+
+def test_hosts_that_move_amid_updates_never_have_steps_of_two_at_once(tmp_path: Path) -> None:
+    """3 controllers, then 4, then 3, while kernels change; the log of each host tells whose commands it carried out."""
+    logged = ("-m", "tests.services.logged_watch")
+    with etcds(tmp_path / "etcd") as made:
+        asyncio.run(made.until_up())
+        fleet = Fleet(tmp_path, made, more={"PYTHONPATH": str(Path(__file__).parents[2])})
+        try:
+            fleet.make_specs()
+            for _ in range(3):
+                fleet.start(logged)
+            fleet.until_begun()
+            for version in range(2, 5):
+                fleet.write(version)
+                if version == 2:
+                    fleet.start(logged)
+                if version == 3:
+                    fleet.watches[3].terminate()
+                if version == 4:
+                    fleet.watches[fleet.holder("alpha")].kill()
+                until_updated(fleet, version, version)
+            for host in HOSTS:
+                log = (tmp_path / "state/hosts" / host / "commands.log").read_text().splitlines()
+                numbers = [int(line.split()[0]) for line in log]
+                sessions = list(dict.fromkeys(line.split()[1] for line in log))
+                assert numbers == sorted(numbers), f"{host} obeyed an older one after a newer one"
+                assert len(set(log)) == len(set(numbers)), "a token is one session's"
+                tell(f"{host}: {len(log)} commands of {len(sessions)} sessions, one after the other")
+        finally:
+            fleet.end()
+
+
+def test_two_versions_that_do_not_understand_each_other_s_facts_share_a_fleet(tmp_path: Path) -> None:
+    """Each then looks at the hosts of the other itself, as one that was told nothing."""
+    with etcds(tmp_path / "etcd", 1) as made:
+        asyncio.run(made.until_up())
+        fleet = Fleet(tmp_path, made, more={"PYTHONPATH": str(Path(__file__).parents[2])})
+        try:
+            fleet.make_specs()
+            fleet.start()
+            fleet.start(("-m", "tests.services.newer_watch"))
+            fleet.until_begun()
+            report = fleet.report()
+            assert len({one["version"] for one in report["controllers"]}) == 2
+            until_updated(fleet, 2, 2)
+        finally:
+            fleet.end()
+
+
+def test_tls_and_users_to_etcd(tmp_path: Path) -> None:
+    """A role on the keys of the fleet is enough; without it, or without the CA, it is said and nothing is begun."""
+    certificate, key = tmp_path / "etcd.pem", tmp_path / "etcd.key"
+    words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    words += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(["openssl", *words], capture_output=True, check=True)
+    flags = (f"--cert-file={certificate}", f"--key-file={key}")
+    with etcds(tmp_path / "etcd", 1, *flags, scheme="https") as made:
+        root = Login(ca_file=str(certificate))
+        asyncio.run(made.until_up(root))
+        for words in (
+            ["user", "add", "root:secret"],
+            ["user", "grant-role", "root", "root"],
+            ["user", "add", "prod:word"],
+            ["role", "add", "prod"],
+            ["role", "grant-permission", "prod", "--prefix=true", "readwrite", "/reconciler/prod/"],
+            ["user", "grant-role", "prod", "prod"],
+            ["auth", "enable"],
+        ):
+            command = ["etcdctl", "--endpoints", made.endpoints[0], "--cacert", str(certificate), *words]
+            subprocess.run(command, env=ETCDCTL, capture_output=True, check=False)
+        fleet = Fleet(tmp_path, made, more={"ETCDCTL_CACERT": str(certificate), "ETCDCTL_USER": "prod:word"})
+        try:
+            fleet.begin(1)
+            until_updated(fleet, 2, 2)
+            assert all(one["controller"] for one in fleet.report()["hosts"].values())
+        finally:
+            fleet.end()
+        for more in ({"ETCDCTL_USER": "prod:wrong"}, {"ETCDCTL_USER": ""}, {"ETCDCTL_CACERT": ""}):
+            fleet.more = {"ETCDCTL_CACERT": str(certificate), "ETCDCTL_USER": "prod:word", **more}
+            asked = fleet.run("cluster")
+            assert asked.returncode == 1, more
+            assert "Traceback" not in asked.stderr
+            assert "etcd" in asked.stderr
+
+
+@needs_root
+def test_an_etcd_whose_disk_is_full_ends_nothing_and_all_go_on_once_there_is_room(tmp_path: Path) -> None:
+    folder = tmp_path / "etcd"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m,mode=0700", "tmpfs", folder], check=True)
+    try:
+        with etcds(folder, 1) as made, fleet_on(tmp_path, made) as fleet:
+            before = tokens(fleet)
+            (folder / "filler").write_bytes(b"")
+            with (folder / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError):
+                while True:
+                    filler.write(bytes(1 << 20))
+            etcd = Etcd(made.endpoints, Login())
+            with pytest.raises(ReconcilerError):
+                for number in range(400):
+                    asyncio.run(etcd.commit([], [Put(f"/fill/{number}", "x" * 300_000)]))
+            time.sleep(2 * LEASE)
+            assert all(watch.poll() is None for watch in fleet.watches)
+            fleet.write(2)
+            time.sleep(LEASE)
+            assert [fleet.domid(host) for host in HOSTS] == [1, 1, 1], "nothing is begun without etcd"
+            assert fleet.run("cluster").returncode == 1
+            (folder / "filler").unlink()
+            made.kill(0)
+            made.start(0)
+            asyncio.run(made.until_up())
+            fleet.until(lambda: all(fleet.domid(host) == 2 for host in HOSTS), UPDATE_SECONDS, "they go on")
+            assert all(fleet.line(host).number >= before[host] for host in HOSTS)
+    finally:
+        subprocess.run(["umount", "-l", folder], check=False)
+
+
+class Network:
+    """Namespaces for some parties, each with an address and no other way, that meet at a bridge in one of its own.
+
+    Nothing ends in the namespace of the machine: there, a link that is down leaves a default route to elsewhere.
+    """
+
+    def __init__(self, names: list[str]) -> None:
+        self.tag = f"rr{os.getpid() % 10000}"
+        self.names = names
+
+    def ip(self, *words: str) -> None:
+        subprocess.run(["ip", *words], capture_output=True, check=True)
+
+    def address(self, name: str) -> str:
+        return f"10.99.0.{self.names.index(name) + 1}"
+
+    def within(self, name: str) -> list[str]:
+        return ["ip", "netns", "exec", f"{self.tag}-{name}"]
+
+    def set(self, name: str, state: str) -> None:
+        """Cut a party off (`down`), or let it back (`up`): at the bridge."""
+        self.ip("-n", f"{self.tag}-switch", "link", "set", f"v-{name}", state)
+
+    def __enter__(self) -> Network:
+        switch = f"{self.tag}-switch"
+        self.ip("netns", "add", switch)
+        self.ip("-n", switch, "link", "add", "br0", "type", "bridge")
+        self.ip("-n", switch, "link", "set", "br0", "up")
+        for name in self.names:
+            own = f"{self.tag}-{name}"
+            self.ip("netns", "add", own)
+            self.ip("-n", own, "link", "set", "lo", "up")
+            self.ip("-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", f"v-{name}", "netns", switch)
+            self.ip("-n", own, "address", "add", f"{self.address(name)}/24", "dev", "eth0")
+            self.ip("-n", own, "link", "set", "eth0", "up")
+            self.ip("-n", switch, "link", "set", f"v-{name}", "master", "br0", "up")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name in (*self.names, "switch"):
+            subprocess.run(["ip", "netns", "delete", f"{self.tag}-{name}"], capture_output=True, check=False)
+
+
+@needs_root
+def test_a_controller_that_is_cut_off_from_etcd_is_followed_and_comes_back(tmp_path: Path) -> None:
+    if shutil.which("ip") is None:
+        pytest.skip("there is no ip: apt install iproute2")
+    with Network(["etcd", "c0", "c1", "c2", "person"]) as network:
+        made = Etcds(tmp_path / "etcd", [(2379, 2380)], address=network.address("etcd"), within=network.within("etcd"))
+        made.folder.mkdir()
+        made.processes.append(None)
+        fleet = Fleet(tmp_path, made, within=network.within("person"))
+        try:
+            made.start(0)
+            fleet.make_specs()
+            for name in ("c0", "c1", "c2"):
+                fleet.start(within=network.within(name))
+            fleet.until_begun()
+            fleet.write(2)
+            cut = fleet.until_amid_update("alpha")
+            before = fleet.line("alpha").number
+            network.set(f"c{cut}", "down")
+            took = fleet.until(lambda: fleet.line("alpha").number > before, TAKE_OVER_SECONDS + 2, "alpha is followed")
+            tell(f"alpha was taken over {took:.1f} s after its controller was cut off from etcd")
+            until_updated(fleet, 2, 2)
+            assert fleet.watches[cut].poll() is None
+            network.set(f"c{cut}", "up")
+            fleet.until(lambda: len(fleet.report()["controllers"]) == 3, 30, "it is back")
+            until_updated(fleet, 3, 3)
+        finally:
+            fleet.end()
+            made.kill(0)
