@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reconciler.cluster.etcd import Condition, Delete, Entry, Etcd, Put
-from reconciler.cluster.keys import Fleet, Names, read
+from reconciler.cluster.keys import FACTS_BYTES, Fleet, Names, read
 from reconciler.model.diagnostics import refused
 
 _TRIES = 8
@@ -13,7 +13,7 @@ _TRIES = 8
 
 def fleet_of(entry: Entry | None, names: Names) -> Fleet:
     """Return what the key says. Raises where it is not understood: nothing is counted anew then."""
-    fleet = Fleet() if entry is None else read(Fleet, entry.value)
+    fleet = Fleet() if entry is None else read(Fleet, entry.value, FACTS_BYTES)
     if fleet is None:
         raise refused(
             "a key in etcd is not understood",
@@ -37,6 +37,8 @@ async def change_fleet(
         after = decide(before)
         if isinstance(after, str):
             return after
+        if len(after.model_dump_json()) > FACTS_BYTES:
+            return "more is counted over the fleet than one key can hold, so the next commit has to be accepted first"
         if await _write(etcd, names, entry, after, more):
             return after
     return "the controllers write to etcd at the same time again and again"

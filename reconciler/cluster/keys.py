@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 VALUE_BYTES = 256 * 1024
 FACTS_BYTES = 1024 * 1024
-"""More than any other key may have; etcd takes 1.5 MiB."""
+"""As much as the facts of a host, and what is counted over the fleet, may have; etcd takes 1.5 MiB."""
 
 FACTS_A_PAGE = 50  # keys, so that an answer is no longer than those of other keys
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Known, Sharing, Wanted
@@ -12,6 +12,7 @@ from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import address_of
+from reconciler.model.fleet import Brake
 from reconciler.model.host import Host, Power
 from reconciler.person import this_process
 from reconciler.plan.parts import restarts_of
@@ -23,6 +24,14 @@ _WORDS = 200  # letters of a reason that the others are told
 _COUNTED = (Action.DESTROY, Action.RESTART)
 
 
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What the specs bound over the whole fleet: the brake, and the places as a plan saw them."""
+
+    brake: Brake
+    limit: FleetLimit | None
+
+
 def used_by_all(sharing: Sharing, used: Used) -> Used:
     """Return what the brake has counted here and by the other controllers."""
     others = sharing.counted()
@@ -32,17 +41,21 @@ def used_by_all(sharing: Sharing, used: Used) -> Used:
 
 
 async def reserve(
-    sharing: Sharing, host: str | None, plan: Plan, counted: Iterable[Change], known: Used, limit: FleetLimit | None
+    sharing: Sharing, host: str | None, plan: Plan, counted: Iterable[Change], known: Used, beyond: Beyond
 ) -> Diagnostic | None:
-    """Count over the fleet what a plan for one host is about to do. Returns why it must not begin, if so."""
+    """Count over the fleet what a plan for one host is about to do. Returns why it must not begin, if so.
+
+    Restarts are counted where the brake has a bound for them: each is an address in a key that is written whole.
+    """
     if host is None:
         return None
     new = Used().and_of(counted)
+    braked = _COUNTED if beyond.brake.max_restart is not None else (Action.DESTROY,)
     wanted = Wanted(
         restarts=restarts_of(plan),
-        counted={action: new.of(action) for action in _COUNTED if new.of(action)},
-        known={action: known.of(action) for action in _COUNTED},
-        limit=limit,
+        counted={action: new.of(action) for action in braked if new.of(action)},
+        known={action: known.of(action) for action in braked},
+        limit=beyond.limit,
     )
     held = await sharing.reserve(host, wanted)
     if held is not None:

@@ -114,14 +114,23 @@ class Connection:
         input: Iterable[bytes] | None = None,
         timeout_seconds: float = 60,
         grows: str = "",
+        quiet_seconds: int = 60,
     ) -> Result:
         """Run a script that changes the host, as `script` does, but only while the host is ours (`sending.fence`).
 
-        `what` is what people are told of it. It may be killed where the file `grows` has not grown for a minute.
+        `what` is what people are told of it. It may be killed where the file `grows` has not grown for `quiet_seconds`.
         """
         if self.fence is None:
             return await self.script(text, input=input, timeout_seconds=timeout_seconds)
-        return await self.fence.run(self, text, what=what, input=input, bound_seconds=timeout_seconds, grows=grows)
+        return await self.fence.run(
+            self,
+            text,
+            what=what,
+            input=input,
+            bound_seconds=timeout_seconds,
+            grows=grows,
+            quiet_seconds=quiet_seconds,
+        )
 
     @asynccontextmanager
     async def process(

@@ -18,6 +18,8 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 
 _FAILED, _REFUSED = 64, 65
+_SENT_QUIET_SECONDS = 60  # for which what is sent may not grow
+_COPIED_QUIET_SECONDS = 900  # for which what is copied there may not, since it has to get onto the disk, too
 
 _PRELUDE = f"""
 set -eu
@@ -165,7 +167,8 @@ class Dom0Shell:
                 what=f"{address_of(self.host, domain) if domain else self.host}: {summary.removesuffix(' failed')}",
                 input=input,
                 timeout_seconds=timeout_seconds,
-                grows=given.get("unfinished", "") if input is not None else "",
+                grows=given.get("unfinished", ""),
+                quiet_seconds=_SENT_QUIET_SECONDS if input is not None else _COPIED_QUIET_SECONDS,
             )
         if result.exit_code == 0:
             return result.stdout.decode(errors="surrogateescape")

@@ -125,7 +125,6 @@ class Passes:
         self._heard, self._wake, self._tell = heard, wake, tell
 
     def wake(self, name: str) -> None:
-        """Have a host looked at soon."""
         self._wake(name)
 
     async def make(self, attending: Attending) -> Outcome:
@@ -350,7 +349,8 @@ class Passes:
         specs = specs_of(ground.desired)
         before = passing.used_by_all(self._sharing, self._brake_count.used(specs))
         counted = [change for change in plan.changes if change.address not in before.of(change.action)]
-        held = await passing.reserve(self._sharing, ground.name, plan, counted, before, self._fleet.limit)
+        beyond = passing.Beyond(ground.desired.brake, self._fleet.limit)
+        held = await passing.reserve(self._sharing, ground.name, plan, counted, before, beyond)
         if held is not None:
             return ApplyResult(diagnostics=(held,))
         problem, progress = await asyncio.to_thread(self._brake_count.begins, specs, counted), attending.progress

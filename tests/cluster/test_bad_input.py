@@ -11,6 +11,7 @@ from reconciler.cluster.controller import Controller
 from reconciler.cluster.etcd import Put
 from reconciler.cluster.report import report
 from reconciler.cluster.sharing import Wanted
+from reconciler.decide.changes import Action
 from reconciler.fence import Line
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
@@ -85,3 +86,16 @@ async def test_another_fleet_of_the_same_name_is_named_and_neither_begins_what_t
     assert second.why_not("alpha") is not None
     held = await second.reserve("omega", Wanted(restarts=frozenset({"omega/web"}), limit=FleetLimit(limit=1)))
     assert held is not None
+
+
+async def test_more_than_one_key_can_hold_is_refused_and_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would understand it, and nothing could be counted any more."""
+    monkeypatch.setattr("reconciler.cluster.fleet_key.FACTS_BYTES", 2000)
+    fleet = Fleet(1)
+    await fleet.turns()
+    (has,) = fleet.all
+    destroys = {Action.DESTROY: frozenset(f"alpha/web{number:04}" for number in range(200))}
+    held = await has.reserve("alpha", Wanted(counted=destroys))
+    assert held is not None
+    assert "more is counted over the fleet than one key can hold" in held.detail
+    assert await has.reserve("alpha", Wanted(counted={Action.DESTROY: frozenset({"alpha/web"})})) is None

@@ -179,6 +179,25 @@ def _whole(tmp_path: Path) -> Iterator[None]:
     assert not list(tmp_path.rglob(".now.*"))
 
 
+@pytest.mark.parametrize(("does", "ends"), [("stands still", True), ("goes on", False)])
+async def test_what_copies_on_the_host_is_killed_when_it_stands_still(
+    shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, does: str, ends: bool
+) -> None:
+    """Long before its bound, which is for what is large."""
+    monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))
+    monkeypatch.setattr("reconciler.dom0.shell._COPIED_QUIET_SECONDS", 1)
+    monkeypatch.setattr(fences, "_RUN", with_part(fences._RUN, 'sleep "$tick"', "sleep 0.2"))
+    copies = ": >$unfinished; for _ in 1 2 3 4 5 6 7 8; do sleep 0.1; echo more >>$unfinished; done; echo copied"
+    script = copies if does == "goes on" else ": >$unfinished; sleep 20; echo copied"
+    shell.connection.fence = await session(shell)
+    given = {"unfinished": str(tmp_path / "copy")}
+    if ends:
+        with pytest.raises(ReconcilerError, match="exit 137"):
+            await shell.act("web", "copying failed", script, given, timeout_seconds=1000)
+    else:
+        assert await shell.act("web", "copying failed", script, given, timeout_seconds=1000) == "copied\n"
+
+
 async def test_a_command_that_cannot_be_killed_is_seen_as_long_as_it_keeps_the_host(
     shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

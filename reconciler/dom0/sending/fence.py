@@ -54,7 +54,7 @@ end_late() {
             sleep "$tick" &
             wait "$!"
             left=$((left - tick))
-            now=$(if [ "$grows" ]; then ls -ln -- "$grows" 2>/dev/null; fi)
+            now=$(if [ "$grows" ]; then ls -lns -- "$grows" 2>/dev/null; fi)
             if [ "$grows" ] && [ "$now" = "$before" ]; then still=$((still + tick)); else still=0 before=$now; fi
         done
         [ -e "$said" ] || exit # a shell can lose the signal that tells it to end
