@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import cli
+from reconciler.watch.process import open_many_files
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, SOON_SECONDS, Begin, World, until
 
@@ -220,3 +222,17 @@ def test_it_serves_while_it_watches(world: World, begin: Begin) -> None:
 def test_once_ends_as_an_apply_would(world: World, begin: Begin, change: Callable[[Path], object], code: int) -> None:
     change(world.specs)
     assert begin("specs", "--once").process.wait(SOON_SECONDS) == code
+
+
+def test_it_may_open_as_many_files_as_its_machine_lets_it() -> None:
+    """It holds three for each host that it listens to, and 1,024 are what it has until it asks."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(512, soft), hard))
+        open_many_files()
+        now, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        assert now == (65_536 if hard == resource.RLIM_INFINITY else min(hard, 65_536))
+        open_many_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (now, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -133,7 +133,7 @@ def watch(
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.passes import Passes
-    from reconciler.watch.process import Notifier, leave_old_objects_alone
+    from reconciler.watch.process import Notifier, leave_old_objects_alone, open_many_files
     from reconciler.watch.triggers import SystemClock
 
     clock = SystemClock()
@@ -169,6 +169,7 @@ def watch(
         shake=lambda seconds: seconds * random.uniform(1 - _SHAKE, 1 + _SHAKE),
     )
     leave_old_objects_alone()
+    open_many_files()
     others: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     if shared is not None:
         others = partial(shared.shared, state_dir, passes.wake, watcher.take_specs_soon, newer)
