@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,13 @@ def save(path: Path, plan: Plan, reading: TreeReading, specs: Path) -> None:
     if path.exists() and not path.is_file():
         raise _unsaved(path, "it is there, and no file that a plan could replace")
     document = plan_document(plan)
+    base = {name: dict(facts) for name, facts in plan.base.items()}  # a plan works them out when they are asked for
     document["saved"] = {
         "version": VERSION,
         "id": secrets.token_hex(16),  # two plans that look alike are still two
         "specs": str(specs.resolve()),
         "files": dict(sorted(reading.digests.items())),
-        "plan": _PLAN.dump_python(plan, mode="json", exclude=_DECIDED_FROM),
+        "plan": _PLAN.dump_python(replace(plan, base=base), mode="json", exclude=_DECIDED_FROM),
     }
     document["seal"] = _seal(document)
     try:
