@@ -145,7 +145,7 @@ class _Maker:
         guest, settings = self._guest, self._settings
         assert guest.running is not None
         if self._host.snapshots is None:
-            raise _NoWayError(f"only simulated hosts can rehearse yet, and {self._host.name} is none")
+            raise _NoWayError(f"xm of {self._host.name} cannot rehearse: that takes xl")
         if self._name in self._host.guests:
             raise _NoWayError(f"there is a domain {self._name} on {self._host.name}, which is none of our rehearsals")
         disks = [self._disk(disk, definition) for disk in definition.disks]

@@ -69,6 +69,7 @@ def _named(host: Host, desired: Desired) -> frozenset[str]:
         paths |= {path for definition in _definitions(guest) for path in _paths_of(definition)}
         if guest.devices is not None and guest.devices.disks is not None:
             paths |= {target for target, _ in guest.devices.disks}
+    paths |= {target for one in host.leftovers for _, _, target in one.clones}  # of rehearsals
     real = {fact.real_path for path, fact in host.files.items() if path in paths and fact.real_path}
     return frozenset(absolute(path) for path in paths | real if path.startswith("/"))
 

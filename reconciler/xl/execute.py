@@ -21,7 +21,6 @@ from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.sending.fence import take
 from reconciler.dom0.shell import Dom0Shell, open_shell
 from reconciler.fence import Alone, Fencing
-from reconciler.model.diagnostics import ReconcilerError, refused
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Hold, LockHolder, Look
 from reconciler.model.rehearsal import Rehearsal
@@ -57,6 +56,7 @@ from reconciler.xl import lifecycle, live_changes, remnants
 from reconciler.xl.commands import Xl
 from reconciler.xl.dialect import XL, Dialect
 from reconciler.xl.look import PROBE_SECONDS, PROBE_TCP, look_script, read_look
+from reconciler.xl.rehearse import Rehearsals
 
 
 class XlExecutor:
@@ -83,6 +83,7 @@ class XlExecutor:
         self._clock = clock or MachineClock()
         self._dialect = dialect
         self._xl = Xl(self.connection, self._clock, dialect)
+        self._rehearsals = Rehearsals(self._xl)
         self._fencing = fencing or Alone()
         self._lock = HostLock(self._fencing.lease_seconds)
         self._opened: Dom0Shell | None = None
@@ -168,20 +169,20 @@ class XlExecutor:
     async def begin_rehearsal(
         self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
     ) -> float:
-        raise self._no_rehearsals(rehearsal)
+        shell = await self._shell()
+        await self._lock.ensure(shell, report)
+        if unless_held:
+            await holds.refuse_held(shell, rehearsal.of)
+        return await self._rehearsals.begin(shell, rehearsal, _news_only(report))
 
     async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
-        raise self._no_rehearsals(rehearsal)
+        return await self._rehearsals.look(await self._shell(), rehearsal)
 
     async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
-        raise self._no_rehearsals(rehearsal)
+        await self._rehearsals.end(await self._shell(), rehearsal)
 
     async def clear_leftovers(self) -> None:
-        """Do nothing: no rehearsal is ever begun here."""
-
-    def _no_rehearsals(self, rehearsal: Rehearsal) -> ReconcilerError:
-        detail = f"{rehearsal.of} cannot be rehearsed on {self.name}: only simulated hosts can rehearse yet."
-        return refused("no rehearsals", detail, None, self.name)
+        await self._rehearsals.clear(await self._shell())
 
     async def probe_tcp(self, address: str) -> bool:
         """Return whether "address:port" accepts a connection, tried from the dom0 itself."""

@@ -83,11 +83,11 @@ async def start(xl: Xl, step: Start, file: str, mark: str, report: Callable[[str
     if result.exit_code == 0 and row is not None:
         return
     if row is None:
-        raise _did_not_start(xl, domain, result)
+        raise did_not_start(xl, domain, result)
     await _judge_remnant(xl, domain, result)
 
 
-def _did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> ReconcilerError:
+def did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> ReconcilerError:
     """Make the error of a start that failed, in xl's words. It says whether what was to boot is to blame.
 
     `rest` is a sentence about what could not be cleared away.
@@ -201,14 +201,14 @@ async def _judge_remnant(xl: Xl, domain: Domain, result: Result) -> None:
     if row is not None and not remnants.is_named(row, result) and row.power is not Power.RUNNING:
         row = await _still_left(xl, domain, row, result)
     if row is None:
-        raise _did_not_start(xl, domain, result)
+        raise did_not_start(xl, domain, result)
     if row.power is Power.RUNNING:
         return
     try:
         await destroy(xl, domain.name, row)
     except ReconcilerError as error:
-        raise _did_not_start(xl, domain, result, f"\nWhat is left of it: {error.diagnostics[0].detail}") from error
-    raise _did_not_start(xl, domain, result)
+        raise did_not_start(xl, domain, result, f"\nWhat is left of it: {error.diagnostics[0].detail}") from error
+    raise did_not_start(xl, domain, result)
 
 
 async def _still_left(xl: Xl, domain: Domain, row: Row, result: Result) -> Row | None:

@@ -65,10 +65,14 @@ fi
 """
 
 
-def look_script(dialect: Dialect, name: str, mark: str) -> str:
-    """Return the script that looks at the domain `name`. `mark` notes where its console's log began."""
+def look_script(dialect: Dialect, name: str, mark: str, *, log: str | None = None) -> str:
+    """Return the script that looks at the domain `name`. `mark` notes where its console's log began.
+
+    Where its console is kept in a file of its own, that is `log`.
+    """
+    look = LOOK if log is None else LOOK.replace(CONSOLE_LOG, f"log={shlex.quote(log)}\n[ -f \"$log\" ] || log=''\n")
     given = {"tool": dialect.tool, "listing": shlex.join(dialect.listing), "name": name, "mark": mark}
-    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items()) + dialect.scripts + LOOK
+    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in given.items()) + dialect.scripts + look
 
 
 def read_look(dialect: Dialect, host: str, domain: str, result: Result) -> Look:

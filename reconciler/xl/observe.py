@@ -26,6 +26,7 @@ from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, t
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
+from reconciler.dom0.rehearsals.seen import leftovers_of, look_at_rehearsals, snapshots_of
 from reconciler.dom0.sending.fence import look_for_stuck
 from reconciler.dom0.shell import SECRET_LINES_SH
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
@@ -137,7 +138,8 @@ class XlObserver:
         """Run the script, and `more` behind it; return its output, and what closes the sections in it."""
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
-        script = self._script(question, boundary) + look_at_lock(self._settings) + look_for_stuck() + more
+        rehearsals = look_at_rehearsals(rehearses=bool(question.rehearsed) and self._dialect is XL)
+        script = self._script(question, boundary) + look_at_lock(self._settings) + look_for_stuck() + rehearsals + more
         return await self.connection.script(script, timeout_seconds=timeout_seconds), boundary
 
     def _understood(self, question: Question, answer: Answer) -> tuple[Host, Daemons]:
@@ -174,20 +176,27 @@ class XlObserver:
         texts = texts_of(answer)
         digests = self._digests(answer)
         staged = {path: digest for path, digest in digests.items() if _is_staged(path, digest, dom0.kernel_dir)}
+        leftovers = leftovers_of(answer)
+        throwaways = {left.name: left.uuid for left in leftovers}
         names = [*answer.lines("config_names"), *answer.lines("unread_names")]
         configs, candidates = _configs_and_candidates(names, texts, dom0)
         guests, nameless_kib = assemble_guests(
             fleet=self._fleet,
             configs=configs,
             candidates=candidates,
-            instances=_instances(answer, self._dialect),
+            instances=[one for one in _instances(answer, self._dialect) if one.uuid not in throwaways.values()],
             images=staged,
             present=digests,
             autostart=_autostart(answer, texts, dom0),
             started=_started(names, answer.boot_id, texts, dom0),
-            saved={path.rpartition("/")[2]: path for path in answer.lines("saved")},
+            saved={
+                path.rpartition("/")[2]: path
+                for path in answer.lines("saved")
+                if path.rpartition("/")[2] not in throwaways
+            },
             words=self._dialect.words,
         )
+        files = file_facts(answer)
         return Host(
             name=self.name,
             total_kib=info.total_kib,
@@ -208,7 +217,9 @@ class XlObserver:
                 for path, digest in digests.items()
                 if digest != POINTER and not path.startswith(f"{dom0.kernel_dir}/")
             },
-            files=file_facts(answer),
+            files=files,
+            snapshots=snapshots_of(answer, files, dom0.flavour) if self._dialect is XL else None,
+            leftovers=leftovers,
             vg_free_bytes=vg_free_bytes(answer),
             holds=_holds(answer, texts, dom0),
             locked=read_holder(answer.lines("lock")) if answer.has("lock") else None,

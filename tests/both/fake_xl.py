@@ -36,6 +36,8 @@ def daemons() -> int:
 def main(command: str, *arguments: str) -> int:
     if command == "daemons":
         return daemons()
+    if command == "console":
+        return console(*arguments)
     with open(f"{HERE}/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         before = stored()
@@ -95,7 +97,8 @@ def info(domains: Domains) -> int:
     return 0
 
 
-def create(domains: Domains, file: str) -> int:
+def create(domains: Domains, *arguments: str) -> int:
+    file, paused = arguments[-1], "-p" in arguments
     said: dict[str, Any] = {}
     with open(file) as config_file:
         exec(config_file.read(), {}, said)  # what we write is Python as well
@@ -129,6 +132,8 @@ def create(domains: Domains, file: str) -> int:
         {**{key: said[key] for key in ("name", "uuid", "vcpus")}, "domid": next_domid(domains), "mib": said["memory"]}
         | {"state": "---sc-" if kernel.startswith("panics") else "-b----", "config": config, "behaviour": {}}
     )
+    if paused:
+        domains[-1] |= {"boots_to": domains[-1]["state"], "state": "--p---"}
     return 0
 
 
@@ -157,8 +162,26 @@ def destroy(domains: Domains, domid: str) -> int:
 
 
 def unpause(domains: Domains, domid: str) -> int:
-    found(domains, domid)["state"] = "-b----"
+    one = found(domains, domid)
+    one["state"] = one.pop("boots_to", "-b----")
     return 0
+
+
+def pause(domains: Domains, domid: str) -> int:
+    found(domains, domid)["state"] = "--p---"
+    return 0
+
+
+def console(domid: str) -> int:
+    """What its guest says, from when it is let go: the text of its kernel."""
+    for _ in range(1000):
+        one = found(stored(), domid)
+        if one["state"] != "--p---":
+            with open(one["config"]["b_info"]["kernel"]) as kernel:
+                print(f"booting\n{kernel.read()}", flush=True)
+            return 0
+        time.sleep(0.02)
+    return 1
 
 
 def rename(domains: Domains, domid: str, name: str) -> int:
@@ -221,6 +244,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "create": create,
     "shutdown": shutdown,
     "destroy": destroy,
+    "pause": pause,
     "unpause": unpause,
     "rename": rename,
     "mem-set": mem_set,

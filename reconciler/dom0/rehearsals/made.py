@@ -1,0 +1,84 @@
+"""Makes the snapshots of a rehearsal on a dom0, and takes down all that its record names. Called by `xl.rehearse`.
+
+The record is there before anything else and goes last, so whatever cuts a rehearsal short, a later run knows what to
+take down. Each script begins with a look whether the record is still the one that it was made for: a controller that
+comes back after another one took its host over is refused. Linux only.
+"""
+
+from __future__ import annotations
+
+import math
+
+from reconciler.dom0.rehearsals.scripts import BRIDGE, MAKE_SNAPSHOTS, NOTE, PUT_CONFIG, TAKE_DOWN
+from reconciler.dom0.shell import Dom0Shell
+from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, record_text
+
+_BEYOND_SECONDS = 10  # a domain that is paused is let go by itself so long after it was expected to be
+_LVM_SECONDS = 60  # of one command of LVM; udev may hang it
+_TAKE_DOWN_SECONDS = 900
+
+
+async def note(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
+    """Write down what will be made. Raises where another rehearsal of the same domain is noted."""
+    given = _given(shell, rehearsal.uuid, nonce) | {"text": record_text(rehearsal, nonce)}
+    await shell.act(rehearsal.of, "noting the rehearsal failed", NOTE, given)
+
+
+async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, domid: int | None) -> float:
+    """Make all snapshots, with the domain `domid` paused meanwhile if it is given; return for how long it was."""
+    clones = [_clone_line(clone) for clone in rehearsal.clones]
+    limit = math.ceil(rehearsal.pause_seconds) + _BEYOND_SECONDS
+    given = _given(shell, rehearsal.uuid, nonce) | {
+        "clones": "\n".join(clones),
+        "of": rehearsal.of,
+        "domid": "" if domid is None else str(domid),
+        "limit": str(limit),
+        "tool": "xl",
+        "lvm_seconds": str(_LVM_SECONDS),
+    }
+    bound = limit + _LVM_SECONDS * (len(clones) + 1)
+    said = await shell.act(rehearsal.of, "taking snapshots failed", MAKE_SNAPSHOTS, given, timeout_seconds=bound)
+    paused = next((line for line in said.splitlines() if line.startswith("paused ")), "paused 0")
+    return float(paused.split()[1])
+
+
+async def make_bridge(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
+    if rehearsal.bridge is not None:
+        given = _given(shell, rehearsal.uuid, nonce) | {"bridge": rehearsal.bridge}
+        await shell.act(rehearsal.of, "making a bridge failed", BRIDGE, given)
+
+
+async def put_config(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, text: str) -> str:
+    """Put its config file beside its record, and return the path."""
+    given = _given(shell, rehearsal.uuid, nonce)
+    await shell.act(rehearsal.of, "writing the config file failed", PUT_CONFIG, given, input=[text.encode()])
+    return f"{given['folder']}/domain.cfg"
+
+
+async def take_down(shell: Dom0Shell, left: Leftover) -> None:
+    """Destroy the domain of this uuid, in whatever state it is, then remove what is noted: the record goes last."""
+    given = _given(shell, left.uuid, left.nonce) | {
+        "clones": "\n".join(f"{way}|{target}|{origin}" for way, origin, target in left.clones),
+        "bridge": left.bridge or "",
+        "of": left.of,
+        "of_uuid": left.of_uuid,
+        "name": left.name,
+        "tool": "xl",
+        "lvm_seconds": str(_LVM_SECONDS),
+    }
+    summary = "taking the rehearsal down failed"
+    await shell.act(left.of, summary, TAKE_DOWN, given, timeout_seconds=_TAKE_DOWN_SECONDS)
+
+
+def folder_of(shell: Dom0Shell, uuid: str) -> str:
+    """Return the folder of what lies beside a record: the config file, what the console said."""
+    return f"{shell.dom0.kernel_dir}/.rehearsals/{uuid}.d"
+
+
+def _clone_line(clone: Clone) -> str:
+    return f"{clone.way}|{clone.room_bytes}|{clone.keep_free_bytes}|{clone.size_bytes}|{clone.target}|{clone.origin}"
+
+
+def _given(shell: Dom0Shell, uuid: str, nonce: str) -> dict[str, str]:
+    record = f"{shell.dom0.kernel_dir}/.rehearsals/{uuid}"
+    return {"record": record, "folder": folder_of(shell, uuid), "uuid": uuid, "nonce": nonce}
