@@ -27,6 +27,7 @@ help:
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
+	@echo "make simulate-defects  puts faults of the past back, one by one, and sees that the simulation finds each"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
 	@echo "make test-xen  the tests on a real Xen in QEMU (Debian 12, root; the first run builds an image)"
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
@@ -65,8 +66,13 @@ simulate: $(VENV)/.installed-dev
 	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"
 	$(BIN)/python -m tests.simulate --events $(EVENTS) --seconds $(SECONDS_AT_MOST) --seed $(SEED)
 
+.PHONY: simulate-defects
+simulate-defects: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.simulate.defects
+
 chaos: $(VENV)/.installed-dev
 	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
+	@echo "make simulate-defects  puts faults of the past back, one by one, and sees that the simulation finds each"
 	@echo "make chaos SEED=$(SEED) ROUNDS=$(ROUNDS)"
 	$(BIN)/python -m tests.chaos.chaos $(SEED) $(ROUNDS)
 

@@ -102,6 +102,7 @@ def create(domains: Domains, *arguments: str) -> int:
     said: dict[str, Any] = {}
     with open(file) as config_file:
         exec(config_file.read(), {}, said)  # what we write is Python as well
+    said = {"vcpus": 1, **said}
     if any(one["name"] == said["name"] for one in domains):
         return fail(f"domain {said['name']} already exists")
     with open(said["kernel"]) as kernel_file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sys
@@ -11,7 +12,7 @@ from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import click
@@ -21,8 +22,9 @@ from tests.simulate.play import Broken, Player, play_script, prepare
 from tests.simulate.script import Event, read_script, written
 from tests.simulate.shrink import shrink
 
+_DOM0_EACH = 10  # seeds whose host is a dom0, since scripts take a hundred times as long
+_MANY_EACH = 20  # seeds with very many domains on one host
 SCRIPTS = Path(__file__).with_name("scripts")
-_SHM = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,20 @@ class Figures:
         return any((fault, step) in self.faults for step in steps)
 
 
-def play_seed(seed: int, folder: Path, rounds: int, size: int = 0) -> tuple[Player, list[Event], Broken | None]:
+def play_seed(
+    seed: int, folder: Path, rounds: int, size: int = 0, dom0_each: int = _DOM0_EACH, until: float = math.inf
+) -> tuple[Player, list[Event], Broken | None]:
     """Play the story of a seed. Returns the script that came of it, and the law it broke, if any."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     player, script = Player(folder, seed), list[Event]()
     try:
-        for event in Draw(seed, size).events(player, rounds):
+        if not size and seed % _MANY_EACH == 0:
+            size = 100 + seed * 37 % 200
+        dom0 = bool(dom0_each) and seed % dom0_each == min(3, dom0_each - 1)
+        for event in Draw(seed, 0 if dom0 else size, dom0).events(player, 1 if dom0 else rounds):
+            if time.monotonic() > until:
+                break
             script.append(event)
             player.do(event)
     except Broken as broken:
@@ -86,11 +95,11 @@ def play_seed(seed: int, folder: Path, rounds: int, size: int = 0) -> tuple[Play
     return player, script, None
 
 
-def play_in_a_folder(seed: int, rounds: int, size: int, shrink_seconds: float) -> Played:
+def play_in_a_folder(seed: int, rounds: int, size: int, dom0_each: int, shrink_seconds: float, until: float) -> Played:
     """Play the story of a seed in a folder of its own, and make what breaks a law short."""
-    with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None, prefix="simulate-") as name:
+    with tempfile.TemporaryDirectory(prefix="simulate-") as name:
         folder = Path(name) / "world"
-        player, script, broken = play_seed(seed, folder, rounds, size)
+        player, script, broken = play_seed(seed, folder, rounds, size, dom0_each, until)
         told = ""
         if broken is not None:
             short = shrunk(script, broken, folder, seed, shrink_seconds) if shrink_seconds else script
@@ -122,7 +131,9 @@ def kept_scripts() -> list[Path]:
 @click.option(
     "--shrink", "shrink_seconds", default=120.0, show_default=True, help="How long to shorten what broke a law."
 )
+@click.option("--dom0-each", default=_DOM0_EACH, show_default=True, help="One seed in so many is of a dom0; 0: none.")
 @click.option("--workers", default=0, help="Processes; 0: one a processor.")
+@click.option("--scripts/--no-scripts", default=True, help="Play what is kept in scripts/ first.")
 @click.option("--go-on", is_flag=True, help="Do not end with the first law that is broken.")
 def main(
     script: Path | None,
@@ -132,7 +143,9 @@ def main(
     rounds: int,
     size: int,
     shrink_seconds: float,
+    dom0_each: int,
     workers: int,
+    scripts: bool,
     go_on: bool,
 ) -> None:
     """Play SCRIPT, or the stories of seeds."""
@@ -140,9 +153,12 @@ def main(
     if script is not None:
         sys.exit(_play_one(script))
     began, figures, failed = time.monotonic(), Figures(), False
-    for path in kept_scripts():
+    for path in kept_scripts() if scripts else ():
         failed |= _play_one(path) != 0
-    task = partial(play_in_a_folder, rounds=rounds, size=size, shrink_seconds=shrink_seconds)
+    until = began + seconds if seconds else math.inf
+    task = partial(
+        play_in_a_folder, rounds=rounds, size=size, dom0_each=dom0_each, shrink_seconds=shrink_seconds, until=until
+    )
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("fork")) as pool:
         waiting = {pool.submit(task, seed + number) for number in range(2 * (workers or os.cpu_count() or 1))}
         seed += len(waiting)
@@ -152,8 +168,12 @@ def main(
                 figures.add(played)
                 failed |= bool(played.broken)
                 click.echo(played.broken, nl=bool(played.broken))
-            late = seconds and time.monotonic() - began > seconds
-            if figures.total() < events and not late and (go_on or not failed):
+            late = time.monotonic() > until
+            if failed and not go_on:
+                for child in active_children():
+                    child.kill()
+                break
+            if figures.total() < events and not late:
                 waiting |= {pool.submit(task, seed + number) for number in range(len(done))}
                 seed += len(done)
     click.echo(figures.text(time.monotonic() - began))
@@ -161,7 +181,7 @@ def main(
 
 
 def _play_one(path: Path) -> int:
-    with tempfile.TemporaryDirectory(dir=_SHM if _SHM.is_dir() else None, prefix="simulate-") as name:
+    with tempfile.TemporaryDirectory(prefix="simulate-") as name:
         broken = play_script(read_script(path.read_text()), Path(name) / "world")
     click.echo(f"{path.name}: every law held" if broken is None else f"{broken.said}\n{path.name}: {broken}")
     return int(broken is not None)

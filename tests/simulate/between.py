@@ -23,6 +23,7 @@ from reconciler import reconcile
 from reconciler.apply import history
 from reconciler.apply.result import ApplyResult
 from reconciler.doctor.facts import Examination
+from reconciler.dom0.connection import Result
 from reconciler.fence import Fencing
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.fleet import HostSettings
@@ -34,12 +35,15 @@ from reconciler.plan.steps import HostStep, Step, domain_of
 from reconciler.reconcile import Reconciler
 from reconciler.toolstack import Executor as HostExecutor
 from reconciler.toolstack import Observer, Question, RehearsalLook
+from tests.simulate.dom0 import Dom0Laws, Scripts, doing
 from tests.simulate.laws import Laws
 from tests.simulate.script import Incident
 from tests.simulate.turns import KILLED
 
 T = TypeVar("T")
 FAULTS = ("before", "after", "hang", "late", "crash", "odd", "kill", "stop", "other")
+OF_SCRIPTS = ("garbage", "half", "cut")  # these are what only a script meets; `cut/7` ends it before its 7th command
+OTHERS = ("other-controller", "takeover")  # run another one meanwhile; with the latter we were stopped for long
 UNFORESEEN = ("crash", "odd")  # whose traceback goes into the log
 _HANGS_SECONDS = 120.0
 _LATE_SECONDS = 20.0
@@ -53,8 +57,12 @@ class Between:
 
     pipe: int
     incidents: Collection[Incident]
-    laws: Laws
+    laws: Laws | Dom0Laws
     by_hand: Deed
+    scripts: Scripts | None = None  # where the host is a dom0
+    state_dir: Path = Path()
+    another: Callable[[str], None] = lambda verb: None  # is another controller, for one command
+    lost: set[str] = field(default_factory=set)  # hosts whose lock another one took over while we were stopped
     counts: Counter[str] = field(default_factory=Counter)
     locked: set[str] = field(default_factory=set)
     observed: set[str] = field(default_factory=set)
@@ -80,6 +88,8 @@ class Between:
 
         vars(reconcile)["open_host"] = opened
         vars(history)["ThreadPoolExecutor"] = _AtOnce
+        if self.scripts is not None:
+            self.scripts.stand()
         for name in ("apply", "apply_saved"):
             setattr(Reconciler, name, self._recorded(getattr(Reconciler, name)))
 
@@ -104,32 +114,55 @@ class Between:
         self.laws.plan_made(plan)
         self.tell("plan", acting=acting, steps=len(plan.steps))
 
-    async def command(self, host: str, what: str, call: Callable[[], Awaitable[T]], step: HostStep | None = None) -> T:
-        """Give a host one command."""
+    async def command(self, host: str, does: str, call: Callable[[int], Awaitable[T]], address: str = "") -> T:
+        """Give a host one command: `call` does it, up to its nth part where that is not 0."""
         self.counts[host] += 1
         number, faults = self.counts[host], list[str]()
-        address = "" if step is None else f"{host}/{domain_of(step)}"
         for one in self.incidents:
-            if (one.host, one.number) == (host, number) or (one.host, one.number) == (host, 0):
-                if one.what in FAULTS:
+            if (one.host, one.number) == (host, number):
+                if one.what.partition("/")[0] in (*FAULTS, *OF_SCRIPTS):
                     faults.append(one.what)
+                elif one.what.partition("/")[0] in OTHERS:
+                    self._let_another_run(host, one.what)
                 else:
                     self.by_hand(host, one.what)
                     self.tell("hand", host=host, deed=one.what)
-        fault = faults[0] if faults else ""
-        self.tell("command", host=host, number=number, does=what, address=address, fault=fault)
-        if step is not None:
-            self._judge_before(host, step)
+        fault, _, cut = (faults[0] if faults else "").partition("/")
+        self.tell("command", host=host, number=number, does=does, address=address, fault=fault)
         if fault == "stop":
             signal.raise_signal(signal.SIGTERM)
         await self._fail(host, fault, before=True)
-        result = await call()
-        if step is not None:
-            self.laws.after(host, step)
+        result = await call(int(cut or 0))
         await self._fail(host, fault, before=False)
-        if fault == "other" and isinstance(result, Look):
-            return replace(result, uuid="ffffffff-0000-4000-8000-000000000000")
-        return result
+        return _mangled(result, fault)
+
+    def _let_another_run(self, host: str, what: str) -> None:
+        """Stand still while another controller runs; with `takeover` for so long that it may take over a lock."""
+        kind, _, verb = what.partition("/")
+        lock = self.state_dir / "hosts" / host / "apply.lock"
+        if kind == "takeover" and host in self.locked and lock.exists():
+            os.utime(lock, (0, 0))
+            self.lost.add(host)
+        self.tell("hand", host=host, deed=what)
+        if (other := os.fork()) == 0:
+            try:
+                asyncio._set_running_loop(None)
+                self.another(verb)
+            finally:
+                os._exit(3)
+        os.waitpid(other, 0)
+
+    async def step(self, host: str, step: HostStep, call: Callable[[int], Awaitable[None]]) -> None:
+        """Carry out a step, and judge what it has done. On a dom0 each of its scripts is a command."""
+        self._judge_before(host, step)
+        if self.scripts is None:
+            await self.command(host, step.kind, call, f"{host}/{domain_of(step)}")
+        else:
+            doing.set((step.kind, f"{host}/{domain_of(step)}"))
+            await call(0)
+        if host in self.lost:
+            self.broken("lock", f"{step.kind} of {host}/{domain_of(step)} after another controller took the lock over")
+        self.laws.after(host, step)
 
     def _judge_before(self, host: str, step: HostStep) -> None:
         address = f"{host}/{domain_of(step)}"
@@ -145,7 +178,7 @@ class Between:
         match fault, before:
             case "before", True:
                 raise _no_answer(host)
-            case "after", False:
+            case "after" | "cut", False:
                 raise _no_answer(host)
             case "hang", True:
                 await asyncio.sleep(_HANGS_SECONDS)
@@ -160,6 +193,19 @@ class Between:
                 os._exit(KILLED)
             case _:
                 pass
+
+
+def _mangled(result: T, fault: str) -> T:
+    """Return what a host answers that answers for another domain, or with nonsense."""
+    match result, fault:
+        case Look(), "other":
+            return replace(result, uuid="ffffffff-0000-4000-8000-000000000000")
+        case Result(), "half":
+            return replace(result, stdout=result.stdout[: len(result.stdout) // 2])
+        case Result(), "garbage":
+            return replace(result, stdout=b"\xff\x00%s" % result.stdout[::-1])
+        case _:
+            return result
 
 
 class _AtOnce(Executor):
@@ -193,7 +239,11 @@ class WatchedObserver:
 
     async def observe(self, question: Question) -> Host:
         self._between.observed.discard(self.name)
-        host = await self._between.command(self.name, "observe", lambda: self._real.observe(question))
+        if self._between.scripts is None:
+            host = await self._between.command(self.name, "observe", lambda _: self._real.observe(question))
+        else:
+            doing.set(("observe", ""))
+            host = await self._real.observe(question)
         self._between.observed.add(self.name)
         return host
 
@@ -201,7 +251,7 @@ class WatchedObserver:
         return await self._real.examine(question)
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
-        await self._real.events(heard, tell)
+        """Tell nothing: each pass looks anyway."""
 
     async def close(self) -> None:
         await self._real.close()
@@ -215,16 +265,20 @@ class WatchedExecutor:
         self._between, self._real = between, real
 
     async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
-        does = lambda: self._real.execute(step, report, unless_held=unless_held)  # noqa: E731
-        await self._between.command(self.name, step.kind, does, step)
+        await self._between.step(self.name, step, lambda _: self._real.execute(step, report, unless_held=unless_held))
 
     async def look(self, domain: str) -> Look:
-        return await self._between.command(self.name, "look", lambda: self._real.look(domain))
+        if self._between.scripts is None:
+            return await self._between.command(self.name, "look", lambda _: self._real.look(domain))
+        doing.set(("look", f"{self.name}/{domain}"))
+        return await self._real.look(domain)
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[None]:
-        async with self._real.lock():
+        scripts = self._between.scripts
+        async with self._real.lock() if scripts is None else scripts.lock():
             self._between.tell("locked", host=self.name)
+            self._between.lost.discard(self.name)
             self._between.locked.add(self.name)
             try:
                 yield

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from tests.simulate.between import FAULTS
+from tests.simulate.between import FAULTS, OF_SCRIPTS, OTHERS
 from tests.simulate.fleet import Fleet
 from tests.simulate.play import Player
 from tests.simulate.script import Event, Incident, with_incidents
 
 ILL = ({"boot": "panic"}, {"boot": "hang"}, {"boot": "reboot-loop"}, {"balloon": "refuse"}, {"shutdown": "ignore"})
+MANY = 100
 _SIZES = (3, 3, 4, 4, 5, 6, 8, 12, 20)
 _STORE_FAULTS = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")
 # fmt: off
 _EDITS = (
     "kernel", "kernel", "kernel", "memory", "memory", "vcpus", "wave", "depends", "state", "reconcile", "restart",
     "remove", "remove", "add", "limit", "brake", "error", "swap", "cmdline", "timeout", "vif", "prevent", "autostart",
+    "sign", "reads",
     "swap",
 )
 _DEEDS = (
@@ -25,6 +27,20 @@ _DEEDS = (
     "balloon", "restore", "unpause", "stranger-of-that-name",
 )
 # fmt: on
+_DEEDS_OF_DOM0 = (
+    "reboot",
+    "destroy",
+    "crash",
+    "pause",
+    "poweroff",
+    "memory",
+    "create",
+    "dom0",
+    "lie",
+    "lie",
+    "unpause",
+)
+_LIES = ("well", "idle", "fail", "crash")  # see `dom0._XL`
 
 
 @dataclass
@@ -33,6 +49,7 @@ class Draw:
 
     seed: int
     size: int = 0  # domains; 0: drawn
+    dom0: bool = False  # the real executor on a dom0 whose xl is a fake one: slower by far
     random: Random = field(init=False)
     serial: int = 1
     names: int = 0
@@ -40,35 +57,55 @@ class Draw:
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
         self.ill = self.random.random() < 0.6
-        self.rough = self.random.random() < 0.7
+        self.rough = self.random.random() < 0.85
         self.hands = self.random.random() < 0.7
+        self.others = self.random.random() < 0.4
         self.waves = self.random.random() < 0.5
 
     def events(self, player: Player, rounds: int) -> Iterator[Event]:
         """Yield a whole story. Each event is played before the next one is drawn."""
-        hosts = ["alpha", "beta", "gamma"][: self.random.choice((1, 1, 2, 3))]
+        if self.size >= MANY:
+            yield from self._of_many(player)
+            return
+        hosts = ["alpha", "beta", "gamma"][: 1 if self.dom0 else self.random.choice((1, 1, 2, 3))]
+        if self.dom0:
+            yield Event("dom0")
         for host in hosts:
             limit = str(self.random.choice((1, 1, 2, 3)))
             parallel = str(self.random.choice((1, 4, 4, 8)))
             yield Event("host", host, {"memory": "4096", "max_unavailable": limit, "parallel": parallel})
         yield Event("kernel", "1")
-        for _ in range(self.size or self.random.choice(_SIZES)):
+        for _ in range(self.size or self.random.choice((2, 3, 3) if self.dom0 else _SIZES)):
             yield self._new(player.fleet)
         yield Event("apply")
         for _ in range(rounds):
-            for _ in range(self.random.randint(0, 4)):
-                yield from self._edit(player.fleet)
-            if self.hands:
-                for _ in range(self.random.choice((0, 0, 1, 2))):
-                    yield self._hand(player.fleet)
             for _ in range(self.random.randint(1, 3)):
+                for _ in range(self.random.randint(1, 3)):
+                    yield from self._edit(player.fleet)
+                if self.hands and self.random.random() < 0.4:
+                    yield self._hand(player.fleet)
                 yield self._run(player)
             if self.random.random() < 0.3:
                 yield Event(self.random.choice(("plan", "status", "validate")))
-            if self.random.random() < 0.5:
+            if self.random.random() < 0.3 and not self.dom0:
                 yield Event("rest")
-            if self.random.random() < 0.5:
+            if self.random.random() < 0.3:
                 yield Event("heal")
+        yield Event("heal")
+
+    def _of_many(self, player: Player) -> Iterator[Event]:
+        """Tell of very many domains on one host that all get another kernel."""
+        limit = str(self.random.choice((1, 1, 5, self.size)))
+        yield Event("host", "alpha", {"memory": str(256 * self.size), "max_unavailable": limit, "parallel": "8"})
+        yield Event("kernel", "1")
+        for _ in range(self.size):
+            yield self._new(player.fleet)
+        yield Event("apply")
+        yield Event("kernel", "2", self.random.choice(({}, ILL[0], ILL[1])))
+        for address in list(player.fleet.specs):
+            yield Event("spec", address, {"kernel": "2"})
+        yield self._run(player)
+        yield Event("apply")
         yield Event("heal")
 
     # edits
@@ -125,7 +162,7 @@ class Draw:
                 yield Event("spec", address, {"restart": choose(("auto", "defer"))})
             case "prevent":
                 yield Event("spec", address, {"prevent_destroy": choose(("yes", "no"))})
-            case "autostart":
+            case "autostart" if not self.dom0:  # whose links would be in /etc of this machine
                 yield Event("spec", address, {"autostart": choose(("10", "20", "-"))})
             case "remove" if len(fleet.specs) > 2:
                 yield Event("remove", address)
@@ -134,7 +171,19 @@ class Draw:
             case "limit":
                 yield Event("host", host, {"max_unavailable": choose("123")})
             case "brake":
-                yield Event("settings", "", choose(({"max_restart": "2"}, {"max_destroy": "0"}, {"max_restart": "-"})))
+                yield Event(
+                    "settings",
+                    "",
+                    choose(
+                        (
+                            {"max_restart": "2"},
+                            {"max_destroy": "0"},
+                            {"max_destroy": "0%"},
+                            {"max_destroy": "-"},
+                            {"max_restart": "-"},
+                        )
+                    ),
+                )
             case "error":
                 yield Event("spec", address, {"error": choose(("yes", "-"))})
             case "swap":
@@ -142,6 +191,10 @@ class Draw:
             case "cmdline":
                 self.serial += 1
                 yield Event("spec", address, {"cmdline": f"root=/dev/xvda serial={self.serial}"})
+            case "sign" if self.ill:  # which its console says, or never does
+                yield Event("spec", address, {"sign": choose(("kernel", "never", "-"))})
+            case "reads" if self.dom0:
+                yield Event("spec", address, {"reads": choose(("yes", "-"))})
             case "timeout":
                 yield Event("spec", address, {"on_shutdown_timeout": choose(("fail", "destroy"))})
             case "vif":
@@ -165,7 +218,9 @@ class Draw:
         host = choose(sorted(fleet.hosts))
         names = [one.partition("/")[2] for one in fleet.named(host)] or ["d1"]
         name = choose(names)
-        match choose(_DEEDS):
+        match choose(_DEEDS_OF_DOM0 if self.dom0 else _DEEDS):
+            case "lie":
+                return host, f"lie/{choose(_LIES)}"
             case "memory":
                 return host, f"set/{name}/memory:{choose((32, 64, 100, 127))}"
             case "create":
@@ -197,15 +252,23 @@ class Draw:
         if event.verb == "apply" and fleet.specs and self.random.random() < 0.25:
             key, address = choose(("target", "retry", "restart", "restart")), choose(sorted(fleet.specs))
             event = event.with_(**{key: address})
+        if self.random.random() < 0.12:  # nothing but a person who has it stop
+            number = self.random.randint(2, 14)
+            return with_incidents(event.without("minutes"), [Incident(choose(sorted(fleet.hosts)), number, "stop")])
         if not self.rough or self.random.random() < 0.25:
             return event
         if self.random.random() < 0.4:
             event = event.with_(die=str(self.random.randint(20, max(60, player.last.turns + 40))))
         happens = []
-        for _ in range(choose((0, 1, 1, 2, 3))):
-            host, number = choose(sorted(fleet.hosts)), self.random.randint(1, choose((6, 15, 40)))
-            what = choose(FAULTS)
+        for _ in range(choose((0, 1, 2, 3))):
+            number = self.random.randint(1, choose((5, 10, 25)) * (2 if self.dom0 else 1))
+            host = choose(sorted(fleet.hosts))
+            what = choose((*FAULTS, *OF_SCRIPTS, *OF_SCRIPTS) if self.dom0 else FAULTS)
+            if what == "cut":
+                what = f"cut/{self.random.randint(1, 40)}"
             if self.hands and self.random.random() < 0.4:
                 host, what = self._deed(fleet)
+            if self.others and self.random.random() < 0.3:
+                what = f"{choose(OTHERS)}/{choose(('apply', 'watch'))}"
             happens.append(Incident(host, number, what))
         return with_incidents(event, happens)

@@ -16,7 +16,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner, Power
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import DeleteDisk, HostStep, RemoveConfig, Shutdown, Start, domain_of
-from reconciler.simulated.guest import Instance, brought_up_to
+from reconciler.simulated.guest import Instance, brought_up_to, devices_connected
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.simulated.view import HostPaths, View
 
@@ -51,7 +51,7 @@ class Laws:
     disks: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
     foreign: dict[str, dict[str, object]] = field(default_factory=dict)
     down: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    destroyed: int = 0
+    stubborn: str = ""
 
     def begin(self) -> None:
         for host in self.settings:
@@ -74,6 +74,7 @@ class Laws:
             self.broken("not ours", f"{step.kind} of {address}, which is not ours")
         if guest is not None and guest.owner is not Owner.OURS and address not in self.adopting:
             self.broken("not ours", f"{step.kind} of {address}, which is {guest.owner}")
+        self.stubborn = self._stubborn(host, step) if isinstance(step, Shutdown) else ""
         match step:
             case RemoveConfig() if guest is not None and guest.config is not None and guest.config.prevent_destroy:
                 self.broken("prevent_destroy", f"{address} is removed, though its config file says prevent_destroy")
@@ -81,6 +82,13 @@ class Laws:
                 self._judge_deletion(host, step, guest)
             case _:
                 pass
+
+    def _stubborn(self, host: str, step: Shutdown) -> str:
+        """Return the domain of a step if it runs well, ignores to be shut down, and nobody allowed to pull its plug."""
+        one = instances_of(self.stores[host]).get(step.domain)
+        if one is None or one.behaviour.shutdown != "ignore" or one.definition.on_shutdown_timeout == "destroy":
+            return ""
+        return step.domain if devices_connected(one, self.stores[host].read_clock()) else ""
 
     def after(self, host: str, step: HostStep) -> None:
         address, store = f"{host}/{domain_of(step)}", self.stores[host]
@@ -91,6 +99,8 @@ class Laws:
         if self._foreign(host, stored) != self.foreign.get(host, {}):
             self.broken("not ours", f"{step.kind} of {address} changed what is not ours")
         match step:
+            case Shutdown() if self.stubborn == step.domain and step.domain not in there:
+                self.broken("the plug is asked for", f"{address} ran and did not obey, and its plug was pulled")
             case Shutdown() if address in self.restarts and step.domain in self.ran[host]:
                 self.down[host].add(step.domain)
             case Start():

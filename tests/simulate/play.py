@@ -7,6 +7,7 @@ the fleet. Within a run, `between` does so.
 from __future__ import annotations
 
 import gc
+import hashlib
 import importlib
 import io
 import json
@@ -21,7 +22,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from reconciler import cli
 from reconciler.model.diagnostics import ReconcilerError
@@ -31,15 +32,15 @@ from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS as STORE_FAULTS
 from reconciler.simulated.store import Store
 from tests.simulate.between import UNFORESEEN, Between
-from tests.simulate.fleet import Fleet
+from tests.simulate.dom0 import Dom0, Dom0Laws, Scripts
+from tests.simulate.fleet import Fleet, kernel_text
 from tests.simulate.laws import FLEET, Laws, instances_of, view_of
 from tests.simulate.script import Event, incidents, read_script
 from tests.simulate.turns import HangsError, Turns, steer
 
-SIMULATED = {"toolstack": "simulated"}
 NEVER_SAID = ("internal error", "has a bug", "Traceback", "circle", "in no order")
 _REAL_SECONDS = 120.0  # longer than any run takes of this machine
-_HANGS = 99
+HANGS = 99
 _RUNS = ("apply", "watch", "plan", "status", "validate")
 
 
@@ -79,10 +80,13 @@ class Player:
 
     folder: Path
     seed: int = 0
+    dom0: Dom0 | None = None  # the host alpha, where it is not simulated
     fleet: Fleet = field(default_factory=Fleet)
     strangers: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)  # to which something happened, or of which something new is asked
     ties: dict[str, set[str]] = field(default_factory=dict)  # address -> all that it depended on since it was at rest
+    lasting: set[str] = field(default_factory=set)  # addresses that may outlive their specs
+    removed: dict[str, dict[str, str]] = field(default_factory=dict)  # of those, what their specs said
     ill: bool = False  # a guest that does not do as it should was there
     line: int = 0
     events: Counter[str] = field(default_factory=Counter)
@@ -113,6 +117,11 @@ class Player:
 
     # what is asked for
 
+    def do_dom0(self, event: Event) -> None:
+        """`dom0`, the first line: the host alpha is none of the simulated ones."""
+        self.dom0 = Dom0(self.folder / "dom0")
+        self.dom0.make()
+
     def do_host(self, event: Event) -> None:
         self.fleet.hosts.setdefault(event.about, {})
         self._set(self.fleet.hosts[event.about], event.keys)
@@ -131,10 +140,14 @@ class Player:
         self._set(self.fleet.specs.setdefault(event.about, {}), event.keys)
         self.ties.setdefault(event.about, set()).update(self.fleet.bases(event.about))
         self.moved.add(event.about)
-        self.ill |= bool(self.fleet.behaviour(event.about))
+        if event.keys.get("prevent_destroy") == "yes" or event.keys.get("reconcile") == "no":
+            self.lasting.add(event.about)
+        self.ill |= bool(self.fleet.behaviour(event.about)) or event.keys.get("sign") == "never"
 
     def do_remove(self, event: Event) -> None:
-        self.fleet.specs.pop(event.about, None)
+        keys = self.fleet.specs.pop(event.about, None)
+        if keys is not None and event.about in self.lasting:
+            self.removed[event.about] = keys
         host, _, name = event.about.partition("/")
         self.moved.add(event.about)
         for address in self.fleet.named(host):  # else their files would have an error
@@ -170,6 +183,9 @@ class Player:
 
     def by_hand(self, host: str, deed: str) -> None:
         """Do on a host what a script says. What cannot be done just now does not happen."""
+        if self.dom0 is not None:
+            self.dom0.by_hand(deed)
+            return
         hand = Hand(settings=self.settings(host), fleet=FLEET, state_dir=self.state_dir)
         verb, _, rest = deed.partition("/")
         name, _, value = rest.partition("/")
@@ -204,6 +220,8 @@ class Player:
         match verb:
             case "dom0":
                 self.moved |= {address for address in (*self.fleet.specs, *self.ties) if address.startswith(f"{host}/")}
+            case "other-controller" | "takeover":
+                pass
             case "create" if f"{host}/{name}" not in self.fleet.specs:
                 self.strangers.add(f"{host}/{name}")
             case "fault":
@@ -218,19 +236,25 @@ class Player:
         """Run a command, and judge what has become of the hosts."""
         for key in ("restart", "retry", "adopt"):
             self.moved |= set(filter(None, event.keys.get(key, "").split(",")))
-        before, stores = self.boots(), self.stored()
+        before, stores, kernels = self.boots(), self.stored(), self.kernels()
         self.last = ran = self.run(event)
         self._note(ran, event)
         now = self.boots()
         self._judge(ran, event)
+        if not ran.all("hand"):
+            self._judge_waves(kernels)
+        if event.verb == "status":
+            self._judge_told(ran)
         if event.verb in ("plan", "status", "validate"):
             if self.stored() != stores:
                 raise Broken("looking changes nothing", f"{event} changed what a host has")
         else:
             self._judge_boots(before, now, ran)
+            self._judge_stopped(before, now, ran)
+            self._judge_brake(ran, event)
 
     def run(self, event: Event) -> Ran:
-        self.fleet.write(self.folder / "specs", SIMULATED)
+        self.fleet.write(self.folder / "specs", None if self.dom0 is None else self.dom0.settings)
         reading, pipe = os.pipe()
         sys.stdout.flush()
         child = os.fork()
@@ -248,6 +272,7 @@ class Player:
         ran = Ran(code=os.waitstatus_to_exitcode(status), told=told)
         if ended:
             ran.said, ran.turns, ran.code = ended[0]["said"], ended[0]["turns"], ended[0]["code"]
+            ran.said += "".join(f"(another controller:)\n{one['said']}" for one in ran.all("another ended"))
             self.said += [ran.said, f"[{ran.code}]"]
         return ran
 
@@ -258,28 +283,45 @@ class Player:
         chance = random.Random(f"{self.seed}/{self.line}")
         random.seed(chance.random())
         steer(turns, chance)
-        laws = Laws(
-            state_dir=self.state_dir,
-            settings={host: self.settings(host) for host in self.fleet.hosts},
-            strangers=self.strangers,
-            broken=lambda law, why: None,
-            adopting=set(filter(None, event.keys.get("adopt", "").split(","))),
-        )
-        between = Between(pipe, incidents(event), laws, self.by_hand)
-        laws.broken = between.broken
-        laws.begin()
+        if "minutes" in event.keys:
+            turns.at(float(event.keys["minutes"]) * 60, lambda: signal.raise_signal(signal.SIGTERM))
+        between = self._between(event, pipe)
+
+        def another(verb: str) -> None:
+            turns.die_at = 0
+            turns.due.clear()
+            self._run_through(self._between(Event(verb), pipe), Event(verb), turns, "another ended")
+
+        between.another = another
+        self._run_through(between, event, turns, "ended")
+
+    def _run_through(self, between: Between, event: Event, turns: Turns, tells: str) -> NoReturn:
+        between.laws.broken = between.broken
+        between.laws.begin()
         between.stand()
         said = io.StringIO()
         sys.stdout = sys.stderr = said
-        if "minutes" in event.keys:
-            turns.at(float(event.keys["minutes"]) * 60, lambda: signal.raise_signal(signal.SIGTERM))
         try:
             code = cli.run(self.arguments(event))
         except HangsError:
-            code = _HANGS
+            code = HANGS
         modules = sorted(sys.modules.keys() - self.loaded)
-        between.tell("ended", code=code, turns=turns.count, said=said.getvalue(), modules=modules)
+        between.tell(tells, code=code, turns=turns.count, said=said.getvalue(), modules=modules)
         os._exit(0)
+
+    def _between(self, event: Event, pipe: int) -> Between:
+        adopting = set(filter(None, event.keys.get("adopt", "").split(",")))
+
+        def unheard(law: str, why: str) -> None: ...
+
+        if self.dom0 is not None:
+            laws = Dom0Laws(self.dom0, self.strangers - adopting, unheard)
+            between = Between(pipe, incidents(event), laws, self.by_hand)
+            between.scripts = Scripts(self.dom0, between.command)
+            return between
+        settings = {host: self.settings(host) for host in self.fleet.hosts}
+        simulated = Laws(self.state_dir, settings, self.strangers, unheard, adopting)
+        return Between(pipe, incidents(event), simulated, self.by_hand, state_dir=self.state_dir)
 
     def arguments(self, event: Event) -> list[str]:
         specs = str(self.folder / "specs")
@@ -330,7 +372,7 @@ class Player:
         for never in NEVER_SAID:
             if never in ran.said and (foreseen or never != "Traceback"):
                 raise Broken("never said", f"{event.verb} says {never!r}")
-        if ran.code == _HANGS:
+        if ran.code == HANGS:
             raise Broken("nothing hangs", f"{event} waits for ever")
         if ran.code not in (0, 1, 3, 4, 143, 137, -signal.SIGKILL, -signal.SIGTERM):
             raise Broken("exit codes", f"{event} ends with {ran.code}")
@@ -338,6 +380,60 @@ class Player:
             for result in ran.all("result"):
                 for address, kind, problem, _ in result["failed"]:
                     raise Broken("a plan works out", f"{kind} of {address} failed, and nothing was wrong: {problem}")
+
+    def _judge_waves(self, before: dict[str, str]) -> None:
+        """A kernel that nobody tried goes nowhere before the domains of lower waves have theirs."""
+        now = self.kernels()
+        late = [one for one in now if now[one] == before.get(one) != self.wanted(one, now) and self._may_restart(one)]
+        for one in now.keys() & before.keys():
+            if before[one] != now[one] == self.wanted(one, now):
+                for other in late:
+                    if self._wave(other) < self._wave(one):
+                        raise Broken("waves", f"{one} has its new kernel, and {other} of a lower wave has not")
+
+    def wanted(self, address: str, otherwise: dict[str, str]) -> str:
+        """Return the kernel that a spec asks for, by the digest of its bytes."""
+        keys = self.fleet.specs.get(address)
+        if keys is None or "error" in keys:
+            return otherwise.get(address, "")
+        number = keys.get("kernel", "1")
+        text = kernel_text(number, self.fleet.kernels.get(number, {}))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _wave(self, address: str) -> int:
+        return int(self.fleet.specs.get(address, {}).get("wave", 0))
+
+    def _may_restart(self, address: str) -> bool:
+        keys = self.fleet.specs.get(address, {})
+        return keys.get("reconcile") != "no" and keys.get("state") != "stopped" and "error" not in keys
+
+    def _judge_told(self, ran: Ran) -> None:
+        """Each declared domain is in `status` by name, and none is frozen for what another one's file says."""
+        told = {line.split(" ", 1)[0]: line for line in ran.said.splitlines()}
+        for address, keys in self.fleet.specs.items():
+            host = address.partition("/")[0]
+            unseen = f"{host}: not observed" in ran.said or any(one["fault"] for one in ran.all("command"))
+            if address not in told and not unseen:
+                raise Broken("all is told", f"{address} is declared, and status does not name it")
+            blameless = not {"error", "depends_on", "disk"} & keys.keys()
+            if blameless and "spec file has errors" in told.get(address, ""):
+                raise Broken("all is told", f"{told[address]!r}, and its file has none")
+
+    def _judge_stopped(self, before: dict[str, str], now: dict[str, str], ran: Ran) -> None:
+        """A run that is asked to stop brings back what it has down."""
+        faults = [one["fault"] for one in ran.all("command") if one["fault"]]
+        if faults != ["stop"] or self.ill or ran.all("hand") or ran.code == HANGS:
+            return
+        for address in before.keys() - now.keys() - self.strangers:
+            keys = self.fleet.specs.get(address)
+            if keys is not None and keys.get("state") != "stopped" and ran.acting.get(address) in ("restart", "update"):
+                raise Broken("a stop brings back", f"{address} ran, and is down after a run that was asked to stop")
+
+    def _judge_brake(self, ran: Ran, event: Event) -> None:
+        allows_none = self.fleet.settings.get("max_destroy") in ("0", "0%") and "allow_destroy" not in event.keys
+        gone = [one["address"] for one in ran.all("command") if one["does"] == "remove_config"]
+        if allows_none and gone:
+            raise Broken("brake", f"{', '.join(gone)} went, and max_destroy is 0")
 
     def _judge_boots(self, before: dict[str, str], now: dict[str, str], ran: Ran) -> None:
         for address, boot in before.items():
@@ -359,6 +455,8 @@ class Player:
 
     def boots(self) -> dict[str, str]:
         """Tell one boot of each running domain from the next, by address."""
+        if self.dom0 is not None:
+            return self.dom0.boots()
         return {
             f"{host}/{name}": one.boot_id
             for host in self.fleet.hosts
@@ -366,7 +464,21 @@ class Player:
             if one.power is Power.RUNNING
         }
 
-    def stored(self) -> dict[str, tuple[object, ...]]:
+    def kernels(self) -> dict[str, str]:
+        """Tell which bytes each domain runs, by address; of simulated hosts."""
+        if self.dom0 is not None:
+            return {}
+        return {
+            f"{host}/{name}": one.definition.kernel.sha256
+            for host in self.fleet.hosts
+            for name, one in instances_of(Store(self.state_dir, host)).items()
+            if one.definition.kernel is not None
+        }
+
+    def stored(self) -> object:
+        """Return all that hosts have."""
+        if self.dom0 is not None:
+            return self.dom0.files(), self.dom0.domains()
         found: dict[str, tuple[object, ...]] = {}
         for host in self.fleet.hosts:
             stored = Store(self.state_dir, host).read()
@@ -421,6 +533,9 @@ class Player:
         return self.last
 
     def _end_faults(self) -> None:
+        if self.dom0 is not None:
+            self.dom0.end_faults()
+            return
         for host in self.fleet.hosts:
             for fault in STORE_FAULTS:
                 self.by_hand(host, f"fault/{fault}/0")
@@ -432,12 +547,17 @@ class Player:
     def _ask_for_what_is_possible(self) -> None:
         fleet = self.fleet
         fleet.settings.clear()
+        fleet.specs |= self.removed  # what a spec said not to destroy goes only after another one
+        self.removed.clear()
         for number, behaviour in list(fleet.kernels.items()):
             if behaviour:
                 fleet.kernels[number] = {}
         for host, keys in fleet.hosts.items():
             keys.pop("reconcile", None)
             keys["max_unavailable"] = str(len(fleet.specs) + 1)
+            if self.dom0 is not None:
+                self.dom0.make_well()
+                continue
             for name, one in instances_of(Store(self.state_dir, host)).items():
                 if one.power is Power.PAUSED:
                     self.by_hand(host, f"unpause/{name}")
@@ -450,9 +570,11 @@ class Player:
         for address in sorted(fleet.specs, key=_age):
             keys = fleet.specs[address]
             keys |= {"memory": "64", "on_shutdown_timeout": "destroy"}
-            for key in ("error", "reconcile", "maxmem", "prevent_destroy"):
+            for key in ("error", "reconcile", "maxmem", "prevent_destroy", "sign"):
                 keys.pop(key, None)
-            bases = [fleet.specs[base] for base in fleet.bases(address) if base in fleet.specs]
+            there = [base for base in sorted(fleet.bases(address), key=_age) if base in fleet.specs]
+            keys["depends_on"] = ",".join(base.partition("/")[2] for base in there)
+            bases = [fleet.specs[base] for base in there]
             keys["wave"] = str(max([int(keys.get("wave", 0)), *(int(base.get("wave", 0)) for base in bases)]))
         for address in sorted(fleet.specs, key=_age, reverse=True):
             if fleet.specs[address].get("state") != "stopped":
@@ -480,6 +602,11 @@ class Player:
 
     def _judge_healed(self) -> None:
         """See with our own eyes that hosts are as specified."""
+        if self.dom0 is not None:
+            running = {name for name, keys in self.fleet.specs.items() if keys.get("state") != "stopped"}
+            if running != set(self.boots()):
+                raise Broken("all comes true", f"{sorted(running)} are to run, and {self.dom0.domains()} are there")
+            return
         for host in self.fleet.hosts:
             there = instances_of(Store(self.state_dir, host))
             wanted = {address.partition("/")[2]: self.fleet.specs[address] for address in self.fleet.named(host)}
