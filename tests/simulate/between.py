@@ -298,17 +298,23 @@ class WatchedExecutor:
         self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
     ) -> float:
         does = lambda: self._real.begin_rehearsal(rehearsal, report, unless_held=unless_held)  # noqa: E731
-        return await self._between.command(self.name, "begin_rehearsal", does)
+        return await self._give("begin_rehearsal", does)
 
     async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
-        does = lambda: self._real.look_at_rehearsal(rehearsal)  # noqa: E731
-        return await self._between.command(self.name, "look_at_rehearsal", does)
+        return await self._give("look_at_rehearsal", lambda: self._real.look_at_rehearsal(rehearsal))
 
     async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
-        await self._between.command(self.name, "end_rehearsal", lambda: self._real.end_rehearsal(rehearsal))
+        await self._give("end_rehearsal", lambda: self._real.end_rehearsal(rehearsal))
 
     async def clear_leftovers(self) -> None:
-        await self._between.command(self.name, "clear_leftovers", self._real.clear_leftovers)
+        await self._give("clear_leftovers", self._real.clear_leftovers)
+
+    async def _give(self, does: str, call: Callable[[], Awaitable[T]]) -> T:
+        """Give a command as a whole; to a dom0 its scripts are given one by one."""
+        if self._between.scripts is None:
+            return await self._between.command(self.name, does, lambda _: call())
+        doing.set((does, ""))
+        return await call()
 
     async def probe_tcp(self, address: str) -> bool:
         return await self._real.probe_tcp(address)

@@ -27,7 +27,8 @@ from reconciler.model.diagnostics import refused
 from reconciler.model.fleet import HostSettings
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import HostStep, SetMemory, SetVcpus, Shutdown, Start, domain_of
-from reconciler.texts.config_file import read_file, split_mark
+from reconciler.texts.config_file import read_file
+from reconciler.texts.mark import split_mark
 from reconciler.xl import observe
 from tests.both import fake_xl
 from tests.fake_dom0 import write_tool
