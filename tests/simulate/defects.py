@@ -47,7 +47,7 @@ def look_for(patch: Path, seconds: float, seed: int) -> tuple[str, str]:
         copy = Path(name)
         for part in ("reconciler", "tests"):
             shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run(["patch", "-s", "-p1", "-i", patch], cwd=copy, check=True)
+        subprocess.run(["git", "apply", patch], cwd=copy, check=True)
         options = ["--events", "10000000", "--seconds", str(seconds), "--seed", str(seed), "--shrink", "0"]
         done = subprocess.run(
             [sys.executable, "-m", "tests.simulate", *options, "--no-scripts"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.simulate.__main__ import kept_scripts, play_seed
+from tests.simulate.defects import DEFECTS, ROOT
 from tests.simulate.play import Player, play_script, prepare
 from tests.simulate.script import Event, read_script, written
 from tests.simulate.shrink import shrink
@@ -64,3 +66,10 @@ def test_a_law_that_is_broken_is_found_and_shrinks_to_the_lines_that_break_it(
 def test_what_was_found_once_stays_mended(path: Path, tmp_path: Path) -> None:
     broken = play_script(read_script(path.read_text()), tmp_path / "world")
     assert broken is None, f"{broken.said}\n{broken}"
+
+
+@pytest.mark.parametrize("patch", sorted(DEFECTS.glob("*.patch")), ids=lambda path: path.stem)
+def test_a_fault_of_the_past_can_still_be_put_back(patch: Path) -> None:
+    """Where the code around it has changed, the patch is made anew; `make simulate-defects` sees that it is found."""
+    run = subprocess.run(["git", "apply", "--check", patch], cwd=ROOT, capture_output=True, check=False)
+    assert run.returncode == 0, run.stderr.decode()
