@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from hypothesis import strategies as st
 
-from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue
+from reconciler.model.domain import Disk, Domain, Image, Vif, XlValue, driver_domain
 from reconciler.model.keys import DISK_KEYS
 from reconciler.model.vdev import devid_of
 from reconciler.specs.schema import LIFTED, DomainSpec
@@ -92,7 +92,7 @@ def vifs(draw: st.DrawFn, devid: int = 0) -> Vif:
         type=draw(st.none() | st.sampled_from(("vif", "ioemu"))),
         vifname=draw(word),
         gatewaydev=draw(word),
-        backend=draw(word),
+        backend=draw(word.map(driver_domain)),
         mtu=draw(st.none() | st.sampled_from((1500, 9000))),
         trusted=draw(st.none() | st.booleans()),
         colo=draw(st.sampled_from(((), (("forwarddev", "eth1"), ("sock_mirror_id", "0"))))),

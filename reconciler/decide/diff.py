@@ -18,6 +18,7 @@ from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.quantities import same_rate
+from reconciler.specs.resolve.xl_keys import is_usual
 from reconciler.specs.secrets import concealed, holds_secret
 
 
@@ -90,7 +91,7 @@ def noted_fields(written: Domain, desired: Domain) -> tuple[FieldChange, ...]:
 def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
     """Return what a domain that does not exist yet will have, as field changes from nothing."""
     pairs = [(key.name, shown(key, desired)) for key in _KEYS]
-    disks = _disks(desired, desired, host)
+    disks = _disks(desired, desired, None)
     pairs += [(f"disk[{disk.vdev}]", _summary(disks[disk.devid])) for disk in desired.disks]
     pairs += [(f"vif[{devid}]", _summary(vif)) for devid, vif in _vifs(desired, desired).items()]
     pairs += [(f"xl.{key}", as_written(value)) for key, value in desired.xl]
@@ -105,6 +106,8 @@ def shown(key: Key[Owner], owner: Owner) -> Scalar:
             return f"{image.name} ({image.short})" if image.short else image.path
         case Kind.LINE, value if not value:
             return None  # xl lists an empty one for none
+        case Kind.PER_VCPU, value if value == "all" or (isinstance(value, tuple) and set(value) == {"all"}):
+            return None  # without a word, xl lets it run on all of them, too
         case Kind.WORDS, tuple() as words:
             return " ".join(map(str, words))
         case Kind.PER_VCPU, tuple() as entries:
@@ -157,7 +160,7 @@ def _same_bytes(one: object, other: object) -> bool:
 
 def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChange]:
     """Compare disks, interfaces and [xl]."""
-    there, wanted = _disks(current, desired, host), _disks(desired, desired, host)
+    there, wanted = _disks(current, desired, host), _disks(desired, desired, None, current)
     if there != wanted:
         vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
         for path, before, after in _inside(there, wanted):
@@ -167,7 +170,7 @@ def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChang
     if before != after:
         yield FieldChange(path="disk", before=", ".join(before), after=", ".join(after), effect=Effect.RESTART)
     if current.vifs != desired.vifs:
-        for path, before, after in _inside(_vifs(current, desired), _vifs(desired, desired)):
+        for path, before, after in _inside(_vifs(current, desired), _vifs(desired, desired, current)):
             whole_live = len(path) == 1 and desired.type != "hvm" and not holds_secret(str(_summary(after)))
             yield _change(f"vif[{path[0]}]", path[1:], before, after, Effect.LIVE if whole_live else Effect.RESTART)
     if current.xl != desired.xl:
@@ -192,46 +195,62 @@ def _change(name: str, below: Sequence[object], before: object, after: object, e
 
 
 def _written(domain: Domain) -> dict[str, Scalar]:
-    return {key: as_written(value) for key, value in domain.xl}
+    return {key: as_written(value) for key, value in domain.xl if not is_usual(key, value, domain.type)}
 
 
-def _disks(domain: Domain, reference: Domain, host: Host) -> dict[int, Options]:
-    """Return the disks by their place. What the reference (the desired side) leaves open is left out."""
-    wanted = {disk.devid: disk for disk in reference.disks}
+def _disks(domain: Domain, wanted: Domain, host: Host | None, current: Domain | None = None) -> dict[int, Options]:
+    """Return the disks by their place, with all that they or those of the other side say.
+
+    `host` is given for disks that exist, so that their real sizes are compared.
+    """
+    asked = {disk.devid: disk for disk in wanted.disks}
+    others = asked if current is None else {disk.devid: disk for disk in current.disks}
     return {
-        disk.devid: _disk(disk, wanted.get(disk.devid), None if domain is reference else host) for disk in domain.disks
+        disk.devid: {
+            **_place(disk, asked.get(disk.devid), host),
+            **_options(_DISK_KEYS, disk, others.get(disk.devid)),
+        }
+        for disk in domain.disks
     }
 
 
-def _disk(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
-    """Return the fields of one disk. `host` is given for a disk that exists, so that its real size is compared."""
-    place = {place_of(disk)[0]: disk.target} if disk.target else {}
-    options: dict[str, Scalar] = {**place, **_options(_DISK_KEYS, disk, wanted)}
+def _place(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
+    """Return where a disk is, and its size if that is asked for."""
+    place: dict[str, Scalar] = {place_of(disk)[0]: disk.target} if disk.target else {}
     if wanted is not None and wanted.size_bytes is not None and wanted.format == "raw":  # others hide their size
         missing = missing_bytes(wanted, host.files.get(disk.target)) if host is not None else 0
-        options["size"] = wanted.size_bytes - missing
-    return options
+        place["size"] = wanted.size_bytes - missing
+    return place
 
 
-def _vifs(domain: Domain, reference: Domain) -> dict[int, Options]:
-    wanted = {vif.devid: vif for vif in reference.vifs}
-    usual = usual_vif_type(reference.type)  # xl lists it also where nothing was said
+def _vifs(domain: Domain, wanted: Domain, current: Domain | None = None) -> dict[int, Options]:
+    asked = {vif.devid: vif for vif in wanted.vifs}
+    usual = usual_vif_type(wanted.type)  # xl lists it also where nothing was said
 
     def said(vif: Vif) -> Vif:
-        asked = wanted.get(vif.devid, vif)
-        rate = asked.rate if same_rate(vif.rate, asked.rate) else vif.rate
+        rate = asked.get(vif.devid, vif).rate
+        rate = rate if same_rate(vif.rate, rate) else vif.rate
         return replace(vif, rate=rate, type=None if vif.type == usual else vif.type)
 
-    meant = {devid: said(vif) for devid, vif in wanted.items()}
-    return {vif.devid: _options(_VIF_KEYS, said(vif), meant.get(vif.devid)) for vif in domain.vifs}
+    others = {vif.devid: said(vif) for vif in (wanted if current is None else current).vifs}
+    return {vif.devid: _options(_VIF_KEYS, said(vif), others.get(vif.devid)) for vif in domain.vifs}
 
 
-def _options(keys: Iterable[Key[Owner]], device: Owner, wanted: Owner | None) -> Options:
+def _options(keys: Iterable[Key[Owner]], device: Owner, other: Owner | None) -> Options:
+    """Return what a device or the one of the other side says."""
     return {
-        key.name: shown(key, device)
+        key.name: shown(key, device) if other is None or not _is_chosen(key, device, other) else shown(key, other)
         for key in keys
-        if _says(key, device) or (wanted is not None and _says(key, wanted))
+        if _says(key, device) or (other is not None and _says(key, other))
     }
+
+
+def _is_chosen(key: Key[Owner], device: Owner, wanted: Owner) -> bool:
+    """Return whether xl chose by itself for a device what is wanted of it; of a program it tells the whole path."""
+    chosen = dict(device.chosen).get(key.name) if isinstance(device, Disk | Vif) else None
+    value = shown(key, wanted)
+    in_folder = isinstance(chosen, str) and isinstance(value, str) and chosen.endswith(f"/{value}")
+    return not _says(key, device) and chosen is not None and (chosen == value or in_folder)
 
 
 def _says(key: Key[Owner], device: Owner) -> bool:

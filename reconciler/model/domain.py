@@ -41,6 +41,19 @@ class Image:
         return (self.path or self.source).rpartition("/")[2].removesuffix(f".{self.short}")
 
 
+Scalar = str | int | float | bool | None
+
+Chosen = tuple[tuple[str, Scalar], ...]
+"""Of a device that exists, by key: what xl chose where it was told nothing. Who asks for just that asks for nothing."""
+
+_DOM0 = ("0", "Domain-0")
+
+
+def driver_domain(backend: str | None) -> str | None:
+    """Return the domain that serves a device; None for the dom0, which does unless another one is named."""
+    return None if backend in _DOM0 else backend
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """A virtual disk, identified by the devid of its `vdev` (`hda`, `0x300` and `768` are one place)."""
@@ -71,6 +84,7 @@ class Disk:
     colo_export: str | None = None
     active_disk: str | None = None
     hidden_disk: str | None = None
+    chosen: Chosen = field(default=(), compare=False)
 
     @property
     def used_as_is(self) -> bool:
@@ -115,6 +129,7 @@ class Vif:
     vlan: str | None = None
     trusted: bool | None = None
     colo: tuple[tuple[str, str], ...] = ()
+    chosen: Chosen = field(default=(), compare=False)
 
 
 def usual_vif_type(kind: str) -> str:
@@ -193,9 +208,6 @@ class Domain:
     @property
     def images(self) -> tuple[Image, ...]:
         return tuple(image for image in (self.kernel, self.ramdisk) if image is not None)
-
-
-Scalar = str | int | float | bool | None
 
 
 def canonical_json(value: object) -> str:

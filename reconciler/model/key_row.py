@@ -77,6 +77,7 @@ class Key(Generic[Owner]):
     also: tuple[str, ...] = ()  # other fields that it sets
     default: Value = None
     unset: Scalar = None
+    unset_of: Callable[[Owner], Scalar] | None = None  # the same where it depends on the owner's other keys
     takes: Takes = Takes.RESTART
     boot: str | None = None  # its entry in the digest of boot inputs; "": none; None: LATER, if it takes a restart
     in_cfg: bool = True  # stands in xl.cfg
@@ -119,4 +120,6 @@ class Key(Generic[Owner]):
     def meant(self, owner: Owner) -> Value:
         """Return the value that the owner has, or else what xl uses when it is left to it."""
         value = self.value(owner)
-        return self.unset if value is None else value
+        if value is not None:
+            return value
+        return self.unset if self.unset_of is None else self.unset_of(owner)

@@ -40,6 +40,7 @@ from reconciler.specs.value_types import (
     UUID,
     Arguments,
     Autostart,
+    Backend,
     Colo,
     MacPrefix,
     Name,
@@ -123,7 +124,7 @@ class DiskSpec(OrdinaryKeysOfDisks):
     cdrom: bool = False
     target: Annotated[str, StringConstraints(pattern=SCRIPT_TARGET, max_length=1024)] | None = None
     script: VifText | None = None
-    backend: VifText | None = None
+    backend: Backend = None
     path: Word | None = None
     lv: Annotated[str, StringConstraints(pattern=LOGICAL_VOLUME)] | None = None
     device: Word | None = None
@@ -145,6 +146,7 @@ class VifSpec(OrdinaryKeysOfVifs):
     rate: Annotated[str, StringConstraints(pattern=RATE)] | None = None
     model: VifText | None = None
     type: Literal["ioemu", "vif"] | None = None
+    backend: Backend = None
     vifname: Annotated[str, StringConstraints(pattern=INTERFACE)] | None = None
     colo: Colo = ()
 

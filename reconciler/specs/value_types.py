@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
 
-from reconciler.model.domain import XlAtom, XlValue
+from reconciler.model.domain import XlAtom, XlValue, driver_domain
 from reconciler.model.quantities import (
     DURATION_FORMS,
     DURATION_MAX_SECONDS,
@@ -222,6 +222,7 @@ PATTERN_SENTENCES: Final = {
 Text = Annotated[str, StringConstraints(pattern=TEXT, max_length=4096)]
 Word = Annotated[str, StringConstraints(pattern=WORD, max_length=1024)]
 VifText = Annotated[str, StringConstraints(pattern=VIF_TEXT, max_length=255)]
+Backend = Annotated[VifText | None, AfterValidator(driver_domain)]
 Name = Annotated[str, StringConstraints(pattern=NAME, max_length=NAME_MAX)]
 MacPrefix = Annotated[str, StringConstraints(pattern=MAC_PREFIX)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]

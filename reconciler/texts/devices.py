@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from reconciler.model.copies import altered
-from reconciler.model.domain import Disk, Vif
+from reconciler.model.domain import Disk, Vif, driver_domain
 from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
 from reconciler.model.keys import DISK_FORMATS, DISK_KEYS, VIF_KEYS
 from reconciler.model.parts import LATER_KEYS_OF_DISKS, in_cfg
@@ -98,7 +98,7 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
         raise ValueError(f'The disk "{spec}" has no vdev.')
     if parts.target is None:
         raise ValueError(f'The disk "{spec}" has no target.')
-    options: dict[str, Any] = parts.options
+    options: dict[str, Any] = parts.options | {"backend": driver_domain(_text_of(parts.options.get("backend")))}
     disk = Disk(
         **options,
         vdev=parts.vdev,
@@ -110,6 +110,10 @@ def read_disk(spec: str) -> tuple[Disk, tuple[str, ...]]:
         cdrom=parts.cdrom,
     )
     return placed(disk, parts.target), tuple(parts.others)
+
+
+def _text_of(value: Value) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def placed(disk: Disk, target: str) -> Disk:
@@ -327,6 +331,7 @@ def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...], tuple[str, ..
             unsaid.append(part)  # a 0 means nothing to xl
         else:
             ignored.append(part)
+    found["backend"] = driver_domain(found.get("backend"))
     return Vif(devid=devid, **found, colo=tuple(sorted(colo.items()))), tuple(ignored), tuple(unsaid)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from reconciler.model.domain import Disk, Domain, Image, Vif, usual_vif_type
+from reconciler.model.domain import Disk, Domain, Image, Vif, driver_domain, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.paths import file_name
@@ -111,7 +111,8 @@ def _told(part: _Json, name: str, key: Key[Any]) -> Value:
         case Kind.WORDS:
             return tuple(str(item) for item in _list(part, name)) or None
         case _:
-            return _text(part, name)
+            word = _text(part, name)
+            return driver_domain(word) if key.name == "backend" else word
 
 
 def _with_sizes(domain: Domain, built: _Json) -> Domain:
@@ -158,7 +159,9 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
         there = of_file.get(devid)
         told: dict[str, Any] = {key.attribute: _meant(part, key) for key in _LISTED_OF_DISKS}
         if there is not None:  # what its file leaves to xl stays open
-            told |= {key.attribute: key.default for key in _LISTED_OF_DISKS if key.value(there) == key.default}
+            left = [key for key in _LISTED_OF_DISKS if key.value(there) == key.default]
+            chosen = tuple((key.name, told[key.attribute]) for key in left if told[key.attribute] != key.default)
+            told |= {key.attribute: key.default for key in left} | {"chosen": chosen}
         told |= {
             "format": _format(_text(part, "format")),
             "access": "rw" if part.get("readwrite") else "ro",
@@ -225,12 +228,13 @@ def _plain(value: Value) -> Value:
 
 def _as_open_as(there: Vif, vif: Vif) -> Vif:
     """Unset in a vif what its file leaves to xl, and use the file's words where they mean the same."""
-    open_now: dict[str, Any] = {
-        key.attribute: None for key in VIF_KEYS if key.of is not None and key.value(there) is None
-    }
+    left = [key for key in VIF_KEYS if key.of is not None and key.value(there) is None]
+    open_now: dict[str, Any] = {key.attribute: None for key in left}
+    chosen = tuple((key.name, value) for key in left if isinstance(value := key.value(vif), str | int))
     same = replace(
         vif,
         named=there.named,
+        chosen=chosen,
         rate=there.rate if same_rate(there.rate, vif.rate) else vif.rate,
     )
     in_words: dict[str, Any] = {

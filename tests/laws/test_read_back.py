@@ -361,3 +361,52 @@ def test_what_people_did_with_a_drive_is_drift_that_is_undone_live(xl: RealXl) -
     assert [step.step.kind for step in made.steps] == ["set_medium"]
     applied(dom0, made)
     assert planned(dom0, wanted).steps == ()
+
+
+USUAL: dict[str, dict[str, Any]] = {
+    "cpus": {"cpus": "all"},
+    "cpus of each vcpu": {"cpus": ("all",)},
+    "pool": {"pool": "Pool-0"},
+    "mtu": {"vifs": (replace(BARE, mtu=1500),)},
+    "model": {"vifs": (replace(BARE, model="rtl8139"),)},
+    "trusted": {"vifs": (replace(BARE, trusted=True),)},
+    "discard": {"disks": (replace(ROOT, discard=True),)},
+    "specification": {"disks": (replace(ROOT, specification="xen", colo=False),)},
+    "cmdline": {"cmdline": ""},
+    "shares": {"cpu_weight": 256, "cap": 0},
+    "acpi": {"xl": (("acpi", 1), ("apic", "1"))},
+    "boot": {"xl": (("boot", "cda"), ("nestedhvm", 0), ("xen_platform_pci", 1))},
+    "nomigrate": {"xl": (("localtime", 0), ("nomigrate", 0), ("on_soft_reset", "soft-reset"), ("tsc_mode", "default"))},
+    "channels": {"xl": (("max_event_channels", 1023),)},
+}
+"""Keys that are given the value that xl uses without them."""
+
+
+@KINDS
+@pytest.mark.parametrize("usual", USUAL)
+def test_what_xl_does_anyway_is_no_reason_to_restart(xl: RealXl, kind: str, usual: str) -> None:
+    plain = replace(first(kind), cpu_weight=None)
+    said = replace(plain, **USUAL[usual])
+    for before, wanted in ((plain, said), (said, plain)):
+        dom0 = running(xl, before)
+        made = planned(dom0, wanted)
+        assert [one for one in made.changes if one.fields] == []
+        assert {step.step.kind for step in made.steps} <= {"write_config"}
+        applied(dom0, made)
+        assert planned(dom0, wanted).steps == ()
+
+
+def test_what_xl_chose_by_itself_may_be_asked_for_without_a_restart(xl: RealXl) -> None:
+    """A bridge, a script, the name of the interface, what serves a disk: `xl list -l` tells what became of it."""
+    dom0 = running(xl, replace(first("pv"), vifs=(replace(BARE, bridge=None),)))
+    assert dom0.running is not None
+    dom0.running["nics"][0] |= {"bridge": "xenbr0", "script": "/etc/xen/scripts/vif-bridge", "ifname": "vif7.0"}
+    dom0.running["disks"][0] |= {"backend": "phy", "discard_enable": "True"}
+    asked = replace(BARE, bridge="xenbr0", script="vif-bridge", vifname="vif7.0")
+    wanted = replace(first("pv"), vifs=(asked,), disks=(replace(ROOT, backendtype="phy", discard=True),))
+    made = planned(dom0, wanted)
+    assert (made.steps[0].step.kind, len(made.steps)) == ("write_config", 1)
+    applied(dom0, made)
+    assert planned(dom0, wanted).steps == ()
+    other = replace(wanted, vifs=(replace(asked, vifname="web0"),))
+    assert restarts(planned(dom0, other))

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from reconciler.model.domain import XlValue
+
 _ABOUT: Final[Mapping[str, str]] = {
     "The virtual machine: its tables, cpu features, timers": """
         acpi acpi_laptop_slate acpi_s3 acpi_s4 altp2m altp2m_count altp2mhvm apic boot cpuid e820_host gic_version hap
@@ -93,3 +95,40 @@ REACHES: Final[Mapping[str, str]] = {
     "xauthority": "a file of the dom0",
 }
 """The others that xl reads, with what of the dom0, of the machine or of other domains they reach."""
+
+_ON = """
+    acpi acpi_s3 acpi_s4 apic hap hpet nx oos pae spiceagent_mouse vkb_device vncunused vpt_align xen_platform_pci"""
+_OFF = """
+    acpi_laptop_slate altp2mhvm dm_restrict driver_domain gfx_passthru localtime msr_relaxed nestedhvm nographic
+    nomigrate opengl pvshim rtc_timeoffset sdl spice spice_clipboard_sharing spicedisable_ticketing spicevdagent
+    stdvga usb viridian vpmu xend_suspend_evtchn_compat"""
+_USUAL: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(_ON.split(), ("1",)),
+    **dict.fromkeys(_OFF.split(), ("0",)),
+    "altp2m": ("0", "disabled"),
+    "bios": ("seabios",),
+    "blkdev_start": ("xvda",),
+    "boot": ("cda",),
+    "device_model_version": ("qemu-xen",),
+    "hdtype": ("ide",),
+    "max_event_channels": ("1023",),
+    "on_soft_reset": ("soft-reset",),
+    "rdm_mem_boundary": ("2048",),
+    "timer_mode": ("1", "no_delay_for_missed_ticks"),
+    "tsc_mode": ("0", "default"),
+    "vga": ("cirrus",),
+    "vnclisten": ("127.0.0.1",),
+}
+"""What xl does where a key is left out, as a number or as a word. (Xen 4.17 to 4.21: parse_config_data of
+tools/xl/xl_parse.c, libxl__domain_build_info_setdefault of tools/libs/light/libxl_create.c.)"""
+
+
+def is_usual(key: str, value: XlValue, kind: str) -> bool:
+    """Return whether a domain of this type gets the same without the key.
+
+    >>> is_usual("acpi", 1, "hvm"), is_usual("acpi", 0, "hvm"), is_usual("vnc", 1, "hvm"), is_usual("vnc", 1, "pv")
+    (True, False, True, False)
+    """
+    if key == "vnc":  # which gives another one a frame buffer of its own
+        return str(value) == ("1" if kind == "hvm" else "0")
+    return str(value) in _USUAL.get(key, ())
