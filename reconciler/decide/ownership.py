@@ -35,7 +35,7 @@ def adopt(
         why = guest.problem or "xl does not tell its configuration"
         why = why if guest.power in (Power.RUNNING, Power.PAUSED) else f"it is {guest.power}"
         return make_blocked(host, guest.name, Block(f"it cannot be adopted: {why}", None), guest)
-    current = _as_adopted(host, settings, guest.running) if guest.running is not None else guest.config
+    current = as_adopted(host, settings, guest.running) if guest.running is not None else guest.config
     if current is None:
         return replace(created, action=Action.ADOPT)
     hint = None
@@ -72,7 +72,7 @@ def _with_identity_of(current: Domain, desired: Domain) -> tuple[Domain, str]:
     return replace(desired, uuid=current.uuid, vifs=vifs), hint
 
 
-def _as_adopted(host: Host, settings: HostSettings, running: Domain) -> Domain:
+def as_adopted(host: Host, settings: HostSettings, running: Domain) -> Domain:
     """Return what runs, with the kernel and ramdisk that it booted as files that can be staged.
 
     A domain that was made without us runs from any file of its host. What that file holds now is taken for what it

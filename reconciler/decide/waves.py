@@ -19,11 +19,13 @@ from dataclasses import dataclass, replace
 
 from reconciler.decide.changes import DEFERRED, Action, Change, Consent
 from reconciler.decide.dependencies import recorded_wave, wave_of
+from reconciler.decide.diff import Effect, align_vifs, compare
+from reconciler.decide.ownership import as_adopted
 from reconciler.decide.partial import restart_later, without_boot
 from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Domain, address_of
-from reconciler.model.fleet import Desired
+from reconciler.model.fleet import Desired, HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
@@ -214,6 +216,7 @@ def _all_behind(
         wanted = part.domains.get(change.domain)
         if wanted is not None and wanted.policy.reconcile and part.settings.reconcile:
             yield from _behind(change, wanted, elsewhere)
+            yield from _not_ours_yet(change, wanted, hosts[change.host], part.settings)
             if change.address in desired.unusable:  # whether it would restart, nobody can tell
                 why = f"cannot be brought to its spec: {why_unusable(desired.unusable[change.address])}"
                 yield Behind(
@@ -241,6 +244,21 @@ def _behind(change: Change, wanted: Domain, elsewhere: Collection[str]) -> Itera
         rolled_back = change.quarantined is not None and change.quarantined.reason == ROLLED_BACK
         novelties = _unproven(change, wanted) if rolled_back else None
         yield Behind(address=change.address, wave=wanted.policy.wave, why=why, way_out=way_out, novelties=novelties)
+
+
+def _not_ours_yet(change: Change, wanted: Domain, host: Host, settings: HostSettings) -> Iterator[Behind]:
+    """Yield a running domain that its spec asks to restart, or may, and that nobody has let us take over."""
+    guest = change.guest
+    if guest is None or guest.owner is Owner.OURS or not guest.exists or change.action is Action.ADOPT:
+        return
+    if guest.running is not None:
+        runs = as_adopted(host, settings, guest.running)
+        fields = compare(runs, align_vifs(wanted, runs), host, running=True)
+        if not any(field.effect is Effect.RESTART and not field.waits for field in fields):
+            return
+    why = "is not managed by reconciler, so it does not get what its spec asks for"
+    way_out = f"reconciler apply --adopt {change.address}"
+    yield Behind(address=change.address, wave=wanted.policy.wave, why=why, way_out=way_out)
 
 
 def _why_behind(change: Change) -> tuple[str, str] | None:

@@ -12,7 +12,7 @@ from reconciler.model.boot import ROLLED_BACK, with_quarantined
 from reconciler.model.claims import Unseen
 from reconciler.model.domain import Domain, Image, Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
-from reconciler.model.host import Guest, Hold, Host, Power
+from reconciler.model.host import Guest, Hold, Host, Owner, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
 from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, kinds, plan, stopped, unmanaged, vif
@@ -74,6 +74,32 @@ class TestACanaryThatDoesNotGetThrough:
         failed = replace(failed, quarantine=with_quarantined(failed, self.canary, "it panicked"))
         change = held(plan(host(failed, guest(domain("web"))), desired(self.canary, new("web"), settings=SETTINGS)))
         assert (change.hint or "").startswith("reconciler apply --retry alpha/canary")
+
+    @pytest.mark.parametrize(
+        "runs",
+        [
+            unmanaged(domain("canary")),
+            unmanaged(domain("canary"), running=None),
+            unmanaged(domain("canary"), owner=Owner.FOREIGN),
+        ],
+        ids=["of nobody", "and nobody can tell what it runs", "of another fleet"],
+    )
+    def test_not_ours_and_to_restart(self, runs: Guest) -> None:
+        change = held(plan(host(runs, guest(domain("web"))), desired(self.canary, new("web"), settings=SETTINGS)))
+        assert "alpha/canary is not managed by reconciler" in change.reason
+        assert (change.hint or "").startswith("reconciler apply --adopt alpha/canary")
+
+    def test_not_ours_and_as_specified(self) -> None:
+        """Nothing would restart it, whoever takes it over."""
+        as_it_is = domain("canary", policy=CANARY, prevent_destroy=True, memory_kib=300 * MIB)
+        for runs in (unmanaged(domain("canary")), unmanaged(domain("canary"), running=None, power=Power.ABSENT)):
+            made = plan(host(runs, guest(domain("web"))), desired(as_it_is, new("web"), settings=SETTINGS))
+            assert change_of(made, "web").action is Action.RESTART
+
+    def test_not_ours_and_left_alone(self) -> None:
+        alone = replace(self.canary, policy=replace(CANARY, reconcile=False))
+        world = host(unmanaged(domain("canary")), guest(domain("web")))
+        assert change_of(plan(world, desired(alone, new("web"), settings=SETTINGS)), "web").action is Action.RESTART
 
     @pytest.mark.parametrize("how", ["quarantined", "deferred"])
     def test_held_in_part_and_blocked_in_the_rest(self, how: str) -> None:
