@@ -23,6 +23,7 @@ from reconciler.model.claims import Claim, Key, Register, Unseen, claims_of, liv
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host, Owner
+from reconciler.specs.secrets import concealed_text
 
 _WAIT_FOR = "wait until that host answers, or give it up if it is lost: reconciler forget {}"
 
@@ -48,7 +49,7 @@ def held_claims(changes: Sequence[Change], hosts: Mapping[str, Host], unseen: Un
                 break
             if holder is not None:
                 whose = _keeper(holder, keepers.get(holder), change)
-                found[change.address] = Block(f"{claim.value} is still {claim.what} of {whose}", None)
+                found[change.address] = Block(f"{concealed_text(claim.value)} is still {claim.what} of {whose}", None)
                 break
             if unseen.untold and claim.counts_over_fleet and claim.key not in written:
                 found[change.address] = _untold(unseen.untold[0], claim)

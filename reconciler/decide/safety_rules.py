@@ -20,6 +20,7 @@ from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import is_allowed, read_pci
 from reconciler.specs.secret_files import secret_files
+from reconciler.specs.secrets import concealed_text
 
 MIB: Final = 1024 * 1024
 _OVS_SCRIPT: Final = "vif-openvswitch"
@@ -320,7 +321,8 @@ def _untold(index: HostIndex, what: str) -> Block:
 def _block_disk(host: Host, index: HostIndex, current: Domain | None, target: Domain, disk: Disk) -> Block | None:
     for name, access in index.disks.get(disk_key(host, disk.identity), ()):
         if name != target.name and not may_share(access, disk.access):
-            return Block(f"{disk.target} is also a disk of {name}, and sharing it would destroy it", None)
+            shown = concealed_text(disk.target)
+            return Block(f"{shown} is also a disk of {name}, and sharing it would destroy it", None)
     fact = host.files.get(disk.target)
     block = _block_absent_disk(host, current, disk) if fact is None else _block_present_disk(disk, fact)
     return block or _block_full_group(host, index, disk)

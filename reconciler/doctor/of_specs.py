@@ -11,6 +11,7 @@ from reconciler.model.claims import Claim, Key, claims_of, live_claims
 from reconciler.model.disks import volume_group
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner
+from reconciler.specs.secrets import concealed_text
 
 _OVS_SCRIPT = "vif-openvswitch"
 
@@ -103,4 +104,5 @@ def _in_common(
         claim = ours[key]
         if key[0] == "uuid" or (claim.reads_only and theirs[key].reads_only):
             continue
-        yield f"{claim.value} is {claim.what} of {name}, by its spec, and of {other}, which is not ours", key[0]
+        value = concealed_text(claim.value)
+        yield f"{value} is {claim.what} of {name}, by its spec, and of {other}, which is not ours", key[0]

@@ -1,18 +1,20 @@
-"""Names what no two domains may have at once: a disk that one of them writes, a mac, a uuid.
+"""Names what no two domains may have at once: a disk that one of them writes, a PCI device, a mac, a uuid.
 
-A disk belongs to its host; a mac and a uuid belong to the whole fleet. `handover` says who keeps what another one
-wants, `edges` hands it over, and `verify` checks that no two live domains ever have it both.
+A disk and a PCI device belong to their host; a mac, a uuid and a disk under a world-wide name to the whole fleet.
+`handover` says who keeps what another one wants, `edges` hands it over, and `verify` checks that no two live domains
+ever have it both.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from reconciler.model.disks import disk_key, may_share
+from reconciler.model.disks import disk_key, may_share, world_wide, world_wide_path
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.host import Guest, Host, Power
+from reconciler.model.pci import read_pci
 
 Key = tuple[str, ...]
 
@@ -28,8 +30,8 @@ class Claim:
 
     @property
     def counts_over_fleet(self) -> bool:
-        """Return whether no two domains of all hosts may have it: a uuid, a mac. A disk belongs to its host."""
-        return self.key[0] in ("uuid", "mac")
+        """Return whether no two domains of all hosts may have it."""
+        return self.key[0] in ("uuid", "mac", "world-wide disk")
 
 
 Claims = Mapping[Key, Claim]
@@ -86,7 +88,8 @@ def claims_of(host: Host, definition: Domain | None) -> Claims:
     if definition is None:
         return {}
     disks = [disk_claim(host, disk) for disk in definition.disks]
-    return {**fleet_claims(definition), **{claim.key: claim for claim in disks if claim.value}}
+    claims = [*(claim for claim in disks if claim.value), *_pci_claims(host, definition)]
+    return {**fleet_claims(definition), **{claim.key: claim for claim in claims}}
 
 
 def live_claims(host: Host, guest: Guest | None) -> Claims:
@@ -104,15 +107,21 @@ def _served_claims(host: Host, guest: Guest) -> Claims:
     if guest.devices is None:
         return {}
     disks = [target_claim(host, target, reads_only=may_share(access)) for target, access in guest.devices.disks or ()]
+    wide = [
+        _wide_claim(name, reads_only=may_share(access))
+        for target, access in guest.devices.disks or ()
+        if (name := world_wide_path(target)) is not None
+    ]
     macs = [_mac_claim(mac) for mac in guest.devices.macs]
-    return {claim.key: claim for claim in (*disks, *macs)}
+    return {claim.key: claim for claim in (*disks, *wide, *macs)}
 
 
 def fleet_claims(definition: Domain | None) -> Claims:
-    """Return the claims of a definition that count over all hosts: its uuid and macs, no disks."""
+    """Return the claims of a definition that count over all hosts."""
     if definition is None:
         return {}
-    claims = [uuid_claim(definition.uuid), *map(mac_claim, definition.vifs)]
+    wide = [claim for disk in definition.disks if (claim := _wide_claim_of(disk)) is not None]
+    claims = [uuid_claim(definition.uuid), *map(mac_claim, definition.vifs), *wide]
     return {claim.key: claim for claim in claims if claim.value}
 
 
@@ -126,7 +135,12 @@ def seen_claims(host: Host, guest: Guest) -> Claims:
 
 def noted_claims(keys: Iterable[Key]) -> Claims:
     """Return the claims of which only the keys were noted."""
-    claims = [uuid_claim(value) if kind == "uuid" else _mac_claim(value) for kind, value in keys]
+    kinds: Mapping[str, Callable[[str], Claim]] = {
+        "uuid": uuid_claim,
+        "mac": _mac_claim,
+        "world-wide disk": _wide_claim,
+    }
+    claims = [kinds[kind](value) for kind, value in keys if kind in kinds]
     return {claim.key: claim for claim in claims}
 
 
@@ -149,8 +163,31 @@ def _mac_claim(mac: str) -> Claim:
     return Claim(key=("mac", mac), what="a mac", value=mac)
 
 
+def _wide_claim(name: str, *, reads_only: bool = False) -> Claim:
+    """Make the claim on a disk under a world-wide name; where only that was noted, somebody may write to it."""
+    return Claim(key=("world-wide disk", name), what="a disk", value=name, reads_only=reads_only)
+
+
+def _wide_claim_of(disk: Disk) -> Claim | None:
+    name = world_wide(disk)
+    return None if name is None else _wide_claim(name, reads_only=may_share(disk.access))
+
+
+def _pci_claims(host: Host, definition: Domain) -> Iterator[Claim]:
+    """Yield a claim on each device of the host that one of a domain's stands for, by address, `*` or name."""
+    for device in map(read_pci, definition.pci):
+        for address in device.on(host.pci):
+            yield Claim(key=("pci", host.name, address), what="a PCI device", value=address)
+
+
 def disk_claim(host: Host, disk: Disk) -> Claim:
     return target_claim(host, disk.identity, reads_only=may_share(disk.access))
+
+
+def disk_claims(host: Host, disk: Disk) -> Claims:
+    """Return the claims on a disk: as one of its host, and under its world-wide name."""
+    claims = [disk_claim(host, disk), _wide_claim_of(disk)]
+    return {claim.key: claim for claim in claims if claim is not None and claim.value}
 
 
 def target_claim(host: Host, target: str, *, reads_only: bool) -> Claim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from reconciler.model.paths import disk_identity
 if TYPE_CHECKING:
     from reconciler.model.host import FileFact, Host
 
+_BY_SERIAL = re.compile(r"/dev/disk/(by-id/(?!dm-name-|md-name-)|by-path/.*-iscsi-)")
+_HERE = re.compile(r"localhost|\b127\.|[=@]")  # the host itself, or more than a place
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
 
@@ -66,6 +69,38 @@ def growth_bytes(host: Host, disk: Disk) -> int:
 def volume_group(disk: Disk) -> str:
     """Return the group of a logical volume, whose target is /dev/GROUP/VOLUME."""
     return disk.target.split("/")[2]
+
+
+def world_wide(disk: Disk) -> str | None:
+    """Return the name of a disk that is one and the same whichever host names it; None for what belongs to its host.
+
+    >>> def device(target: str, script: str | None = None) -> Disk:
+    ...     return Disk(vdev="xvda", devid=51712, kind="device", target=target, script=script)
+    >>> world_wide(device("/dev/disk/by-id/wwn-0x5000")), world_wide(device("/dev/sda"))
+    ('/dev/disk/by-id/wwn-0x5000', None)
+    >>> world_wide(device("iqn=iqn.2001-05.org:a,portal=10.0.0.1,password=p", script="block-iscsi"))
+    'iqn=iqn.2001-05.org:a'
+    >>> world_wide(device("10.0.0.1 1234", script="block-nbd"))
+    'block-nbd 10.0.0.1 1234'
+    """
+    if disk.backend is not None or not disk.target:
+        return None
+    if disk.script is not None:
+        return _over_network(disk.script.rpartition("/")[2], disk.target)
+    return world_wide_path(disk.target)
+
+
+def _over_network(script: str, target: str) -> str | None:
+    """Return the name of what a script reaches over the network: without who asks for it, and their password."""
+    if script == "block-iscsi":
+        return next((part for part in target.split(",") if part.startswith("iqn=")), None)
+    reaches_out = script in ("block-nbd", "block-enbd") and not _HERE.search(target)
+    return f"{script} {target}" if reaches_out else None
+
+
+def world_wide_path(target: str) -> str | None:
+    """Return the path of a disk if it has the disk's own serial number in it; None for what belongs to its host."""
+    return disk_identity(target) if _BY_SERIAL.match(target) else None
 
 
 def disk_key(host: Host, target: str) -> str:

@@ -84,7 +84,7 @@ class Disk:
     colo_export: str | None = None
     active_disk: str | None = None
     hidden_disk: str | None = None
-    chosen: Chosen = field(default=(), compare=False)
+    chosen: Chosen = field(default=(), compare=False, repr=False)
 
     @property
     def used_as_is(self) -> bool:
@@ -129,7 +129,7 @@ class Vif:
     vlan: str | None = None
     trusted: bool | None = None
     colo: tuple[tuple[str, str], ...] = ()
-    chosen: Chosen = field(default=(), compare=False)
+    chosen: Chosen = field(default=(), compare=False, repr=False)
 
 
 def usual_vif_type(kind: str) -> str:

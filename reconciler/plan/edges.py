@@ -15,6 +15,7 @@ from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
 from reconciler.plan.step_claims import released_by, taken_by
 from reconciler.plan.steps import AwaitReady, Shutdown, Start
+from reconciler.specs.secrets import concealed_text
 
 Node = tuple[int, int]
 """A step before it has a name: (index of its chain, index within the chain)."""
@@ -92,5 +93,5 @@ def _add_claims(chains: Sequence[Chain], hosts: Mapping[str, Host], edges: Edges
                 for reads_only in (False,) if claim.reads_only else (False, True):
                     for node in given.get((claim.key, reads_only), ()):
                         if chains[node[0]].change.address != chain.change.address:
-                            why = f"{chains[node[0]].change.address} to let go of {claim.value}"
+                            why = f"{chains[node[0]].change.address} to let go of {concealed_text(claim.value)}"
                             edges.add((index, position), node, why)

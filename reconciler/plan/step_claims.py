@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.claims import Claims, claims_of, disk_claim, live_claims, mac_claim, target_claim
+from reconciler.model.claims import Claims, claims_of, disk_claims, live_claims, mac_claim, target_claim
 from reconciler.model.host import Guest, Host
 from reconciler.plan.steps import AttachDisk, AttachVif, CreateDisk, DetachVif, SetMedium, Shutdown, Start, Step
 
@@ -14,8 +14,8 @@ def taken_by(host: Host, step: Step) -> Claims:
             return claims_of(host, step.definition)
         case AttachVif():
             claim = mac_claim(step.vif)
-        case AttachDisk() | SetMedium() if step.disk.identity:
-            claim = disk_claim(host, step.disk)
+        case AttachDisk() | SetMedium():
+            return disk_claims(host, step.disk)
         case CreateDisk() if step.disk.source is not None:
             claim = target_claim(host, step.disk.source, reads_only=True)
         case _:
@@ -33,7 +33,7 @@ def released_by(host: Host, guest: Guest | None, step: Step) -> Claims:
             return {claim.key: claim}
         case SetMedium():
             disks = guest.running.disks if guest is not None and guest.running is not None else ()
-            before = (disk_claim(host, disk) for disk in disks if disk.devid == step.disk.devid and disk.identity)
-            return {claim.key: claim for claim in before}
+            before = (disk_claims(host, disk) for disk in disks if disk.devid == step.disk.devid)
+            return {key: claim for claims in before for key, claim in claims.items()}
         case _:
             return {}

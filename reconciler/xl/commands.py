@@ -16,6 +16,7 @@ from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
+from reconciler.specs.secrets import concealed_text
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info
 from reconciler.waiting import Clock, MachineClock
 from reconciler.xl.dialect import XL, Dialect
@@ -215,7 +216,7 @@ def reason_of(result: Result) -> str:
 
 def _words_in(text: str) -> list[str]:
     lines = (_PLACE.sub("", line).strip() for line in text.splitlines())
-    return [line[:_LINE_SHOWN] for line in lines if line and not line.startswith("Parsing config")]
+    return [concealed_text(line)[:_LINE_SHOWN] for line in lines if line and not line.startswith("Parsing config")]
 
 
 def also_said(tool: str, result: Result | None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.decide.diff import Effect
-from reconciler.model.domain import Policy, Vif
+from reconciler.model.domain import Disk, Policy, Vif
 from reconciler.model.host import FileFact, Power
 from tests.worlds import (
     MIB,
@@ -131,3 +131,23 @@ def test_a_domain_that_is_down_and_is_to_stay_so_says_what_its_config_file_lacks
     down = guest(domain("web"), running=None, power=Power.ABSENT, actual_kib=0)
     change = change_of(plan(host(down), desired(web)), "web")
     assert (change.action, change.reason) == (Action.UPDATE, "its config file has another state")
+
+
+def test_a_disk_whose_target_holds_a_password_is_added_by_a_restart_alone() -> None:
+    """What xl is given as an argument all of the dom0 can read; a config file only root can."""
+    plain = Disk(vdev="xvdb", devid=51728, kind="device", target="iqn=iqn.2001-05.org:a", script="block-iscsi")
+    for target, steps in (
+        (plain.target, ["attach_disk", "write_config"]),
+        (f"{plain.target},user=u,password=p", ["write_config", "shutdown", "start", "await_ready", "promote_config"]),
+    ):
+        made = plan(host(guest(domain("web"))), desired(domain("web", disks=(replace(plain, target=target),))))
+        assert kinds(made, "web")[: len(steps)] == steps
+        assert "password=p" not in str(change_of(made, "web").fields)
+
+
+def test_a_disk_that_is_given_such_a_target_is_restarted_too() -> None:
+    plain = Disk(vdev="xvdb", devid=51728, kind="device", target="iqn=iqn.2001-05.org:a", script="block-iscsi")
+    had, gets = domain("web", disks=(plain,)), domain("web", disks=(replace(plain, target=f"{plain.target},passwd=p"),))
+    made = plan(host(guest(had)), desired(gets))
+    (field,) = change_of(made, "web").fields
+    assert (field.effect, "passwd=p" in str(field)) == (Effect.RESTART, False)

@@ -17,10 +17,10 @@ from reconciler.apply.evidence import with_evidence
 from reconciler.apply.history import History
 from reconciler.decide.changes import Action, Consent
 from reconciler.decide.unusable import complete
-from reconciler.model.claims import Unseen, mac_claim, uuid_claim
+from reconciler.model.claims import Unseen, mac_claim, noted_claims, uuid_claim
 from reconciler.model.domain import Domain, Image, Policy
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
-from reconciler.model.host import Devices, Guest, Host, Owner, Power
+from reconciler.model.host import Devices, FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.stale import moved
 from reconciler.plan.verify import verify
@@ -35,6 +35,7 @@ WEB = domain("web", uuid="00000000-0000-4000-8000-000000000001")
 NOBODY = Consent()
 FIRST = Policy(wave=-1)
 MAC = vif("00:16:3e:00:00:09")
+LUN = disk("/dev/disk/by-id/wwn-0x5000", kind="device", size_bytes=None)
 VOLUME = disk("/dev/vg/web", kind="lv", size_bytes=1 << 30)
 
 
@@ -49,6 +50,11 @@ class Row:
     says: str
     consent: Consent = NOBODY
     unseen: Unseen = field(default_factory=Unseen)
+
+
+def with_lun(world: Host) -> Host:
+    fact = FileFact(kind="block", size_bytes=4096, key="8:0", real_path="/dev/sda")
+    return replace(world, files={**world.files, LUN.target: fact})
 
 
 def new(name: str, **changes: Any) -> Domain:
@@ -164,6 +170,22 @@ ROWS = [
         beside_beta(wanted(WEB)),
         "was the uuid of beta/b when beta was last seen",
         unseen=Unseen(claims={"beta/b": {("uuid", WEB.uuid): uuid_claim(WEB.uuid)}}),
+    ),
+    Row(
+        5,
+        "whether a domain of a silent host still has a disk that any host can reach",
+        with_lun(host()),
+        beside_beta(wanted(replace(WEB, disks=(LUN,)))),
+        "was a disk of beta/b when beta was last seen",
+        unseen=Unseen(claims={"beta/b": noted_claims([("world-wide disk", LUN.target)])}),
+    ),
+    Row(
+        5,
+        "what was last seen on a silent host, as a disk is to be attached that any host can reach",
+        with_lun(host(guest(WEB))),
+        beside_beta(wanted(replace(WEB, disks=(LUN,)))),
+        "may be a disk of a domain on beta",
+        unseen=Unseen(untold=("beta",)),
     ),
     Row(
         5,

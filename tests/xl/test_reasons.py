@@ -171,3 +171,8 @@ def test_what_was_said_as_output_counts_where_nothing_was_said_as_an_error() -> 
 def test_what_is_no_utf_8_or_very_long_is_told_as_far_as_it_goes() -> None:
     assert reason(b"no disk \xff\xfe\n") == "no disk \ufffd\ufffd"
     assert len(reason(b"x" * 100_000)) == 500
+
+
+def test_a_password_that_xl_repeats_is_not_told() -> None:
+    said = reason(b"libxl: error: libxl_x.c:1:f: block-iscsi iqn=a,password=hunter2 failed\nrbd:p/w:key=AQ==\n")
+    assert said == "block-iscsi iqn=a,password=(sensitive) / rbd:p/w:key=(sensitive)"

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from reconciler.model.disks import may_share, place_of
+from reconciler.model.disks import may_share, place_of, world_wide
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import disk_identity
@@ -21,6 +21,7 @@ from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile
 from reconciler.specs.resolve.layers import Layer, origin
 from reconciler.specs.schema import MAC_PREFIX
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss
+from reconciler.specs.secrets import concealed_text
 
 SHARED = frozenset(
     {"Duplicate domain name", "Duplicate UUID", "Duplicate MAC", "Disk used twice", "PCI device used twice"}
@@ -151,11 +152,12 @@ def in_common_of_fleet(domains: _Domains) -> Iterator[InCommon]:
     """List what no two domains of a fleet may have in common, nor one of them twice."""
     yield from _uuids(domains)
     yield from _macs(domains)
+    yield from _disks(domains, world_wide, over_hosts=True)
 
 
 def in_common_of_host(domains: _Domains) -> Iterator[InCommon]:
     """List what no two domains of a host may have in common, nor one of them twice."""
-    yield from _disks(domains)
+    yield from _disks(domains, lambda disk: disk_identity(disk.identity))
     yield from _pci(domains)
 
 
@@ -200,19 +202,22 @@ def _another_mac(uuid: str, index: int, mac: str, taken: set[str]) -> str:
     return f'Give one of them another, such as mac = "{free}".'
 
 
-def _disks(domains: _Domains) -> Iterator[InCommon]:
+def _disks(domains: _Domains, name_of: Callable[[Disk], str | None], *, over_hosts: bool = False) -> Iterator[InCommon]:
     """List disks that one domain writes and another uses, if only to read: its caches would go stale."""
     users: dict[str, list[tuple[str, int, Disk]]] = defaultdict(list)
     for address, domain in domains.items():
         for index, disk in enumerate(domain.disks):
-            users[disk_identity(disk.identity)].append((address, index, disk))
+            if (name := name_of(disk)) is not None:
+                users[name].append((address, index, disk))
     for target, uses in users.items():
         if len(uses) < 2 or may_share(*(disk.access for _, _, disk in uses)):
             continue
+        if over_hosts and len({address.rpartition("/")[0] for address, _, _ in uses}) == 1:
+            continue  # on one host it is told by what is known there
         writing = next(use for use in uses if not may_share(use[2].access))
         address, index, disk = next(use for use in reversed(uses) if use is not writing)
         key, _ = place_of(disk)
-        shown = target if disk.script is None else f"{disk.target} of {disk.script}"
+        shown = target if disk.script is None else f"{concealed_text(disk.target)} of {disk.script}"
         complaint = Complaint(
             loc=("disk", index, key),
             summary="Disk used twice",
