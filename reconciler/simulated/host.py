@@ -64,6 +64,7 @@ from reconciler.simulated.view import View
 from reconciler.toolstack import Look, Question, RehearsalLook
 
 _SLOW_FAULT_SECONDS = 30.0
+_ONE_AT_A_TIME = Lock()  # looks are nothing but work, which Python does in one thread: by turns, it only takes longer
 
 
 class SimulatedObserver:
@@ -91,7 +92,7 @@ class SimulatedObserver:
     def _observe(self, question: Question) -> tuple[Host, StoredHost]:
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
-        with self._looking, self._store.held_still():
+        with _ONE_AT_A_TIME, self._looking, self._store.held_still():
             now, stored = self._store.read_clock(), self._store.read()
             seen = View(self._settings, self._fleet, self._store, stored, now).host(question)
         return replace(seen, locked=SimulatedLock(self._store).holder()), stored

@@ -46,6 +46,9 @@ class Table(Mapping[str, V]):
     def __len__(self) -> int:
         return len(self._values)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
     def about(self, label: str) -> Iterable[str]:
         """Return the names of what is about this."""
         names = self._named.get(label, ())
@@ -117,6 +120,9 @@ class TableDraft(MutableMapping[str, V]):
             return iter(self._table)
         kept = [name for name in self._table if self.changed.get(name, self._table[name]) is not None]
         return iter([*kept, *(name for name, value in self.changed.items() if self._is_new(name, value))])
+
+    def __contains__(self, name: object) -> bool:
+        return self.changed[str(name)] is not None if name in self.changed else name in self._table
 
     def __len__(self) -> int:
         new = sum(self._is_new(name, value) for name, value in self.changed.items())

@@ -9,7 +9,8 @@ one that is passed on as it stands needs nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -68,11 +69,19 @@ from reconciler.specs.value_types import (
     pci_table,
 )
 
+Model = TypeVar("Model", bound="Spec")
+
 
 class Spec(BaseModel):
     """Strict, so that `memory = true` or `vcpus = "2"` is an error and not a guess; a key nobody knows is one too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)  # each is built once needed
+
+
+@cache  # they are frozen, so one will do
+def _usual(model: type[Model]) -> Model:
+    """Return a table of which the file says nothing. (To make one at once would build its model at start-up.)"""
+    return model()
 
 
 def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:
@@ -208,7 +217,7 @@ class DomainSpec(OrdinaryKeys):
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
     rehearse: Literal["off", "if-possible", "required"] = "off"
-    ready: ReadySpec = Field(default_factory=ReadySpec)
+    ready: ReadySpec = Field(default_factory=partial(_usual, ReadySpec))
     xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
     renamed_from: Name | None = None
@@ -286,15 +295,15 @@ class HostSpec(Spec):
     kernel_dir: Word = "/var/lib/xen/kernels"
     kernel_roots: Words | None = None
     disk_roots: Words = ()
-    allow: AllowSpec = Field(default_factory=AllowSpec)
+    allow: AllowSpec = Field(default_factory=partial(_usual, AllowSpec))
     keep_free_kib: SizeKib = Field(default=0, alias="keep_free")
     overcommit_vcpus: bool = True
     parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     max_unavailable: OneOrMore = 1
     reconcile: bool = True
     window: Windows = ()
-    rehearsal: RehearsalSpec = Field(default_factory=RehearsalSpec)
-    simulated: SimulatedSpec = Field(default_factory=SimulatedSpec)
+    rehearsal: RehearsalSpec = Field(default_factory=partial(_usual, RehearsalSpec))
+    simulated: SimulatedSpec = Field(default_factory=partial(_usual, SimulatedSpec))
 
 
 MAC_PREFIX: Final = "00:16:3e"
@@ -342,11 +351,11 @@ class TreeSpec(Spec):
     fleet: Name = "default"
     mac_prefix: MacPrefix = MAC_PREFIX
     max_unavailable: OneOrMore | None = None
-    brake: BrakeSpec = Field(default_factory=BrakeSpec)
-    git: GitSpec = Field(default_factory=GitSpec)
+    brake: BrakeSpec = Field(default_factory=partial(_usual, BrakeSpec))
+    git: GitSpec = Field(default_factory=partial(_usual, GitSpec))
     window: Windows = ()
     notify: Annotated[tuple[NotifySpec, ...], Strict(False)] = ()
-    defaults: DomainSpec = Field(default_factory=DomainSpec)
+    defaults: DomainSpec = Field(default_factory=partial(_usual, DomainSpec))
 
 
 SpecKind = Literal["domain", "host", "tree"]

@@ -11,6 +11,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from reconciler.model.parts import in_quotes
 
@@ -186,6 +187,7 @@ def as_latin1(text: str) -> str:
     return _ESCAPED_BYTE.sub(lambda found: chr(ord(found[0]) - 0xDC00), text)
 
 
+@lru_cache(maxsize=4096)
 def number_of(text: str) -> int | None:
     """Read a string as C's strtol(text, base 0) does, which xl uses; None where xl takes it for no number.
 

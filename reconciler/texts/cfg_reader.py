@@ -315,9 +315,8 @@ class _Reader:
     def _other_keys(self) -> tuple[tuple[str, XlValue], ...]:
         """Return all other keys unchanged, for the `[xl]` table of a spec."""
         found: list[tuple[str, XlValue]] = []
-        for key, value in sorted(self._values.items()):
-            if key in OWN_KEYS:
-                continue
+        for key in sorted(self._values.keys() - OWN_KEYS):
+            value = self._values[key]
             if key in SPEC_KEYS:
                 _, instead = XM_ONLY.get(key, ("", None))
                 sentence = f"{key} is a key that xl does not know, and in a spec it means something else."

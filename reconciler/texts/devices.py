@@ -30,6 +30,9 @@ _PLAIN_DISK = re.compile(  # as most of those that `disk_spec` writes
     rf"format=(?P<format>{'|'.join(DISK_FORMATS)}),vdev=(?P<vdev>[a-z0-9]+),access=(?P<access>r[ow])"
     r",target=(?P<target>/[^\n]*[^,\n])"
 )
+_PLAIN_VIF = re.compile(  # the same of `vif_spec`
+    r"mac=(?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5}),devid=(?P<devid>[0-9]{1,18})(?:,bridge=(?P<bridge>[^,= ]+))?"
+)
 _UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
 _UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
 _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary and key.spelled is None}
@@ -307,6 +310,8 @@ def read_vif(spec: str, index: int) -> tuple[Vif, tuple[str, ...], tuple[str, ..
     and no domain spec can say.
     Blanks around a value are left out: xl-create-image writes them, and what reads the values drops them.
     """
+    if (plain := _PLAIN_VIF.fullmatch(spec)) is not None and plain["mac"] != _NO_MAC:
+        return Vif(devid=int(plain["devid"]), mac=plain["mac"], bridge=plain["bridge"]), (), ()
     found: dict[str, Any] = {"mac": ""}
     ignored: list[str] = []
     unsaid: list[str] = []

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass, field, fields, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from reconciler.model.domain import Ready
@@ -90,7 +91,7 @@ def _read_mark(text: str) -> Mark | None:
         found = {key: _frozen(value) if type(value) is list else value for key, value in json.loads(text).items()}
         if not _is_known(found.get("format", 0)):
             return _as_far_as_it_goes(found)
-        kept = {name: found.pop(name, default) for name, _, default in _KEPT_KINDS}
+        kept = _kept(*(found.pop(name, default) for name, _, default in _KEPT_KINDS))
         of_disks = {name: found.pop(name, ()) for name, _ in _KINDS_OF_DISKS}
         known = {key: value for key, value in found.items() if key in _MARK_FIELDS}
         mark = Mark(**known, kept=kept, kept_of_disks=of_disks)
@@ -130,7 +131,7 @@ def _if_sound(before: Mark, after: Mark) -> Mark:
 
 
 def _frozen(value: Any) -> Any:
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _is_sound(mark: Mark) -> bool:
@@ -142,10 +143,28 @@ def _is_sound(mark: Mark) -> bool:
         and isinstance(mark.proven, bool)
         and (mark.booted is None or _are_texts(mark.booted))
         and _is_ready(mark.ready)
-        and all(_is_a(kind, mark.kept[name]) for name, kind, _ in _KEPT_KINDS)
+        and _is_kept(mark.kept)
         and all(_are_pairs(mark.kept_of_disks[name], kind) for name, kind in _KINDS_OF_DISKS)
         and _are_pairs(mark.kinds, _KIND_OF_DISK)
     )
+
+
+@lru_cache(typed=True)  # most domains have the same
+def _kept(*values: Value) -> Mapping[str, Value]:
+    """Return what is kept by field, of the values in the order of KEPT and KEPT_OF_POLICY."""
+    return {name: value for (name, _, _), value in zip(_KEPT_KINDS, values, strict=True)}
+
+
+def _is_kept(kept: Mapping[str, Value]) -> bool:
+    try:
+        return _are_kept(*kept.values())
+    except TypeError:  # a table is among them
+        return False
+
+
+@lru_cache(typed=True)
+def _are_kept(*values: Value) -> bool:
+    return all(_is_a(kind, value) for (_, kind, _), value in zip(_KEPT_KINDS, values, strict=True))
 
 
 def _is_a(kind: Kind | Whole | Choice, value: object) -> bool:

@@ -216,3 +216,9 @@ def test_a_plain_disk_is_read_as_one_with_blanks_between(disk: Disk) -> None:
     head, _, target = spec.partition("target=")
     plain, others = read_disk(spec)
     assert (repr(plain), others) == (repr((by_the_rules := read_disk(f" {head}target={target}"))[0]), by_the_rules[1])
+
+
+@given(vifs())
+def test_a_plain_vif_is_read_as_one_with_blanks_between(vif: Vif) -> None:
+    spec = vif_spec(vif)
+    assert repr(read_vif(spec, 0)) == repr(read_vif(spec.replace(",", ", "), 0))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
 from reconciler.model.fleet import HostSettings
+from reconciler.model.key_row import Key, Owner
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import CEILING_OF
 from reconciler.model.paths import absolute, relative
@@ -95,18 +97,25 @@ def build_domain(
         depends_on=tuple(dict.fromkeys(spec.depends_on)),
         policy=_policy(spec),
         **ceilings,
-        **_ordinary(_DOMAIN, spec),
+        **_ordinary(*_DOMAIN, spec),
     )
 
 
-_DOMAIN, _DISK, _VIF = (
-    tuple(key.attribute for key in keys if key.is_ordinary) for keys in (DOMAIN_KEYS, DISK_KEYS, VIF_KEYS)
-)
+_Get = Callable[[Spec], tuple[Any, ...]]
 
 
-def _ordinary(attributes: Iterable[str], spec: Spec) -> dict[str, Any]:
+def _getter(keys: Iterable[Key[Owner]]) -> tuple[tuple[str, ...], _Get]:
+    """Return the fields of the keys that are passed on as they stand, and what gets their values."""
+    attributes = tuple(key.attribute for key in keys if key.is_ordinary)
+    return attributes, attrgetter(*attributes)
+
+
+_DOMAIN, _DISK, _VIF = _getter(DOMAIN_KEYS), _getter(DISK_KEYS), _getter(VIF_KEYS)
+
+
+def _ordinary(attributes: tuple[str, ...], get: _Get, spec: Spec) -> dict[str, Any]:
     """Return the values of keys that are passed on as they stand."""
-    return {attribute: getattr(spec, attribute) for attribute in attributes}
+    return dict(zip(attributes, get(spec), strict=True))
 
 
 def _image(
@@ -156,7 +165,7 @@ def _disk(disk: DiskSpec) -> Disk:
         size_bytes=disk.size_kib * _BYTES_PER_KIB if disk.size_kib is not None else None,
         source=absolute(disk.source) if disk.source is not None else None,
         allocate=disk.allocate,
-        **_ordinary(_DISK, disk),
+        **_ordinary(*_DISK, disk),
     )
 
 
@@ -169,21 +178,15 @@ def _vif(vif: VifSpec, index: int, identity: str, mac_prefix: str) -> Vif:
         rate=vif.rate,
         type=vif.type,
         colo=vif.colo,
-        **_ordinary(_VIF, vif),
+        **_ordinary(*_VIF, vif),
     )
 
 
 def _policy(spec: DomainSpec) -> Policy:
-    ready = spec.ready
-    return Policy(
-        wave=spec.wave,
-        reconcile=spec.reconcile,
-        restart=spec.restart,
-        rehearse=spec.rehearse,
-        ready=Ready(
-            timeout_seconds=ready.timeout_seconds,
-            min_seconds=ready.min_seconds,
-            tcp=ready.tcp,
-            console=ready.console,
-        ),
-    )
+    ready = _ready(spec.ready.timeout_seconds, spec.ready.min_seconds, spec.ready.tcp, spec.ready.console)
+    return Policy(wave=spec.wave, reconcile=spec.reconcile, restart=spec.restart, rehearse=spec.rehearse, ready=ready)
+
+
+@lru_cache(typed=True)  # most domains have the same
+def _ready(timeout_seconds: float, min_seconds: float, tcp: str | None, console: str | None) -> Ready:
+    return Ready(timeout_seconds=timeout_seconds, min_seconds=min_seconds, tcp=tcp, console=console)
