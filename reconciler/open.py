@@ -85,6 +85,11 @@ def open_hand(settings: HostSettings, fleet: str, state_dir: Path) -> Hand | Non
             assert_never(settings.toolstack)
 
 
+def lies_in_the_state_dir(settings: HostSettings) -> bool:
+    """Return whether all of a host is in files of the state directory, so that who has read these has seen it."""
+    return settings.toolstack == "simulated"
+
+
 def words_of(settings: HostSettings) -> Words:
     """Return the words that the config files of a host have. A simulated host has those of xl."""
     from reconciler.texts.cfg_words import XL_WORDS, XM_WORDS

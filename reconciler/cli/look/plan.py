@@ -13,7 +13,7 @@ import click
 from reconciler.cli import saved_plan
 from reconciler.cli.consent import Allowed, consent_options
 from reconciler.cli.observed_file import FromFile, age_in_words, load_observed
-from reconciler.cli.output import kept, paint_for, print_data, print_diagnostics, print_message, print_text
+from reconciler.cli.output import kept, paint_for, print_data, print_diagnostics, print_message, print_text, wants_color
 from reconciler.cli.session import (
     check_targets,
     open_session,
@@ -24,6 +24,7 @@ from reconciler.cli.session import (
 )
 from reconciler.cli.settings import Settings
 from reconciler.model.diagnostics import Diagnostic, Kind, Source, exit_code
+from reconciler.open import lies_in_the_state_dir
 from reconciler.plan.plan import Plan
 from reconciler.show import diagnostics
 from reconciler.show.documents import as_text, plan_document
@@ -32,7 +33,9 @@ from reconciler.show.markdown import plan_markdown
 from reconciler.show.summary import is_quiet
 from reconciler.show.text import plan_text
 from reconciler.specs import TreeReading
+from reconciler.specs.commit import commit_of
 from reconciler.specs.declared import Declarations
+from reconciler.state_dir import quiet_plan
 
 STEPS_TO_RUN = 2
 
@@ -90,6 +93,11 @@ def plan(
         raise click.UsageError("--json, --markdown and --format github exclude each other.")
     if observed is not None and out is not None:
         raise click.UsageError("A plan of --from is no plan of the hosts as they are, so --out cannot save it.")
+    answer = _Answer(specs, settings.state_dir, "json" if as_json else "markdown" if as_markdown else "text", steps)
+    is_plain = not (hosts or targets or allowed.given() or out or observed or form != "text")
+    if is_plain and (told := answer.recalled()) is not None:
+        answer.tell(told)
+        return 0
     reading = read_decided(specs)
     selection = select(reading.desired, hosts, targets)
     instead = None if observed is None else _by_file(observed, reading, specs, settings.state_dir)
@@ -99,10 +107,13 @@ def plan(
     if out is not None:
         saved_plan.save(out, made, reading, specs)
     if form == "github":
-        told = diagnostics.of_plan(made, _places(made, reading, specs))
-        print_data(diagnostics.github(kept(told)))
+        found = diagnostics.of_plan(made, _places(made, reading, specs))
+        print_data(diagnostics.github(kept(found)))
     else:
-        _print(made, as_json=as_json, as_markdown=as_markdown, steps=steps)
+        print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
+        answer.tell(answer.of(made))
+        if is_plain and _is_worth_remembering(made, reading):
+            answer.remember(made, reading)
     if out is not None:
         print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
     code = exit_code(made.diagnostics)
@@ -115,14 +126,49 @@ def _by_file(path: Path, reading: TreeReading, specs: Path, state_dir: Path) -> 
     return FromFile(reading, specs, state_dir, observed)
 
 
-def _print(made: Plan, *, as_json: bool, as_markdown: bool, steps: bool) -> None:
-    print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
-    if as_json:
-        print_data(as_text(plan_document(made)))
-    elif as_markdown:
-        print_data(plan_markdown(made))
-    else:
-        print_text(plan_text(made, steps=steps, paint=paint_for(sys.stdout)))
+class _Answer:
+    """What is told of a plan, in the form that was asked for; it may be the one that was told before."""
+
+    def __init__(self, specs: Path, state_dir: Path, form: str, steps: bool) -> None:
+        self._specs = specs
+        self._state_dir = state_dir
+        self._form = form
+        self._steps = steps
+        self._state: str | None = None
+
+    def recalled(self) -> str | None:
+        """Return what was told when all was as it is now. It is asked before anything is looked at."""
+        self._state = quiet_plan.state_of(self._state_dir)
+        if not quiet_plan.is_there(self._state_dir):
+            return None
+        return quiet_plan.recall(self._state_dir, self._specs, self._state, self._asked(commit_of(self._specs)))
+
+    def remember(self, made: Plan, reading: TreeReading) -> None:
+        asked = self._asked(made.commit)
+        quiet_plan.remember(self._state_dir, self._specs, self._state, asked, reading.digests, self.of(made))
+
+    def _asked(self, commit: str | None) -> object:
+        return self._form, self._steps, wants_color(sys.stdout), commit
+
+    def of(self, made: Plan) -> str:
+        if self._form == "json":
+            return as_text(plan_document(made))
+        if self._form == "markdown":
+            return plan_markdown(made)
+        return plan_text(made, steps=self._steps, paint=paint_for(sys.stdout))
+
+    def tell(self, text: str) -> None:
+        if self._form == "text":
+            print_text(text)
+        else:
+            print_data(text)
+
+
+def _is_worth_remembering(made: Plan, reading: TreeReading) -> bool:
+    """Return whether a plan is the same as long as the tree and the state directory are: nothing waits for a moment."""
+    all_is_here = all(lies_in_the_state_dir(part.settings) for part in reading.desired.hosts.values())
+    says_nothing = not (made.steps or made.diagnostics or made.undecided or made.windows or reading.diagnostics)
+    return all_is_here and says_nothing and all(is_quiet(one) and one.hold is None for one in made.changes)
 
 
 def _places(made: Plan, reading: TreeReading, specs: Path) -> dict[str, Source]:
