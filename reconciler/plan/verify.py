@@ -339,7 +339,9 @@ def _check_end(host: Host, desired: Desired, changes: Sequence[Change], fleet: F
     if not wanted:
         return
     for change in decide_host(host, part.settings, part.domains, desired.frozen, fleet, Consent()):
-        held_back = change.blocked is not None and change.quarantined is not None  # its live part is for the next plan
+        planned = wanted.get(change.domain)  # of what is blocked, a live part may be for the next plan, or was for this
+        in_part = change.quarantined is not None or (planned is not None and planned.blocked is not None)
+        held_back = change.blocked is not None and in_part
         waits = change.domain in wanted and change.action is Action.RESTART and wanted[change.domain].pending
         if change.domain not in wanted or change.action is Action.NO_OP or held_back or waits:
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations, combinations_with_replacement
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from reconciler.model.boot import boot_digest, with_quarantined
 from reconciler.model.domain import Domain, Vif
 from reconciler.model.fleet import Brake, Desired
 from reconciler.model.host import Guest
+from reconciler.model.rehearsal import SnapshotFact, Way
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import Shutdown, Start
 
@@ -30,8 +32,8 @@ from .test_plan_laws import after, interleaving, plan_for
 from .test_rules_meet import definition, meetings, world_of
 
 _RUNS = 12
-_HOLDERS = ("reconcile", "defer", "frozen", "quarantine", "postponed", "prevent_destroy")
-RULES = (*_HOLDERS, "brake", "waves", "depends_on", "memory", "max_unavailable", "disk", "mac")
+_HOLDERS = ("reconcile", "defer", "frozen", "quarantine", "postponed", "prevent_destroy", "rehearse")
+RULES = (*_HOLDERS, "brake", "waves", "depends_on", "memory", "max_unavailable", "disk", "mac", "rehearsal")
 _LEAST = 3  # worlds in which two rules meet
 _PAIRS = tuple(combinations_with_replacement(_HOLDERS, 2))
 _EXAMPLES = 13  # for each of them
@@ -60,11 +62,24 @@ def held_meetings(draw: st.DrawFn, pair: tuple[str, str]) -> Meeting:
     guests = {name: _has_vif(guest, name) for name, guest in host.guests.items()}
     wanted = {name: replace(domain, vifs=(_vif(macs[name]),)) for name, domain in part.domains.items()}
     desired = replace(world.desired, brake=Brake(max_destroy=100, max_restart=limit))
+    if draw(st.booleans()):  # the others are rehearsed where that is possible
+        wanted = {name: _rehearsed(one, "if-possible") for name, one in wanted.items()}
     for name, how in held.items():
         guests, wanted, desired = _hold(name, how, guests, wanted, desired)
+    host = replace(host, snapshots={f"/srv/{name}": _snapshot(held.get(name)) for name in NAMES})
     part = replace(part, domains=wanted)
     new = World(host=replace(host, guests=guests), desired=replace(desired, hosts={"alpha": part}))
     return Meeting(world=new, held=held, rules=_rules(new, held))
+
+
+def _rehearsed(domain: Domain, how: Literal["if-possible", "required"]) -> Domain:
+    return replace(domain, policy=replace(domain.policy, rehearse=how))
+
+
+def _snapshot(how: str | None) -> SnapshotFact:
+    """Whose rehearsal is required, and is what holds it, has a disk without a way to snapshot it."""
+    way: Way | None = None if how == "rehearse" else "reflink"
+    return SnapshotFact(way=way, room="/srv", size_bytes=4096, free_bytes=1 << 40, total_bytes=1 << 40)
 
 
 def _vif(owner: str) -> Vif:
@@ -89,6 +104,8 @@ def _hold(
             wanted = {**wanted, name: replace(domain, policy=replace(domain.policy, restart="defer"))}
         case "quarantine":
             guests = {**guests, name: replace(guest, quarantine=with_quarantined(None, domain, "it panicked"))}
+        case "rehearse":
+            wanted = {**wanted, name: _rehearsed(domain, "required")}
         case "postponed":
             desired = replace(desired, postponed={**desired.postponed, address: "failed: no loop device"})
         case "frozen":
@@ -117,6 +134,7 @@ def _rules(world: World, held: dict[str, str]) -> frozenset[str]:
     found |= {"max_unavailable"} if part.settings.max_unavailable < len(NAMES) else set()
     was = {name: guest.config for name, guest in guests.items() if guest.config is not None}
     found |= {"disk"} if any(one.disks != was[name].disks for name, one in wanted.items()) else set()
+    found |= {"rehearsal"} if any(one.policy.rehearse == "if-possible" for one in wanted.values()) else set()
     found |= {"mac"} if any(one.vifs != was[name].vifs for name, one in wanted.items()) else set()
     return frozenset(found)
 
@@ -133,7 +151,7 @@ def check_that_nothing_begins_that_should_wait(meeting: Meeting, world: World, p
         is_new = name in wanted and wanted[name].kernel != there.kernel
         if how == "frozen":
             behind.add(there.policy.wave)
-        elif how in ("defer", "postponed", "quarantine") and is_new:
+        elif how in ("defer", "postponed", "quarantine", "rehearse") and is_new:
             behind.add(wanted[name].policy.wave)
     down = {step.step.domain for step in plan.steps if isinstance(step.step, Shutdown)}
     for name in _boots_anew(world, plan):
