@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from hypothesis import strategies as st
 
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif
-from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings
+from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, RehearsalSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.memory import promised_kib
+from reconciler.model.rehearsal import SnapshotFact
 
 MIB = 1024
 GIB = 1024 * MIB
@@ -70,6 +71,7 @@ def definitions(draw: st.DrawFn, name: str) -> Domain:
             wave=draw(st.sampled_from([0, 0, 0, 1])),
             restart=draw(st.sampled_from(["auto", "auto", "auto", "defer"])),
             reconcile=draw(st.sampled_from([True, True, True, False])),
+            rehearse=draw(st.sampled_from(["off", "off", "if-possible", "required"])),
             ready=Ready(min_seconds=0),
         ),
     )
@@ -131,9 +133,18 @@ def worlds(draw: st.DrawFn) -> World:
             disk.target: FileFact(kind="file", size_bytes=4096, key=disk.target, real_path=disk.target)
             for disk in named
         },
+        snapshots={
+            disk.target: SnapshotFact(way="reflink", room="/srv", size_bytes=4096, free_bytes=free, total_bytes=1 << 30)
+            for free in [draw(st.sampled_from([0, 6000, 1 << 30]))]
+            for disk in named
+        },
     )
     settings = HostSettings(
-        name="alpha", toolstack="simulated", max_unavailable=draw(st.integers(1, 3)), parallel=draw(st.integers(1, 4))
+        name="alpha",
+        toolstack="simulated",
+        max_unavailable=draw(st.integers(1, 3)),
+        parallel=draw(st.integers(1, 4)),
+        rehearsal=RehearsalSettings(pause=draw(st.booleans()), keep_free=0),
     )
     desired = Desired(
         fleet="default",

@@ -127,6 +127,7 @@ _NOT_ALONE = {
     "uuid": "it cannot change while the domain runs; tests/plan/test_claims.py",
     "state": "a stopped one has nothing to read back; tests/decide/test_left_alone.py, tests/chaos",
     "depends_on": "needs another domain; tests/laws/test_rules_meet.py",
+    "rehearse": "it stands in no file of the host; tests/kernels/test_rehearsals.py",
     "reconcile": "then nothing is changed; tests/decide/test_left_alone.py",
 }
 """Keys that no change above gives another value, and why."""
