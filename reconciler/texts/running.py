@@ -82,6 +82,14 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
     return _with_sizes(domain, built)
 
 
+def without_unplugged(config: _Json | None, unplugged: Collection[int]) -> _Json | None:
+    """Return what a domain runs with, but for interfaces that no hotplug script has brought up: those are to come."""
+    if config is None or not unplugged:
+        return config
+    nics = enumerate(_parts(config, "nics"))
+    return {**config, "nics": [nic for at, nic in nics if nic.get("devid", at) not in unplugged]}
+
+
 def _value(listed: _Json, key: Key[Domain], base: Domain | None) -> Value:
     """Read a key from the JSON. A key that its file leaves unset stays unset where xl fills in a value."""
     *parts, name = key.listed

@@ -29,6 +29,7 @@ _VM = re.compile(r"/local/domain/(?P<domid>[0-9]+)/vm")
 _PCI_NAME = re.compile(r'/libxl/pci/([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)-([0-7])/name = "(.*)"')
 CONNECTED = "4"
 INITIALISING = "1"
+WAITING_FOR_HOTPLUG = "2"  # of a network back end whose guest has connected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,11 @@ class Store:
 
     booted: Mapping[str, int] = field(default_factory=dict)  # uuid -> seconds since 1970
     devices: Mapping[int, Devices] = field(default_factory=dict)  # by domid, of the domains that libxl knows
+    unplugged: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """By domid the numbers of interfaces that a guest has connected, while no hotplug script has put them on a bridge.
+
+    An attach that failed, or was cut short, leaves such a one, in what xl lists as well.
+    """
 
 
 def read_store(lines: Iterable[str]) -> Store:
@@ -55,7 +61,11 @@ def read_store(lines: Iterable[str]) -> Store:
     devices = {
         domid: _devices(records.get(domid, {}), kinds.get(domid), values) for domid in sorted({*kinds, *records})
     }
-    return Store(booted=booted, devices=devices)
+    return Store(
+        booted=booted,
+        devices=devices,
+        unplugged={domid: frozenset(_unplugged(found, values)) for domid, found in records.items()},
+    )
 
 
 def pci_names(lines: Iterable[str]) -> dict[str, str]:
@@ -116,6 +126,13 @@ def _devices(
         macs=tuple(filter(None, macs)),
         connected=are_connected(states, is_hvm=kind == "hvm"),
     )
+
+
+def _unplugged(records: Mapping[tuple[str, str], Mapping[str, str]], values: Mapping[str, str]) -> Iterator[int]:
+    for (device, devid), record in records.items():
+        states = [values.get(f"{record.get(end, '')}/state") for end in ("frontend", "backend")]
+        if device == "vif" and states == [CONNECTED, WAITING_FOR_HOTPLUG]:
+            yield int(devid)
 
 
 def has_to_connect(is_cdrom: bool, params: str | None, *, is_hvm: bool) -> bool:

@@ -181,19 +181,24 @@ async def attach_vif(xl: Xl, shell: Dom0Shell, step: AttachVif) -> None:
     """Attach an interface. If that fails, what it left behind in the guest is detached again."""
     row = await xl.live(step.domain, step.uuid)
     vif = step.vif
-    result = None
-    if not _is(vif, await _nic(xl, row.domid, vif)):  # else done by a run whose answer was lost
-        result = await xl.change("network-attach", str(row.domid), *xl.dialect.vif(vif))
-        nic = await _nic(xl, row.domid, vif)
-        if result.exit_code != 0 or not _is(vif, nic):
-            remains = ""
-            if nic is not None and nic.get("mac") == vif.mac:
-                remains = await _take_back(xl, row.domid, vif)
-            raise xl.failed(
-                step.domain,
-                "interface not attached",
-                f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}{remains}",
-            )
+    if _is(vif, await _nic(xl, row.domid, vif)):  # by a run whose answer was lost, or that was cut short
+        try:
+            await _await_connected(xl, shell, step.domain, row.domid, vif, None)
+        except ReconcilerError:
+            await _take_back(xl, row.domid, vif)
+        else:
+            return
+    result = await xl.change("network-attach", str(row.domid), *xl.dialect.vif(vif))
+    nic = await _nic(xl, row.domid, vif)
+    if result.exit_code != 0 or not _is(vif, nic):
+        remains = ""
+        if nic is not None and nic.get("mac") == vif.mac:
+            remains = await _take_back(xl, row.domid, vif)
+        raise xl.failed(
+            step.domain,
+            "interface not attached",
+            f"vif {vif.devid} ({vif.mac}) of {step.domain} could not be attached: {reason_of(result)}{remains}",
+        )
     await _await_connected(xl, shell, step.domain, row.domid, vif, result)
 
 

@@ -38,6 +38,7 @@ from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import Daemons, read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
 from reconciler.texts.listing import XlOutputError, parse_info
+from reconciler.texts.running import without_unplugged
 from reconciler.texts.xenstore import read_store
 from reconciler.toolstack import Question
 from reconciler.waiting import Clock, MachineClock
@@ -317,6 +318,7 @@ def _instances(answer: Answer, dialect: Dialect) -> list[LiveDomain]:
     return [
         replace(
             instance,
+            config=without_unplugged(instance.config, store.unplugged.get(instance.domid or 0, frozenset())),
             running_seconds=_seconds_since(now, store.booted.get(instance.uuid)),
             devices=store.devices.get(instance.domid if instance.domid is not None else -1),
             served=_served(instance, daemons) if dialect.leaves_processes else None,

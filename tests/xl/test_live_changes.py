@@ -84,6 +84,19 @@ async def test_an_interface_that_is_there_already_is_not_attached_twice(
     assert guests.calls == []
 
 
+async def test_an_interface_that_an_attach_left_behind_without_its_bridge_is_attached_anew(
+    executor: XlExecutor, guests: Guests, xen: Path, tools: Path
+) -> None:
+    vif = Vif(devid=1, mac="00:16:3e:00:00:77", bridge="xenbr0")
+    nics = [{"devid": 1, "mac": vif.mac, "bridge": "xenbr0"}]
+    shown(xen, nics=nics)
+    write_tool(tools, "xenstore-read", f"case $1 in */state) cat {xen}/state || echo 2 ;; *) echo /path ;; esac")
+    guests.on("network-detach", "echo '[]' >long")
+    guests.on("network-attach", f"echo '{json.dumps([{'domid': 5, 'config': {'nics': nics}}])}' >long; echo 4 >state")
+    await executor.execute(AttachVif(domain="web", uuid=UUID, vif=vif), ignore)
+    assert guests.calls == ["network-detach 5 1", f"network-attach 5 mac={vif.mac} devid=1 bridge=xenbr0"]
+
+
 async def test_only_the_very_interface_is_detached(executor: XlExecutor, guests: Guests, xen: Path) -> None:
     vif = Vif(devid=1, mac="00:16:3e:00:00:77")
     shown(xen, nics=[{"devid": 1, "mac": "00:16:3e:00:00:78"}])

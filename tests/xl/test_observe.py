@@ -17,7 +17,7 @@ from typing import IO
 import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.model.domain import Domain
+from reconciler.model.domain import Domain, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Devices, Guest, Owner, Power, Quarantined
 from reconciler.texts.config_file import render_file
@@ -508,6 +508,27 @@ async def test_the_devices_of_a_domain_are_seen_in_the_same_look(
     guest = (await observer.observe(Question())).guests["web"]
     assert guest.running is None
     assert guest.devices == Devices(disks=(("/srv/web.img", "rw"),), macs=("00:16:3e:00:00:02",), connected=connected)
+
+
+@pytest.mark.parametrize(("backend", "is_whole"), [("4", True), ("2", False)])
+async def test_an_interface_that_no_hotplug_script_has_brought_up_is_yet_to_come(
+    observer: XlObserver,
+    settings: HostSettings,
+    xen: Path,
+    tools: Path,
+    make_domain: Callable[..., Domain],
+    backend: str,
+    is_whole: bool,
+) -> None:
+    """What an attach leaves on a dom0 with Xen 4.17 when its script fails: the guest has connected, and xl lists it."""
+    (xen / "store").write_text(STORE.format(vif="4").replace('vif/4/0/state = "4"', f'vif/4/0/state = "{backend}"'))
+    write_tool(tools, "xenstore-ls", f"cat {xen}/store")
+    web = make_domain(vifs=(Vif(devid=0, mac="00:16:3e:00:00:02", bridge="xenbr0"),))
+    Path(f"{settings.config_dir}/web.cfg").write_text(render_file(web, "default", "abc123"))
+    show_running(xen, web)
+    running = (await observer.observe(Question())).guests["web"].running
+    assert running is not None
+    assert running.vifs == (web.vifs if is_whole else ())
 
 
 DRIVE = """/libxl/4/device/vbd/5632/frontend = "/local/domain/4/device/vbd/5632"
