@@ -28,6 +28,7 @@ _TRIES_MORE = 1  # after each member was asked once
 _UNAUTHENTICATED = 16
 _LOGGED_OUT = ("invalid auth token", "user name is empty", "revision of auth store is old")
 _PAGE = 1000  # keys
+_QUOTA = "etcd_server_quota_backend_bytes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +172,26 @@ class Etcd:
         """Return whether etcd still takes new keys: past its quota it does not, while leases are kept."""
         answer = await self._call("/v3/maintenance/alarm", {"action": "GET"})
         return not any(one.get("alarm") == "NOSPACE" for one in answer.get("alarms", []))
+
+    async def used(self) -> float | None:
+        """Return which share of its quota etcd has used; None where that is not told."""
+        size = _number(await self._call("/v3/maintenance/status", {}), "dbSize")
+        asked = asyncio.get_running_loop().run_in_executor(self._threads, self._quota, self._members[self._first])
+        try:
+            quota = await asyncio.wait_for(asked, 2 * TRY_SECONDS)
+        except (OSError, http.client.HTTPException, ValueError, TimeoutError):
+            return None
+        return size / quota if quota else None
+
+    def _quota(self, member: SplitResult) -> float:
+        """Ask a member for its quota in bytes, which it tells among its metrics alone; 0 where it does not."""
+        connection = self._connection(member)
+        try:
+            connection.request("GET", "/metrics")
+            text = connection.getresponse().read(_ANSWER_BYTES).decode(errors="replace")
+        finally:
+            connection.close()
+        return next((float(line.split()[-1]) for line in text.splitlines() if line.startswith(f"{_QUOTA} ")), 0.0)
 
     async def _call(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """Ask one member after the other. Raises ReconcilerError when none of them answers, or all would refuse."""

@@ -15,6 +15,9 @@ from reconciler.cluster.sharing import Wanted
 from reconciler.fence import SILENT_LEASES, Alone, Line
 from reconciler.model.diagnostics import refused, world_error
 
+_MUCH = 0.5  # of the quota
+_COMPACT = "--auto-compaction-mode=periodic --auto-compaction-retention=1h, and etcdctl defrag now and then"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -24,6 +27,7 @@ class Report:
     fleet: Fleet
     cluster_id: str
     has_room: bool
+    used: float | None = None  # of the quota of etcd
 
     def document(self, hosts: frozenset[str]) -> dict[str, Any]:
         """Return all of it for programs. Times are Unix seconds."""
@@ -32,6 +36,7 @@ class Report:
             "cluster": self.cluster_id,
             "specs": self.fleet.specs or None,
             "takes_new_keys": self.has_room,
+            "quota_used": self.used,
             "controllers": [
                 {
                     "who": one.who,
@@ -89,6 +94,8 @@ class Report:
             ]
         if self.fleet.specs:
             lines += ["", f"All go by {self.fleet.specs[:12]}."]
+        if self.has_room and self.used is not None and self.used >= _MUCH:
+            lines += ["", f"etcd has used {self.used:.0%} of its quota; give it {_COMPACT}"]
         if not self.has_room:
             lines += [
                 "",
@@ -119,6 +126,7 @@ async def report(etcd: Etcd, fleet: str) -> Report:
         fleet=fleet_of(await etcd.get(names.fleet), names),
         cluster_id=etcd.cluster_id,
         has_room=await etcd.has_room(),
+        used=await etcd.used(),
     )
 
 

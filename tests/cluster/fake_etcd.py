@@ -17,6 +17,7 @@ class Store:
     entries: dict[str, Entry] = field(default_factory=dict)
     leases: dict[int, tuple[int, float]] = field(default_factory=dict)  # id -> seconds, and when it runs out
     last_lease: int = 0
+    used: float | None = None  # of the quota
 
     def expire(self) -> None:
         gone = {lease for lease, (_, end) in self.leases.items() if end <= self.now}
@@ -115,3 +116,6 @@ class FakeEtcd(Etcd):
 
     async def has_room(self) -> bool:
         return True
+
+    async def used(self) -> float | None:
+        return self.store.used

@@ -99,3 +99,11 @@ async def test_more_than_one_key_can_hold_is_refused_and_not_written(monkeypatch
     assert held is not None
     assert "more is counted over the fleet than one key can hold" in held.detail
     assert await has.reserve("alpha", Wanted(counted={Action.DESTROY: frozenset({"alpha/web"})})) is None
+
+
+@pytest.mark.parametrize(("used", "told"), [(None, False), (0.49, False), (0.63, True)])
+async def test_a_quota_that_is_half_used_is_told_before_it_is_reached(used: float | None, told: bool) -> None:
+    fleet = Fleet(1)
+    fleet.store.used = used
+    text = (await report(fleet.etcds[0], "prod")).text(frozenset(HOSTS), 0.0)
+    assert ("etcd has used 63% of its quota" in text) == told

@@ -22,6 +22,7 @@ from tests.services.etcds import Etcds
 
 LEASE = 3
 TAKE_OVER_SECONDS = 3 * LEASE
+PROGRAM = ("-m", "reconciler")
 HOSTS = ("alpha", "beta", "gamma")
 KERNEL = "#!simulated-kernel\nboot_seconds = 1\n# version {}\n"
 
@@ -86,12 +87,17 @@ class Fleet:
 
         self.until(rests, 60, "no host moves any more")
 
-    def start(self, program: Sequence[str] = ("-m", "reconciler"), within: Sequence[str] = ()) -> None:
+    def start(
+        self, program: Sequence[str] = PROGRAM, *more: str, within: Sequence[str] = (), interval: int = 30
+    ) -> None:
         """Start a controller, as a Python `program`, perhaps `within` what another command makes for it."""
-        words = ["watch", "--lease", f"{LEASE}s", "--interval", "30s"]
+        words = ["watch", "--lease", f"{LEASE}s", "--interval", f"{interval}s", *more]
         command = [*within, sys.executable, *program, *words]
         with (self.root / f"{len(self.watches)}.log").open("wb") as log:
-            self.watches.append(subprocess.Popen(command, env=self.environment, stdout=log, stderr=log))
+            environment = self.environment
+            if "--git" in more:
+                del environment["RECONCILER_SPECS"]
+            self.watches.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log))
 
     def log(self, index: int) -> str:
         return (self.root / f"{index}.log").read_text()

@@ -143,6 +143,7 @@ def test_a_quota_that_is_reached_is_told_and_holders_go_on(tmp_path: Path) -> No
             time.sleep(2 * LEASE)
             report = fleet.report()
             assert report["takes_new_keys"] is False
+            assert report["quota_used"] > 0.5
             assert all(one["controller"] for one in report["hosts"].values())
             assert {host: fleet.line(host).number for host in HOSTS} == tokens
             assert "nobody can take one over" in " ".join(fleet.run("cluster").stdout.split())

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -19,8 +20,9 @@ import pytest
 
 from reconciler.cluster.etcd import Etcd, Login, Put
 from reconciler.model.diagnostics import ReconcilerError
+from tests.services.beside import free_port, get
 from tests.services.etcds import Etcds, etcds
-from tests.services.fleet import HOSTS, LEASE, TAKE_OVER_SECONDS, Fleet, tell
+from tests.services.fleet import HOSTS, LEASE, PROGRAM, TAKE_OVER_SECONDS, Fleet, tell
 
 pytestmark = [pytest.mark.services, pytest.mark.long, pytest.mark.timeout(600)]
 
@@ -279,3 +281,71 @@ def test_a_controller_that_is_cut_off_from_etcd_is_followed_and_comes_back(tmp_p
         finally:
             fleet.end()
             made.kill(0)
+
+
+def test_a_commit_is_moved_on_from_and_named_again_to_an_empty_etcd(tmp_path: Path) -> None:
+    """By one that has fetched since, and looked at its hosts; a branch that was rewound is followed by nobody."""
+    with etcds(tmp_path / "etcd", 1) as made:
+        asyncio.run(made.until_up())
+        fleet = Fleet(tmp_path, made)
+
+        def git(*words: str) -> None:
+            command = ["git", "-c", "user.name=ann", "-c", "user.email=ann@example.org", *words]
+            subprocess.run(command, cwd=tmp_path / "specs", capture_output=True, check=True)
+
+        def all_run(domid: int) -> bool:
+            return all(fleet.domid(host) == domid for host in HOSTS)
+
+        try:
+            fleet.make_specs()
+            git("init", "-b", "main")
+            git("add", ".")
+            git("commit", "-m", "1")
+            for _ in range(2):
+                fleet.start(PROGRAM, "--git", str(tmp_path / "specs"), interval=2)
+            fleet.until(lambda: all_run(1), UPDATE_SECONDS, "the first commit runs")
+            fleet.write(2)
+            git("commit", "-am", "2")
+            fleet.until(lambda: all_run(2), UPDATE_SECONDS, "the second commit runs")
+            made.wipe()
+            asyncio.run(made.until_up())
+            fleet.write(3)
+            git("commit", "-am", "3")
+            fleet.until(lambda: all_run(3), UPDATE_SECONDS, "the third commit runs, after etcd was emptied")
+            git("reset", "--hard", "HEAD~2")
+            time.sleep(3 * LEASE)
+            assert all_run(3)
+            assert "rewound" in fleet.log(0) + fleet.log(1)
+            assert fleet.report()["specs"] is not None
+        finally:
+            fleet.end()
+
+
+def test_each_controller_shows_all_hosts_as_the_one_that_has_them_sees_them(tmp_path: Path) -> None:
+    with etcds(tmp_path / "etcd", 1) as made:
+        asyncio.run(made.until_up())
+        fleet, ports = Fleet(tmp_path, made), [free_port() for _ in range(3)]
+        try:
+            fleet.make_specs()
+            for port in ports:
+                fleet.start(PROGRAM, "--listen", f"127.0.0.1:{port}")
+            fleet.until_begun()
+            fleet.run("sim", "beta", "fault", "create-fails", "--times", "99")
+            fleet.run("sim", "beta", "destroy", "of-beta")
+
+            def shown(port: int) -> dict[str, str]:
+                document = json.loads(get(f"http://127.0.0.1:{port}/api/status"))
+                return {one["address"]: one.get("condition", "") for one in document["domains"]}
+
+            def fails_everywhere() -> bool:
+                time.sleep(0.5)
+                return all(
+                    seen.pop("beta/of-beta", "Ready") != "Ready" and set(seen.values()) == {"Ready"} and len(seen) == 2
+                    for seen in map(shown, ports)
+                )
+
+            fleet.until(fails_everywhere, 60, "each shows what the controller of beta meets there")
+            metrics = [get(f"http://127.0.0.1:{port}/metrics").decode() for port in ports]
+            assert all('host="alpha"' in text and 'host="gamma"' in text for text in metrics)
+        finally:
+            fleet.end()
