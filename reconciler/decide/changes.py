@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 
@@ -11,6 +11,7 @@ from reconciler.decide.diff import FieldChange, Pending, noted_fields
 from reconciler.decide.safety_rules import Block
 from reconciler.decide.windows import WINDOW, Shut
 from reconciler.model.claims import Unseen
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Doubt
 from reconciler.model.host import Guest, Host, Quarantined

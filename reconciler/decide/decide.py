@@ -7,7 +7,6 @@ domain. `plan` orders the steps that carry the changes out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from reconciler.decide.changes import (
     DEFERRED,
@@ -41,6 +40,7 @@ from reconciler.decide.rehearsals import heed_rehearsal
 from reconciler.decide.safety_rules import Block, HostIndex, block_change, block_destroy, block_newer, block_second_file
 from reconciler.decide.states import held_by_state, on_two_hosts
 from reconciler.model.boot import as_before, before_this, left_by_rollback
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power

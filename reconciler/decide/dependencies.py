@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change, block
 from reconciler.model.boot import boot_digest
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Owner, Power

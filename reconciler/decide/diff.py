@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from reconciler.model.disks import has_live_medium, missing_bytes, place_of
@@ -40,8 +41,9 @@ class FieldChange:
     waits: bool = False  # not worth a restart of its own: applied whenever the domain is next started
 
     def __post_init__(self) -> None:
-        for side in ("before", "after"):
-            object.__setattr__(self, side, concealed(self.path, getattr(self, side)))
+        for side, value in (("before", self.before), ("after", self.after)):
+            if value is not None and (shown := concealed(self.path, value)) is not value:
+                object.__setattr__(self, side, shown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,12 +98,20 @@ def fields_of_new(desired: Domain, host: Host) -> tuple[FieldChange, ...]:
     pairs += [(f"vif[{devid}]", _summary(vif)) for devid, vif in _vifs(desired, desired).items()]
     pairs += [(f"xl.{key}", as_written(value)) for key, value in desired.xl]
     said = [(path, value) for path, value in pairs if value not in (None, "", False)]
-    return tuple(FieldChange(path=path, before=None, after=value, effect=Effect.LIVE) for path, value in sorted(said))
+    return tuple(_from_nothing(path, value) for path, value in sorted(said))
+
+
+@lru_cache(maxsize=1024, typed=True)  # most of them are the same for all domains
+def _from_nothing(path: str, value: Scalar) -> FieldChange:
+    return FieldChange(path=path, before=None, after=value, effect=Effect.LIVE)
 
 
 def shown(key: Key[Owner], owner: Owner) -> Scalar:
     """Return the value of a key as a difference shows it: memory in KiB, images by name and digest, lists as text."""
-    match key.kind, key.meant(owner):
+    meant = key.meant(owner)
+    if meant is None or isinstance(meant, int):
+        return meant
+    match key.kind, meant:
         case _, Image() as image:
             return f"{image.name} ({image.short})" if image.short else image.path
         case Kind.LINE, value if not value:
@@ -146,6 +156,9 @@ def align_vifs(desired: Domain, current: Domain) -> Domain:
 def _plain(current: Domain, desired: Domain) -> Iterator[FieldChange]:
     """Compare the keys that are no tables."""
     for key in _KEYS:
+        value = key.value(current)
+        if value == key.value(desired) and not isinstance(value, Image):  # equal images may have other names
+            continue
         before, after = shown(key, current), shown(key, desired)
         if before != after and not _same_bytes(key.meant(current), key.meant(desired)):
             lowered = isinstance(before, int) and isinstance(after, int) and after < before
@@ -230,7 +243,8 @@ def _vifs(domain: Domain, wanted: Domain, current: Domain | None = None) -> dict
     def said(vif: Vif) -> Vif:
         rate = asked.get(vif.devid, vif).rate
         rate = rate if same_rate(vif.rate, rate) else vif.rate
-        return replace(vif, rate=rate, type=None if vif.type == usual else vif.type)
+        kind = None if vif.type == usual else vif.type
+        return vif if (rate, kind) == (vif.rate, vif.type) else replace(vif, rate=rate, type=kind)
 
     others = {vif.devid: said(vif) for vif in (wanted if current is None else current).vifs}
     return {vif.devid: _options(_VIF_KEYS, said(vif), others.get(vif.devid)) for vif in domain.vifs}
@@ -241,7 +255,7 @@ def _options(keys: Iterable[Key[Owner]], device: Owner, other: Owner | None) -> 
     return {
         key.name: shown(key, device) if other is None or not _is_chosen(key, device, other) else shown(key, other)
         for key in keys
-        if _says(key, device) or (other is not None and _says(key, other))
+        if _says(key, device) or (other is not None and other is not device and _says(key, other))
     }
 
 

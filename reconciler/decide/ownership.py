@@ -5,13 +5,12 @@ Called by `decide` for one domain at a time, and by `chains`.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.decide.changes import Action, Change, Consent, Fleet, left_alone, make_blocked, make_change
 from reconciler.decide.diff import Effect, FieldChange, Pending, align_vifs, compare
 from reconciler.decide.partial import defer
 from reconciler.decide.safety_rules import Block
 from reconciler.decide.unusable import why_unusable
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import Doubt, HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power

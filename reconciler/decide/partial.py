@@ -6,11 +6,10 @@ Called by `decide`, `quarantine` and `waves`.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
 from reconciler.decide.diff import FieldChange, Pending, compare
 from reconciler.decide.windows import WINDOW, Shut, Wait
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, Image
 from reconciler.model.host import Guest, Host, Owner
 from reconciler.model.parts import kept_of_policy, live_values, with_kept

@@ -13,13 +13,12 @@ panicked once. While web runs its old one, the update is blocked; when web is do
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from reconciler.decide.changes import Action, Change, Consent, make_acting, make_blocked, make_change
 from reconciler.decide.diff import Pending, compare
 from reconciler.decide.partial import without_boot
 from reconciler.decide.safety_rules import Block
 from reconciler.model.boot import ROLLED_BACK, boots_the_same, failed_before, quarantined
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Guest, Host
 

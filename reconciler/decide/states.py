@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import assert_never
 
 from reconciler.decide.changes import Action, Change, Consent, make_blocked, make_change
 from reconciler.decide.safety_rules import Block
+from reconciler.model.copies import replace
 from reconciler.model.domain import address_of
 from reconciler.model.host import NAMELESS, Guest, Host, Owner, Power
 

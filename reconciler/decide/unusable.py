@@ -9,10 +9,10 @@ their files, and by `plan` to say it of each change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.diff import Effect, align_vifs, compare
+from reconciler.model.copies import replace
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.fleet import Desired

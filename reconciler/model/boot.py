@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from functools import lru_cache
 
+from reconciler.model.copies import replace
 from reconciler.model.disks import has_live_medium
 from reconciler.model.domain import Disk, Domain, Image, Vif, canonical_json
 from reconciler.model.host import Guest, Quarantined
@@ -35,7 +36,27 @@ def boot_digest(definition: Domain) -> str:
     >>> boot_digest(web) == boot_digest(replace(web, cmdline="root=/dev/xvda2"))
     False
     """
-    return hashlib.sha256(canonical_json(_boot_inputs(definition)).encode()).hexdigest()
+    return _digest(_This(definition))
+
+
+class _This:
+    """A value by its identity: two that are equal may differ in what is not compared, such as paths of kernels."""
+
+    __slots__ = ("definition",)
+
+    def __init__(self, definition: Domain) -> None:
+        self.definition = definition
+
+    def __hash__(self) -> int:
+        return id(self.definition)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _This) and other.definition is self.definition
+
+
+@lru_cache(maxsize=256)  # the decisions and steps of one domain ask for the same some times, one after the other
+def _digest(this: _This) -> str:
+    return hashlib.sha256(canonical_json(_boot_inputs(this.definition)).encode()).hexdigest()
 
 
 def _boot_inputs(definition: Domain) -> dict[str, object]:
@@ -43,30 +64,33 @@ def _boot_inputs(definition: Domain) -> dict[str, object]:
 
     The entries of 0.1 keep their shapes, since its digests are on hosts; later keys count as they did in `[xl]`.
     """
-    inputs: dict[str, object] = {entry: [] for entry in _SHARED}
+    inputs: dict[str, object] = {}
+    shared: dict[str, list[object]] = {entry: [] for entry in _SHARED}
     for entry, key in _RECORDED:
         value = _as_recorded(key, definition)
-        inputs[entry] = [*_list(inputs[entry]), *_list(value)] if entry in _SHARED else value
+        if entry in shared:
+            shared[entry] += value if isinstance(value, list | tuple) else (value,)
+        else:
+            inputs[entry] = value
     later = ([name, value] for name, value in given_later(LATER_KEYS, definition))
-    return inputs | {
-        "disks": [_disk_inputs(disk, definition) for disk in definition.disks],
-        "vifs": [_vif_inputs(vif) for vif in definition.vifs],
-        LATER: sorted([*(list(pair) for pair in definition.xl), *later], key=lambda pair: str(pair[0])),
-    }
+    return (
+        inputs
+        | shared
+        | {
+            "disks": [_disk_inputs(disk, definition) for disk in definition.disks],
+            "vifs": [_vif_inputs(vif) for vif in definition.vifs],
+            LATER: sorted([*(list(pair) for pair in definition.xl), *later], key=lambda pair: str(pair[0])),
+        }
+    )
 
 
 def _as_recorded(key: Key[Domain], definition: Domain) -> object:
-    match key.kind, key.value(definition):
-        case Kind.FILE, value:
-            return [value.sha256 or value.path] if isinstance(value, Image) else []
-        case Kind.LINE, value:
-            return value or ""  # xl lists an empty one for none
-        case _, value:
-            return value
-
-
-def _list(value: object) -> list[object]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    value = key.value(definition)
+    if key.kind is Kind.FILE:
+        return [value.sha256 or value.path] if isinstance(value, Image) else []
+    if key.kind is Kind.LINE:
+        return value or ""  # xl lists an empty one for none
+    return value
 
 
 def _disk_inputs(disk: Disk, definition: Domain) -> list[object]:

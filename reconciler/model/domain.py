@@ -210,14 +210,6 @@ class Domain:
         return tuple(image for image in (self.kernel, self.ramdisk) if image is not None)
 
 
-def canonical_json(value: object) -> str:
-    """Write a value as its one JSON text: sorted keys, no blanks, so that equal values have equal bytes.
-
-    Fields of dataclasses with compare=False are left out, since they make no difference.
-    """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_compared)
-
-
 def fingerprint(value: object) -> str:
     """Return the sha256 over all that makes two values equal or different."""
     return hashlib.sha256(canonical_json(value).encode(errors="surrogatepass")).hexdigest()
@@ -234,6 +226,29 @@ def _compared_fields(kind: type) -> tuple[tuple[str, ...], Callable[[object], tu
     names = tuple(sorted(field.name for field in fields(kind) if field.compare))
     get = attrgetter(*names)
     return names, get if len(names) > 1 else lambda value: (get(value),)
+
+
+def all_fields(value: object) -> dict[str, Any]:
+    """Tell all fields of a dataclass, and 120.0 as 120: they are equal, and so must be the digests of both."""
+    said = {name: getattr(value, name) for name in _fields(type(value))}  # type: ignore[arg-type]  # as above
+    for name, one in said.items():
+        if isinstance(one, float) and one.is_integer():
+            said[name] = int(one)
+    return said
+
+
+@cache
+def _fields(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def canonical_json(value: object, of_dataclass: Callable[[Any], dict[str, Any]] = _compared) -> str:
+    """Write a value as its one JSON text: sorted keys, no blanks, so that equal values have equal bytes.
+
+    Fields of dataclasses with compare=False are left out, since they make no difference, unless `of_dataclass` says
+    what is told of one.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=of_dataclass)
 
 
 def address_of(host: str, domain: str) -> str:

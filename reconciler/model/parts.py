@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
-from reconciler.model.copies import altered
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, Policy, XlValue
 from reconciler.model.key_row import LATER, Key, Owner, Takes, Value
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
@@ -51,7 +50,7 @@ def taken_from(owner: Owner, other: Owner, keys: Iterable[Key[Owner]]) -> Owner:
     """Return `owner` with the values of these keys taken from `other`."""
     values = [(key.attribute, key.value(other)) for key in keys]
     differing: dict[str, Any] = {name: value for name, value in values if not _is_as(getattr(owner, name), value)}
-    return altered(owner, **differing) if differing else owner
+    return replace(owner, **differing) if differing else owner
 
 
 def _is_as(one: object, other: object) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from reconciler.decide.changes import Action, Change
 from reconciler.decide.dependencies import as_it_is, depends_on
 from reconciler.decide.ownership import booted_unstaged
 from reconciler.model.boot import boot_digest, boots_the_same, failed_before, with_quarantined
+from reconciler.model.copies import replace
 from reconciler.model.disks import disk_key, missing_bytes
 from reconciler.model.domain import Domain
 from reconciler.model.host import Guest, Host, Owner, Power

@@ -84,12 +84,14 @@ def _add_claims(chains: Sequence[Chain], hosts: Mapping[str, Host], edges: Edges
     for index, chain in enumerate(chains):
         host, guest, target = hosts[chain.change.host], chain.change.guest, chain.change.target
         for position, link in enumerate(chain.links):
-            for claim in without(released_by(host, guest, link.step), claims_of(host, target)).values():
-                given[claim.key, claim.reads_only].append((index, position))
+            if released := released_by(host, guest, link.step):
+                for claim in without(released, claims_of(host, target)).values():
+                    given[claim.key, claim.reads_only].append((index, position))
     for index, chain in enumerate(chains if given else ()):
         host, guest = hosts[chain.change.host], chain.change.guest
         for position, link in enumerate(chain.links):
-            for claim in without(taken_by(host, link.step), live_claims(host, guest)).values():
+            taken = taken_by(host, link.step)
+            for claim in without(taken, live_claims(host, guest)).values() if taken else ():
                 for reads_only in (False,) if claim.reads_only else (False, True):
                     for node in given.get((claim.key, reads_only), ()):
                         if chains[node[0]].change.address != chain.change.address:

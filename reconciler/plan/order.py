@@ -26,6 +26,7 @@ import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
@@ -189,13 +190,14 @@ class _Line:
     def _ranked(self) -> list[tuple[bool, int, float, str, int]]:
         """Rank the units, for when nothing else decides: resumed updates, then what frees memory, then the longest."""
         ranks = []
+        deltas = [chain.delta_kib for chain in self._chains]
+        lengths = [_seconds_left(chain) for chain in self._chains]
         for at, unit in enumerate(self._units):
             index, position = unit.nodes[0]
             chain = self._chains[index]
-            delta = sum(self._chains[one].delta_kib for one in {node[0] for node in unit.nodes})
-            length = sum(expected_seconds(link.step) for link in chain.links[position:])
+            delta = sum(deltas[one] for one in {node[0] for node in unit.nodes})
             sign = (delta > 0) - (delta < 0)
-            ranks.append((not chain.change.resumes, sign, -length, chain.change.address, at))
+            ranks.append((not chain.change.resumes, sign, -lengths[index][position], chain.change.address, at))
         return ranks
 
     def lay(self) -> None:
@@ -254,10 +256,13 @@ class _Line:
 
     def _is_short(self, at: int) -> bool:
         """Return whether a unit still lacks memory or a place."""
+        goes_down = self._goes_down(at)
+        if at not in self._gates and not goes_down:
+            return False
         wanted: Counter[str] = Counter()
         for index, _, kib in self._gates.get(at, ()):
             wanted[self._chains[index].change.host] += kib
-        places = Counter(scope for index in self._goes_down(at) for scope in scopes(self._chains[index], self._limits))
+        places = Counter(scope for index in goes_down for scope in scopes(self._chains[index], self._limits))
         return any(kib > self._banks[host].available_kib for host, kib in wanted.items()) or any(
             count > self._places[scope].free() for scope, count in places.items()
         )
@@ -376,6 +381,12 @@ class _Line:
         up = chain.first(kind)
         assert up is not None
         return up
+
+
+def _seconds_left(chain: Chain) -> list[float]:
+    """Return how long it is expected to take from each step of a chain to its end."""
+    left = accumulate(expected_seconds(link.step) for link in reversed(chain.links))
+    return list(left)[::-1]
 
 
 def _inside(unit: Unit, edges: Edges, chains: Sequence[Chain]) -> list[Node]:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
 from reconciler.decide.decide import decide_host
@@ -20,9 +19,10 @@ from reconciler.decide.together import decide_together, in_order_of_rules, is_he
 from reconciler.decide.unusable import going_on
 from reconciler.decide.windows import Shut, kept_up_by_windows, next_opening
 from reconciler.model.claims import Register, Unseen, claims_of, live_claims, without
+from reconciler.model.copies import replace
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.disks import named_disks
-from reconciler.model.domain import address_of, canonical_json
+from reconciler.model.domain import address_of, all_fields, canonical_json
 from reconciler.model.fleet import Desired, Window
 from reconciler.model.host import Host, Owner
 from reconciler.model.memory import capacity_kib, used_kib
@@ -34,6 +34,8 @@ from reconciler.plan.rehearsing import after_rehearsals
 from reconciler.plan.renames import as_renamed, heirs, keepers, old_names, with_rename_hints
 from reconciler.plan.stale import adopted_by, base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
+
+_IN_ONE_TEXT = 50  # steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +98,13 @@ class Plan:
         return digest.hexdigest()
 
     def _canonical(self) -> Iterator[str]:
-        """Yield all of it as one JSON text, step by step: a large plan at once would let no other thread run."""
+        """Yield all of it as one JSON text, some steps each: a large plan at once would let no other thread run."""
         base = {host: dict(base) for host, base in self.base.items()}
         yield f'{{"base":{canonical_json(base)},"commit":{canonical_json(self.commit)},"steps":['
         steps = (*self.steps, *(step for way in self.ways_back for step in way.steps))
-        for place, step in enumerate(steps):
-            said = [step.id, step.host, asdict(step.step, dict_factory=_whole_numbers), step.needs]
-            yield ("," if place else "") + canonical_json(said)
+        for place in range(0, len(steps), _IN_ONE_TEXT):
+            said = [[step.id, step.host, step.step, step.needs] for step in steps[place : place + _IN_ONE_TEXT]]
+            yield ("," if place else "") + canonical_json(said, all_fields)[1:-1]
         yield f'],"tree":{canonical_json(self.tree_digest)}}}'
 
 
@@ -281,11 +283,6 @@ def _may_return(change: Change, hosts: Mapping[str, Host], heirs: Register) -> b
     old = change.guest.config if change.guest is not None else None
     claims = claims_of(hosts[change.host], old).values()
     return not any(heirs.in_the_way(change.address, claim) for claim in claims)
-
-
-def _whole_numbers(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Write 120.0 as 120 in a dict: they are equal, and so must be the digests of what holds them."""
-    return {key: int(value) if isinstance(value, float) and value.is_integer() else value for key, value in pairs}
 
 
 def _with_outlook(change: Change, waits: tuple[str, ...], downtime: Mapping[str, float]) -> Change:

@@ -34,15 +34,17 @@ def units_of(chains: Sequence[Chain], needs: Mapping[Node, Mapping[Node, None]])
     block_of = {node: at for at, nodes in enumerate(blocks) for node in nodes}
     graph: list[set[int]] = [set() for _ in blocks]
     for node, earlier in needs.items():
-        graph[block_of[node]] |= {block_of[before] for before in earlier} - {block_of[node]}
+        graph[block_of[node]].update(block_of[before] for before in earlier)
+        graph[block_of[node]].discard(block_of[node])
     units: list[Unit] = []
     unit_of: dict[int, int] = {}
     for members in _components(graph):
-        unit = Unit(nodes=sorted(node for at in members for node in blocks[at]))
+        together = (node for at in members for node in blocks[at])
+        unit = Unit(nodes=sorted(together) if len(members) > 1 else blocks[members[0]])
         unit_of |= dict.fromkeys(members, len(units))
         unit.needs = {unit_of[before] for at in members for before in graph[at]} - {len(units)}
-        waves = [chains[node[0]].wave for node in unit.nodes]
-        unit.wave = max(*waves, *(units[before].wave for before in unit.needs)) if unit.needs else max(waves)
+        waves = {chains[node[0]].wave for node in unit.nodes} | {units[before].wave for before in unit.needs}
+        unit.wave = max(waves)
         units.append(unit)
     return units
 

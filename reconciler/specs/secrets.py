@@ -90,6 +90,8 @@ def has_secrets(domain: Domain) -> bool:
 
 
 def _replaced(text: str, patterns: Iterable[re.Pattern[str]], stand_in: Callable[[str], str]) -> str:
+    if "=" not in text and "://" not in text:  # then no pattern is in it
+        return text
     for pattern in patterns:
         text = pattern.sub(lambda match: match[1] + stand_in(match[0][len(match[1]) :]), text)
     return text

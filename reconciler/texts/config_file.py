@@ -10,12 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
 from functools import lru_cache
 from operator import is_
 from typing import Any
 
-from reconciler.model.copies import altered
+from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.model.key_row import Key, Kind, Value
 from reconciler.model.keys import DOMAIN_KEYS
@@ -299,7 +299,7 @@ def _digests_of(values: Mapping[str, CfgValue], mark: Mark) -> dict[str, str]:
 def _with_disks_of(domain: Domain, mark: Mark) -> Domain:
     """Add to the disks of a domain what only its mark knows, which belongs to the body as we wrote it."""
     disks = tuple(_disk_with_mark(disk, mark) for disk in domain.disks)
-    return domain if all(map(is_, disks, domain.disks)) else altered(domain, disks=disks)
+    return domain if all(map(is_, disks, domain.disks)) else replace(domain, disks=disks)
 
 
 def _disk_with_mark(disk: Disk, mark: Mark) -> Disk:
@@ -308,4 +308,4 @@ def _disk_with_mark(disk: Disk, mark: Mark) -> Disk:
     }
     values["kind"] = dict(mark.kinds).get(disk.devid, disk.kind)
     differs = any(getattr(disk, name) != value for name, value in values.items())
-    return altered(disk, **values) if differs else disk
+    return replace(disk, **values) if differs else disk

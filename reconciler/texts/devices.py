@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reconciler.model.copies import altered
+from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Vif, driver_domain
 from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
 from reconciler.model.keys import DISK_FORMATS, DISK_KEYS, VIF_KEYS
@@ -124,7 +124,7 @@ def placed(disk: Disk, target: str) -> Disk:
     path = target if disk.script is not None else device_path(target)
     if disk.script is None and is_normal(path):
         path = absolute(path)  # /srv//a.img is /srv/a.img
-    return altered(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
+    return replace(disk, target=path, kind="device" if disk.used_as_is else kind_of(path))
 
 
 def _read_disk_part(parts: _DiskParts, rest: str, spec: str) -> str:

@@ -7,10 +7,10 @@ file with our fleet's mark, written for this very name and UUID, says so. Everyt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from reconciler.model.copies import altered
+from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain
 from reconciler.model.host import NAMELESS, Devices, Guest, Owner, Power
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
@@ -385,7 +385,7 @@ def _in_order_of(running: Domain | None, origin: Domain | None) -> Domain | None
         return running
     order = {disk.devid: at for at, disk in enumerate(origin.disks)}
     disks = tuple(sorted(running.disks, key=lambda disk: order.get(disk.devid, len(order))))
-    return running if disks == running.disks else altered(running, disks=disks)
+    return running if disks == running.disks else replace(running, disks=disks)
 
 
 def _origin(file: ConfigFile) -> Domain | None:
@@ -435,4 +435,4 @@ def _live_definition(instance: LiveDomain, file: ConfigFile | None, images: Mapp
         for disk in instance.definition.disks
     )
     kept = taken_from(instance.definition, base, KEPT)
-    return kept if disks == kept.disks else altered(kept, disks=disks)
+    return kept if disks == kept.disks else replace(kept, disks=disks)

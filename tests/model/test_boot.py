@@ -18,7 +18,7 @@ from reconciler.model.boot import (
     quarantined,
     with_quarantined,
 )
-from reconciler.model.domain import Policy, Ready
+from reconciler.model.domain import Image, Policy, Ready
 from tests.worlds import MIB, NEW, disk, domain, guest, kernel, stopped, vif
 
 WEB = domain("web", disks=(disk("/srv/web"),), vifs=(vif("00:16:3e:00:00:01"),))
@@ -123,3 +123,14 @@ def test_a_rollback_quarantines_what_runs_and_what_the_specs_ask_for() -> None:
     rolled_back = guest(BETTER, quarantine=left_by_rollback(guest(BETTER), asked))
     assert [bool(quarantined(rolled_back, one)) for one in (BETTER, asked, WEB)] == [True, True, False]
     assert len(left_by_rollback(stopped(WEB, config=None), asked)) == 1
+
+
+def test_equal_definitions_with_kernels_of_other_names_boot_other_things() -> None:
+    """What tells a kernel without a digest is its path, which is not compared."""
+    one, other = (replace(WEB, kernel=Image(sha256="", path=path)) for path in ("/boot/one", "/boot/other"))
+    assert one == other
+    assert (
+        boot_digest(one)
+        != boot_digest(other)
+        == boot_digest(replace(other, kernel=Image(path="/boot/other", sha256="")))
+    )
