@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from reconciler.apply.crew import Crew
 from reconciler.apply.current_wave import Waves
 from reconciler.apply.ready import await_ready
 from reconciler.apply.rehearsing import rehearse
@@ -101,6 +102,7 @@ class _Run:
         self._refused: list[Diagnostic] = []  # by steps that are not needed as planned
         self._results: dict[str, StepResult] = {}
         self._line: dict[str, list[tuple[bool, float, str]]] = {step.host: [] for step in plan.steps}  # heaps
+        self._touched: dict[str, None] = {}  # hosts with something new in line, or with a slot that has become free
         self._waves = Waves(plan.steps)
         self._broken = math.inf  # the lowest wave in which a domain did not come up: no restart of a higher one begins
         self._goes_down = {(step.address, step.outing) for step in plan.steps if self._takes_down(step)}
@@ -122,30 +124,28 @@ class _Run:
 
     async def _turn(self, stop: Callable[[], str | None]) -> None:
         """Begin what can begin, and wait for what is in flight, until there is neither."""
-        running: set[asyncio.Task[None]] = set()
+        crew = Crew()
         stopping = False
         try:
             while True:
                 if not stopping and (why := stop()) is not None:
                     stopping = True
                     await self._leave_rest(why)
-                running |= {asyncio.create_task(self._bring_back(host, start)) for host, start in self._begin_returns()}
-                ready, unwanted = self._begin_ready()
-                running |= {asyncio.create_task(self._work(step)) for step in ready}
+                touched, self._touched = self._touched, {}
+                for host, address in self._begin_returns(touched):
+                    crew.begin(self._bring_back(host, address))
+                ready, unwanted = self._begin_ready(touched)
+                for step in ready:
+                    crew.begin(self._work(step))
                 if unwanted:
+                    self._touched |= touched
                     await self._leave_out(unwanted, f"not begun, since the restart of {self._failed_restart} failed")
                     continue  # others may begin since these have ended
-                if not running:
+                if not crew:
                     break
-                finished, running = await asyncio.wait(
-                    running, timeout=ASK_SECONDS, return_when=asyncio.FIRST_COMPLETED
-                )
-                for task in finished:
-                    task.result()
+                await crew.any_ended(ASK_SECONDS)
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await crew.cancel()
 
     def _offer(self, step_id: str) -> None:
         """Put a step in line whose needs are done.
@@ -157,21 +157,23 @@ class _Run:
             return
         brings_back = step.address in self._begun and step.address in self._restarting
         heapq.heappush(self._line[step.host], (not brings_back, -self._length[step_id], step_id))
+        self._touched[step.host] = None
 
-    def _begin_returns(self) -> list[tuple[str, str]]:
+    def _begin_returns(self, hosts: Iterable[str]) -> list[tuple[str, str]]:
         """Begin to bring back stranded domains, as many as each host has slots for."""
         begun = []
-        for host in self._executors:
+        for host in hosts:
             while self._slots[host] > 0 and (address := self._outages.next_to_return(host, self._returning)):
                 self._slots[host] -= 1
                 self._returning.add(address)
                 begun.append((host, address))
         return begun
 
-    def _begin_ready(self) -> tuple[list[PlannedStep], list[str]]:
+    def _begin_ready(self, hosts: Iterable[str]) -> tuple[list[PlannedStep], list[str]]:
         """Begin as many steps as each host has slots for. Returns them, and those that are not to begin any more."""
         begun, unwanted = [], []
-        for host, line in self._line.items():
+        for host in hosts:
+            line = self._line[host]
             while line and self._slots[host] > 0:
                 step_id = heapq.heappop(line)[2]
                 if step_id not in self._waiting:  # left out meanwhile
@@ -223,7 +225,7 @@ class _Run:
             why = f"{step.address} failed before it"
             await self._leave_out(self._followers[step.id], why)
             await self._heed_missing(step, why, is_unknown=_says_nothing(result.problem, step))
-        self._slots[step.host] += 1
+        self._free_slot(step.host)
 
     async def _leave_out_begun(self, result: StepResult, moved: Diagnostic) -> None:
         """Skip a step that is not needed as planned, and what needs it: that is for the next plan, and no failure."""
@@ -231,11 +233,16 @@ class _Run:
         self._note(replace(result, problem=None, reason=why))
         await self._leave_out(self._followers[step.id], why)
         await self._heed_missing(step, why, is_unknown=True)
-        self._slots[step.host] += 1
+        self._free_slot(step.host)
+
+    def _free_slot(self, host: str) -> None:
+        self._slots[host] += 1
+        self._touched[host] = None
 
     def _note(self, result: StepResult) -> None:
         self._results[result.step.id] = result
         self._outages.note(result)
+        self._touched[result.step.host] = None  # a domain may be stranded now
         self._progress.finished(result)
 
     def _offer_followers(self, step: PlannedStep) -> None:
@@ -255,7 +262,7 @@ class _Run:
         """Start a domain as it was that was taken down, and whose own start is not tried any more."""
         await self._follow_back(self._returns.get(address, ()))
         self._returning.discard(address)
-        self._slots[host] += 1
+        self._free_slot(host)
 
     async def _follow_back(self, steps: tuple[PlannedStep, ...]) -> None:
         """Carry out the steps of a way back until one fails."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -273,6 +274,8 @@ class Recording:
         self._apply_id = apply_id
         self._plan = plan
         self._position = 0
+        self._unwritten: deque[tuple[str, tuple[object, ...]]] = deque()
+        self._is_asked_to_write = False
         self.problem: str | None = None  # why something is missing in the history
 
     def note(self, result: StepResult) -> None:
@@ -291,16 +294,29 @@ class Recording:
             for seconds in outage.times_seconds if outage.outcome is Outcome.RESTARTED else ():
                 row = (self._apply_id, outage.address, round(seconds, 1))
                 self._write("INSERT INTO downtime VALUES (?, ?, ?)", row)
-        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id)).result()
+        self._write("UPDATE apply SET ended = ? WHERE id = ?", (_now(), self._apply_id))
+        self._writer.submit(self._write_rest).result()
 
-    def _write(self, statement: str, values: tuple[object, ...]) -> Future[None]:
-        return self._writer.submit(self._execute, statement, values)
+    def _write(self, statement: str, values: tuple[object, ...]) -> None:
+        """Have it written soon, together with what is noted until then: one by one costs each step a transaction."""
+        self._unwritten.append((statement, values))
+        if not self._is_asked_to_write:
+            self._is_asked_to_write = True
+            self._writer.submit(self._write_rest)
+
+    def _write_rest(self) -> None:
+        self._is_asked_to_write = False  # before it looks, so that nothing is left for long
+        while self._unwritten:
+            try:
+                with self._database:  # commits, or rolls back
+                    self._database.execute("BEGIN")
+                    for _ in range(len(self._unwritten)):
+                        self._execute(*self._unwritten.popleft())
+            except sqlite3.Error as error:
+                self.problem = str(error)
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> None:
-        try:
-            self._database.execute(statement, values)
-        except sqlite3.Error as error:
-            self.problem = str(error)
+        self._database.execute(statement, values)
 
 
 def _storable(text: str) -> str:

@@ -67,10 +67,11 @@ async def await_ready(host: Watched, step: AwaitReady, report: Callable[[str], N
         _refuse_a_reboot_of_the_host(step, look, signs)
         _refuse_what_cannot_get_ready(step, look, signs)
         await _note(host, step, look, signs)
-        missing = _missing(step, signs, host.now())
+        now = host.now()
+        missing = _missing(step, signs, now)
         if missing is None:
             return None
-        return NotYet(_still_missing(step, signs, host.now()), too_late=lambda: _too_late(step, look, missing))
+        return NotYet(_still_missing(step, signs, now), too_late=lambda: _too_late(step, look, missing))
 
     await wait_until(gate, clock=host, seconds=ready.timeout_seconds, report=report)
 
