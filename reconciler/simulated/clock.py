@@ -24,9 +24,21 @@ class VirtualClock:
         self._numbers = count()  # in the order in which they fell asleep
         self._events = 0  # sleeps begun and ended
         self._moving: asyncio.Task[None] | None = None
+        self._turn: tuple[asyncio.AbstractEventLoop, float] | None = None
 
     def now(self) -> float:
-        return self._store.read_clock()
+        """Return the seconds. Within one turn of the event loop the clock is read once: it stands still there."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return self._store.read_clock()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, self._store.read_clock()
+            loop.call_soon(self._end_turn)
+        return self._turn[1]
+
+    def _end_turn(self) -> None:
+        self._turn = None
 
     async def sleep(self, seconds: float) -> None:
         wake_up, woken = self.now() + max(seconds, 0.0), asyncio.get_running_loop().create_future()
@@ -54,6 +66,7 @@ class VirtualClock:
             try:
                 if self.now() < wake_up:
                     self._store.write_clock(wake_up)
+                    self._end_turn()
                 woken.set_result(None)
             except Exception as error:  # noqa: BLE001 -- told to who sleeps, and would never wake up else
                 woken.set_exception(error)

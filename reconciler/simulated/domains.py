@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from reconciler.model.boot import boots_the_same
+from reconciler.model.copies import replace
 from reconciler.model.diagnostics import ReconcilerError, moved_on
 from reconciler.model.domain import Domain, Image, Vif, address_of
-from reconciler.model.host import NAMELESS, Power
+from reconciler.model.host import NAMELESS, Guest, Power
 from reconciler.model.memory import needed_kib
 from reconciler.model.parts import limit_of
 from reconciler.plan.steps import (
@@ -64,10 +65,11 @@ class DomainSteps:
             with self.change() as draft:
                 if _runs_already(draft, step):
                     return None
-                definition = _definition_to_start(draft, step)
+                guest = draft.guest(step.definition.name)
+                definition = _definition_to_start(draft, step, guest)
                 short_kib = needed_kib(definition, definition.memory_kib) - draft.view().free_kib()
                 if short_kib <= 0:
-                    _create(draft, step, definition)
+                    _create(draft, step, definition, guest)
                     return None
                 return NotYet(
                     f"{definition.name} waits for {_mib(short_kib)} MiB of memory",
@@ -160,7 +162,7 @@ class DomainSteps:
             if _is_done(instance.definition, step):
                 return
             _check_live(draft, instance.definition, step)
-            after = draft.after(step)
+            after = draft.after(draft.guest(domain_of(step)), step)
             if after is not None and after.running is not None:
                 draft.stored.instances[step.domain] = replace(instance, definition=after.running)
 
@@ -191,10 +193,9 @@ def _runs_already(draft: Draft, step: Start) -> bool:
     raise draft.failed(definition.name, "name taken", problem, passing=True)
 
 
-def _definition_to_start(draft: Draft, step: Start) -> Domain:
-    """Read the file that the domain is started from, which a person may have edited since the plan."""
+def _definition_to_start(draft: Draft, step: Start, guest: Guest | None) -> Domain:
+    """Return what the file says that the domain is started from, which a person may have edited since the plan."""
     name = step.definition.name
-    guest = draft.guest(name)
     draft.refuse_foreign(name, guest)
     definition = None if guest is None else guest.candidate if step.candidate else guest.config
     if definition is None:
@@ -206,9 +207,9 @@ def _definition_to_start(draft: Draft, step: Start) -> Domain:
     return definition
 
 
-def _create(draft: Draft, step: Start, definition: Domain) -> None:
+def _create(draft: Draft, step: Start, definition: Domain, guest: Guest | None) -> None:
     check_create(draft, definition)
-    after = draft.after(replace(step, definition=definition))
+    after = draft.after(guest, replace(step, definition=definition))
     assert after is not None and after.running is not None, "a started domain runs"
     start_instance(draft, after.running)
 

@@ -55,11 +55,11 @@ class Draft:
             )
         return instance
 
-    def after(self, step: Step) -> Guest | None:
-        """Return what the step makes of its guest, by the definition of steps in `plan.meaning`."""
+    def after(self, guest: Guest | None, step: Step) -> Guest | None:
+        """Return what the step makes of this guest of its, by the definition of steps in `plan.meaning`."""
         name = domain_of(step)
         try:
-            return guest_after(self.guest(name), step)
+            return guest_after(guest, step)
         except ValueError as error:
             raise self.failed(name, "step makes no sense here", f"{error}.") from None
 

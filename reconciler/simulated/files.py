@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import assert_never
 
+from reconciler.model.copies import replace
 from reconciler.model.disks import volume_group
 from reconciler.model.domain import Domain, Image
 from reconciler.model.host import Owner
@@ -25,7 +25,6 @@ from reconciler.plan.steps import (
     domain_of,
 )
 from reconciler.simulated.draft import Draft
-from reconciler.simulated.store import StoredFile
 from reconciler.simulated.view import new_disk
 from reconciler.specs.secret_files import secret_files, with_values
 from reconciler.texts.config_file import as_proven, render_file
@@ -129,9 +128,7 @@ def _create_disk(draft: Draft, step: CreateDisk) -> None:
     draft.store.put(draft.stored, disk.target, draft.store.content(draft.stored, disk.source))
     cloned = files[disk.target]
     blank = new_disk(disk)
-    files[disk.target] = StoredFile(
-        sha256=cloned.sha256, size_bytes=max(cloned.size_bytes, blank.size_bytes), kind=blank.kind
-    )
+    files[disk.target] = replace(cloned, size_bytes=max(cloned.size_bytes, blank.size_bytes), kind=blank.kind)
 
 
 def _grow_disk(draft: Draft, step: GrowDisk) -> None:
@@ -142,7 +139,7 @@ def _grow_disk(draft: Draft, step: GrowDisk) -> None:
     if wanted_bytes < there.size_bytes:
         problem = f"{target} has {there.size_bytes} bytes and is never shrunk, so not to {wanted_bytes} bytes."
         raise draft.failed(step.domain, "disk would shrink", problem)
-    draft.stored.files[target] = StoredFile(sha256=there.sha256, size_bytes=wanted_bytes, kind=there.kind)
+    draft.stored.files[target] = replace(there, size_bytes=wanted_bytes)
 
 
 def _delete_disk(draft: Draft, step: DeleteDisk) -> None:
@@ -211,11 +208,11 @@ def _rename(draft: Draft, step: Rename, commit: str | None) -> None:
 
 def _promote_config(draft: Draft, step: PromoteConfig) -> None:
     paths, files = draft.paths, draft.stored.files
-    draft.after(step)  # an error when there is nothing to promote
     guest = draft.guest(step.domain)
+    draft.after(guest, step)  # an error when there is nothing to promote
     draft.refuse_foreign(step.domain, guest)
     if step.first_boot:
-        text = draft.store.content(draft.stored, paths.config(step.domain)).decode(errors="surrogateescape")
+        text = draft.store.text(draft.stored, paths.config(step.domain))
         draft.store.put(draft.stored, paths.config(step.domain), as_proven(text).encode(errors="surrogateescape"))
         return
     old = files.get(paths.config(step.domain))

@@ -7,12 +7,13 @@ between: boot, crash, reboot and balloon are functions of the kernel's bytes and
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
 
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib

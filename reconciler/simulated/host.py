@@ -60,7 +60,7 @@ from reconciler.simulated.journal import has_ip
 from reconciler.simulated.line import check, take_host
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredHost
-from reconciler.simulated.view import View
+from reconciler.simulated.view import HostPaths, View
 from reconciler.toolstack import Look, Question, RehearsalLook
 
 _SLOW_FAULT_SECONDS = 30.0
@@ -119,6 +119,7 @@ class SimulatedExecutor:
         self.name = settings.name
         self._settings = settings
         self._fleet = fleet
+        self._paths = HostPaths(settings)
         self._commit = commit
         self._spec_root = spec_root
         self._store = Store(state_dir, settings.name)
@@ -149,15 +150,15 @@ class SimulatedExecutor:
         return self._lock.unlock()
 
     async def execute(self, step: HostStep, report: Callable[[str], None], *, unless_held: bool = False) -> None:
-        await self._reach()
+        faulty = await self._reach()
         self._lock.ensure()
         if unless_held:
             self._refuse_held(*names_of(step))
-        if self._store.take_fault("slow"):
+        if faulty and self._store.take_fault("slow"):
             report(f"{self.name} answers slowly")
             await self.sleep(_SLOW_FAULT_SECONDS)
         await self._carry_out(step, report)
-        if self._store.take_fault("lost-reply"):
+        if faulty and self._store.take_fault("lost-reply"):
             raise _lost_reply(address_of(self.name, domain_of(step)))
 
     async def hold(self, domain: str, *, seconds: float | None, by: str, reason: str) -> Hold:
@@ -174,9 +175,12 @@ class SimulatedExecutor:
             return draft.stored.files.pop(draft.paths.hold(domain), None) is not None
 
     def _refuse_held(self, *domains: str) -> None:
+        stored, names = self._store.read(), (*domains, WHOLE_HOST)
+        if not any(self._paths.hold(name) in stored.files for name in names):
+            return
         with self._store.held_still():
             view = View(self._settings, self._fleet, self._store, self._store.read(), self.now())
-            found = {name: view.hold(name) for name in (*domains, WHOLE_HOST)}
+            found = {name: view.hold(name) for name in names}
         for name, hold in found.items():
             if hold is not None:
                 raise begun_meanwhile(self.name, domains[0], hold, name)
@@ -236,14 +240,19 @@ class SimulatedExecutor:
         named = [brought_up_to(instances[name], now) for name in instances.about(has_ip(ip))]
         return not named or any(is_up(instance, now) for instance in named)
 
-    async def _reach(self) -> None:
-        """Reach the host, as every command has to: this takes its latency, and may fail."""
+    async def _reach(self) -> bool:
+        """Reach the host, as every command has to: this takes its latency, and may fail.
+
+        Returns whether some fault is to come.
+        """
         latency_seconds = self._settings.simulated.latency_seconds
         if latency_seconds:
             await asyncio.sleep(latency_seconds)
             await self.sleep(latency_seconds)
-        if self._store.take_fault("unreachable"):
+        faulty = self._store.has_faults()
+        if faulty and self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
+        return faulty
 
     @contextmanager
     def _change(self) -> Iterator[Draft]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -27,6 +28,8 @@ _WHOLE_AGAIN_BYTES = 256 * 1024  # changes of this size, and of the whole state'
 _IN_ONE_LINE = 100  # entries of a whole state
 NOT_THERE = (FileNotFoundError, NotADirectoryError)
 V = TypeVar("V")
+Stamp = tuple[int, int, int]
+"""Tells the contents of a file that is only ever replaced from each other: its inode, time and size."""
 
 SETTLED = "settled"  # domains that hold as much memory until somebody changes them; their sum is in KiB
 MOVING = "moving"  # domains whose memory, or whose being there, changes with time alone
@@ -34,11 +37,20 @@ MOVING = "moving"  # domains whose memory, or whose being there, changes with ti
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """A file or volume. With `sha256` None it is full of zeros, as a new disk is."""
+    """A file or volume. With `sha256` None it is full of zeros, as a new disk is.
+
+    What a small text file holds stands here, as `text`; the bytes of all others are in `blobs/`.
+    """
 
     sha256: str | None
     size_bytes: int
     kind: Literal["file", "block"] = "file"
+    text: str | None = None
+
+    @property
+    def blob(self) -> str | None:
+        """Return the name of the file that its bytes are in; None where they are in none."""
+        return self.sha256 if self.text is None else None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -122,21 +134,29 @@ class Journal:
         self._folder = folder
         self._state_file = folder / "state.json"
         self._tables = _Tables(_State())
-        self._stamp: tuple[int, int, int] | None = None  # of the state file that was read; None: there was none
+        self._journal_file = self._journal_of(0)
+        self._stamp: Stamp | None = None  # of the state file that was read; None: there was none
         self._offset = 0  # how far its journal was read
         self._whole_bytes = 0  # of this, the lines that make the state out of nothing
 
     def catch_up(self) -> StoredHost:
         """Return the host as it is stored now, to be changed by `write`."""
-        while True:
+        while not self._is_up_to_date():
             stamp = self._stamp_now()
             if stamp != self._stamp or stamp is None:
                 self._read_state()
             self._read_journal()
             if self._stamp_now() == stamp:  # else a new state has taken the place of both meanwhile
                 self._stamp = stamp
-                return self._tables.draft()
+                break
             self._stamp = None
+        return self._tables.draft()
+
+    def _is_up_to_date(self) -> bool:
+        """Return whether nobody has written since the last reading: the state is the same, its journal no longer."""
+        with suppress(*NOT_THERE):
+            return stamp_of(self._state_file) == self._stamp and self._journal_file.stat().st_size == self._offset
+        return False
 
     def write(self, draft: StoredHost) -> set[str]:
         """Store what the draft changed. Returns the blobs that no file holds any more."""
@@ -162,20 +182,19 @@ class Journal:
             _WHOLE_AGAIN_BYTES, self._whole_bytes, self._stamp[2]
         ):
             return
-        journal = self._journal_file()
+        journal = self._journal_file
         self._tables.journal += 1
         self._write_state()
         journal.unlink(missing_ok=True)
 
-    def _journal_file(self) -> Path:
-        return self._folder / f"journal.{self._tables.journal}.jsonl"
+    def _journal_of(self, number: int) -> Path:
+        return self._folder / f"journal.{number}.jsonl"
 
-    def _stamp_now(self) -> tuple[int, int, int] | None:
+    def _stamp_now(self) -> Stamp | None:
         try:
-            found = self._state_file.stat()
+            return stamp_of(self._state_file)
         except NOT_THERE:
             return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
 
     def _read_state(self) -> None:
         try:
@@ -186,10 +205,11 @@ class Journal:
             self._stamp = None
             raise BrokenStateError(self._state_file, _first_problem(error)) from None
         self._tables, self._offset, self._whole_bytes = _Tables(state), 0, state.whole_bytes
+        self._journal_file = self._journal_of(state.journal)
 
     def _read_journal(self) -> None:
         try:
-            journal = self._journal_file().open("rb")
+            journal = self._journal_file.open("rb")
         except NOT_THERE:
             return
         with journal:
@@ -200,16 +220,19 @@ class Journal:
                 try:
                     self._tables.put(_CHANGE.validate_json(line))
                 except ValidationError as error:
-                    raise BrokenStateError(self._journal_file(), _first_problem(error)) from None
+                    raise BrokenStateError(self._journal_file, _first_problem(error)) from None
                 self._offset += len(line)
 
     def _append(self, change: _Change) -> None:
         line = _CHANGE.dump_json(change) + b"\n"
-        descriptor = os.open(self._journal_file(), os.O_WRONLY | os.O_CREAT, 0o666)
-        with os.fdopen(descriptor, "wb") as journal:
-            journal.truncate(self._offset)  # cut off the line that a killed writer left unfinished
-            journal.seek(self._offset)
-            journal.write(line)
+        journal = os.open(self._journal_file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            os.ftruncate(journal, self._offset)  # cut off the line that a killed writer left unfinished
+            written = 0
+            while written < len(line):
+                written += os.pwrite(journal, line[written:], self._offset + written)
+        finally:
+            os.close(journal)
         self._offset += len(line)
 
     def _write_state(self) -> None:
@@ -220,8 +243,9 @@ class Journal:
             journal=self._tables.journal,
             whole_bytes=len(whole),
         )
+        self._journal_file = self._journal_of(self._tables.journal)
         try:
-            replace_file(self._journal_file(), whole, durable=True)
+            replace_file(self._journal_file, whole, durable=True)
             replace_file(self._state_file, _HEAD.dump_json(state), durable=True)
         except BaseException:
             self._stamp = None  # what is in memory here is not what is stored, so it is read again
@@ -259,12 +283,12 @@ class _Tables:
 
     def put(self, change: _Change) -> set[str]:
         """Take over a change. Returns the blobs that no file holds any more."""
-        held = [self._files[path].sha256 for path in change.files if path in self._files]
+        held = [self._files[path].blob for path in change.files if path in self._files]
         self._instances.put(change.instances)
         self._autostart.put(change.autostart)
         self._files.put(change.files)
         self.boots, self.next_domid = change.boots, change.next_domid
-        return {sha256 for sha256 in held if sha256 is not None and not self._files.about(holds(sha256))}
+        return {blob for blob in held if blob is not None and not self._files.about(holds(blob))}
 
 
 def _in_parts(table: Table[V]) -> Iterator[dict[str, V | None]]:
@@ -284,8 +308,8 @@ def _about_instance(name: str, instance: Instance) -> Iterator[tuple[str, int]]:
 
 def _about_file(path: str, file: StoredFile) -> Iterator[tuple[str, int]]:
     yield is_in(path.rpartition("/")[0]), file.size_bytes
-    if file.sha256 is not None:
-        yield holds(file.sha256), 0
+    if file.blob is not None:
+        yield holds(file.blob), 0
 
 
 def has_disk(target: str) -> str:
@@ -301,8 +325,14 @@ def is_in(folder: str) -> str:
     return f"in {folder}"
 
 
-def holds(sha256: str) -> str:
-    return f"holds {sha256}"
+def holds(blob: str) -> str:
+    return f"holds {blob}"
+
+
+def stamp_of(file: Path) -> Stamp:
+    """Return the stamp of a file. Raises OSError when there is none."""
+    found = file.stat()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 
 from reconciler.fence import TRIES, Fencing, Line, taken_over
 from reconciler.model.diagnostics import world_error
@@ -16,13 +15,15 @@ from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.state_dir.files import replace_file
 
+_MOST_BYTES = 64 * 1024  # many times what a line has
+
 
 async def take_host(store: Store, fencing: Fencing, lock: SimulatedLock) -> Line:
     """Make the line ours. Raises ReconcilerError (refused) where the host is another's."""
     for _ in range(TRIES):
         text, silent = _text(store), None
         with suppress(OSError):
-            silent = max(0.0, time.time() - _path(store).stat().st_mtime)
+            silent = max(0.0, time.time() - store.line_file.stat().st_mtime)
         wanted = await fencing.line_for(store.host, Line.parse(text), silent)
         if _written(store, text, wanted, lock):
             fencing.took(store.host, wanted)
@@ -38,17 +39,24 @@ def _written(store: Store, seen: str, wanted: Line, lock: SimulatedLock) -> bool
         if _text(store) != seen:
             return False
         if seen != wanted.text:
-            replace_file(_path(store), wanted.text.encode(), durable=True)
+            replace_file(store.line_file, wanted.text.encode(), durable=True)
         _note_spoken(store)
         return True
 
 
 def check(store: Store, line: Line) -> None:
     """Raise ReconcilerError (moved) unless the line is exactly ours. To be called under the lock of the state."""
-    text = _text(store)
+    text = ""
+    with suppress(OSError):
+        file = os.open(store.line_file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(file, _MOST_BYTES).decode(errors="replace")
+            if text == line.text:
+                os.utime(file)  # we have spoken
+        finally:
+            os.close(file)
     if text != line.text:
         raise taken_over(store.host, store.host, text)
-    _note_spoken(store)
 
 
 def read_line(store: Store) -> Line:
@@ -57,15 +65,11 @@ def read_line(store: Store) -> Line:
 
 def _note_spoken(store: Store) -> None:
     with suppress(OSError):
-        os.utime(_path(store))
-
-
-def _path(store: Store) -> Path:
-    return store.folder / "line"
+        os.utime(store.line_file)
 
 
 def _text(store: Store) -> str:
     try:
-        return _path(store).read_text(errors="replace")
+        return store.line_file.read_text(errors="replace")
     except OSError:
         return ""

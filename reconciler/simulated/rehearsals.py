@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import secrets
 
+from reconciler.model.copies import replace
 from reconciler.model.memory import needed_kib
 from reconciler.model.rehearsal import Clone, Rehearsal, read_record, record_text
 from reconciler.simulated.domains import check_create, start_instance
 from reconciler.simulated.draft import Draft
 from reconciler.simulated.guest import brought_up_to
-from reconciler.simulated.store import StoredFile
 from reconciler.simulated.view import file_system_free
 
 _MIB = 1 << 20
@@ -84,4 +84,4 @@ def _snapshot(draft: Draft, rehearsal: Rehearsal, clone: Clone) -> None:
         problem += "that is gone." if origin is None else "something is there."
         raise draft.failed(rehearsal.of, "no snapshot", problem, passing=True)
     taken = clone.room_bytes if clone.way == "lvm" else 0  # a reflink takes room as it is written to
-    files[clone.target] = StoredFile(sha256=origin.sha256, size_bytes=taken, kind=origin.kind)
+    files[clone.target] = replace(origin, size_bytes=taken)

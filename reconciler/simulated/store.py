@@ -1,15 +1,16 @@
 """Keeps a simulated host under `<state dir>/hosts/<name>/`. Used by the simulated host and by `reconciler sim`.
 
-`journal` keeps which domains run and which files there are; `blobs/` holds the bytes of files by their sha256. Every
-change is made under a lock, so that two processes lose nothing and a kill or a power cut at any instant leaves an old
-state or the new one. The clock and the pending faults are files of their own: they belong to the simulation and not to
-the host. Reading a host never writes.
+`journal` keeps which domains run, which files there are, and what small texts hold; `blobs/` has the bytes of all other
+files by their sha256. Every change is made under a lock, so that two processes lose nothing and a kill or a power cut
+at any instant leaves an old state or the new one. The clock and the pending faults are files of their own: they belong
+to the simulation and not to the host. Reading a host never writes.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shlex
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.simulated.journal import NOT_THERE, BrokenStateError, Journal, StoredFile, StoredHost
+from reconciler.simulated.journal import NOT_THERE, BrokenStateError, Journal, Stamp, StoredFile, StoredHost, stamp_of
 from reconciler.state_dir.files import make_folder, replace_file
 
 __all__ = ["FAULTS", "Fault", "Store", "StoredFile", "StoredHost"]
@@ -30,6 +31,7 @@ FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow"
 
 
 _FAULT_COUNTS = TypeAdapter(dict[Fault, int])
+_SMALL_BYTES = 16 * 1024  # a config file, hold or list of failed boots; a file of its own would cost more to keep
 
 
 class Store:
@@ -39,7 +41,10 @@ class Store:
         self.host = host
         self.folder = state_dir / "hosts" / host
         self._clock_file = self.folder / "clock"
+        self._clock_read: tuple[Stamp, float] | None = None
         self._faults_file = self.folder / "faults.json"
+        self.line_file = self.folder / "line"  # who may act on the host: see `line`
+        self._locks = {what: self.folder / f"{what}.lock" for what in ("state", "faults")}
         self._blobs = self.folder / "blobs"
         self._journal = Journal(self.folder)
 
@@ -56,15 +61,17 @@ class Store:
     def held_still(self) -> Iterator[None]:
         """Keep others from changing the host in the block, so that a state and the bytes it names fit together."""
         try:
-            lock = (self.folder / "state.lock").open()
+            lock = os.open(self._locks["state"], os.O_RDONLY | os.O_CLOEXEC)
         except NOT_THERE:
             yield  # never changed yet
             return
         except OSError as error:
-            raise self._broken(self.folder / "state.lock", str(error)) from None
-        with lock:
+            raise self._broken(self._locks["state"], str(error)) from None
+        try:
             fcntl.flock(lock, fcntl.LOCK_SH)
             yield
+        finally:
+            os.close(lock)
 
     @contextmanager
     def change(self) -> Iterator[StoredHost]:
@@ -85,12 +92,12 @@ class Store:
 
     def put(self, draft: StoredHost, path: str, content: bytes) -> None:
         """Make `path` a file with this content, in a draft of `change`."""
-        sha256 = hashlib.sha256(content).hexdigest()
+        sha256, text = hashlib.sha256(content).hexdigest(), _small_text(content)
         blob = self._blobs / sha256
-        if not blob.exists():
+        if text is None and not blob.exists():
             make_folder(self._blobs)
             replace_file(blob, content, durable=True)
-        draft.files[path] = StoredFile(sha256=sha256, size_bytes=len(content))
+        draft.files[path] = StoredFile(sha256=sha256, size_bytes=len(content), text=text)
 
     def content(self, host: StoredHost, path: str) -> bytes:
         """Return the bytes of a file. A path that nobody put there holds its own name.
@@ -100,6 +107,8 @@ class Store:
         stored = host.files.get(path)
         if stored is None:
             return path.encode()
+        if stored.text is not None:
+            return stored.text.encode()
         if stored.sha256 is None:
             return b""
         try:
@@ -107,6 +116,13 @@ class Store:
                 return blob.read()
         except OSError as error:
             raise self._broken(self._blobs / stored.sha256, str(error)) from None
+
+    def text(self, host: StoredHost, path: str) -> str:
+        """Return the same as a text. Bytes that are no UTF-8 are surrogates in it."""
+        stored = host.files.get(path)
+        if stored is not None and stored.text is not None:
+            return stored.text
+        return self.content(host, path).decode(errors="surrogateescape")
 
     def digest(self, host: StoredHost, path: str) -> str:
         """Return the sha256 of what a path holds."""
@@ -116,9 +132,12 @@ class Store:
         return hashlib.sha256(self.content(host, path)).hexdigest()
 
     def read_clock(self) -> float:
-        """Return the seconds on the host's clock when it was last written."""
+        """Return the seconds on the host's clock when it was last written, by whoever that was."""
         try:
-            return float(self._clock_file.read_text())
+            stamp = stamp_of(self._clock_file)  # steps ask for the time far more often than it moves on
+            if self._clock_read is None or self._clock_read[0] != stamp:
+                self._clock_read = stamp, float(self._clock_file.read_text())
+            return self._clock_read[1]
         except NOT_THERE:
             return 0.0
         except (OSError, ValueError) as error:
@@ -132,6 +151,7 @@ class Store:
         """Store the seconds on the host's clock."""
         with self.writing():
             replace_file(self._clock_file, repr(seconds).encode(), durable=True)
+            self._clock_read = stamp_of(self._clock_file), seconds
 
     def read_faults(self) -> dict[Fault, int]:
         """Return the faults that are still to come, with how many times each."""
@@ -149,9 +169,13 @@ class Store:
             pending = {kind: count for kind, count in counts.items() if count > 0}
             replace_file(self._faults_file, _FAULT_COUNTS.dump_json(pending), durable=True)
 
+    def has_faults(self) -> bool:
+        """Return whether any fault is to come."""
+        return os.access(self._faults_file, os.F_OK)
+
     def take_fault(self, fault: Fault) -> bool:
         """Return whether the command at hand meets this fault. If it does, one is used up."""
-        if fault not in self.read_faults():
+        if not self.has_faults() or fault not in self.read_faults():
             return False
         with self._locked("faults"):
             counts = self.read_faults()
@@ -170,9 +194,13 @@ class Store:
     @contextmanager
     def _locked(self, what: Literal["state", "faults"]) -> Iterator[None]:
         """Hold the lock of one file. There are two, as a command that changes the state may use up a fault."""
-        with self.writing(), (self.folder / f"{what}.lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        with self.writing():
+            lock = os.open(self._locks[what], os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(lock)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -195,3 +223,13 @@ class Store:
             hint=f"To begin again with an empty host, remove its folder: rm -r {shlex.quote(str(self.folder))}",
             address=self.host,
         )
+
+
+def _small_text(content: bytes) -> str | None:
+    """Return the text that a small file holds; None where it is large, or no text."""
+    if len(content) > _SMALL_BYTES:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return None

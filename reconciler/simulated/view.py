@@ -206,7 +206,7 @@ class View:
 
     def secret(self, path: str) -> str:
         """Return the secret that a file holds; "" where it holds none."""
-        return secret_of(self._store.content(self._stored, path).decode(errors="surrogateescape"))
+        return secret_of(self._store.text(self._stored, path))
 
     def secrets_of(self, definition: Domain) -> tuple[tuple[str, str], ...]:
         """Return the digests of the secrets that a domain gets by starting now; "" for one that its file told before.
@@ -229,7 +229,7 @@ class View:
 
     def _text(self, path: str) -> str:
         """Return the text of a config file as a real host tells it: without secrets."""
-        text = self._store.content(self._stored, path).decode(errors="surrogateescape")
+        text = self._store.text(self._stored, path)
         return without_values(text, changed_values(text, self.secret)) if MARK_PREFIX in text else text
 
     def _guests(self, names: list[str]) -> dict[str, Guest]:

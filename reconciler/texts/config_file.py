@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from operator import is_
 from typing import Any
@@ -26,7 +26,7 @@ from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.cfg_reader import IMAGE_KEYS, OWN_KEYS, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.devices import disk_spec, vif_spec
-from reconciler.texts.mark import FORMAT, MARK_PREFIX, Mark, split_mark
+from reconciler.texts.mark import FORMAT, MARK_FIELDS, MARK_PREFIX, Mark, split_mark
 
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
 _KEY = re.compile(r"[a-z][._0-9a-z]*")
@@ -79,8 +79,7 @@ def as_proven(text: str) -> str:
 
 
 def _with_head(mark: Mark, body: str) -> str:
-    said = asdict(mark)
-    said |= said.pop("kept") | said.pop("kept_of_disks")
+    said = {**{name: getattr(mark, name) for name in MARK_FIELDS}, **mark.kept, **mark.kept_of_disks}
     return f"{_HEADLINE}\n{MARK_PREFIX}{_ascii(canonical_json(said))}\n{body}"
 
 

@@ -60,7 +60,7 @@ class Mark:
         return "an unknown format" if self.format == UNKNOWN_FORMAT else f"format {self.format}"
 
 
-_MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
+MARK_FIELDS = {part.name for part in fields(Mark)} - {"kept", "kept_of_disks"}
 _KEPT_KINDS = tuple((key.attribute, key.kind, key.default) for key in _KEPT)
 _KINDS_OF_DISKS = tuple((key.attribute, key.kind) for key in KEPT_OF_DISKS)
 _KIND_OF_DISK = Choice(("file", "lv", "device"))
@@ -93,7 +93,7 @@ def _read_mark(text: str) -> Mark | None:
             return _as_far_as_it_goes(found)
         kept = _kept(*(found.pop(name, default) for name, _, default in _KEPT_KINDS))
         of_disks = {name: found.pop(name, ()) for name, _ in _KINDS_OF_DISKS}
-        known = {key: value for key, value in found.items() if key in _MARK_FIELDS}
+        known = {key: value for key, value in found.items() if key in MARK_FIELDS}
         mark = Mark(**known, kept=kept, kept_of_disks=of_disks)
     except (ValueError, TypeError, AttributeError, RecursionError):  # no JSON, no object, or a key is missing
         return None
@@ -115,7 +115,7 @@ def _as_far_as_it_goes(found: Mapping[str, Any]) -> Mark:
         kept={key.attribute: key.default for key in _KEPT},
         kept_of_disks={key.attribute: () for key in KEPT_OF_DISKS},
     )
-    for name in sorted((_MARK_FIELDS & found.keys()) - {"format"}):
+    for name in sorted((MARK_FIELDS & found.keys()) - {"format"}):
         mark = _if_sound(mark, replace(mark, **{name: found[name]}))
     for key in _KEPT:
         kept = {**mark.kept, key.attribute: found.get(key.attribute, key.default)}

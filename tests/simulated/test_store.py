@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -178,9 +179,9 @@ def test_what_a_journal_says_outlives_the_states_that_it_gives_way_to(
     journals = set()
     for number in range(200):
         with writer.change() as draft:
-            writer.put(draft, f"/{number % 5}", b"%d" % number)
+            writer.put(draft, f"/{number % 5}", b"\xff%d" % number)
         writer.tidy()
-        assert reader.content(reader.read(), f"/{number % 5}") == b"%d" % number
+        assert reader.content(reader.read(), f"/{number % 5}") == b"\xff%d" % number
         journals |= {path.name for path in world.folder.glob("hosts/alpha/journal.*")}
     assert len(journals) > 5
     assert len(list(world.folder.glob("hosts/alpha/journal.*"))) <= 1
@@ -271,12 +272,36 @@ def test_a_host_can_be_looked_at_while_another_process_changes_it(world: World, 
 
 
 def test_bytes_that_no_file_has_any_more_are_removed(world: World) -> None:
-    world.hand.put("/boot/k", b"old")
-    world.hand.put("/boot/copy", b"old")
-    world.hand.put("/boot/k", b"new")
+    world.hand.put("/boot/k", b"\xffold")
+    world.hand.put("/boot/copy", b"\xffold")
+    world.hand.put("/boot/k", b"\xffnew")
     assert len(list((world.host_folder / "blobs").iterdir())) == 2
-    world.hand.put("/boot/copy", b"new")
+    world.hand.put("/boot/copy", b"\xffnew")
     assert len(list((world.host_folder / "blobs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"name = 'web'\n", "käse\x00\r\n".encode(), b"\xff\xfe", b"x" * 20_000])
+def test_a_file_gives_back_its_bytes_whether_they_are_a_small_text_or_not(world: World, content: bytes) -> None:
+    world.hand.put("/etc/file", content)
+    again = Store(world.folder, "alpha")
+    assert again.content(again.read(), "/etc/file") == content
+    assert again.text(again.read(), "/etc/file").encode(errors="surrogateescape") == content
+
+
+def test_small_texts_that_an_earlier_version_kept_as_files_of_their_own_are_read(world: World) -> None:
+    sha256 = hashlib.sha256(b"early").hexdigest()
+    (world.host_folder / "blobs").mkdir(parents=True)
+    (world.host_folder / "blobs" / sha256).write_bytes(b"early")
+    store = Store(world.folder, "alpha")
+    with store.change() as draft:
+        draft.files["/etc/early"] = StoredFile(sha256=sha256, size_bytes=5)
+        store.put(draft, "/etc/late", b"early")
+    with store.change() as draft:
+        del draft.files["/etc/late"]
+    assert store.content(store.read(), "/etc/early") == b"early"
+    with store.change() as draft:
+        del draft.files["/etc/early"]
+    assert not list((world.host_folder / "blobs").iterdir())
 
 
 def test_a_draft_that_fails_is_forgotten(world: World) -> None:
@@ -330,3 +355,22 @@ def test_the_lock_dies_with_its_holder(world: World) -> None:
     holder.communicate()
     with SimulatedLock(store).taken():
         assert "pid" in (world.host_folder / "apply.lock").read_text()
+
+
+def test_a_clock_is_read_as_whoever_moved_it_left_it(world: World) -> None:
+    ours, others = Store(world.folder, "alpha"), Store(world.folder, "alpha")
+    for seconds in (5.0, 6.0, 7.5, 7.0):
+        others.write_clock(seconds)
+        assert ours.read_clock() == seconds
+
+
+def test_a_host_is_read_as_others_left_it(world: World) -> None:
+    ours, others = Store(world.folder, "alpha"), Store(world.folder, "alpha")
+    for number in range(3):
+        with others.change() as draft:
+            others.put(draft, f"/{number}", b"x" * number)
+        assert len(ours.read().files) == number + 1
+        others.tidy()
+    ours_folder = world.host_folder
+    ours_folder.rename(world.folder / "away")
+    assert not ours.read().files
