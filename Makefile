@@ -33,7 +33,7 @@ help:
 	@echo "make test-xen-long  more of them: failed updates, killed controllers, contended locks; half an hour or so"
 	@echo "make lint      style, types, and which module may import which"
 	@echo "make bench     speed as ratios against a floor, each with its goal; growth from 100 to 10,000 domains; what watch costs at rest"
-	@echo "make scale     plan, create and restart 10,000 domains on one host; turns of the loop with so many (DOMAINS=N)"
+	@echo "make scale     create and restart 5,000 domains on one host, follow a plan of 100,000 steps; turns of the loop (DOMAINS=N)"
 	@echo "make man       write docs/man anew, the man pages, from the texts of --help"
 	@echo "make clean     remove what make made"
 
@@ -94,12 +94,13 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m bench.growth
 	$(BIN)/python -m bench.watch
 	$(BIN)/python -m bench.hosts
+	$(BIN)/python -m bench.makespan
 	$(BIN)/python -m bench
 
 scale: $(VENV)/.installed-dev
 	RECONCILER_SCALE_DOMAINS=$(DOMAINS) $(BIN)/pytest tests/plan/test_scale.py \
 		tests/test_passes_beside_loop.py tests/test_loop_turns.py --timeout 3600
-	$(BIN)/python -m bench.scale $(DOMAINS)
+	$(BIN)/python -m bench.scale
 
 man: $(VENV)/.installed
 	$(BIN)/python -m reconciler.cli.manual docs/man

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
+from bench.applies import applies
 from bench.measure import Figure
 from bench.plans import plans
 from bench.start_up import start_up
@@ -21,6 +22,7 @@ _DOMAINS = 10_000
 GOALS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "start-up": start_up,
     "plans": partial(plans, domains=_DOMAINS),
+    "applies": partial(applies, domains=_DOMAINS),
 }
 """What is measured, by name; each is given a folder of its own."""
 
