@@ -4,7 +4,6 @@ A pass is over one host, or over all at once (`watch --once`). One over a host f
 is made for the whole fleet as it was last seen (`fleet`).
 
 What goes through all domains is done in threads, one after the other: the loop has locks to beat meanwhile.
-
 What is remembered from pass to pass only decides when something is tried again, never what is to be done.
 """
 
@@ -204,6 +203,7 @@ class Passes:
             is_news = await self._look(ground, attending.ending)
             if not self._sharing.is_taken(name) and self._sharing.why_not(name) is None:
                 await ground.reconciler.take(name)
+                ground.at_rest = None  # etcd may have lost what was told of it
             if not is_news and ground.at_rest is not None and not passing.has_places(ground.places, name):
                 part = await self._fleet.part(name, self._asked)
                 if part is not None and leads_to_the_same(part, ground.at_rest.plan):

@@ -126,3 +126,47 @@ def test_a_host_that_its_controller_does_not_reach_is_not_observed(world: World)
     assert not outcome.plan.hosts["alpha"].observed
     assert any("two, which has alpha, cannot observe it: no route to host" in one.detail for one in outcome.problems)
     assert {condition for condition, _ in outcome.domains.values()} == {Condition.RECONCILING}
+
+
+class Retaken(Telling):
+    """One whose host has to be taken anew, as where its lease was lost; it counts how often it was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken, self.times = False, 0
+
+    def is_taken(self, host: str) -> bool:
+        return self.taken
+
+    async def tell(self, host: str, known: Known) -> None:
+        self.times += 1
+
+
+def test_a_host_that_is_taken_anew_is_told_of_anew_although_nothing_has_changed(world: World) -> None:
+    """Etcd may have been emptied meanwhile."""
+
+    async def passes_made() -> list[int]:
+        sharing, told = Retaken(), list[int]()
+        passes = Passes(
+            world.local(),
+            world.state_dir,
+            detect_only=False,
+            now=world.clock.now,
+            backoff=Backoff(lambda: 0.5),
+            sharing=sharing,
+        )
+        attending = Attending(progress=Quiet(), stop=lambda: passes.stop_reason("alpha"))
+        try:
+            await passes.take_specs(())
+            for taken in (False, True, True, True, False):
+                sharing.taken = taken
+                await passes.make_of_host("alpha", attending)
+                told.append(sharing.times)
+            return told
+        finally:
+            await passes.close()
+
+    first, *_, before, at_rest, again = asyncio.run(passes_made())
+    assert first == 1
+    assert before == at_rest
+    assert again == at_rest + 1
