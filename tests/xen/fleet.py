@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from tests.xen.lab import Lab
 
@@ -49,15 +49,15 @@ class Fleet:
     def remove(self, domain: str) -> None:
         (self.specs / "lab" / f"{domain}.toml").unlink()
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The command, begun and not waited for."""
+    def start(self, *arguments: str, log: TextIO | None = None) -> subprocess.Popen[str]:
+        """The command, begun and not waited for; all that it says goes to `log` if there is one."""
         path = f"{self.lab.ssh_folder}:{os.environ['PATH']}"
         return subprocess.Popen(
             [Path(sys.executable).with_name("reconciler"), "--state-dir", self.folder / "state", *arguments],
             env={**os.environ, "PATH": path, "RECONCILER_SPECS": str(self.specs), "NO_COLOR": "1"},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=log or subprocess.PIPE,
+            stderr=log or subprocess.PIPE,
             text=True,
         )
 
@@ -85,6 +85,23 @@ class Fleet:
             if process.returncode != REFUSED or time.monotonic() > deadline:
                 assert process.returncode == exit_code, f"apply: exit code {process.returncode}\n{out}{err}"
                 return out + err
+
+    def kill_an_apply_after(self, ended: str) -> None:
+        """Apply, and kill the controller as soon as a step whose line has these words has ended."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            process = self.start("apply", "--yes")
+            assert process.stderr
+            said = ""
+            for line in process.stderr:
+                said += line
+                if ended in line and ": done (" in line:
+                    process.kill()
+                    process.communicate()
+                    return
+            out, _ = process.communicate()
+            assert process.returncode == REFUSED, f"no step that says {ended!r}: {said}{out}"
+            assert time.monotonic() < deadline, f"the lock of an apply that was killed is still held: {said}"
 
     def plan(self, exit_code: int = 0) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.run("plan", "--json", exit_code=exit_code).stdout)

@@ -30,6 +30,7 @@ from pathlib import Path
 MEMORY_MIB = 3072
 DOM0_MEMORY_MIB = 1024  # one `xl create` takes 90 of them, for the unpacked kernel
 CPUS = 2
+MONITOR_SECONDS = 300  # a snapshot writes all memory that was used
 BOOT_TIMEOUT_SECONDS = 240
 # What QEMU's emulation gets wrong: with smap the dom0 crashes early, with rdtscp PVH guests do. The others were taken
 # away when programs of the dom0 now and then crashed in libc's fork and string functions; none has since.
@@ -87,9 +88,9 @@ class Lab:
     ) -> subprocess.CompletedProcess[str]:
         """Run a shell command in the dom0."""
         # One connection is kept open: under emulation a handshake costs a second.
-        keep_open = ["-S", str(self.folder / "control"), "-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
+        keep_open = ["-o", "ControlMaster=auto", "-o", "ControlPersist=60"]
         result = subprocess.run(
-            [self.ssh_folder / "ssh", *keep_open, "root@lab", command],
+            [self.ssh_folder / "ssh", "-S", self._control, *keep_open, "root@lab", command],
             input=text_in,
             stdin=subprocess.DEVNULL if text_in is None else None,
             capture_output=True,
@@ -101,6 +102,37 @@ class Lab:
         if check and result.returncode != 0:
             raise AssertionError(f"dom0: {command!r} exited with {result.returncode}: {result.stderr.strip()}")
         return result
+
+    @property
+    def _control(self) -> Path:
+        return self.folder / "control"
+
+    def hang_up(self) -> None:
+        """End the connection that is kept open."""
+        subprocess.run(
+            [self.ssh_folder / "ssh", "-S", self._control, "-O", "exit", "root@lab"], capture_output=True, check=False
+        )
+        self._control.unlink(missing_ok=True)
+
+    def monitor(self, command: str) -> None:
+        """Have QEMU's monitor do something with the machine."""
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(MONITOR_SECONDS)
+            monitor.connect(str(self.folder / "monitor"))
+            _read_prompt(monitor)
+            monitor.sendall(f"{command}\n".encode())
+            said = _read_prompt(monitor)
+        if "Error" in said:
+            raise LabError(f"QEMU's monitor: {command}: {said}")
+
+    @contextmanager
+    def unreachable(self) -> Iterator[None]:
+        """The cable is out: what is sent is lost, and nobody is told."""
+        self.monitor("set_link net0 off")
+        try:
+            yield
+        finally:
+            self.monitor("set_link net0 on")
 
     def xl(self, *arguments: str, check: bool = True) -> str:
         """What an xl command prints."""
@@ -138,23 +170,81 @@ class Lab:
         )
 
 
+class Machine:
+    """The emulated machine that a lab runs on: its power can be cut, and it can go back to a moment that was kept."""
+
+    def __init__(self, lab: Lab, *, dom0_memory_mib: int, cpus: int, safe_disks: bool) -> None:
+        self.lab = lab
+        self._image = build_image()
+        self._port = _free_port()
+        self._dom0_memory_mib, self._cpus, self._safe_disks = dom0_memory_mib, cpus, safe_disks
+        _write_ssh(lab, self._image, self._port)
+        _make_disks(lab.folder, self._image)
+        self._qemu: subprocess.Popen[bytes] | None = None
+
+    def boot(self) -> None:
+        """Start it from its disks, as they are, and wait until `xl list` answers."""
+        (self.lab.folder / "console.log").unlink(missing_ok=True)
+        self._qemu = _start_qemu(
+            self.lab.folder,
+            self._image,
+            self._port,
+            dom0_memory_mib=self._dom0_memory_mib,
+            cpus=self._cpus,
+            safe_disks=self._safe_disks,
+        )
+        _await_dom0(self.lab, self._qemu)
+        self.lab.ssh("vgchange --quiet -ay vg0")  # volumes of an earlier boot
+
+    def cut_power(self) -> None:
+        """What the dom0 had not yet written to its disks is lost."""
+        if self._qemu is not None:
+            self._qemu.kill()
+            self._qemu.wait()
+        self.lab.hang_up()
+
+    def keep(self) -> None:
+        """Keep this very moment: memory, processors and disks."""
+        self.lab.monitor("savevm kept")
+
+    def go_back(self) -> None:
+        """Go on from the moment that was kept, as if nothing had happened since."""
+        self.lab.hang_up()
+        self.lab.monitor("loadvm kept")
+
+
+def _read_prompt(monitor: socket.socket) -> str:
+    said = b""
+    while not said.endswith(b"(qemu) "):
+        piece = monitor.recv(4096)
+        if not piece:
+            raise LabError(f"QEMU has ended. It said: {said.decode(errors='replace')}")
+        said += piece
+    return said.decode(errors="replace")
+
+
 @contextmanager
-def booted(dom0_memory_mib: int = DOM0_MEMORY_MIB) -> Iterator[Lab]:
-    """Boot a lab, wait until its `xl list` answers over ssh, and end it on the way out."""
-    image = build_image()
+def machine(dom0_memory_mib: int = DOM0_MEMORY_MIB, cpus: int = CPUS, *, safe_disks: bool = False) -> Iterator[Machine]:
+    """Boot a lab and end it on the way out; its disks are thrown away.
+
+    With `safe_disks` what the dom0 has synced outlives a cut of the power. One cpu is emulated several times faster
+    than two on a machine that does other things as well.
+    """
     _sweep_leftovers()
     with tempfile.TemporaryDirectory(prefix=f"{FOLDER_PREFIX}{os.getpid()}-") as name:
-        lab = Lab(Path(name))
-        port = _free_port()
-        _write_ssh(lab, image, port)
-        qemu = _start_qemu(lab.folder, image, port, dom0_memory_mib)
+        one = Machine(Lab(Path(name)), dom0_memory_mib=dom0_memory_mib, cpus=cpus, safe_disks=safe_disks)
         try:
-            _await_dom0(lab, qemu)
-            yield lab
+            one.boot()
+            yield one
         finally:
-            # The overlays are thrown away, so pulling the plug loses nothing.
-            qemu.kill()
-            qemu.wait()
+            one.cut_power()
+
+
+@contextmanager
+def booted(dom0_memory_mib: int = DOM0_MEMORY_MIB, cpus: int = CPUS) -> Iterator[Lab]:
+    """Boot a lab, wait until its `xl list` answers over ssh, and end it on the way out."""
+    with machine(dom0_memory_mib, cpus) as one:
+        yield one.lab
 
 
 def _sweep_leftovers() -> None:
@@ -184,24 +274,31 @@ def _write_ssh(lab: Lab, image: Path, port: int) -> None:
         wrapper.chmod(0o755)
 
 
-def _start_qemu(folder: Path, image: Path, port: int, dom0_memory_mib: int) -> subprocess.Popen[bytes]:
+def _make_disks(folder: Path, image: Path) -> None:
     create = ["qemu-img", "create", "-q", "-f", "qcow2"]
     subprocess.run([*create, "-b", image / "dom0.img", "-F", "raw", folder / "root.qcow2"], check=True)
     subprocess.run([*create, folder / "vg0.qcow2", "1G"], check=True)
+
+
+def _start_qemu(
+    folder: Path, image: Path, port: int, *, dom0_memory_mib: int, cpus: int, safe_disks: bool
+) -> subprocess.Popen[bytes]:
     arguments = [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-name", "reconciler-xen-lab"),
-        *("-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", QEMU_CPU, "-smp", str(CPUS), "-m", str(MEMORY_MIB)),
+        *("-machine", "pc", "-accel", "tcg,thread=multi", "-cpu", QEMU_CPU, "-smp", str(cpus), "-m", str(MEMORY_MIB)),
+        *("-monitor", f"unix:{folder}/monitor,server=on,wait=off"),
         *("-display", "none", "-nodefaults", "-no-user-config", "-serial", f"file:{folder}/console.log"),
         *("-kernel", f"{image}/xen.elf", "-append"),
         f"com1=115200,8n1 console=com1 noreboot dom0_mem={dom0_memory_mib}M,max:{dom0_memory_mib}M "
-        f"dom0_max_vcpus={CPUS} spec-ctrl=eager-fpu",  # lazy switching loses registers under emulation
+        f"dom0_max_vcpus={cpus} spec-ctrl=eager-fpu",  # lazy switching loses registers under emulation
         "-initrd",
         f"{image}/vmlinuz-dom0 console=hvc0 quiet loglevel=4 mitigations=off net.ifnames=0,{image}/initrd-dom0",
         *("-netdev", f"user,id=net0,hostfwd=tcp:127.0.0.1:{port}-:22", "-device", "virtio-rng-pci"),
         *("-device", "virtio-net-pci,netdev=net0,romfile="),
     ]
     for overlay in ("root", "vg0"):  # /dev/vda and /dev/vdb
-        arguments += ["-drive", f"if=none,id={overlay},format=qcow2,cache=unsafe,file={folder}/{overlay}.qcow2"]
+        cache = "writeback" if safe_disks else "unsafe"
+        arguments += ["-drive", f"if=none,id={overlay},format=qcow2,cache={cache},file={folder}/{overlay}.qcow2"]
         arguments += ["-device", f"virtio-blk-pci,drive={overlay}"]
     with (folder / "qemu.log").open("wb") as log:
         return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
