@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.applies import applies
 from bench.measure import Figure
 from bench.plans import plans
+from bench.real import real
 from bench.start_up import start_up
 
 _DOMAINS = 10_000
@@ -23,6 +24,7 @@ GOALS: Mapping[str, Callable[[Path], Iterator[Figure]]] = {
     "start-up": start_up,
     "plans": partial(plans, domains=_DOMAINS),
     "applies": partial(applies, domains=_DOMAINS),
+    "real": real,
 }
 """What is measured, by name; each is given a folder of its own."""
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from reconciler.model.copies import altered
 from reconciler.model.domain import Disk, Domain, Image, Vif, driver_domain, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
@@ -65,7 +66,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
     by_firmware = kind != "hvm" and start.firmware is not None and start.kernel is None
     listed = {**config, "c_info": created, "b_info": built}
     ordinary: dict[str, Any] = {key.attribute: _value(listed, key, base) for key in _LISTED}
-    domain = replace(
+    return altered(
         start,
         **ordinary,
         name=name or start.name,
@@ -78,8 +79,8 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
         disks=tuple(_disks(config, start)),
         vifs=tuple(_vifs(config, start, base is None)),
         pci=tuple(_pci(config, start)),
+        **_sizes(built, start),
     )
-    return _with_sizes(domain, built)
 
 
 def without_unplugged(config: _Json | None, unplugged: Collection[int]) -> _Json | None:
@@ -123,16 +124,15 @@ def _told(part: _Json, name: str, key: Key[Any]) -> Value:
             return driver_domain(word) if key.name == "backend" else word
 
 
-def _with_sizes(domain: Domain, built: _Json) -> Domain:
-    """Set memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
+def _sizes(built: _Json, start: Domain) -> dict[str, int]:
+    """Return memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
     memory, maxmem = _number(built, "target_memkb"), _number(built, "max_memkb")
     available = built.get("avail_vcpus")
-    return replace(
-        domain,
-        memory_kib=next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
-        maxmem_kib=next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
-        vcpus=len(available) if isinstance(available, list) else domain.vcpus,
-    )
+    return {
+        "memory_kib": next(kib for kib in (memory, maxmem, MEMORY_DEFAULT_KIB) if kib is not None),
+        "maxmem_kib": next(kib for kib in (maxmem, memory, MEMORY_DEFAULT_KIB) if kib is not None),
+        "vcpus": len(available) if isinstance(available, list) else start.vcpus,
+    }
 
 
 def _kind(created: _Json) -> Literal["pv", "pvh", "hvm"]:
@@ -177,7 +177,8 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
         }
         disk = placed(Disk(vdev=vdev, devid=devid, kind="device", target="", **told), _text(part, "pdev_path") or "")
         if there is not None and there.target == disk.target:
-            disk = replace(there, **told)
+            differs = any(getattr(there, name) != value for name, value in told.items())
+            disk = altered(there, **told) if differs else there
         elif there is not None and there.cdrom and disk.cdrom:  # the same drive with another medium
             disk = replace(there, target=disk.target, **told)
         yield disk
@@ -205,7 +206,7 @@ def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
             vif = replace(vif, devid=number_of.get(vif.mac, _unused(index, number_of.values())))
         there = of_file.get(vif.devid)
         if vif.type == usual and (there is None or there.type is None):
-            vif = replace(vif, type=None)  # xl lists it also where nothing was said
+            vif = altered(vif, type=None)  # xl lists it also where nothing was said
         yield vif if there is None or all_is_meant else _as_open_as(there, vif)
 
 
@@ -239,16 +240,15 @@ def _as_open_as(there: Vif, vif: Vif) -> Vif:
     left = [key for key in VIF_KEYS if key.of is not None and key.value(there) is None]
     open_now: dict[str, Any] = {key.attribute: None for key in left}
     chosen = tuple((key.name, value) for key in left if isinstance(value := key.value(vif), str | int))
-    same = replace(
-        vif,
-        named=there.named,
-        chosen=chosen,
-        rate=there.rate if same_rate(there.rate, vif.rate) else vif.rate,
-    )
+    same: dict[str, Any] = {
+        "named": there.named,
+        "chosen": chosen,
+        "rate": there.rate if same_rate(there.rate, vif.rate) else vif.rate,
+    }
     in_words: dict[str, Any] = {
         key.attribute: _in_words_of(key.value(vif), key.value(there)) for key in _LISTED_OF_VIFS
     }
-    return replace(same, **in_words | open_now)
+    return altered(vif, **same | in_words | open_now)
 
 
 def _pci(config: _Json, base: Domain) -> Iterator[str]:
