@@ -80,8 +80,8 @@ class Spec(BaseModel):
 
 @cache  # they are frozen, so one will do
 def _usual(model: type[Model]) -> Model:
-    """Return a table of which the file says nothing. (To make one at once would build its model at start-up.)"""
-    return model()
+    """Return a table of which the file says nothing. (It is made of defaults alone, without its model.)"""
+    return model.model_construct()
 
 
 def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:

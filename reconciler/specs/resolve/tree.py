@@ -183,6 +183,8 @@ class _Resolver:
 def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
     if tree.settings.data is None:
         return None
+    if not tree.settings.data:
+        return TreeSpec.model_construct()
     settings, complaints = validate(TreeSpec, tree.settings.data)
     if settings is not None:
         more = check_receivers(settings.notify)
