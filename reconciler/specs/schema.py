@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache, partial
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -69,8 +69,6 @@ from reconciler.specs.value_types import (
     pci_table,
 )
 
-Model = TypeVar("Model", bound="Spec")
-
 
 class Spec(BaseModel):
     """Strict, so that `memory = true` or `vcpus = "2"` is an error and not a guess; a key nobody knows is one too."""
@@ -79,7 +77,7 @@ class Spec(BaseModel):
 
 
 @cache  # they are frozen, so one will do
-def _usual(model: type[Model]) -> Model:
+def _usual(model: type[Spec]) -> Any:
     """Return a table of which the file says nothing. (It is made of defaults alone, without its model.)"""
     return model.model_construct()
 

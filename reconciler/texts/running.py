@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from reconciler.model.copies import altered
+from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain, Image, Vif, driver_domain, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
@@ -66,7 +66,7 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
     by_firmware = kind != "hvm" and start.firmware is not None and start.kernel is None
     listed = {**config, "c_info": created, "b_info": built}
     ordinary: dict[str, Any] = {key.attribute: _value(listed, key, base) for key in _LISTED}
-    return altered(
+    return replace(
         start,
         **ordinary,
         name=name or start.name,
@@ -124,7 +124,7 @@ def _told(part: _Json, name: str, key: Key[Any]) -> Value:
             return driver_domain(word) if key.name == "backend" else word
 
 
-def _sizes(built: _Json, start: Domain) -> dict[str, int]:
+def _sizes(built: _Json, start: Domain) -> dict[str, Any]:
     """Return memory and vcpus. A domain that has shut down has no cpus any more, so the file's count stands."""
     memory, maxmem = _number(built, "target_memkb"), _number(built, "max_memkb")
     available = built.get("avail_vcpus")
@@ -178,7 +178,7 @@ def _disks(config: _Json, base: Domain) -> Iterator[Disk]:
         disk = placed(Disk(vdev=vdev, devid=devid, kind="device", target="", **told), _text(part, "pdev_path") or "")
         if there is not None and there.target == disk.target:
             differs = any(getattr(there, name) != value for name, value in told.items())
-            disk = altered(there, **told) if differs else there
+            disk = replace(there, **told) if differs else there
         elif there is not None and there.cdrom and disk.cdrom:  # the same drive with another medium
             disk = replace(there, target=disk.target, **told)
         yield disk
@@ -206,7 +206,7 @@ def _vifs(config: _Json, base: Domain, all_is_meant: bool) -> Iterator[Vif]:
             vif = replace(vif, devid=number_of.get(vif.mac, _unused(index, number_of.values())))
         there = of_file.get(vif.devid)
         if vif.type == usual and (there is None or there.type is None):
-            vif = altered(vif, type=None)  # xl lists it also where nothing was said
+            vif = replace(vif, type=None)  # xl lists it also where nothing was said
         yield vif if there is None or all_is_meant else _as_open_as(there, vif)
 
 
@@ -248,7 +248,7 @@ def _as_open_as(there: Vif, vif: Vif) -> Vif:
     in_words: dict[str, Any] = {
         key.attribute: _in_words_of(key.value(vif), key.value(there)) for key in _LISTED_OF_VIFS
     }
-    return altered(vif, **same | in_words | open_now)
+    return replace(vif, **same | in_words | open_now)
 
 
 def _pci(config: _Json, base: Domain) -> Iterator[str]:

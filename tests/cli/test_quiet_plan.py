@@ -22,7 +22,7 @@ FORMS = ((), ("--json",), ("--markdown",), ("--steps",))
 def state(tree: Path, run: Run) -> Path:
     """The state directory of a tree with a kernel of its own, once there is nothing to do."""
     (tree / "specs/kernels").mkdir()
-    (tree / "specs/kernels/linux").write_text("a kernel")
+    (tree / "specs/kernels/linux").write_text("a kernel" * 100_000)  # too large for the journal
     web = tree / "specs/alpha/web.toml"
     web.write_text(web.read_text().replace("/boot/vmlinuz", "kernels/linux"))
     assert run("apply", "--yes").code == 0
