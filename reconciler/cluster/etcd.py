@@ -33,11 +33,10 @@ _QUOTA = "etcd_server_quota_backend_bytes"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A key with its value, and at which revisions it was made and last written."""
+    """A key with its value, and at which revision it was last written."""
 
     key: str
     value: str
-    created: int
     written: int
     lease: int = 0
 
@@ -333,7 +332,6 @@ def _entry(one: Mapping[str, Any]) -> Entry:
     return Entry(
         key=text("key"),
         value=text("value"),
-        created=_number(one, "create_revision"),
         written=_number(one, "mod_revision"),
         lease=_number(one, "lease"),
     )

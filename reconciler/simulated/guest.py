@@ -139,7 +139,7 @@ def brought_up_to(instance: Instance, now: float) -> Instance:
     if instance.behaviour.boot == "panic":
         words = "Kernel panic - not syncing: simulated panic"
         return _after(instance, instance.definition.on_crash, words, Power.CRASHED, ended_boots, now)
-    return _after(instance, instance.definition.on_reboot, _RESTARTS, Power.SHUTDOWN, ended_boots, now)
+    return _after(instance, instance.definition.on_reboot, _RESTARTS, Power.REBOOTING, ended_boots, now)
 
 
 def reboot(instance: Instance, now: float) -> Instance:
@@ -147,7 +147,7 @@ def reboot(instance: Instance, now: float) -> Instance:
     action = instance.definition.on_reboot
     if action.endswith("restart") or action == "soft-reset":
         return replace(instance, power=Power.REBOOTING, back_at=now + REBOOT_SECONDS)
-    return _after(instance, action, _RESTARTS, Power.SHUTDOWN, 1, now)
+    return _after(instance, action, _RESTARTS, Power.REBOOTING, 1, now)
 
 
 def power_off(instance: Instance, now: float) -> Instance:
@@ -174,11 +174,13 @@ def _doomed_boot_seconds(behaviour: Behaviour) -> float:
 def _after(instance: Instance, action: str, words: str, kept: Power, ended_boots: int, now: float) -> Instance:
     """Act on what on_crash, on_reboot or on_poweroff says, as xl does.
 
-    `kept` is the state of a domain that is preserved, `words` the last line on its console.
+    `kept` is the state of a domain that is preserved, which no process of xl sees to any more; `words` is the last line
+    on its console.
     """
     ended = replace(instance, last_words=words)
     if not (action.endswith("restart") or action == "soft-reset"):
-        return replace(ended, power=kept if action == "preserve" else Power.ABSENT)
+        is_kept = action == "preserve"
+        return replace(ended, power=kept if is_kept else Power.ABSENT, served=not is_kept, back_at=None)
     doomed = instance.behaviour.boot in ("panic", "reboot-loop")
     last_boot_at = instance.booted_at + ended_boots * _doomed_boot_seconds(instance.behaviour) if doomed else now
     return replace(

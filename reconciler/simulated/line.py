@@ -59,10 +59,6 @@ def check(store: Store, line: Line) -> None:
         raise taken_over(store.host, store.host, text)
 
 
-def read_line(store: Store) -> Line:
-    return Line.parse(_text(store))
-
-
 def _note_spoken(store: Store) -> None:
     with suppress(OSError):
         os.utime(store.line_file)

@@ -27,9 +27,10 @@ DOM0 = "Domain-0 0 384 2 r----- 308.9 00000000-0000-0000-0000-000000000000 - -\n
 
 
 def daemons() -> int:
-    """What `ps` shows: a process for each domain, also for one that is between two lives."""
+    """What `ps` shows: a process for each domain, also for one that is between two lives; none for one that is kept."""
     for one in stored():
-        print(f"77 xl create /etc/xen/{one['name']}.cfg")
+        if not one.get("kept"):
+            print(f"77 xl create /etc/xen/{one['name']}.cfg")
     return 0
 
 

@@ -72,6 +72,9 @@ class Side(Reachable, Protocol):
     def reboot_guest(self, name: str) -> None:
         """It is between two lives for a moment, and comes back by itself."""
 
+    def end_guest(self, name: str, how: str) -> None:
+        """It ends by itself, by `reboot`, `poweroff` or `crash`, and xl does as its on_* says."""
+
     def rename(self, name: str, other: str) -> None:
         """As by `xl rename`; "(null)": the host has lost its name."""
 
@@ -109,6 +112,18 @@ class XenSide:
 
     def reboot_guest(self, name: str) -> None:
         self._change(name, {"back_at": time.time() + REBOOT_SECONDS / self.clock.speed})
+
+    def end_guest(self, name: str, how: str) -> None:
+        """As handle_domain_death of tools/xl/xl_vmcontrol.c."""
+        (one,) = (one for one in self._read() if one["name"] == name)
+        action = one["config"][f"on_{how}"]
+        if action == "preserve":
+            state = {"reboot": "---sr-", "poweroff": "---s--", "crash": "---sc-"}[how]
+            self._change(name, {"state": state, "kept": True})
+        elif action.endswith("restart"):
+            self.reboot_guest(name)
+        else:
+            self.write([one for one in self._read() if one["name"] != name])
 
     def rename(self, name: str, other: str) -> None:
         self._change(name, {"name": other})
@@ -156,6 +171,10 @@ class SimulatedSide:
 
     def reboot_guest(self, name: str) -> None:
         self._hand.reboot_guest(name)
+
+    def end_guest(self, name: str, how: str) -> None:
+        ends = {"reboot": self._hand.reboot_guest, "poweroff": self._hand.power_off, "crash": self._hand.crash}
+        ends[how](name)
 
     def rename(self, name: str, other: str) -> None:
         self._hand.set(name, {"name": other})

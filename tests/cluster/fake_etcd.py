@@ -87,11 +87,9 @@ class FakeEtcd(Etcd):
                 continue
             if operation.lease and operation.lease not in store.leases:
                 raise world_error("etcd has refused", "requested lease not found", None, transient=True)
-            before = store.entries.get(operation.key)
             store.entries[operation.key] = Entry(
                 key=operation.key,
                 value=operation.value,
-                created=before.created if before is not None else store.revision,
                 written=store.revision,
                 lease=operation.lease,
             )

@@ -81,7 +81,7 @@ def test_a_hang_is_never_ready_devices_or_not(world: World, devices: dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("on_reboot", "power"), [("restart", Power.RUNNING), ("destroy", Power.ABSENT), ("preserve", Power.SHUTDOWN)]
+    ("on_reboot", "power"), [("restart", Power.RUNNING), ("destroy", Power.ABSENT), ("preserve", Power.REBOOTING)]
 )
 def test_a_reboot_loop_obeys_on_reboot(world: World, on_reboot: str, power: Power) -> None:
     start_with(world, 'boot = "reboot-loop"\nboot_seconds = 3', on_reboot=on_reboot)

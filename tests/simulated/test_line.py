@@ -14,8 +14,6 @@ from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.fleet import HostSettings
 from reconciler.plan.steps import Unpause
 from reconciler.simulated.host import SimulatedExecutor
-from reconciler.simulated.line import read_line
-from reconciler.simulated.store import Store
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +45,7 @@ async def test_one_that_was_silent_is_followed_by_another_and_acts_no_more(tmp_p
         async with other.lock():
             assert await refusal(stopped) in ("lock lost", "another one acts on the host")
             assert await refusal(other) == before
-    assert read_line(Store(tmp_path, "alpha")).number == 2
+    assert Line.parse((tmp_path / "hosts/alpha/line").read_text()).number == 2
 
 
 @pytest.mark.parametrize("text", [None, "1 torn", "7 by hand\n"])
