@@ -81,7 +81,7 @@ def _take_over(root: Path, folder: Path, hosts: frozenset[str]) -> None:
 
 
 def _take_sightings(old: Path, new: Path, hosts: frozenset[str]) -> None:
-    if new.exists() or not old.exists():
+    if new.exists() or new.with_suffix("").exists() or not old.exists():
         return
     try:
         known = dict(json.loads(old.read_text(encoding="utf-8")))

@@ -8,7 +8,7 @@ A file that is not there says that no host was seen yet: a new controller holds 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,8 @@ from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
 from reconciler.state_dir.files import make_folder, replace_file
 
-_FILE = "sightings.json"
+_FOLDER = "sightings"  # a file a host, so that a look costs what its own host holds
+_OLD_FILE = "sightings.json"  # of all hosts, as versions up to 0.1 wrote it
 _FORGOTTEN = "forgotten.json"
 _NOTING = Lock()  # passes over several hosts note what they saw at the same time
 
@@ -37,18 +38,20 @@ class Sighting:
 Sightings = dict[str, Sighting | None]
 
 
-def recall(state_dir: Path, known: Iterable[str]) -> Sightings:
-    """Map each host to what was there at its last observation; None: nobody knows.
+def recall(state_dir: Path, known: Iterable[str], leave_out: Collection[str] = ()) -> Sightings:
+    """Map each host, but for those to leave out, to what was there at its last observation; None: nobody knows.
 
     `known` are the hosts of which nobody knows if nothing can be read.
     """
+    found = _recall_old(state_dir, known)
     try:
-        stored = json.loads((state_dir / _FILE).read_bytes())
-        return {str(host): _read(entry) for host, entry in stored.items()}
+        names = sorted(file.stem for file in (state_dir / _FOLDER).iterdir() if file.suffix == ".json")
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, AttributeError, RecursionError):
-        return dict.fromkeys(known)
+        names = []
+    except OSError:
+        found, names = dict.fromkeys(known), []
+    found |= {name: _recall_one(state_dir, name) for name in names if name not in leave_out}
+    return {name: sighting for name, sighting in found.items() if name not in leave_out}
 
 
 def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str]) -> None:
@@ -59,36 +62,42 @@ def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str]) -
             with suppress(OSError):
                 left = json.dumps(sorted(given_up - hosts.keys()))
                 replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
-        before = recall(state_dir, known)
-        _store(state_dir, before, before | {name: _seen(host) for name, host in hosts.items()})
+        _take_old(state_dir, known)
+        for name, host in hosts.items():
+            _store(state_dir, name, _seen(host))
 
 
 def remember_steps(state_dir: Path, done: Iterable[PlannedStep], known: Iterable[str]) -> None:
     """Note the domains that an apply made ours or gave up, in case the host falls silent before the next look."""
     with _NOTING:
-        before = recall(state_dir, known)
-        now = dict(before)
+        _take_old(state_dir, known)
+        now: Sightings = {}
         for planned in done:
-            sighting = now.get(planned.host, Sighting())
+            if planned.host not in now:
+                there = _file(state_dir, planned.host).exists()
+                now[planned.host] = _recall_one(state_dir, planned.host) if there else Sighting()
+            sighting = now[planned.host]
             if sighting is not None:
                 now[planned.host] = _after(sighting, planned)
-        _store(state_dir, before, now)
+        for name, sighting in now.items():
+            if sighting is not None:
+                _store(state_dir, name, sighting)
 
 
 def forget(state_dir: Path, host: str, known: Iterable[str]) -> None:
     """Forget a host that is given up, and note that until it answers again. Raises OSError."""
     with _NOTING:
-        before = recall(state_dir, known)
+        _take_old(state_dir, known)
         make_folder(state_dir)
         given_up = sorted({*forgotten(state_dir), host})
         replace_file(state_dir / _FORGOTTEN, json.dumps(given_up).encode(), durable=True)
-        _write(state_dir, {name: sighting for name, sighting in before.items() if name != host})
+        _file(state_dir, host).unlink(missing_ok=True)
 
 
 def unseen(state_dir: Path, known: Iterable[str], observed: Iterable[str]) -> Unseen:
     """Return what was last seen on hosts that are not observed now, less those that were given up."""
-    recalled = recall(state_dir, frozenset(known) - forgotten(state_dir))
-    silent = sorted(recalled.keys() - frozenset(observed))
+    recalled = recall(state_dir, frozenset(known) - forgotten(state_dir), frozenset(observed))
+    silent = sorted(recalled)
     told = {host: seen for host in silent if (seen := recalled[host]) is not None}
     return Unseen(
         names={domain: host for host, seen in told.items() for domain in sorted(seen.ours)},
@@ -151,17 +160,50 @@ def _read(entry: Any) -> Sighting | None:
     return None
 
 
-def _store(state_dir: Path, before: Sightings, now: Sightings) -> None:
-    if now == before and None not in before.values():
-        return
+def _file(state_dir: Path, host: str) -> Path:
+    return state_dir / _FOLDER / f"{host}.json"
+
+
+def _recall_one(state_dir: Path, host: str) -> Sighting | None:
+    try:
+        return _read(json.loads(_file(state_dir, host).read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _store(state_dir: Path, host: str, now: Sighting | None) -> None:
+    """Note what is on a host, where it is not what was noted before."""
+    file, text = _file(state_dir, host), json.dumps(_stored(now) if now is not None else None, sort_keys=True).encode()
+    with suppress(OSError):
+        if file.read_bytes() == text:
+            return
     with suppress(OSError):  # where it cannot be written, nothing can be read the next time, or what was before
-        make_folder(state_dir)
-        _write(state_dir, now)
+        make_folder(file.parent)
+        replace_file(file, text, durable=True)
 
 
-def _write(state_dir: Path, sightings: Sightings) -> None:
-    stored = {host: None if one is None else _stored(one) for host, one in sightings.items()}
-    replace_file(state_dir / _FILE, json.dumps(stored, sort_keys=True).encode(), durable=True)
+def _recall_old(state_dir: Path, known: Iterable[str]) -> Sightings:
+    """Return what an earlier version noted; of a file that cannot be read, that nobody knows."""
+    try:
+        stored = json.loads((state_dir / _OLD_FILE).read_bytes())
+        return {str(host): _read(entry) for host, entry in stored.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return dict.fromkeys(known)
+
+
+def _take_old(state_dir: Path, known: Iterable[str]) -> None:
+    """Note what an earlier version noted host by host, but for hosts that were seen since."""
+    if not (state_dir / _OLD_FILE).exists():
+        return
+    old = _recall_old(state_dir, known)
+    for name, sighting in old.items():
+        if not _file(state_dir, name).exists():
+            _store(state_dir, name, sighting)
+    if all(_file(state_dir, name).exists() for name in old):
+        with suppress(OSError):
+            (state_dir / _OLD_FILE).unlink()
 
 
 def _stored(sighting: Sighting) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def a_clock(state_dir: Path) -> Path:
 
 def what_was_seen(state_dir: Path) -> Path:
     sightings.remember(state_dir, {"alpha": Host(name="alpha", total_kib=1, free_kib=1, cpus=1, guests={})}, ())
-    return state_dir / "sightings.json"
+    return state_dir / "sightings/alpha.json"
 
 
 @pytest.mark.parametrize("write", [a_host, a_clock, what_was_seen])

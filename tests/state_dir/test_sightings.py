@@ -1,0 +1,68 @@
+"""What is remembered of hosts costs a look what its own host holds, and outlives an upgrade."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.host import Host
+from reconciler.state_dir import sightings
+from tests.worlds import domain, guest, host
+
+OLD = {"alpha": ["web"], "beta": {"ours": ["db"], "claims": {"db": [["mac", "00:16:3e:00:00:01"]]}}}
+
+
+def seen(name: str) -> dict[str, Host]:
+    return {name: host(guest(domain("web")), name=name)}
+
+
+def test_a_look_at_one_host_reads_and_writes_nothing_of_others(tmp_path: Path) -> None:
+    sightings.remember(tmp_path, seen("alpha") | seen("beta"), ())
+    others = tmp_path / "sightings/beta.json"
+    others.write_bytes(b"damaged")
+    sightings.remember(tmp_path, seen("alpha"), ())
+    assert others.read_bytes() == b"damaged"
+    recalled = sightings.recall(tmp_path, ())
+    assert recalled["beta"] is None
+    assert recalled["alpha"] is not None
+    assert recalled["alpha"].ours == {"web"}
+    assert sightings.recall(tmp_path, (), {"alpha"}) == {"beta": None}
+
+
+def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
+    sightings.remember(tmp_path, seen("alpha"), ())
+    written = (tmp_path / "sightings/alpha.json").stat()
+    sightings.remember(tmp_path, seen("alpha"), ())
+    assert (tmp_path / "sightings/alpha.json").stat() == written
+
+
+def test_what_an_earlier_version_noted_is_taken_over(tmp_path: Path) -> None:
+    old = tmp_path / "sightings.json"
+    old.write_text(json.dumps(OLD))
+    before = sightings.recall(tmp_path, ())
+    sightings.remember(tmp_path, seen("gamma"), ())
+    after = sightings.recall(tmp_path, ())
+    assert not old.exists()
+    assert {name: after[name] for name in OLD} == before
+    assert after["gamma"] is not None
+
+
+def test_where_it_cannot_be_taken_over_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    (tmp_path / "sightings.json").write_text(json.dumps(OLD))
+    before = sightings.recall(tmp_path, ())
+    monkeypatch.setattr(sightings, "replace_file", full)
+    sightings.remember(tmp_path, seen("gamma"), ())
+    assert sightings.recall(tmp_path, ()) == before
+
+
+def test_one_that_cannot_be_read_says_so_of_each_host_until_that_answers(tmp_path: Path) -> None:
+    (tmp_path / "sightings.json").write_text("{")
+    sightings.remember(tmp_path, seen("alpha"), ("alpha", "beta"))
+    recalled = sightings.recall(tmp_path, ("alpha", "beta"))
+    assert recalled["beta"] is None
+    assert recalled["alpha"] is not None
