@@ -34,6 +34,8 @@ from reconciler.toolstack import Question, question_for
 
 _HELD_SECONDS = 30.0  # a plan that holds something back is made anew after that
 
+_Acting = frozenset[tuple[str, str]]  # addresses, each with the kind of a step there
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
@@ -44,6 +46,7 @@ class Seen:
 
     host: Host | None
     asked: Question = field(default_factory=Question)
+    part: DesiredHost | None = None  # of the specs by which it was asked
     problems: tuple[Diagnostic, ...] = ()
     at: float = 0.0
     key: bytes = b""  # with which its secrets are told as digests, where another controller has looked at it
@@ -113,6 +116,7 @@ class _Made:
     plan: Plan
     limit: FleetLimit | None  # for domains that are down for a restart, over all hosts
     parts: Mapping[str, Plan]
+    acting: Mapping[str, _Acting]  # what each part has its host do
     unseen: bool  # whether a host was not looked at yet
     broken: Mapping[str, ReconcilerError]  # hosts that were left out, since a plan with them failed its proof
 
@@ -142,7 +146,7 @@ class Fleet:
         self._failed: dict[str, tuple[int, str]] = {}  # host -> the last failure of a restart there, by its number
         self._knows: dict[str, int] = {}  # host -> the last failure that its part heeds
         self._short: set[str] = set()  # hosts that lack a place of the fleet's max_unavailable
-        self._acting: dict[str, frozenset[tuple[str, str]]] = {}  # host -> what the part it last got has it do
+        self._acting: dict[str, _Acting] = {}  # host -> what the part it last got has it do
 
     @property
     def plan(self) -> Plan | None:
@@ -165,17 +169,13 @@ class Fleet:
         told = {name: seen for name, seen in self.view.told.items() if name in reading.desired.hosts}
         self._change(reading=reading, root=root, seen=kept, told=told)
 
-    def look(self, name: str, look: Seen) -> bool:
-        """Note a look at a host. Returns whether it shows anything new."""
+    async def look(self, name: str, look: Seen) -> bool:
+        """Compare a look at a host with the one before, beside the loop, and note it. Returns whether it is news."""
         before = self.view.seen.get(name)
+        same = before is not None and await asyncio.to_thread(_shows_the_same, before, look)
+        same = same and self.view.seen.get(name) is before  # the specs may have changed meanwhile
         seen = {**self.view.seen, name: look}
         told = {**self.view.told, name: look} if look.host is not None else self.view.told
-        same = (
-            before is not None
-            and (before.problems, before.asked) == (look.problems, look.asked)
-            and before.key == look.key
-            and is_same(before.host, look.host)
-        )
         if same and name not in self.view.failing:
             self.view = replace(self.view, seen=seen, told=told)
         else:
@@ -230,7 +230,10 @@ class Fleet:
         if part is not None and self._sharing.why_not(name) is None:  # what another controller does counts in etcd
             part = self._with_places(name, part, made.limit)
             self._given[name] = restarts_of(part)
-        self._acting[name] = _acting(part) if part is not None else frozenset()
+        if part is None or part is made.parts.get(name):
+            self._acting[name] = made.acting.get(name, frozenset())
+        else:
+            self._acting[name] = _acting(part)
         self._knows[name] = heeded
         return part
 
@@ -282,6 +285,8 @@ class Fleet:
                 limit = fleet_limit(desired, hosts, plan.changes)
                 braked = [Action.DESTROY, *([Action.RESTART] if desired.brake.max_restart is not None else [])]
                 unseen = desired.hosts.keys() - seen.keys()
+                beside = Beside(failing=view.failing, unseen=unseen, braked=braked)
+                by_host = parts_of(plan, beside)
                 return _Made(
                     version=version,
                     asked=asked,
@@ -290,7 +295,8 @@ class Fleet:
                     is_calm=not any(change.acts or change.waits_for or change.would for change in plan.changes),
                     plan=plan,
                     limit=limit,
-                    parts=parts_of(plan, Beside(failing=view.failing, unseen=unseen, braked=braked)),
+                    parts=by_host,
+                    acting={name: _acting(part) for name, part in by_host.items()},
                     unseen=bool(unseen),
                     broken=broken,
                 )
@@ -299,9 +305,9 @@ class Fleet:
         for name, part in made.parts.items():
             if name == asking or name not in self._acting:
                 continue
-            acts_more = not _acting(part) <= self._acting[name]
+            acts_more = not made.acting[name] <= self._acting[name]
             if acts_more or (all_seen and any(change.waits_for for change in part.changes)):
-                self._acting[name] = _acting(part)
+                self._acting[name] = made.acting[name]
                 self._wake(name)
 
 
@@ -386,16 +392,23 @@ def drifted_in(plan: Plan) -> int:
     return sum(bool(change.acts or change.fields) for change in plan.changes)
 
 
+def _shows_the_same(before: Seen, look: Seen) -> bool:
+    asked = (before.problems, before.asked, before.key) == (look.problems, look.asked, look.key)
+    return asked and is_same(before.host, look.host)
+
+
 def _same_host(name: str, before: Desired, after: Desired) -> bool:
     there = name in before.hosts and name in after.hosts
     return there and before.fleet == after.fleet and before.hosts[name].settings == after.hosts[name].settings
 
 
 def _answers(seen: Seen, part: DesiredHost) -> bool:
+    if seen.host is None or seen.part is part:
+        return True
     asked, ask = seen.asked, question_for(part)
     known = {*asked.files, *asked.images, *asked.sources}
-    return seen.host is None or known.issuperset((*ask.files, *ask.images, *ask.sources))
+    return known.issuperset((*ask.files, *ask.images, *ask.sources))
 
 
-def _acting(part: Plan) -> frozenset[tuple[str, str]]:
+def _acting(part: Plan) -> _Acting:
     return frozenset((step.address, step.step.kind) for step in part.steps)

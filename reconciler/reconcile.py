@@ -39,7 +39,7 @@ from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
 from reconciler.state_dir import consoles, error_log, sightings
 from reconciler.state_dir.digest_key import digest_key
-from reconciler.toolstack import Executor, Observer, Question, question_for
+from reconciler.toolstack import Executor, Observer, Question, Questions
 from reconciler.waiting import Stop, UnderWay, never, unless_stopped
 
 _HOSTS_AT_ONCE = 64
@@ -77,6 +77,7 @@ class Reconciler:
         self._history = History(state_dir)
         self._signer: str | None = None
         self._seen: dict[str, Seen] = {}
+        self.questions = Questions()
         self.asking = UnderWay()  # the hosts that have not answered yet
 
     async def renew(self, reading: TreeReading, spec_root: Path, signer: str | None) -> None:
@@ -297,7 +298,7 @@ class Reconciler:
         now, parts = datetime.now(UTC), self._desired.hosts
         self._seen = {name: seen for name, seen in self._seen.items() if name in parts and name not in names}
         self._seen |= {
-            name: Seen(host=host, question=question_for(parts[name]), at=now) for name, host in hosts.items()
+            name: Seen(host=host, question=self.questions.about(parts[name]), at=now) for name, host in hosts.items()
         }
 
     def observed(self) -> Observed:
@@ -318,7 +319,7 @@ class Reconciler:
             part = self._desired.hosts[name]
             async with gate, self.asking.during(name):
                 try:
-                    asked = ask(self._observer(part.settings), question_for(part))
+                    asked = ask(self._observer(part.settings), await asyncio.to_thread(self.questions.about, part))
                     return await unless_stopped(asked, stop) or _given_up(name, stop)
                 except ReconcilerError as error:
                     return replace(error.diagnostics[0], address=name)
@@ -394,8 +395,8 @@ class Reconciler:
                 f"to give up the host as it is: reconciler forget {host}",
                 address=host,
             )
-            for host, seen in sorted(sightings.recall(self._state_dir, ()).items())
-            if host not in known and seen is not None and seen.ours
+            for host, seen in sorted(sightings.recall(self._state_dir, (), known).items())
+            if seen is not None and seen.ours
         ]
 
     def _expected_downtime(self) -> tuple[dict[str, float], tuple[Diagnostic, ...]]:

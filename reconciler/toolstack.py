@@ -114,6 +114,20 @@ class Executor(Protocol):
         """
 
 
+class Questions:
+    """Remembers what to ask each host for as long as its specs stay, since finding out goes through all domains."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[DesiredHost, Question]] = {}
+
+    def about(self, part: DesiredHost) -> Question:
+        """Return what to ask this host; see `question_for`."""
+        known = self._known.get(part.settings.name)
+        if known is None or known[0] is not part:
+            self._known[part.settings.name] = known = part, question_for(part)
+        return known[1]
+
+
 def question_for(part: DesiredHost) -> Question:
     """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
     disks = [disk for domain in part.domains.values() for disk in domain.disks]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import time
 from collections.abc import Awaitable, Callable
 
-from reconciler.watch.process import leave_old_objects_alone
+from reconciler.watch.process import leave_old_objects_alone, take_short_turns
 
 LONGEST_SECONDS = 0.1
 _BEAT_SECONDS = 0.005
@@ -17,7 +18,7 @@ _TRIES = 3
 async def longest_turn(work: Callable[[], Awaitable[object]]) -> float:
     """The longest time between two beats of a task beside the work, in seconds of what this process itself did.
 
-    Other processes take the processor as they like, which is not counted. Python's collector is set as watch sets it.
+    Other processes take the processor as they like, which is not counted. Python is set as watch sets it.
     """
     turns: list[float] = []
 
@@ -30,8 +31,9 @@ async def longest_turn(work: Callable[[], Awaitable[object]]) -> float:
             turns.append(min(now - before, busy - busy_before))
 
     gc.collect()
-    thresholds = gc.get_threshold()
+    thresholds, switching = gc.get_threshold(), sys.getswitchinterval()
     leave_old_objects_alone()
+    take_short_turns()
     try:
         beating = asyncio.create_task(beat())
         await asyncio.sleep(2 * _BEAT_SECONDS)
@@ -40,6 +42,7 @@ async def longest_turn(work: Callable[[], Awaitable[object]]) -> float:
         beating.cancel()
     finally:
         gc.set_threshold(*thresholds)
+        sys.setswitchinterval(switching)
     return max(turns)
 
 

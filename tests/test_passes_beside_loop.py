@@ -68,6 +68,22 @@ def test_where_every_domain_differs_and_is_told_of(fleet: Path) -> None:
     kernel.write_text(before)
 
 
+def test_in_the_loop_of_a_host(fleet: Path) -> None:
+    def make() -> Callable[[], Awaitable[object]]:
+        watcher = a_watcher(fleet, detect_only=False)
+
+        async def work() -> None:
+            running = asyncio.create_task(watcher.run())
+            while watcher.metrics().passes_total < 3:
+                await asyncio.sleep(0.01)
+            watcher.stop()
+            await running
+
+        return work
+
+    assert_the_loop_turns(make)
+
+
 def test_while_all_that_there_is_to_see_is_asked_for(fleet: Path) -> None:
     def make() -> Callable[[], Awaitable[object]]:
         watcher = a_watcher(fleet, detect_only=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -279,5 +279,5 @@ def with_conditions(document: dict[str, Any], record: WatchRecord) -> dict[str, 
         if known is not None:
             about = {"condition": known.condition.value, "condition_reason": known.reason, "since": known.since}
         domains.append({**domain, **about})
-    summary = {key: value for key, value in _record().dump_python(record, mode="json").items() if key != "domains"}
+    summary = _record().dump_python(replace(record, domains={}), mode="json", exclude={"domains"})
     return {**document, "domains": domains, "watch": {**summary, "runs": record.runs}}

@@ -42,7 +42,6 @@ from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
-from reconciler.toolstack import question_for
 from reconciler.waiting import Stop, never
 from reconciler.watch import others
 from reconciler.watch.backoff import Backoff, learn, learn_of_hosts
@@ -206,7 +205,7 @@ class Passes:
                 ground.at_rest = None  # etcd may have lost what was told of it
             if not is_news and ground.at_rest is not None and not passing.has_places(ground.places, name):
                 part = await self._fleet.part(name, self._asked)
-                if part is not None and leads_to_the_same(part, ground.at_rest.plan):
+                if part is not None and await asyncio.to_thread(leads_to_the_same, part, ground.at_rest.plan):
                     return ground.at_rest
             outcome = await self._over(ground, attending, looked=True)
             ground.at_rest = outcome.at_rest()
@@ -231,7 +230,7 @@ class Passes:
             self._sharing.looked(name, reached=name in hosts)
         await ground.reconciler.close()
         ground.at_rest, ground.unpause, ground.backoff = None, frozenset(), self._backoff.another()
-        self._fleet.look(name, others.look_of(name, told))
+        await self._fleet.look(name, others.look_of(name, told))
         outcome = await self._outcome(ground, await self._plan_for(ground, attending.ending), ApplyResult(), attending)
         return replace(outcome, domains=others.as_told(outcome.domains, told), of_another=True)
 
@@ -303,10 +302,10 @@ class Passes:
             if self._heard is not None:
                 ground.reconciler.listen(partial(self._heard, name), self._tell)
             hosts, problems = await ground.reconciler.observe(frozenset({name}), self._late(ending))
-            asked = question_for(desired.hosts[name])
+            part, asked = desired.hosts[name], ground.reconciler.questions.about(desired.hosts[name])
             self._sharing.looked(name, reached=name in hosts)
-            look = Seen(host=hosts.get(name), asked=asked, problems=problems, at=self._now())
-            is_news = self._fleet.look(name, look) or is_news
+            look = Seen(host=hosts.get(name), asked=asked, part=part, problems=problems, at=self._now())
+            is_news = await self._fleet.look(name, look) or is_news
             if self._fleet.is_answered(name):
                 return is_news
 

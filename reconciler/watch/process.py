@@ -10,10 +10,12 @@ import gc
 import os
 import resource
 import socket
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 
 _FILES = 65_536
+_SWITCH_SECONDS = 0.001
 
 
 class Notifier:
@@ -58,3 +60,12 @@ def open_many_files() -> None:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with suppress(OSError, ValueError):  # then there are as many as before
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def take_short_turns() -> None:
+    """Have threads give way after a millisecond.
+
+    The loop waits for its turn behind each thread that is at work, and there may be several: with Python's five
+    milliseconds each, that adds up.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)

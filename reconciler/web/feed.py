@@ -145,4 +145,16 @@ def _end(events: Events) -> None:
 
 
 def _event(name: str, document: Document) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(document, ensure_ascii=False)}\n\n".encode()
+    return f"event: {name}\ndata: {_in_json(document)}\n\n".encode()
+
+
+def _in_json(document: Document) -> str:
+    """Write a document entry by entry: in one call, 10,000 domains would let no other thread get on for 0.1 s."""
+
+    def of_part(part: object) -> str:
+        if not isinstance(part, dict):
+            return json.dumps(part, ensure_ascii=False)
+        entries = (f"{json.dumps(key)}: {json.dumps(entry, ensure_ascii=False)}" for key, entry in part.items())
+        return f"{{{', '.join(entries)}}}"
+
+    return f"{{{', '.join(f'{json.dumps(name)}: {of_part(part)}' for name, part in document.items())}}}"

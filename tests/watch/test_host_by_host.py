@@ -389,10 +389,10 @@ async def test_a_host_that_looks_the_same_is_not_decided_again(three: Fleet, mon
 async def test_an_error_nobody_foresaw_ends_one_pass_of_one_host(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     look = fleet.Fleet.look
 
-    def breaks(self: fleet.Fleet, name: str, *arguments: Any) -> bool:
+    async def breaks(self: fleet.Fleet, name: str, *arguments: Any) -> bool:
         if name == "beta":
             raise KeyError("odd")
-        return look(self, name, *arguments)
+        return await look(self, name, *arguments)
 
     async def work() -> None:
         monkeypatch.setattr(fleet.Fleet, "look", breaks)

@@ -133,7 +133,7 @@ def watch(
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
     from reconciler.watch.passes import Passes
-    from reconciler.watch.process import Notifier, leave_old_objects_alone, open_many_files
+    from reconciler.watch.process import Notifier, leave_old_objects_alone, open_many_files, take_short_turns
     from reconciler.watch.triggers import SystemClock
 
     clock = SystemClock()
@@ -170,6 +170,7 @@ def watch(
     )
     leave_old_objects_alone()
     open_many_files()
+    take_short_turns()
     others: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
     if shared is not None:
         others = partial(shared.shared, state_dir, passes.wake, watcher.take_specs_soon, newer)
