@@ -149,7 +149,7 @@ def guest_after(guest: Guest | None, step: Step) -> Guest | None:
             base = guest or Guest(name=step.definition.name, owner=Owner.OURS)
             if base.exists:
                 raise ValueError(f"{base.name} runs already")
-            running = replace(step.definition, autostart=base.autostart)
+            running = _started_at(step.definition, base.autostart)
             return replace(
                 base,
                 running=running,
@@ -246,7 +246,7 @@ def _promoted(guest: Guest, step: PromoteConfig) -> Guest:
     return replace(
         guest,
         config=guest.candidate,
-        previous=guest.previous if old is None else replace(old, autostart=None),
+        previous=guest.previous if old is None else _started_at(old, None),
         candidate=None,
         config_exists=True,
         config_proven=True,
@@ -256,7 +256,7 @@ def _promoted(guest: Guest, step: PromoteConfig) -> Guest:
 
 
 def _with_config(guest: Guest, step: WriteConfig) -> Guest:
-    definition = replace(step.definition, autostart=guest.autostart)
+    definition = _started_at(step.definition, guest.autostart)
     if step.candidate:
         return replace(guest, candidate=definition)
     return replace(
@@ -272,9 +272,14 @@ def _with_config(guest: Guest, step: WriteConfig) -> Guest:
     )
 
 
+def _started_at(definition: Domain, order: int | None) -> Domain:
+    """Return a definition with this order at the boot of the dom0. Most have it, and a copy would cost each step."""
+    return definition if definition.autostart == order else replace(definition, autostart=order)
+
+
 def _with_autostart(guest: Guest, order: int | None) -> Guest:
     def place(definition: Domain | None) -> Domain | None:
-        return None if definition is None else replace(definition, autostart=order)
+        return None if definition is None else _started_at(definition, order)
 
     return replace(
         guest,
