@@ -21,6 +21,7 @@ from reconciler.state_dir.files import replace_file
 
 _FILE = "quiet-plan.json"
 _PROGRAM = Path(__file__).parent.parent
+_NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people
 _MAX_BYTES = 64 * 1024 * 1024  # of a file that is read for it
 
 
@@ -29,18 +30,24 @@ class _NotPlainError(Exception):
 
 
 def state_of(state_dir: Path) -> str | None:
-    """Return the digest of all that a plan reads there. Take it before the hosts are looked at; None: it has none."""
+    """Return the digest of all that a plan may read there, before hosts are looked at; None: it has none."""
     digest = hashlib.sha256()
     try:
-        for folder in ("", *(f"hosts/{name}" for name in _folders(f"{state_dir}/hosts"))):
-            for name, content in _contents(f"{state_dir}/{folder}", lambda name: name != _FILE):
-                digest.update(f"{folder}/{name} {len(content)}\n".encode(errors="surrogateescape"))
-                digest.update(content)
-            with suppress(FileNotFoundError):  # the names of blobs are their digests, and stand in the journal
-                digest.update(f"{os.stat(f'{state_dir}/{folder}/blobs').st_mtime_ns}\n".encode())  # noqa: PTH116
+        _note(f"{state_dir}", digest)
     except (OSError, _NotPlainError):
         return None
     return digest.hexdigest()
+
+
+def _note(folder: str, digest: hashlib._Hash) -> None:
+    for name, content in _contents(folder, lambda name: name != _FILE):
+        digest.update(f"{folder}/{name} {len(content)}\n".encode(errors="surrogateescape"))
+        digest.update(content)
+    for name in _folders(folder):
+        if name == "blobs":  # their names are their digests and stand in the journal: whether one came or went will do
+            digest.update(f"{os.stat(f'{folder}/{name}').st_mtime_ns}\n".encode())  # noqa: PTH116
+        elif name not in _NOT_READ:
+            _note(f"{folder}/{name}", digest)
 
 
 def is_there(state_dir: Path) -> bool:

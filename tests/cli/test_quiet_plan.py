@@ -70,6 +70,7 @@ CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "a fault": lambda tree, state: cli.run(["sim", "alpha", "fault", "unreachable"]),
     "a hold": lambda tree, state: cli.run(["hold", "alpha/web"]),
     "a host given up": lambda tree, state: (state / "forgotten.json").write_text('["beta"]'),
+    "a host that was seen": lambda tree, state: write_files({"sightings/beta.json": "{}"}, state),
     "a blob": lambda tree, state: next((state / "hosts/alpha/blobs").iterdir()).unlink(),
     "what is kept": lambda tree, state: (state / KEPT).write_text('{"key": "", "images": [], "text": "no"}'),
     "what is kept, cut short": lambda tree, state: os.truncate(state / KEPT, 20),
