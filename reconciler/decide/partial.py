@@ -7,7 +7,7 @@ Called by `decide`, `quarantine` and `waves`.
 from __future__ import annotations
 
 from reconciler.decide.changes import Action, Change, left_alone, make_acting
-from reconciler.decide.diff import FieldChange, Pending, compare
+from reconciler.decide.diff import Effect, FieldChange, Pending, compare
 from reconciler.decide.windows import WINDOW, Shut, Wait
 from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, Image
@@ -61,7 +61,9 @@ def without_boot(host: Host, change: Change) -> Change | None:
     guest, target = change.guest, change.target
     if guest is None or target is None or guest.unproven or (guest.candidate is not None and not guest.exists):
         return None
-    if guest.running is not None:
+    if guest.running is not None and not any(field.effect is Effect.RESTART for field in _not_waiting(change.fields)):
+        part, fields = target, _not_waiting(change.fields)  # only asked to restart: the rest is as if nobody had
+    elif guest.running is not None:
         part, fields, _ = defer(host, guest.running, target, change.fields)
         part = to_be_written(part, guest)
     elif guest.config is not None:
@@ -70,6 +72,10 @@ def without_boot(host: Host, change: Change) -> Change | None:
         return None
     rest = make_acting(host, guest, Action.UPDATE, change.reason, part, fields)
     return rest if rest.acts else None
+
+
+def _not_waiting(fields: tuple[FieldChange, ...]) -> tuple[FieldChange, ...]:
+    return tuple(field for field in fields if not field.waits)
 
 
 def restart_later(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action, Consent
-from reconciler.model.domain import Domain
+from reconciler.model.domain import Domain, Policy
 from reconciler.model.host import Guest, Hold, Power
 from reconciler.plan.plan import Plan
 from tests import worlds
@@ -57,3 +57,14 @@ def test_a_hold_holds_it_like_any_other() -> None:
     made = worlds.plan(held, desired(wanted), ASKED)
     assert (made.changes[0].action, made.changes[0].would) == (Action.NO_OP, Action.RESTART)
     assert made.steps == ()
+
+
+def test_one_that_a_lower_wave_holds_leaves_what_would_be_done_had_nobody_asked() -> None:
+    first = domain("db", policy=Policy(wave=-1))
+    wide = domain("web", policy=Policy(wave=1))
+    lower = replace(wide, memory_kib=wide.memory_kib // 2, maxmem_kib=wide.maxmem_kib // 2)
+    seen = host(guest(first, power=Power.REBOOTING), guest(wide))
+    made = worlds.plan(seen, desired(first, lower), ASKED)
+    change = worlds.change_of(made, "web")
+    assert (change.action, change.would) == (Action.UPDATE, Action.RESTART)
+    assert worlds.kinds(made, "web") == ["set_memory", "write_config"]

@@ -35,14 +35,14 @@ from reconciler.plan.steps import HostStep, Step, domain_of
 from reconciler.reconcile import Reconciler
 from reconciler.toolstack import Executor as HostExecutor
 from reconciler.toolstack import Observer, Question, RehearsalLook
-from tests.simulate.dom0 import Dom0Laws, Scripts, doing
+from tests.simulate.dom0 import FULL, Dom0Laws, Scripts, doing
 from tests.simulate.laws import Laws
 from tests.simulate.script import Incident
 from tests.simulate.turns import KILLED
 
 T = TypeVar("T")
 FAULTS = ("before", "after", "hang", "late", "crash", "odd", "kill", "stop", "other")
-OF_SCRIPTS = ("garbage", "half", "cut")  # these are what only a script meets; `cut/7` ends it before its 7th command
+OF_SCRIPTS = ("garbage", "half", "cut", "full")  # only scripts meet these; `cut/7` ends one before its 7th command
 OTHERS = ("other-controller", "takeover")  # run another one meanwhile; with the latter we were stopped for long
 UNFORESEEN = ("crash", "odd")  # whose traceback goes into the log
 _HANGS_SECONDS = 120.0
@@ -132,7 +132,7 @@ class Between:
         if fault == "stop":
             signal.raise_signal(signal.SIGTERM)
         await self._fail(host, fault, before=True)
-        result = await call(int(cut or 0))
+        result = await call(FULL if fault == "full" else int(cut or 0))
         await self._fail(host, fault, before=False)
         return _mangled(result, fault)
 

@@ -61,6 +61,9 @@ case $how in crash) kill -SEGV $$ ;; esac
 exit 1
 """
 
+FULL = -1
+_FULL = "trap '' XFSZ; ulimit -f 0\n"  # nothing can be written, as on a disk without room
+
 
 @dataclass
 class Dom0:
@@ -202,7 +205,9 @@ class Scripts:
     async def run(self, text: str, sent: bytes | None, cut: int) -> Result:
         """Run a script to its end, or to the `cut`th of its commands."""
         whole = door._as_main(text, "" if sent is not None else "</dev/null")
-        shell = ["/bin/bash", "-c", _CUT.format(number=cut) + whole] if cut else ["/bin/sh", "-c", whole]
+        shell = ["/bin/bash", "-c", _CUT.format(number=cut) + whole] if cut > 0 else ["/bin/sh", "-c", whole]
+        if cut == FULL:
+            shell[2] = _FULL + whole
         environment = {**os.environ, "PATH": f"{self.dom0.folder}/bin:{os.environ['PATH']}"}
         done = subprocess.run(
             shell,

@@ -19,7 +19,7 @@ _STORE_FAULTS = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full
 _EDITS = (
     "kernel", "kernel", "kernel", "memory", "memory", "vcpus", "wave", "depends", "state", "reconcile", "restart",
     "remove", "remove", "add", "limit", "brake", "error", "swap", "cmdline", "timeout", "vif", "prevent", "autostart",
-    "sign", "reads",
+    "sign", "reads", "rollout", "rollout",
     "swap",
 )
 _DEEDS = (
@@ -145,6 +145,13 @@ class Draw:
                 sharing = self.random.sample(sorted(fleet.specs), min(len(fleet.specs), choose((0, 0, 1, 3))))
                 for one in sorted({address, *sharing}):
                     yield Event("spec", one, {"kernel": str(self.serial)})
+            case "rollout":  # one kernel for all, one of which may not follow
+                self.serial += 1
+                behaviour = choose(ILL) if self.ill and self.random.random() < 0.4 else {}
+                yield Event("kernel", str(self.serial), behaviour)
+                yield Event("spec", address, choose(({"restart": "defer"}, {"reconcile": "no"}, {"restart": "auto"})))
+                for one in sorted(fleet.specs):
+                    yield Event("spec", one, {"kernel": str(self.serial)})
             case "memory":
                 memory = choose((64, 65, 66, 127, 128, 130, 256, 512))
                 yield Event("spec", address, {"memory": str(memory), "maxmem": str(max(memory, choose((128, 512))))})
@@ -246,6 +253,13 @@ class Draw:
 
     def _run(self, player: Player) -> Event:
         choose, fleet = self.random.choice, player.fleet
+        if fleet.specs and self.random.random() < 0.08:
+            held = choose(sorted(player.held)) if player.held and self.random.random() < 0.5 else ""
+            return (
+                Event("unhold", held)
+                if held
+                else Event(choose(("hold", "hold", "rollback")), choose(sorted(fleet.specs)))
+            )
         event = Event(choose(("apply", "apply", "apply", "watch", "watch")))
         if event.verb == "watch" and self.random.random() < 0.3:
             event = event.with_(minutes=str(choose((1, 3, 10))))
@@ -259,6 +273,8 @@ class Draw:
             return event
         if self.random.random() < 0.4:
             event = event.with_(die=str(self.random.randint(20, max(60, player.last.turns + 40))))
+        if self.random.random() < 0.05:  # the disk under the state directory
+            event = event.with_(full="yes")
         happens = []
         for _ in range(choose((0, 1, 2, 3))):
             number = self.random.randint(1, choose((5, 10, 25)) * (2 if self.dom0 else 1))

@@ -17,6 +17,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -36,12 +37,14 @@ from tests.simulate.dom0 import Dom0, Dom0Laws, Scripts
 from tests.simulate.fleet import Fleet, kernel_text
 from tests.simulate.laws import FLEET, Laws, instances_of, view_of
 from tests.simulate.script import Event, incidents, read_script
-from tests.simulate.turns import HangsError, Turns, steer
+from tests.simulate.turns import HangsError, Turns, fill_up, steer
 
 NEVER_SAID = ("internal error", "has a bug", "Traceback", "circle", "in no order")
+_OURS = 97  # of a process of ours that failed by itself
 _REAL_SECONDS = 120.0  # longer than any run takes of this machine
-HANGS = 99
-_RUNS = ("apply", "watch", "plan", "status", "validate")
+HANGS, CRASHES = 99, 98
+_RUNS = ("apply", "watch", "plan", "status", "validate", "hold", "unhold", "rollback")
+_LOOKS = ("plan", "status", "validate")
 
 
 @dataclass
@@ -85,6 +88,8 @@ class Player:
     strangers: set[str] = field(default_factory=set)
     moved: set[str] = field(default_factory=set)  # to which something happened, or of which something new is asked
     ties: dict[str, set[str]] = field(default_factory=dict)  # address -> all that it depended on since it was at rest
+    held: set[str] = field(default_factory=set)
+    is_begun: bool = False  # whether something may be half done
     lasting: set[str] = field(default_factory=set)  # addresses that may outlive their specs
     removed: dict[str, dict[str, str]] = field(default_factory=dict)  # of those, what their specs said
     ill: bool = False  # a guest that does not do as it should was there
@@ -234,6 +239,8 @@ class Player:
 
     def do_run(self, event: Event) -> None:
         """Run a command, and judge what has become of the hosts."""
+        if event.verb == "rollback":
+            self.moved.add(event.about)
         for key in ("restart", "retry", "adopt"):
             self.moved |= set(filter(None, event.keys.get(key, "").split(",")))
         before, stores, kernels = self.boots(), self.stored(), self.kernels()
@@ -245,13 +252,17 @@ class Player:
             self._judge_waves(kernels)
         if event.verb == "status":
             self._judge_told(ran)
-        if event.verb in ("plan", "status", "validate"):
+        if event.verb in _LOOKS:
             if self.stored() != stores:
                 raise Broken("looking changes nothing", f"{event} changed what a host has")
         else:
             self._judge_boots(before, now, ran)
             self._judge_stopped(before, now, ran)
             self._judge_brake(ran, event)
+            self._judge_holds(before, now, ran)
+            self.is_begun = self._is_disturbed(ran, event) or any(one["failed"] for one in ran.all("result"))
+        if event.verb in ("hold", "unhold") and ran.code == 0:
+            {"hold": self.held.add, "unhold": self.held.discard}[event.verb](event.about)
 
     def run(self, event: Event) -> Ran:
         self.fleet.write(self.folder / "specs", None if self.dom0 is None else self.dom0.settings)
@@ -263,7 +274,7 @@ class Player:
             try:
                 self._be_the_controller(event, pipe)
             finally:
-                os._exit(3)
+                os._exit(_OURS)
         os.close(pipe)
         with os.fdopen(reading) as pipe_file:
             told = [json.loads(line) for line in pipe_file if line.endswith("\n")]
@@ -283,6 +294,8 @@ class Player:
         chance = random.Random(f"{self.seed}/{self.line}")
         random.seed(chance.random())
         steer(turns, chance)
+        if "full" in event.keys:
+            fill_up(self.state_dir, but=self.state_dir / "hosts")
         if "minutes" in event.keys:
             turns.at(float(event.keys["minutes"]) * 60, lambda: signal.raise_signal(signal.SIGTERM))
         between = self._between(event, pipe)
@@ -305,6 +318,9 @@ class Player:
             code = cli.run(self.arguments(event))
         except HangsError:
             code = HANGS
+        except Exception:  # noqa: BLE001 -- what nobody foresaw is what is looked for
+            said.write(traceback.format_exc())
+            code = CRASHES
         modules = sorted(sys.modules.keys() - self.loaded)
         between.tell(tells, code=code, turns=turns.count, said=said.getvalue(), modules=modules)
         os._exit(0)
@@ -334,6 +350,10 @@ class Player:
         match event.verb:
             case "apply":
                 return [*common, "--yes", *options]
+            case "rollback":
+                return [*common, event.about, "--yes"]
+            case "hold" | "unhold":
+                return [*common, event.about]
             case "watch" if "minutes" in event.keys:
                 return [*common, "--interval", "60s"]
             case "watch":
@@ -361,7 +381,7 @@ class Player:
     def _is_disturbed(self, ran: Ran, event: Event) -> bool:
         """Return whether something was in the way of this run, so that not all of it may have come true."""
         hit = any(one["fault"] for one in ran.all("command"))
-        return bool(hit or ran.all("hand") or "die" in event.keys or self.ill)
+        return bool(hit or ran.all("hand") or {"die", "full"} & event.keys.keys() or self.ill)
 
     # what is judged
 
@@ -372,6 +392,8 @@ class Player:
         for never in NEVER_SAID:
             if never in ran.said and (foreseen or never != "Traceback"):
                 raise Broken("never said", f"{event.verb} says {never!r}")
+        if ran.code == CRASHES or (ran.code == _OURS and not ran.all("ended")):
+            raise Broken("errors are told", f"{event} ends with a traceback")
         if ran.code == HANGS:
             raise Broken("nothing hangs", f"{event} waits for ever")
         if ran.code not in (0, 1, 3, 4, 143, 137, -signal.SIGKILL, -signal.SIGTERM):
@@ -434,6 +456,12 @@ class Player:
         gone = [one["address"] for one in ran.all("command") if one["does"] == "remove_config"]
         if allows_none and gone:
             raise Broken("brake", f"{', '.join(gone)} went, and max_destroy is 0")
+
+    def _judge_holds(self, before: dict[str, str], now: dict[str, str], ran: Ran) -> None:
+        """Nothing is begun with what somebody holds."""
+        for address in before.keys() & self.held:
+            if now.get(address) != before[address] and not self.is_begun and not ran.all("hand"):
+                raise Broken("holds", f"{address} is held, and went from boot {before[address]} to {now.get(address)}")
 
     def _judge_boots(self, before: dict[str, str], now: dict[str, str], ran: Ran) -> None:
         for address, boot in before.items():
@@ -511,6 +539,8 @@ class Player:
             host, _, name = address.partition("/")
             self.by_hand(host, f"destroy/{name}")
         self.strangers.clear()
+        for address in sorted(self.held):
+            self._run_judged(Event("unhold", address))
         self._ask_for_what_is_possible()
         everything = ",".join(sorted(self.fleet.specs))
         healed = Event("apply", keys={"retry": everything, "restart": everything, "allow_destroy": "500"})

@@ -7,12 +7,14 @@ as kill -9 does: between two turns is each await of the controller.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import secrets
 import selectors
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
@@ -99,6 +101,19 @@ async def _in_this_thread(work: Callable[..., T], /, *args: Any, **keys: Any) ->
     """Do what a thread would have done, at a moment that is always the same."""
     await asyncio.sleep(0)
     return work(*args, **keys)
+
+
+def fill_up(folder: Path, but: Path) -> None:
+    """Have no room for files in a folder from here on, but in one that lies in it."""
+    replaces = os.replace
+
+    def replace(source: Any, target: Any, **keys: Any) -> None:
+        path = Path(os.fsdecode(target))
+        if path.is_relative_to(folder) and not path.is_relative_to(but):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        replaces(source, target, **keys)
+
+    vars(os)["replace"] = replace
 
 
 def steer(turns: Turns, random: Random) -> None:
