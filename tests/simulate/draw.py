@@ -19,7 +19,7 @@ _STORE_FAULTS = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full
 _EDITS = (
     "kernel", "kernel", "kernel", "memory", "memory", "vcpus", "wave", "depends", "state", "reconcile", "restart",
     "remove", "remove", "add", "limit", "brake", "error", "swap", "cmdline", "timeout", "vif", "prevent", "autostart",
-    "sign", "reads", "rollout", "rollout",
+    "sign", "reads", "rollout", "rollout", "stubborn",
     "swap",
 )
 _DEEDS = (
@@ -152,6 +152,10 @@ class Draw:
                 yield Event("spec", address, choose(({"restart": "defer"}, {"reconcile": "no"}, {"restart": "auto"})))
                 for one in sorted(fleet.specs):
                     yield Event("spec", one, {"kernel": str(self.serial)})
+            case "stubborn" if self.ill:  # it runs well, does not say so, and does not obey
+                self.serial += 1
+                yield Event("kernel", str(self.serial), {"shutdown": "ignore"})
+                yield Event("spec", address, {"kernel": str(self.serial), "sign": "never"})
             case "memory":
                 memory = choose((64, 65, 66, 127, 128, 130, 256, 512))
                 yield Event("spec", address, {"memory": str(memory), "maxmem": str(max(memory, choose((128, 512))))})
