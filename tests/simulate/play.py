@@ -229,7 +229,7 @@ class Player:
                 pass
             case "create" if f"{host}/{name}" not in self.fleet.specs:
                 self.strangers.add(f"{host}/{name}")
-            case "fault":
+            case "fault" | "lie":
                 self.ill = True
             case _:
                 self.moved.add(f"{host}/{name}")
