@@ -1,4 +1,7 @@
-"""The simulation itself: it replays exactly, it finds what is put there to be found, and what it found stays mended."""
+"""The simulation itself: it replays exactly, and finds what is put there to be found.
+
+What it found once is in `scripts/`, which `make simulate` plays first; CI does so with each change.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.simulate.__main__ import kept_scripts, play_seed
+from tests.simulate.__main__ import play_seed
 from tests.simulate.defects import DEFECTS, ROOT
 from tests.simulate.play import Player, play_script, prepare
 from tests.simulate.script import Event, read_script, written
@@ -60,12 +63,6 @@ def test_a_law_that_is_broken_is_found_and_shrinks_to_the_lines_that_break_it(
 
     assert breaks(script)
     assert len(shrink(script, breaks, seconds=5)) < len(script)
-
-
-@pytest.mark.parametrize("path", kept_scripts(), ids=lambda path: path.stem)
-def test_what_was_found_once_stays_mended(path: Path, tmp_path: Path) -> None:
-    broken = play_script(read_script(path.read_text()), tmp_path / "world")
-    assert broken is None, f"{broken.said}\n{broken}"
 
 
 @pytest.mark.parametrize("patch", sorted(DEFECTS.glob("*.patch")), ids=lambda path: path.stem)
