@@ -195,6 +195,7 @@ class Reconciler:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(plan.base) - set(held), stop)
             held |= ClosingWindows(plan).all_closed()
+            held |= await self._clear_leftovers({name: executors[name] for name in executors.keys() - held.keys()})
             if held:
                 reason = f"nothing was done, since {min(held)} cannot be changed as planned"
                 skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
@@ -223,7 +224,7 @@ class Reconciler:
     async def _clear_leftovers(self, executors: Mapping[str, Executor]) -> dict[str, Diagnostic]:
         """Take down what earlier runs left of rehearsals. Their memory and room are not counted on before."""
         held: dict[str, Diagnostic] = {}
-        for name in sorted(name for name in executors if self._seen[name].host.leftovers):
+        for name in sorted(name for name in executors if name in self._seen and self._seen[name].host.leftovers):
             try:
                 await executors[name].clear_leftovers()
             except ReconcilerError as error:

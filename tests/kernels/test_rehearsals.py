@@ -187,6 +187,23 @@ def test_what_a_killed_run_left_of_a_rehearsal_is_taken_down_by_the_next(
     assert held(rehearsed) == ({"db": "running", "web": "running"}, ["/srv/web"])
 
 
+def test_a_saved_plan_takes_down_what_is_left_first(rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsed.kernel("web", BETTER)
+    with monkeypatch.context() as patch:
+
+        async def dies(*_: object, **__: object) -> None:
+            raise Killed
+
+        patch.setattr(SimulatedExecutor, "look_at_rehearsal", dies)
+        patch.setattr(SimulatedExecutor, "end_rehearsal", dies)
+        with pytest.raises(Killed):
+            rehearsed.apply()
+    rehearsed.run("plan", "--out", "saved")
+    assert rehearsed.run("apply", "--yes", "saved").code == 0
+    assert rehearsed.runs() == BETTER
+    assert held(rehearsed) == ({"db": "running", "web": "running"}, ["/srv/web"])
+
+
 def test_a_domain_that_only_has_such_a_name_is_left_alone(rehearsed: Fleet) -> None:
     hand = Hand(settings=SETTINGS, fleet="default", state_dir=rehearsed.folder / ".state")
     hand.create("web.rehearsal")
