@@ -19,7 +19,7 @@ from reconciler.watch.backoff import Backoff
 from reconciler.watch.logs import Log
 from reconciler.watch.loop import Watcher
 from reconciler.watch.passes import Passes
-from reconciler.watch.process import Notifier, leave_old_objects_alone
+from reconciler.watch.process import Notifier, leave_old_objects_alone, take_short_turns
 from reconciler.watch.source import LocalSource
 
 _HOSTS, _DOMAINS, _ROUNDS = 40, 50, 5
@@ -55,6 +55,7 @@ def main() -> None:
 
 async def bench(root: Path, state_dir: Path, hosts: int, domains: int, rounds: int) -> None:
     leave_old_objects_alone()
+    take_short_turns()
     clock = SteeredClock()
     source = LocalSource(root, clock, lambda text: None)
     passes = Passes(source, state_dir, detect_only=False, now=clock.now, backoff=Backoff(lambda: 0.5))
