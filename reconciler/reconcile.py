@@ -291,8 +291,10 @@ class Reconciler:
         """
         answers = await self._ask_each(names, lambda observer, question: observer.observe(question), stop)
         hosts = {name: answer for name, answer in answers.items() if isinstance(answer, Host)}
+        before = self._seen
+        unchanged = {name for name in hosts.keys() & before.keys() if hosts[name].guests is before[name].host.guests}
         self._note_seen(names, hosts)
-        await asyncio.to_thread(sightings.remember, self._state_dir, hosts, self._known)
+        await asyncio.to_thread(sightings.remember, self._state_dir, hosts, self._known, unchanged)
         return hosts, tuple(answer for answer in answers.values() if isinstance(answer, Diagnostic))
 
     def _note_seen(self, names: frozenset[str], hosts: Mapping[str, Host]) -> None:

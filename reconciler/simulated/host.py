@@ -56,7 +56,7 @@ from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.examine import facts_of
 from reconciler.simulated.files import change_files
 from reconciler.simulated.guest import actual_kib, brought_up_to, console, devices_connected, is_up
-from reconciler.simulated.journal import has_ip
+from reconciler.simulated.journal import Mark, has_ip
 from reconciler.simulated.line import check, take_host
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredHost
@@ -75,6 +75,7 @@ class SimulatedObserver:
         self._settings = settings
         self._fleet = fleet
         self._store = Store(state_dir, settings.name)
+        self._last: tuple[Mark, float, Question, Host] | None = None  # as stored, at this time, asked this
         self._looking = Lock()  # a look that nobody waits for any more goes on in its thread
 
     async def observe(self, question: Question) -> Host:
@@ -94,8 +95,19 @@ class SimulatedObserver:
             raise _unreachable(self.name)
         with _ONE_AT_A_TIME, self._looking, self._store.held_still():
             now, stored = self._store.read_clock(), self._store.read()
-            seen = View(self._settings, self._fleet, self._store, stored, now).host(question)
+            view = View(self._settings, self._fleet, self._store, stored, now)
+            seen = self._as_before(view, now, question)
         return replace(seen, locked=SimulatedLock(self._store).holder()), stored
+
+    def _as_before(self, view: View, now: float, question: Question) -> Host:
+        """Return the host as the last look saw it, where nothing was stored since and its clock stood still."""
+        mark = self._store.mark
+        if self._last is not None and self._last[:2] == (mark, now) and self._last[2] is question:
+            seen = replace(self._last[3], holds=view.holds())
+        else:
+            seen = view.host(question)
+        self._last = mark, now, question, seen
+        return seen
 
     async def events(self, heard: Callable[[], None], tell: Callable[[str], None]) -> None:
         """Return at once: a simulated host tells nothing by itself and is looked at in each interval."""

@@ -31,6 +31,9 @@ V = TypeVar("V")
 Stamp = tuple[int, int, int]
 """Tells the contents of a file that is only ever replaced from each other: its inode, time and size."""
 
+Mark = tuple[Stamp | None, int]
+"""Tells the states of one host from each other: its state file, and how far the journal goes."""
+
 SETTLED = "settled"  # domains that hold as much memory until somebody changes them; their sum is in KiB
 MOVING = "moving"  # domains whose memory, or whose being there, changes with time alone
 
@@ -151,6 +154,11 @@ class Journal:
                 break
             self._stamp = None
         return self._tables.draft()
+
+    @property
+    def mark(self) -> Mark:
+        """Return what tells the state that was read last from any other one of this host."""
+        return self._stamp, self._offset
 
     def _is_up_to_date(self) -> bool:
         """Return whether nobody has written since the last reading: the state is the same, its journal no longer."""

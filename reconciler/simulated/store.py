@@ -21,7 +21,16 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
-from reconciler.simulated.journal import NOT_THERE, BrokenStateError, Journal, Stamp, StoredFile, StoredHost, stamp_of
+from reconciler.simulated.journal import (
+    NOT_THERE,
+    BrokenStateError,
+    Journal,
+    Mark,
+    Stamp,
+    StoredFile,
+    StoredHost,
+    stamp_of,
+)
 from reconciler.state_dir.files import make_folder, replace_file
 
 __all__ = ["FAULTS", "Fault", "Store", "StoredFile", "StoredHost"]
@@ -56,6 +65,11 @@ class Store:
             raise self._broken(error.file, str(error)) from None
         except OSError as error:
             raise self._broken(self.folder / "state.json", str(error)) from None
+
+    @property
+    def mark(self) -> Mark:
+        """Return what tells the host as it was read last from how it is stored at any other time."""
+        return self._journal.mark
 
     @contextmanager
     def held_still(self) -> Iterator[None]:

@@ -140,8 +140,12 @@ class View:
             vg_free_bytes=self.vg_free_bytes(),
             snapshots=self._snapshots(question, guests),
             leftovers=self.leftovers(),
-            holds={name: hold for name in self._held_names() if (hold := self.hold(name)) is not None},
+            holds=self.holds(),
         )
+
+    def holds(self) -> dict[str, Hold]:
+        """Return the holds that last now, by the clock on the wall."""
+        return {name: hold for name in self._held_names() if (hold := self.hold(name)) is not None}
 
     def leftovers(self) -> tuple[Leftover, ...]:
         """Return what the records of rehearsals name."""

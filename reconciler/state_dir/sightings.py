@@ -54,8 +54,11 @@ def recall(state_dir: Path, known: Iterable[str], leave_out: Collection[str] = (
     return {name: sighting for name, sighting in found.items() if name not in leave_out}
 
 
-def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str]) -> None:
-    """Note what is on the hosts observed now. Hosts that were not observed keep what was noted before."""
+def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str], unchanged: Collection[str] = ()) -> None:
+    """Note what is on the hosts observed now. Hosts that were not observed keep what was noted before.
+
+    Of hosts that are `unchanged`, it is only noted where it was given up meanwhile.
+    """
     with _NOTING:
         given_up = forgotten(state_dir)
         if given_up & hosts.keys():
@@ -64,7 +67,8 @@ def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str]) -
                 replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
         _take_old(state_dir, known)
         for name, host in hosts.items():
-            _store(state_dir, name, _seen(host))
+            if name not in unchanged or not _file(state_dir, name).exists():
+                _store(state_dir, name, _seen(host))
 
 
 def remember_steps(state_dir: Path, done: Iterable[PlannedStep], known: Iterable[str]) -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.diagnostics import Kind, ReconcilerError
+from reconciler.model.host import Host
 from reconciler.plan.steps import StageImage
 from reconciler.simulated import journal
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store, StoredFile
+from reconciler.toolstack import Question
 from tests.simulated.world import World, domain, image, ready
 
 
@@ -374,3 +376,26 @@ def test_a_host_is_read_as_others_left_it(world: World) -> None:
     ours_folder = world.host_folder
     ours_folder.rename(world.folder / "away")
     assert not ours.read().files
+
+
+def test_what_stayed_as_it_was_is_not_read_again(world: World) -> None:
+    world.start(domain())
+    world.do(ready(domain()))
+    observer, question = world.observer, Question()
+
+    def looked(asked: Question = question) -> Host:
+        return asyncio.run(observer.observe(asked))
+
+    first = looked()
+    assert looked().guests is first.guests
+    world.wait(10)
+    later = looked().guests["web"].running_seconds
+    assert later == (first.guests["web"].running_seconds or 0) + 10
+    asyncio.run(world.executor.hold("web", seconds=None, by="a person", reason="backup"))
+    assert looked().holds["web"].reason == "backup"
+    assert looked().holds["web"].reason == "backup", "also where nothing is read again"
+    world.hand.put("/boot/new", b"new")
+    assert looked(Question(images=("/boot/new",))).digests["/boot/new"] == hashlib.sha256(b"new").hexdigest()
+    world.hand.destroy("web")
+    assert looked().guests["web"].power is not first.guests["web"].power
+    assert looked() == world.observe()

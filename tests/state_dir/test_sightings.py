@@ -38,6 +38,16 @@ def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
     assert (tmp_path / "sightings/alpha.json").stat() == written
 
 
+def test_a_host_that_was_given_up_and_answers_as_before_is_noted_again(tmp_path: Path) -> None:
+    sightings.remember(tmp_path, seen("alpha"), ())
+    noted = sightings.recall(tmp_path, ())
+    sightings.forget(tmp_path, "alpha", ())
+    assert sightings.recall(tmp_path, ()) == {}
+    sightings.remember(tmp_path, seen("alpha"), (), {"alpha"})
+    assert sightings.recall(tmp_path, ()) == noted
+    assert sightings.forgotten(tmp_path) == frozenset()
+
+
 def test_what_an_earlier_version_noted_is_taken_over(tmp_path: Path) -> None:
     old = tmp_path / "sightings.json"
     old.write_text(json.dumps(OLD))
