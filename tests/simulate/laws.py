@@ -88,7 +88,8 @@ class Laws:
         one = instances_of(self.stores[host]).get(step.domain)
         if one is None or one.behaviour.shutdown != "ignore" or one.definition.on_shutdown_timeout == "destroy":
             return ""
-        return step.domain if devices_connected(one, self.stores[host].read_clock()) else ""
+        connected = devices_connected(one, self.stores[host].read_clock())
+        return step.domain if connected is not False else ""
 
     def after(self, host: str, step: HostStep) -> None:
         address, store = f"{host}/{domain_of(step)}", self.stores[host]
