@@ -56,7 +56,15 @@ def domid_of(lab: Lab) -> str:
 
 
 def begin_to_count(lab: Lab) -> None:
-    lab.console("reh", "(n=0; while true; do n=$((n+1)); echo $n >/tmp/count; sleep 0.1; done) >/dev/null 2>&1 &")
+    """Let the guest count. On a busy machine its console answers only after a while."""
+    count = "(n=0; while true; do n=$((n+1)); echo $n >/tmp/count; sleep 0.1; done) >/dev/null 2>&1 &"
+
+    def counts() -> bool:
+        if count_of(lab) == 0:
+            lab.ssh(shlex.join(["guest-says", "reh", count]), check=False)
+        return count_of(lab) > 0
+
+    lab.wait_until("reh counts", counts, timeout_seconds=180)
 
 
 def count_of(lab: Lab) -> int:
