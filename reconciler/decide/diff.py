@@ -220,20 +220,20 @@ def _disks(domain: Domain, wanted: Domain, host: Host | None, current: Domain | 
     others = asked if current is None else {disk.devid: disk for disk in current.disks}
     return {
         disk.devid: {
-            **_place(disk, asked.get(disk.devid), host),
+            **({place_of(disk)[0]: disk.target} if disk.target else {}),
             **_options(_DISK_KEYS, disk, others.get(disk.devid)),
+            **_size(disk, asked.get(disk.devid), host),
         }
         for disk in domain.disks
     }
 
 
-def _place(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
-    """Return where a disk is, and its size if that is asked for."""
-    place: dict[str, Scalar] = {place_of(disk)[0]: disk.target} if disk.target else {}
-    if wanted is not None and wanted.size_bytes is not None and wanted.format == "raw":  # others hide their size
-        missing = missing_bytes(wanted, host.files.get(disk.target)) if host is not None else 0
-        place["size"] = wanted.size_bytes - missing
-    return place
+def _size(disk: Disk, wanted: Disk | None, host: Host | None) -> Options:
+    """Return the size of a disk, if that is asked for."""
+    if wanted is None or wanted.size_bytes is None or wanted.format != "raw":  # others hide their size
+        return {}
+    missing = missing_bytes(wanted, host.files.get(disk.target)) if host is not None else 0
+    return {"size": wanted.size_bytes - missing}
 
 
 def _vifs(domain: Domain, wanted: Domain, current: Domain | None = None) -> dict[int, Options]:
