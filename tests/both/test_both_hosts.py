@@ -382,7 +382,7 @@ async def test_a_guest_that_ends_by_itself(
         return replace(web, **changes)
 
     by_hand: tuple[ByHand, ...] = (lambda side: side.end_guest("web", how),)
-    sides = make_sides(tmp_path, monkeypatch)
+    sides: tuple[Side, Side] = make_sides(tmp_path, monkeypatch)
     await play_on(sides, Case(lambda web, db: (), {"web": state}, by_hand, before=with_action))
     for side in sides:
         web = with_action(make_domain(side.settings))
