@@ -47,6 +47,7 @@ Chosen = tuple[tuple[str, Scalar], ...]
 """Of a device that exists, by key: what xl chose where it was told nothing. Who asks for just that asks for nothing."""
 
 _DOM0 = ("0", "Domain-0")
+_USUAL_SCRIPT = "block"  # the one that xl calls for a disk without a script, too
 
 
 def driver_domain(backend: str | None) -> str | None:
@@ -104,7 +105,7 @@ class Disk:
     @property
     def identity(self) -> str:
         """Return what tells it from other disks of the host: its path, or all that leads to it."""
-        if not self.is_elsewhere:
+        if self.backend is None and (self.script is None or self.script.rpartition("/")[2] == _USUAL_SCRIPT):
             return self.target
         return f"{self.backend or ''}|{self.script or ''}|{self.target}"
 

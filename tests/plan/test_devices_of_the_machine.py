@@ -147,3 +147,11 @@ def test_a_password_in_the_target_of_a_script_is_told_to_nobody() -> None:
     for made in (refused, handed_over):
         told = plan_document(made)
         assert "hunter2" not in str([told["changes"], told["diagnostics"]])
+
+
+@pytest.mark.parametrize("script", ["block", "/etc/xen/scripts/block"])
+def test_a_disk_under_the_script_that_xl_calls_anyway_is_the_same_disk(script: str) -> None:
+    plain = domain("a", disks=(lun(name="/dev/vg0/a"),))
+    said = domain("b", disks=(lun(name="/dev/vg0/a", script=script),))
+    made = planned(host(guest(plain)), plain, said)
+    assert "/dev/vg0/a is also a disk of a" in (change_of(made, "b").blocked or "")
