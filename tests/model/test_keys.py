@@ -127,6 +127,7 @@ _SAID_MORE_OFTEN = {
     "kernel": "a file that is staged, hashed, kept and shown",
     "ramdisk": "as kernel",
     "cmdline": "put together from root and extra; a rollback and the simulated host speak of it",
+    "pool": "also a thin pool of LVM, which a rehearsal asks about",
     "root": "also the folder of a tree",
     "extra": "a common word",
     "memory": "the ledger, the order of steps and the balloon are about it",
