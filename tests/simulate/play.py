@@ -620,7 +620,9 @@ class Player:
             definition = None if guest is None else guest.definition
             has = [] if definition is None else [disk.target.removeprefix("/srv/") for disk in definition.disks]
             keys = self.fleet.specs[address]
-            if has:
+            if has and has[0] in taken:  # a swap that came half way: another one has it by now
+                keys.pop("disk", None)
+            elif has:
                 keys["disk"] = has[0]
                 taken.add(has[0])
             elif "disk" in keys:
