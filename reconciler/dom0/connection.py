@@ -8,6 +8,7 @@ hosts count as they do by hand; nothing here weakens its checks. One master conn
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shlex
 import shutil
@@ -201,7 +202,7 @@ class Connection:
     def _ssh_command(self) -> list[str]:
         if self._control_dir is None:
             # A socket's path may have about 100 bytes, which the temporary folders of some systems use up alone.
-            self._control_dir = Path(tempfile.mkdtemp(prefix="reconciler-", dir="/tmp"))
+            self._control_dir = Path(tempfile.mkdtemp(prefix=f"reconciler-{os.getpid()}-", dir="/tmp"))
             self._forget_master = must_end(partial(self._end_master, self._control_dir))
         options = {
             "BatchMode": "yes",

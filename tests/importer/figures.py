@@ -19,7 +19,7 @@ from typing import Any
 from reconciler.importer.files import read_domain_file
 from reconciler.importer.names import is_name, near_name
 from reconciler.importer.tables import Imported, NotImportable, as_toml, host_needs, import_domain
-from reconciler.model.domain import Domain, Image
+from reconciler.model.domain import Domain, Image, driver_domain
 from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import absolute, is_normal
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
@@ -167,14 +167,23 @@ def _without(value: Any, paths: Iterable[str], here: str = "") -> Any:
 
 
 def meant(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a config of xl means: without empty texts where they are none, and blanks that scripts of vifs drop."""
-    nics = [
-        {key: value.strip(" ") if isinstance(value, str) else value for key, value in nic.items()}
-        for nic in config.get("nics", ())
-    ]
+    """What a config of xl means: without empty texts where they are none, and blanks that scripts of vifs drop.
+
+    Without the name of the dom0 as what serves a device, too, since that is who does if nobody is named.
+    """
+    disks, nics = ([_served(one) for one in config.get(kind, ())] for kind in ("disks", "nics"))
+    nics = [{key: value.strip(" ") if isinstance(value, str) else value for key, value in nic.items()} for nic in nics]
     empty = [path for path in NOTHING_WHEN_EMPTY if config["b_info"].get(path.removeprefix("b_info.")) == ""]
     plain: dict[str, Any] = _without(config, empty)
-    return {**plain, "nics": [{key: value for key, value in nic.items() if value != ""} for nic in nics]}
+    return {
+        **plain,
+        "disks": disks,
+        "nics": [{key: value for key, value in nic.items() if value != ""} for nic in nics],
+    }
+
+
+def _served(device: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in device.items() if key != "backend_domname" or driver_domain(value) is not None}
 
 
 def differences(before: Any, after: Any, path: str = "") -> Iterator[str]:

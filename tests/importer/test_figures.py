@@ -217,6 +217,8 @@ def files(draw: st.DrawFn) -> str:
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(text=files())
 @example(text=f'{HEAD}vif = ["ip=::1 "]\n')
+@example(text=f'{HEAD}type = "pv"\ndisk = ["vdev=xvda,access=r,backend=0,target=/srv/a.img"]\n')
+@example(text=f'{HEAD}type = "pv"\nvif = ["backend=Domain-0"]\n')
 def test_all_that_xl_reads_can_be_said(xl: RealXl, text: str) -> None:
     found = outcome(xl, text)
     assert found.word == "same", (text, found.why)
