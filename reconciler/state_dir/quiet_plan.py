@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -17,11 +18,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reconciler.specs.files import TreeRoot
+from reconciler.specs.tree import RESERVED_FOLDERS
 from reconciler.state_dir.files import replace_file
 
 _FILE = "quiet-plan.json"
 _PROGRAM = Path(__file__).parent.parent
-_NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people
+_NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people; hosts/git is a host
+_BLOBS = re.compile(r"hosts/[^/]+/blobs")
 _MAX_BYTES = 64 * 1024 * 1024  # of a file that is read for it
 
 
@@ -33,21 +37,24 @@ def state_of(state_dir: Path) -> str | None:
     """Return the digest of all that a plan may read there, before hosts are looked at; None: it has none."""
     digest = hashlib.sha256()
     try:
-        _note(f"{state_dir}", digest)
+        _note(state_dir, "", digest)
     except (OSError, _NotPlainError):
         return None
     return digest.hexdigest()
 
 
-def _note(folder: str, digest: hashlib._Hash) -> None:
+def _note(state_dir: Path, prefix: str, digest: hashlib._Hash) -> None:
+    """Add what lies in a folder of the state directory, whose path there is `prefix`."""
+    folder = f"{state_dir}/{prefix}"
     for name, content in _contents(folder, lambda name: name != _FILE):
-        digest.update(f"{folder}/{name} {len(content)}\n".encode(errors="surrogateescape"))
+        digest.update(f"{folder}{name} {len(content)}\n".encode(errors="surrogateescape"))
         digest.update(content)
     for name in _folders(folder):
-        if name == "blobs":  # their names are their digests and stand in the journal: whether one came or went will do
-            digest.update(f"{os.stat(f'{folder}/{name}').st_mtime_ns}\n".encode())  # noqa: PTH116
-        elif name not in _NOT_READ:
-            _note(f"{folder}/{name}", digest)
+        path = f"{prefix}{name}"
+        if _BLOBS.fullmatch(path):  # their names are their digests and stand in the journal: whether one came or went
+            digest.update(f"{os.stat(f'{folder}{name}').st_mtime_ns}\n".encode())  # noqa: PTH116 -- will do
+        elif path not in _NOT_READ:
+            _note(state_dir, f"{path}/", digest)
 
 
 def is_there(state_dir: Path) -> bool:
@@ -61,7 +68,8 @@ def recall(state_dir: Path, specs: Path, state: str | None, asked: object) -> st
         with (state_dir / _FILE).open("rb") as file:
             kept: Any = json.loads(file.read())
         images, text = kept["images"], kept["text"]
-        digests = {**_specs(specs), **{path: _sha256(f"{specs}/{path}") for path in images}}
+        tree = TreeRoot(str(specs))
+        digests = {**_specs(specs), **{path: tree.digest(path).sha256 for path in images}}
     except (OSError, ValueError, TypeError, KeyError, RecursionError, _NotPlainError):
         return None
     return str(text) if state is not None and kept["key"] == _key(state, specs, digests, asked) else None
@@ -79,7 +87,7 @@ def remember(
         replace_file(state_dir / _FILE, json.dumps(kept).encode(), durable=False)
 
 
-def _key(state: str, specs: Path, digests: Mapping[str, str], asked: object) -> str:
+def _key(state: str, specs: Path, digests: Mapping[str, str | None], asked: object) -> str:
     said = [_program(), state, str(specs.resolve()), sorted(digests.items()), repr(asked)]
     return hashlib.sha256(json.dumps(said).encode(errors="surrogateescape")).hexdigest()
 
@@ -97,11 +105,27 @@ def _program() -> list[object]:
 
 
 def _specs(root: Path) -> dict[str, str]:
-    """Return the digest of every TOML file of a tree that a reading of it opens."""
+    """Return the digest of every TOML file of a tree that a reading of it opens; nothing else may say anything."""
     digests = _toml_files(f"{root}", "")
     for name in _folders(f"{root}"):
-        digests |= _toml_files(f"{root}/{name}", f"{name}/")
+        if name.endswith(".toml"):
+            raise _NotPlainError
+        if name == "profiles" or name not in RESERVED_FOLDERS:
+            _refuse_strays(f"{root}/{name}", is_deep=False)
+            digests |= _toml_files(f"{root}/{name}", f"{name}/")
     return digests
+
+
+def _refuse_strays(folder: str, *, is_deep: bool) -> None:
+    """Raise where reading a tree has something to say that is not in a TOML file directly in the folder of a host."""
+    with os.scandir(folder) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in found:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        if entry.is_symlink() or (entry.name.endswith(".toml") and (is_deep or is_folder)):
+            raise _NotPlainError
+        if is_folder:
+            _refuse_strays(entry.path, is_deep=True)
 
 
 def _toml_files(folder: str, prefix: str) -> dict[str, str]:
@@ -135,8 +159,3 @@ def _contents(folder: str, is_wanted: Callable[[str], bool]) -> Iterator[tuple[s
         if len(content) == _MAX_BYTES:
             raise _NotPlainError
         yield entry.name, content
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:  # noqa: PTH123
-        return hashlib.file_digest(file, "sha256").hexdigest()

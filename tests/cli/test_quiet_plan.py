@@ -54,6 +54,16 @@ def test_it_is_the_same_bytes_with_and_without(form: tuple[str, ...], state: Pat
     assert made.out
 
 
+def pipe_for(kernel: Path) -> None:
+    kernel.unlink()
+    os.mkfifo(kernel)
+
+
+def link_out_for(kernel: Path, elsewhere: Path) -> None:
+    kernel.rename(elsewhere)
+    kernel.symlink_to(elsewhere)
+
+
 CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "a spec": lambda tree, state: (tree / "specs/alpha/web.toml").write_text(
         'kernel = "kernels/linux"\nmemory = 257\n'
@@ -65,6 +75,12 @@ CHANGES: dict[str, Callable[[Path, Path], object]] = {
     "a tree's settings": lambda tree, state: (tree / "specs/reconciler.toml").write_text('fleet = "other"\n'),
     "a profile": lambda tree, state: write_files({"specs/profiles/a.toml": "memory = 64\n"}, tree),
     "a link": lambda tree, state: (tree / "specs/alpha/to.toml").symlink_to("web.toml"),
+    "a spec where none is read": lambda tree, state: write_files({"specs/alpha/new/db.toml": "memory = 64\n"}, tree),
+    "a folder called as a spec": lambda tree, state: (tree / "specs/alpha/new.toml").mkdir(),
+    "a folder called as the settings": lambda tree, state: (tree / "specs/reconciler.toml").mkdir(),
+    "a link to a folder": lambda tree, state: (tree / "specs/alpha/x").symlink_to("/etc"),
+    "a pipe for a kernel": lambda tree, state: pipe_for(tree / "specs/kernels/linux"),
+    "a link out of the tree for a kernel": lambda tree, state: link_out_for(tree / "specs/kernels/linux", tree / "k"),
     "a linked folder": lambda tree, state: (tree / "specs/beta").symlink_to("alpha"),
     "a domain": lambda tree, state: cli.run(["sim", "alpha", "destroy", "web"]),
     "a fault": lambda tree, state: cli.run(["sim", "alpha", "fault", "unreachable"]),
@@ -97,6 +113,15 @@ def test_it_is_made_anew_by_another_version(state: Path, run: Run, monkeypatch: 
     assert quiet_plan.recall(state, Path("specs"), key, asked) is not None
     monkeypatch.setattr(quiet_plan, "_program", lambda: ["another"])
     assert quiet_plan.recall(state, Path("specs"), key, asked) is None
+
+
+@pytest.mark.parametrize("name", ["git", "consoles", "plans-used", "blobs"])
+def test_a_host_may_be_called_as_a_folder_that_is_not_read(name: str, tmp_path: Path) -> None:
+    told = set()
+    for text in ("one", "two"):
+        write_files({f"hosts/{name}/journal": text}, tmp_path)
+        told.add(quiet_plan.state_of(tmp_path))
+    assert len(told) == 2
 
 
 def test_the_program_is_told_by_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
