@@ -407,7 +407,8 @@ def _answers(seen: Seen, part: DesiredHost) -> bool:
         return True
     asked, ask = seen.asked, question_for(part)
     known = {*asked.files, *asked.images, *asked.sources}
-    return known.issuperset((*ask.files, *ask.images, *ask.sources))
+    tells_of_snapshots = set(asked.rehearsed).issuperset(ask.rehearsed)
+    return tells_of_snapshots and known.issuperset((*ask.files, *ask.images, *ask.sources))
 
 
 def _acting(part: Plan) -> _Acting:

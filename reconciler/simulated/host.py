@@ -93,7 +93,7 @@ class SimulatedObserver:
     def _observe(self, question: Question) -> tuple[Host, StoredHost]:
         if self._store.take_fault("unreachable"):
             raise _unreachable(self.name)
-        with _ONE_AT_A_TIME, self._looking, self._store.held_still():
+        with self._looking, self._store.held_still(), _ONE_AT_A_TIME:
             now, stored = self._store.read_clock(), self._store.read()
             view = View(self._settings, self._fleet, self._store, stored, now)
             seen = self._as_before(view, now, question)

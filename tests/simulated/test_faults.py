@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -24,6 +28,32 @@ def test_an_unreachable_host_answers_neither_looks_nor_steps(world: World) -> No
         world.look()
     assert world.fail(StageImage(domain="web", image=image())).summary == "host unreachable"
     assert world.observe().images == {}
+
+
+def test_a_host_that_somebody_changes_holds_up_no_look_at_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    changed, other = make_world(tmp_path / "a"), make_world(tmp_path / "b")
+    waits, goes_on, held_still = Event(), Event(), Store.held_still
+
+    @contextmanager
+    def held_up(store: Store) -> Iterator[None]:
+        if changed.folder in store.folder.parents:
+            waits.set()
+            goes_on.wait()
+        with held_still(store):
+            yield
+
+    monkeypatch.setattr(Store, "held_still", held_up)
+    with ThreadPoolExecutor() as threads:
+        try:
+            threads.submit(changed.observe)
+            waits.wait()
+            assert threads.submit(other.observe).result(timeout=2).name == "alpha"
+        finally:
+            goes_on.set()
 
 
 def test_using_up_a_fault_by_looking_leaves_the_host_as_it_is(world: World) -> None:

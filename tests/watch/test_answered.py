@@ -1,0 +1,41 @@
+"""When a look at a host tells what specs of a later commit ask."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from reconciler.fleet import Fleet, Seen
+from reconciler.model.domain import Domain
+from reconciler.model.fleet import Desired
+from reconciler.specs import TreeReading
+from reconciler.toolstack import question_for
+from tests.worlds import desired, disk, domain, guest, host
+
+WEB = domain("web")
+REHEARSED = replace(WEB, policy=replace(WEB.policy, rehearse="required"))
+
+
+@pytest.mark.parametrize(
+    ("asks", "is_answered"),
+    [
+        (replace(WEB, memory_kib=WEB.memory_kib * 2), True),
+        (replace(WEB, disks=(disk("/srv/web"),)), False),
+        (REHEARSED, False),
+    ],
+    ids=["nothing more to look at", "of another disk", "of a rehearsal, so of the way to snapshot disks"],
+)
+def test_it_answers_what_it_was_asked(asks: Domain, is_answered: bool, tmp_path: Path) -> None:
+    def reading(wanted: Desired) -> TreeReading:
+        return TreeReading(desired=wanted, diagnostics=())
+
+    fleet, before = Fleet(tmp_path, lambda: 0.0, lambda name: None), desired(WEB)
+    fleet.renew(reading(before), tmp_path)
+    part = before.hosts["alpha"]
+    look = Seen(host=host(guest(WEB)), asked=question_for(part), part=part)
+    asyncio.run(fleet.look("alpha", look))
+    fleet.renew(reading(desired(asks)), tmp_path)
+    assert fleet.is_answered("alpha") is is_answered
