@@ -39,7 +39,7 @@ def adopt(
         return replace(created, action=Action.ADOPT)
     hint = None
     if guest.owner is Owner.FOREIGN and current.uuid != desired.uuid:
-        desired, hint = _with_identity_of(current, desired)
+        desired, hint = with_identity_of(current, desired)
     if guest.exists and current.uuid != desired.uuid:
         block = Block("it runs with another uuid than the spec's", f'put uuid = "{current.uuid}" into the spec')
         return make_blocked(host, guest.name, block, guest)
@@ -60,7 +60,7 @@ def _may_be_adopted(host: Host, guest: Guest, consent: Consent) -> bool:
     return host.name in consent.adopt and guest.owner is Owner.UNMANAGED
 
 
-def _with_identity_of(current: Domain, desired: Domain) -> tuple[Domain, str]:
+def with_identity_of(current: Domain, desired: Domain) -> tuple[Domain, str]:
     """Return a spec with the uuid and the macs that another fleet's name derived, and the lines that keep them."""
     by_index = {vif.devid: vif.mac for vif in current.vifs}
     vifs = tuple(

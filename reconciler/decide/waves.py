@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from reconciler.decide.changes import DEFERRED, Action, Change, Consent
 from reconciler.decide.dependencies import recorded_wave, wave_of
 from reconciler.decide.diff import Effect, align_vifs, compare
-from reconciler.decide.ownership import as_adopted
+from reconciler.decide.ownership import as_adopted, with_identity_of
 from reconciler.decide.partial import restart_later, without_boot
 from reconciler.decide.unusable import why_unusable
 from reconciler.model.boot import ROLLED_BACK
@@ -251,9 +251,13 @@ def _not_ours_yet(change: Change, wanted: Domain, host: Host, settings: HostSett
     guest = change.guest
     if guest is None or guest.owner is Owner.OURS or not guest.exists or change.action is Action.ADOPT:
         return
+    if wanted.state == "stopped":
+        return
     if guest.running is not None:
         runs = as_adopted(host, settings, guest.running)
-        fields = compare(runs, align_vifs(wanted, runs), host, running=True)
+        keeps_identity = guest.owner is Owner.FOREIGN and runs.uuid != wanted.uuid
+        adopted = with_identity_of(runs, wanted)[0] if keeps_identity else wanted
+        fields = compare(runs, align_vifs(adopted, runs), host, running=True)
         if not any(field.effect is Effect.RESTART and not field.waits for field in fields):
             return
     why = "is not managed by reconciler, so it does not get what its spec asks for"

@@ -96,6 +96,19 @@ class TestACanaryThatDoesNotGetThrough:
             made = plan(host(runs, guest(domain("web"))), desired(as_it_is, new("web"), settings=SETTINGS))
             assert change_of(made, "web").action is Action.RESTART
 
+    def test_not_ours_and_to_be_stopped(self) -> None:
+        down = replace(self.canary, state="stopped")
+        world = host(unmanaged(domain("canary")), guest(domain("web")))
+        assert change_of(plan(world, desired(down, new("web"), settings=SETTINGS)), "web").action is Action.RESTART
+
+    def test_of_another_fleet_and_as_specified_but_for_the_identity_that_adopting_keeps(self) -> None:
+        card = vif("00:16:3e:00:00:01", named=False)
+        theirs = domain("canary", uuid="of another fleet", vifs=(replace(card, mac="00:16:3e:00:00:02"),))
+        world = host(unmanaged(theirs, owner=Owner.FOREIGN), guest(domain("web")), bridges=frozenset({"xenbr0"}))
+        as_it_is = domain("canary", policy=CANARY, vifs=(card,))
+        made = plan(world, desired(as_it_is, new("web"), settings=SETTINGS))
+        assert change_of(made, "web").action is Action.RESTART
+
     def test_not_ours_and_left_alone(self) -> None:
         alone = replace(self.canary, policy=replace(CANARY, reconcile=False))
         world = host(unmanaged(domain("canary")), guest(domain("web")))
