@@ -17,6 +17,8 @@ from reconciler.model.host import Guest, Host, Power
 from reconciler.model.pci import read_pci
 
 Key = tuple[str, ...]
+_WIDE = "world-wide disk"
+_READ = "world-wide disk, read"  # as it is noted; the claim on it has the same key as a writer's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Claim:
     @property
     def counts_over_fleet(self) -> bool:
         """Return whether no two domains of all hosts may have it."""
-        return self.key[0] in ("uuid", "mac", "world-wide disk")
+        return self.key[0] in ("uuid", "mac", _WIDE)
 
 
 Claims = Mapping[Key, Claim]
@@ -133,15 +135,26 @@ def seen_claims(host: Host, guest: Guest) -> Claims:
     return {**own, **fleet_claims(guest.config), **fleet_claims(guest.candidate), **live}
 
 
+def noted_keys(claims: Claims) -> frozenset[Key]:
+    """Return what to note of claims, so that those who only read a disk share it also when nobody answers."""
+    return frozenset((_READ, claim.value) if _is_wide_read(claim) else key for key, claim in claims.items())
+
+
 def noted_claims(keys: Iterable[Key]) -> Claims:
     """Return the claims of which only the keys were noted."""
     kinds: Mapping[str, Callable[[str], Claim]] = {
         "uuid": uuid_claim,
         "mac": _mac_claim,
-        "world-wide disk": _wide_claim,
+        _READ: lambda name: _wide_claim(name, reads_only=True),
+        _WIDE: _wide_claim,
     }
-    claims = [kinds[kind](value) for kind, value in keys if kind in kinds]
+    writes_last = sorted(keys, key=lambda key: key[0] != _READ)  # what was read before may be written by now
+    claims = [kinds[kind](value) for kind, value in writes_last if kind in kinds]
     return {claim.key: claim for claim in claims}
+
+
+def _is_wide_read(claim: Claim) -> bool:
+    return claim.reads_only and claim.key[0] == _WIDE
 
 
 def without(claims: Claims, others: Claims) -> Claims:
@@ -165,7 +178,7 @@ def _mac_claim(mac: str) -> Claim:
 
 def _wide_claim(name: str, *, reads_only: bool = False) -> Claim:
     """Make the claim on a disk under a world-wide name; where only that was noted, somebody may write to it."""
-    return Claim(key=("world-wide disk", name), what="a disk", value=name, reads_only=reads_only)
+    return Claim(key=(_WIDE, name), what="a disk", value=name, reads_only=reads_only)
 
 
 def _wide_claim_of(disk: Disk) -> Claim | None:

@@ -13,7 +13,13 @@ from reconciler.model.paths import disk_identity
 if TYPE_CHECKING:
     from reconciler.model.host import FileFact, Host
 
-_BY_SERIAL = re.compile(r"/dev/disk/(by-id/(?!dm-name-|md-name-)|by-path/.*-iscsi-)")
+# names with a number in them that no two disks have; a serial number alone (`ata-QEMU_HARDDISK_QM00003`) and what
+# people chose (`virtio-data`, `dm-name-`) are the same on many virtual dom0s
+_WWN = r"[23][0-9a-f]{16}|eui\.|uuid\."
+_WORLD_WIDE = re.compile(
+    rf"/dev/disk/(by-id/(wwn-|scsi-({_WWN})|nvme-({_WWN})|dm-uuid-mpath-({_WWN})|dm-uuid-LVM-|lvm-pv-uuid-|md-uuid-)"
+    r"|by-path/.*-iscsi-)"
+)
 _HERE = re.compile(r"localhost|\b127\.|[=@]")  # the host itself, or more than a place
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
@@ -78,6 +84,8 @@ def world_wide(disk: Disk) -> str | None:
     ...     return Disk(vdev="xvda", devid=51712, kind="device", target=target, script=script)
     >>> world_wide(device("/dev/disk/by-id/wwn-0x5000")), world_wide(device("/dev/sda"))
     ('/dev/disk/by-id/wwn-0x5000', None)
+    >>> world_wide(device("/dev/disk/by-id/scsi-36001405abcdef012")), world_wide(device("/dev/disk/by-id/ata-QM3"))
+    ('/dev/disk/by-id/scsi-36001405abcdef012', None)
     >>> world_wide(device("iqn=iqn.2001-05.org:a,portal=10.0.0.1,password=p", script="block-iscsi"))
     'iqn=iqn.2001-05.org:a'
     >>> world_wide(device("10.0.0.1 1234", script="block-nbd"))
@@ -99,8 +107,8 @@ def _over_network(script: str, target: str) -> str | None:
 
 
 def world_wide_path(target: str) -> str | None:
-    """Return the path of a disk if it has the disk's own serial number in it; None for what belongs to its host."""
-    return disk_identity(target) if _BY_SERIAL.match(target) else None
+    """Return the path of a disk if it has the number in it that only this disk has; None for what is its host's."""
+    return disk_identity(target) if _WORLD_WIDE.match(target) else None
 
 
 def disk_key(host: Host, target: str) -> str:

@@ -24,7 +24,7 @@ from reconciler.state_dir.files import replace_file
 
 _FILE = "quiet-plan.json"
 _PROGRAM = Path(__file__).parent.parent
-_NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people; hosts/git is a host
+_NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people; not hosts/git
 _BLOBS = re.compile(r"hosts/[^/]+/blobs")
 _MAX_BYTES = 64 * 1024 * 1024  # of a file that is read for it
 

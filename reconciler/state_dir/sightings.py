@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from reconciler.model.claims import Key, Unseen, fleet_claims, noted_claims, seen_claims
+from reconciler.model.claims import Key, Unseen, fleet_claims, noted_claims, noted_keys, seen_claims
 from reconciler.model.domain import address_of
 from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
@@ -124,7 +124,7 @@ def forgotten(state_dir: Path) -> frozenset[str]:
 
 
 def _seen(host: Host) -> Sighting:
-    claims = {guest.name: frozenset(seen_claims(host, guest)) for guest in host.guests.values()}
+    claims = {guest.name: noted_keys(seen_claims(host, guest)) for guest in host.guests.values()}
     return Sighting(
         ours=frozenset(guest.name for guest in host.guests.values() if guest.owner is Owner.OURS),
         claims={name: keys for name, keys in claims.items() if keys},
@@ -137,7 +137,7 @@ def _after(sighting: Sighting, planned: PlannedStep) -> Sighting:
     match planned.step:
         case WriteConfig(definition=definition):
             ours.add(definition.name)
-            claims[definition.name] = claims.get(definition.name, frozenset()) | fleet_claims(definition).keys()
+            claims[definition.name] = claims.get(definition.name, frozenset()) | noted_keys(fleet_claims(definition))
         case Rename(domain=domain, old=old):
             ours.discard(old)
             ours.add(domain)

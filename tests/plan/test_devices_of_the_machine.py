@@ -78,6 +78,7 @@ def lun(access: Any = "rw", name: str = "/dev/disk/by-id/wwn-0x5000", script: st
 NAMES = [
     ("/dev/disk/by-id/wwn-0x5000", None),
     ("/dev/disk/by-id/nvme-eui.0025", None),
+    ("/dev/disk/by-id/dm-uuid-mpath-36001405abcdef0123456789", None),
     ("/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2001-05.org:a-lun-0", None),
     ("iqn=iqn.2001-05.org:a,portal=10.0.0.1,user=u,password=hunter2", "block-iscsi"),
     ("10.0.0.1 1234", "block-nbd"),
@@ -127,9 +128,17 @@ def test_such_a_disk_is_known_of_a_domain_that_xl_tells_nothing_of() -> None:
     assert "still a disk of beta/ghost, which is not ours" in (change_of(made, "a").blocked or "")
 
 
+NAMES_OF_MANY = ("dm-name-vg-a", "ata-QEMU_HARDDISK_QM00003", "scsi-0QEMU_x", "virtio-data", "dm-uuid-CRYPT-PLAIN-x")
+
+
 @pytest.mark.parametrize(
     "one",
-    [lun("ro"), lun(name="/dev/sda"), lun(name="/dev/disk/by-id/dm-name-vg-a"), lun(name="pool/a", script="block-x")],
+    [
+        lun("ro"),
+        lun(name="/dev/sda"),
+        lun(name="pool/a", script="block-x"),
+        *(lun(name=f"/dev/disk/by-id/{name}") for name in NAMES_OF_MANY),
+    ],
 )
 def test_what_is_only_read_or_belongs_to_its_host_may_be_named_by_both(one: Disk) -> None:
     a, b = domain("a", disks=(one,)), domain("b", disks=(one,))

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.host import Host
+from reconciler.plan.steps import PlannedStep, WriteConfig
 from reconciler.state_dir import sightings
-from tests.worlds import domain, guest, host
+from tests.worlds import disk, domain, guest, host
 
 OLD = {"alpha": ["web"], "beta": {"ours": ["db"], "claims": {"db": [["mac", "00:16:3e:00:00:01"]]}}}
 
@@ -76,3 +77,18 @@ def test_one_that_cannot_be_read_says_so_of_each_host_until_that_answers(tmp_pat
     recalled = sightings.recall(tmp_path, ("alpha", "beta"))
     assert recalled["beta"] is None
     assert recalled["alpha"] is not None
+
+
+LUN = "/dev/disk/by-id/wwn-0x5000"
+
+
+@pytest.mark.parametrize("access", ["ro", "rw"])
+def test_who_only_reads_a_disk_is_noted_as_a_reader(access: str, tmp_path: Path) -> None:
+    definition = domain("web", disks=(disk(LUN, kind="device", access=access),))
+    sightings.remember(tmp_path, {"alpha": host(guest(definition))}, ())
+    claims = sightings.unseen(tmp_path, (), ()).claims["alpha/web"]
+    assert {claim.reads_only for claim in claims.values() if claim.value == LUN} == {access == "ro"}
+    writes = WriteConfig(definition=domain("web", disks=(disk(LUN, kind="device"),)))
+    sightings.remember_steps(tmp_path, [PlannedStep(id="s1", host="alpha", step=writes, needs=())], ())
+    claims = sightings.unseen(tmp_path, (), ()).claims["alpha/web"]
+    assert {claim.reads_only for claim in claims.values() if claim.value == LUN} == {False}
