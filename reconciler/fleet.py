@@ -30,6 +30,7 @@ from reconciler.plan.refusals import Used
 from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, Shutdown, Start, is_of_way_back
 from reconciler.reconcile import Reconciler, Selection
 from reconciler.specs import TreeReading
+from reconciler.state_dir import sightings
 from reconciler.toolstack import Question, question_for
 
 _HELD_SECONDS = 30.0  # a plan that holds something back is made anew after that
@@ -250,10 +251,10 @@ class Fleet:
             return part
         given = {address for host, given in self._given.items() if host != name for address in given}
         reserved = {one for one in self._sharing.reserved() if not one.startswith(f"{name}/")}
-        taken = sorted(given | (reserved - {address for address, _ in limit.taken}))
+        taken = sorted((given | reserved) - {address for address, _ in limit.taken})
         if not taken and not self._sharing.counts:  # where others count, what is to go down has its places before
             return part
-        fitting = within(part, max(0, limit.left - len(taken)), taken or sorted(restarts_of(part)))
+        fitting = within(part, max(0, limit.left_beside(given | reserved)), taken or sorted(restarts_of(part)))
         if fitting is not part:
             self._short.add(name)
         return fitting
@@ -282,7 +283,8 @@ class Fleet:
                 del hosts[culprit]
                 broken[culprit] = error
             else:
-                limit = fleet_limit(desired, hosts, plan.changes)
+                given_up = sightings.forgotten(self._state_dir) - hosts.keys()
+                limit = fleet_limit(replace(desired, forgotten=given_up), hosts, plan.changes)
                 braked = [Action.DESTROY, *([Action.RESTART] if desired.brake.max_restart is not None else [])]
                 unseen = desired.hosts.keys() - seen.keys()
                 beside = Beside(failing=view.failing, unseen=unseen, braked=braked)

@@ -38,10 +38,9 @@ def reserve(fleet: Fleet, wanted: Wanted, by: Reserved) -> Fleet | str:
 def _too_many(reserved: Mapping[str, Reserved], restarts: Collection[str], limit: FleetLimit) -> str | None:
     """Return why so many cannot go down. Whoever is down without a place counts as the plan saw it."""
     others = sorted(set(reserved) - set(restarts))
-    down = [(name, count) for name, count in limit.taken if name not in reserved and name not in restarts]
-    if not restarts or len(others) + len(restarts) + sum(count for _, count in down) <= limit.limit:
+    if not restarts or limit.left_beside({*reserved, *restarts}) >= 0:
         return None
-    named = [*others, *(name for name, _ in down)]
+    named = [*others, *(name for name, _ in limit.taken if name not in reserved and name not in restarts)]
     if not named:
         named = sorted(restarts)
     more = f" and {len(named) - _LISTED} more" if len(named) > _LISTED else ""

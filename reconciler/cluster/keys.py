@@ -16,9 +16,10 @@ VALUE_BYTES = 256 * 1024
 FACTS_BYTES = 1024 * 1024
 """As much as the facts of a host, and what is counted over the fleet, may have; etcd takes 1.5 MiB."""
 
-FACTS_A_PAGE = 50  # keys, so that an answer is no longer than those of other keys
+FACTS_A_PAGE = 16  # keys, of which an answer tells a third more than each has, and it may have 32 MiB
 
 FORMAT = 1
+_LAST_MOMENT = 253_402_214_400  # the last day of the year 9999
 
 
 class _Value(BaseModel):
@@ -53,7 +54,8 @@ class Facts(_Value):
 
     who: str = ""
     version: str = ""  # of that controller
-    at: float = 0.0  # when it was told, in Unix seconds: no part of what makes it another
+    # when it was told, in Unix seconds that a calendar has: no part of what makes it another
+    at: float = Field(default=0.0, ge=0, le=_LAST_MOMENT)
     specs: str = ""
     token: int = 0
     domains: Mapping[str, tuple[str, str]] = Field(default_factory=dict)  # address -> condition, reason

@@ -14,6 +14,7 @@ True
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -28,7 +29,7 @@ HELD_BY_HAND = "hold: "
 QUIET_SECONDS = 15
 """How long the holder of a lock says nothing before a person may end it; by itself it ends after twice that."""
 
-_LOOK_WHY = "look on the host what it waits for (a disk, a file server); it goes on by itself once that is back"
+LOOK_WHY = "look on the host what it waits for (a disk, a file server); it goes on by itself once that is back"
 _FORMAT = 1
 _UNREAD = "its file on the host cannot be read"
 
@@ -85,7 +86,7 @@ def _kept_by_commands(host: Host) -> tuple[Diagnostic, ...]:
             kind=Kind.NOTE,
             summary="a command does not end",
             detail=f"Nothing can be begun on {host.name}: a command there is late and cannot be killed: {one}.",
-            hint=_LOOK_WHY,
+            hint=LOOK_WHY,
             address=host.name,
         )
         for one in host.stuck
@@ -96,8 +97,11 @@ def heed_stuck(host: Host, change: Change) -> Change:
     """Return a change as blocked, where a command keeps its host: whoever begins another one is refused there."""
     if not host.stuck or not change.acts:
         return change
-    words = f"{host.name} is kept by a command that does not end and cannot be killed: {'; '.join(host.stuck)}"
-    return replace(block(change, words), hint=_LOOK_WHY)
+    return replace(block(change, stuck_in_words(host.name, host.stuck)), hint=LOOK_WHY)
+
+
+def stuck_in_words(host: str, stuck: Iterable[str]) -> str:
+    return f"{host} is kept by a command that does not end and cannot be killed: {'; '.join(stuck)}"
 
 
 def lock_speaks(host: str, holder: LockHolder) -> ReconcilerError:

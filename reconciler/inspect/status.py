@@ -6,10 +6,11 @@ Called by `commands.status`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.decide.changes import HELD_UNTIL, Action, Change
+from reconciler.decide.holds import LOOK_WHY, stuck_in_words
 from reconciler.decide.unusable import USABLE
 from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Image
@@ -62,11 +63,22 @@ def judge(plan: Plan, ways_back: Mapping[str, str]) -> tuple[DomainStatus, ...]:
     found = {address: _unmanaged(address) for address in plan.unmanaged}
     every = (*plan.changes, *plan.undecided)
     found |= {change.address: _judge(change, ways_back.get(change.address)) for change in every}
+    for change in plan.changes:
+        host = plan.hosts.get(change.host)
+        if host is not None and host.stuck and found[change.address].status is not Status.UNMANAGED:
+            found[change.address] = _kept(found[change.address], change.host, host.stuck)
     return tuple(found[address] for address in sorted(found))
 
 
 def _unmanaged(address: str) -> DomainStatus:
     return DomainStatus(address=address, status=Status.UNMANAGED, reason="not ours, never changed")
+
+
+def _kept(status: DomainStatus, host: str, stuck: tuple[str, ...]) -> DomainStatus:
+    """Judge a domain whose host is kept by a command, also where nothing is to be done with it now."""
+    words = stuck_in_words(host, stuck)
+    reason = status.reason if words in status.reason else f"{words} ({status.reason})"
+    return replace(status, status=Status.STALLED, reason=reason, hint=LOOK_WHY)
 
 
 def _judge(change: Change, way_back: str | None) -> DomainStatus:

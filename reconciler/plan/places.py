@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.decide.changes import Change
@@ -71,6 +71,18 @@ class FleetLimit:
     def left(self) -> int:
         return max(0, self.limit - sum(count for _, count in self.taken))
 
+    def left_beside(self, addresses: Collection[str]) -> int:
+        """Return how many places are left besides those of these addresses; below 0 where there are too few.
+
+        What is taken already counts once: that of a host which nobody can see may be that of a domain there.
+
+        >>> FleetLimit(limit=3, taken=(("beta", 1), ("alpha/web", 1))).left_beside({"beta/web", "alpha/web"})
+        1
+        """
+        of_host = Counter(address.partition("/")[0] for address in addresses)
+        down = (max(0, count - of_host[name]) for name, count in self.taken if name not in addresses)
+        return self.limit - len(addresses) - sum(down)
+
     def refusal(self) -> Refusal:
         """Return why no restart may begin at all."""
         first, count = self.taken[0]
@@ -83,13 +95,16 @@ class FleetLimit:
 
 
 def fleet_limit(desired: Desired, hosts: Mapping[str, Host], changes: Iterable[Change]) -> FleetLimit | None:
-    """Return how many may go down over all hosts. A host that was not observed counts with all that it may use."""
+    """Return how many may go down over all hosts. A host that was not observed counts with all that it may use.
+
+    One that was given up counts no more.
+    """
     if desired.max_unavailable is None:
         return None
     silent = (
         (name, min(part.settings.max_unavailable, len(part.domains)))
         for name, part in sorted(desired.hosts.items())
-        if name not in hosts and part.domains
+        if name not in hosts and name not in desired.forgotten and part.domains
     )
     idle = {change.address for change in changes if not change.acts}
     down = (

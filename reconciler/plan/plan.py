@@ -46,6 +46,7 @@ class HostSummary:
     memory_kib: int = 0
     capacity_kib: int = 0
     used_kib: int = 0
+    stuck: tuple[str, ...] = ()  # commands that keep the host, since they do not end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -422,7 +423,7 @@ def _summaries(desired: Desired, hosts: Mapping[str, Host]) -> dict[str, HostSum
             continue
         capacity = capacity_kib(host, part.settings.keep_free_kib)
         summaries[name] = HostSummary(
-            observed=True, memory_kib=host.total_kib, capacity_kib=capacity, used_kib=used_kib(host)
+            observed=True, memory_kib=host.total_kib, capacity_kib=capacity, used_kib=used_kib(host), stuck=host.stuck
         )
     return summaries
 

@@ -152,7 +152,10 @@ def judge_domains(
     for change in plan.changes:
         status = statuses[change.address]
         is_held = (change.hold is not None or change.awaits_window) and not change.acts and change.blocked is None
-        if is_held or not _reconciles(desired, change):
+        host = plan.hosts.get(change.host)
+        if host is not None and host.stuck and status.status is Status.STALLED:
+            found[change.address] = Condition.STALLED, status.reason
+        elif is_held or not _reconciles(desired, change):
             found[change.address] = Condition.HELD, status.reason
         elif change.address in failures and not change.blocked:
             found[change.address] = _failed(failures[change.address])

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from reconciler.apply.result import ApplyResult, Progress
 from reconciler.cluster import passing
-from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Sharing, Told, Unshared
 from reconciler.decide.changes import Consent
 from reconciler.fleet import (
@@ -36,7 +35,7 @@ from reconciler.fleet import (
 )
 from reconciler.inspect.observed import Observed
 from reconciler.inspect.status import Condition
-from reconciler.model.diagnostics import Kind, ReconcilerError, unforeseen
+from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
@@ -46,6 +45,7 @@ from reconciler.waiting import Stop, never
 from reconciler.watch import others
 from reconciler.watch.backoff import Backoff, learn, learn_of_hosts
 from reconciler.watch.conditions import is_no_tree, judge_domains, judge_elsewhere, judge_unseen
+from reconciler.watch.ground import Ground
 from reconciler.watch.news import Outcome
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs, is_same
@@ -68,21 +68,6 @@ class Attending:
     stop: Stop = never
     ending: Stop = never
     work_begins: Callable[[Outcome], Awaitable[None]] | None = None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Ground:
-    """What passes over one host, or over all hosts at once, keep from one to the next."""
-
-    reconciler: Reconciler
-    specs: Specs  # that the pass under way goes by
-    desired: Desired
-    backoff: Backoff
-    name: str | None = None  # of the one host; None: all hosts
-    asked: str = ""  # what the specs say of it, in short
-    unpause: frozenset[str] = frozenset()
-    places: Mapping[str, Reserved] = field(default_factory=dict)  # that were reserved before the last look began
-    at_rest: Outcome | None = None  # of the last pass, where the same look leads to the same
 
 
 class Passes:
@@ -109,8 +94,8 @@ class Passes:
         self._fleet = Fleet(state_dir, now, lambda name: self._wake(name), self._sharing)
         self._specs: Specs | None = None
         self._asked_of_hosts: Mapping[str, str] = {}
-        self._all: _Ground | None = None
-        self._grounds: dict[str, _Ground] = {}
+        self._all: Ground | None = None
+        self._grounds: dict[str, Ground] = {}
         self._heard: Callable[[str], None] | None = None
         self._wake: Callable[[str], None] = lambda _: None
         self._tell: Callable[[str], None] = lambda _: None
@@ -132,7 +117,7 @@ class Passes:
             specs = await self._source.read()
             if self._all is None:
                 reconciler = Reconciler(specs.reading, specs.root, self._state_dir)
-                self._all = _Ground(
+                self._all = Ground(
                     reconciler=reconciler, specs=specs, desired=specs.reading.desired, backoff=self._backoff
                 )
             await self._all.reconciler.renew(specs.reading, specs.root, specs.signer)
@@ -200,18 +185,16 @@ class Passes:
             if (told := await self._sharing.told(name)) is not None:
                 return await self._as_told(ground, name, told, attending)
             is_news = await self._look(ground, attending.ending)
-            if not self._sharing.is_taken(name) and self._sharing.why_not(name) is None:
-                await ground.reconciler.take(name)
-                ground.at_rest = None  # etcd may have lost what was told of it
+            refused = await self._take(ground, name, attending.ending)
             if not is_news and ground.at_rest is not None and not passing.has_places(ground.places, name):
                 part = await self._fleet.part(name, self._asked)
                 if part is not None and await asyncio.to_thread(leads_to_the_same, part, ground.at_rest.plan):
                     return ground.at_rest
-            outcome = await self._over(ground, attending, looked=True)
+            outcome = await self._over(ground, attending, looked=True, refused=refused)
             ground.at_rest = outcome.at_rest()
             look, seen = self._fleet.view.seen[name], ground.reconciler.observed()
             await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
-            return outcome
+            return replace(outcome, retry_seconds=self._sharing.busy_seconds) if refused else outcome
 
         try:
             outcome = await self._told(over_host, attending.known)  # without a plan, it was locked and is asked again
@@ -221,7 +204,7 @@ class Passes:
         finally:
             self._fleet.release(name)
 
-    async def _as_told(self, ground: _Ground, name: str, told: Told, attending: Attending) -> Outcome:
+    async def _as_told(self, ground: Ground, name: str, told: Told, attending: Attending) -> Outcome:
         """Make a pass over a host that another controller has. It is only looked at to see whether it answers here."""
         reading = replace(ground.specs.reading, desired=ground.desired)
         await ground.reconciler.renew(reading, ground.specs.root, ground.specs.signer)
@@ -269,7 +252,7 @@ class Passes:
             problems = (error_log.keep(self._state_dir, unforeseen("a pass was made", error)),)
         return Outcome(problems=problems, domains=judge_unseen(known, problems))
 
-    def _ground(self, name: str) -> _Ground:
+    def _ground(self, name: str) -> Ground:
         """Return what a pass over a host goes by, with the specs in force."""
         specs, desired = self._about(name)
         asked = self._asked_of_hosts[name]
@@ -278,7 +261,7 @@ class Passes:
             reading = replace(specs.reading, desired=desired)
             reconciler = Reconciler(reading, specs.root, self._state_dir, self._sharing.fencing)
             backoff = self._backoff.another()
-            ground = _Ground(reconciler=reconciler, specs=specs, desired=desired, backoff=backoff, name=name)
+            ground = Ground(reconciler=reconciler, specs=specs, desired=desired, backoff=backoff, name=name)
             self._grounds[name] = ground
         if ground.specs is not specs:
             ground.at_rest = None
@@ -291,7 +274,7 @@ class Passes:
             raise _GoneError
         return self._specs, about(self._specs.reading.desired, name)
 
-    async def _look(self, ground: _Ground, ending: Stop) -> bool:
+    async def _look(self, ground: Ground, ending: Stop) -> bool:
         """Look at the one host, and ask all that the specs in force do. Returns whether it shows anything new."""
         assert ground.name is not None
         name, is_news = ground.name, False
@@ -309,11 +292,28 @@ class Passes:
             if self._fleet.is_answered(name):
                 return is_news
 
-    async def _over(self, ground: _Ground, attending: Attending, *, looked: bool = False) -> Outcome:
+    async def _take(self, ground: Ground, name: str, ending: Stop) -> tuple[Diagnostic, ...]:
+        """Have a host of ours that answers know it, and look at it again. Returns why that cannot be, if so."""
+        if self._sharing.is_taken(name) or self._sharing.why_not(name) is not None:
+            return ()
+        ground.at_rest = None  # etcd may have lost what was told of it
+        if self._fleet.view.seen[name].host is None:
+            return ()
+        try:
+            await ground.reconciler.take(name)
+        except ReconcilerError as error:
+            return error.diagnostics
+        await self._look(ground, ending)  # a command of the one before may have ended since
+        return ()
+
+    async def _over(
+        self, ground: Ground, attending: Attending, *, looked: bool = False, refused: tuple[Diagnostic, ...] = ()
+    ) -> Outcome:
+        """Follow the plan, and judge what came of it. Nothing is done where the host has `refused` to be ours."""
         await asyncio.to_thread(ground.backoff.keep, lambda address: asked_for(ground.desired, address))
         plan = await self._plan(ground, attending.ending, looked=looked)
-        drifted, result = drifted_in(plan), ApplyResult()
-        if plan.acts and not self._detect_only and attending.stop() is None:
+        drifted, result = drifted_in(plan), ApplyResult(diagnostics=refused)
+        if plan.acts and not refused and not self._detect_only and attending.stop() is None:
             if attending.work_begins is not None:
                 judged = await asyncio.to_thread(self._judged, ground, plan, attending.known)
                 await attending.work_begins(Outcome(plan=plan, drifted=drifted, domains=judged))
@@ -325,7 +325,7 @@ class Passes:
         outcome = await self._outcome(ground, plan, result, attending)
         return replace(outcome, drifted=drifted, retry_seconds=self._retry_seconds(ground, plan, result))
 
-    async def _outcome(self, ground: _Ground, plan: Plan, result: ApplyResult, attending: Attending) -> Outcome:
+    async def _outcome(self, ground: Ground, plan: Plan, result: ApplyResult, attending: Attending) -> Outcome:
         # what is refused to a single domain is told as its condition
         told = [one for one in plan.diagnostics if one.kind is not Kind.REFUSED or "/" not in (one.address or "")]
         # what is wrong with the specs is told once for all hosts
@@ -343,7 +343,7 @@ class Passes:
             ),
         )
 
-    async def _applied(self, ground: _Ground, plan: Plan, attending: Attending) -> ApplyResult:
+    async def _applied(self, ground: Ground, plan: Plan, attending: Attending) -> ApplyResult:
         """Follow the plan. What the brake counts is noted before the first step, in case this process is killed."""
         specs = specs_of(ground.desired)
         before = passing.used_by_all(self._sharing, self._brake_count.used(specs))
@@ -352,12 +352,13 @@ class Passes:
         held = await passing.reserve(self._sharing, ground.name, plan, counted, before, beyond)
         if held is not None:
             return ApplyResult(diagnostics=(held,))
-        problem, progress = await asyncio.to_thread(self._brake_count.begins, specs, counted), attending.progress
-        if ground.name is not None:
-            self._fleet.begins(ground.name, plan)
-            restarts = {change.address for change in plan.changes if change.restarts}
-            progress = Heeding(progress, restarts, partial(self._fleet.fails, ground.name))
+        progress = attending.progress
         try:
+            problem = await asyncio.to_thread(self._brake_count.begins, specs, counted)
+            if ground.name is not None:
+                self._fleet.begins(ground.name, plan)
+                restarts = {change.address for change in plan.changes if change.restarts}
+                progress = Heeding(progress, restarts, partial(self._fleet.fails, ground.name))
             result = await ground.reconciler.apply(plan, progress, stop=attending.stop, history_is_needed=False)
         finally:
             if ground.name is not None:
@@ -369,7 +370,7 @@ class Passes:
         await passing.ended(self._sharing, ground.name, unbegun)
         return replace(result, diagnostics=(*result.diagnostics, problem)) if problem is not None else result
 
-    async def _plan(self, ground: _Ground, ending: Stop, *, looked: bool = False) -> Plan:
+    async def _plan(self, ground: Ground, ending: Stop, *, looked: bool = False) -> Plan:
         """Make the plan for now, without what failed and is not due yet. `looked`: the host was looked at just now."""
         if ground.name is not None and not looked:
             await self._look(ground, ending)
@@ -385,7 +386,7 @@ class Passes:
                 ground.backoff.succeeded(address)  # as specified, or gone, whoever brought that about
         return plan
 
-    async def _plan_for(self, ground: _Ground, ending: Stop) -> Plan:
+    async def _plan_for(self, ground: Ground, ending: Stop) -> Plan:
         if ground.name is not None:
             if (plan := await self._fleet.part(ground.name, self._asked)) is None:
                 raise _GoneError
@@ -399,7 +400,7 @@ class Passes:
     def _asked(self) -> Asked:
         return self._asked_of(self._grounds.values())
 
-    def _asked_of(self, grounds: Iterable[_Ground]) -> Asked:
+    def _asked_of(self, grounds: Iterable[Ground]) -> Asked:
         grounds, now = list(grounds), self._now()
         failures = {address: one for ground in grounds for address, one in ground.backoff.waiting(now).items()}
         specs = self._specs or grounds[0].specs
@@ -413,7 +414,7 @@ class Passes:
         began = self._now()
         return lambda: ending() if self._now() - began >= _LAST_LOOK_SECONDS else None
 
-    def _judged(self, ground: _Ground, plan: Plan, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
+    def _judged(self, ground: Ground, plan: Plan, known: Collection[str]) -> dict[str, tuple[Condition, str]]:
         desired, files = ground.desired, ground.specs.reading.files
         if is_no_tree(desired, plan.diagnostics):
             return judge_unseen({*known, *files}, plan.diagnostics)
@@ -432,7 +433,7 @@ class Passes:
         domains = judge_elsewhere(desired, {*known, *files}, problems)
         return Outcome(commit=desired.commit, signer=specs.signer, problems=problems, domains=domains)
 
-    def _retry_seconds(self, ground: _Ground, plan: Plan, result: ApplyResult) -> float | None:
+    def _retry_seconds(self, ground: Ground, plan: Plan, result: ApplyResult) -> float | None:
         now = self._now()
         moments = ground.backoff.next_try(now), plan.next_opening(datetime.fromtimestamp(now, UTC))
         waits = [max(0.0, moment - now) for moment in moments if moment is not None]

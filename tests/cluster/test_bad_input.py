@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from reconciler.cluster import etcd
 from reconciler.cluster.controller import Controller
 from reconciler.cluster.etcd import Put
+from reconciler.cluster.keys import FACTS_A_PAGE, FACTS_BYTES, Facts, read
 from reconciler.cluster.report import report
 from reconciler.cluster.sharing import Wanted
 from reconciler.decide.changes import Action
@@ -68,6 +70,18 @@ async def test_members_and_facts_by_hand_are_nobody() -> None:
     assert all(fleet.all[0].why_not(name) is None for name in HOSTS)
     found = await report(fleet.etcds[0], "prod")
     assert len(found.members) == 1
+
+
+def test_an_answer_with_the_longest_facts_is_no_longer_than_one_may_be() -> None:
+    """Etcd sends them as base64; one that is cut off is understood by nobody."""
+    assert FACTS_A_PAGE * FACTS_BYTES * 4 / 3 < etcd._ANSWER_BYTES * 0.9
+
+
+@pytest.mark.parametrize("at", ["Infinity", "NaN", "1.8e12", "-1e20"])
+def test_facts_of_a_moment_that_no_calendar_has_are_nobodys(at: str) -> None:
+    """A plan is made with that moment, so all passes would fail."""
+    assert read(Facts, f'{{"at": {at}, "problem": "no route to host"}}') is None
+    assert read(Facts, '{"at": 1.8e9, "problem": "no route to host"}') is not None
 
 
 async def test_another_fleet_of_the_same_name_is_named_and_neither_begins_what_the_other_counts() -> None:

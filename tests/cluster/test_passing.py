@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.cluster import passing
-from reconciler.cluster.keys import Reserved
+from reconciler.cluster import counting, passing
+from reconciler.cluster.keys import Fleet, Reserved
 from reconciler.cluster.passing import Beyond
 from reconciler.cluster.sharing import Unshared, Wanted
 from reconciler.decide.changes import Action
@@ -18,6 +18,7 @@ from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Brake
 from reconciler.model.host import Devices, Guest, Host, LockHolder, Power
+from reconciler.plan.places import FleetLimit
 from reconciler.plan.refusals import Used
 from reconciler.toolstack import Question
 from tests.worlds import NEW, desired, domain, guest, host, kernel, plan, stopped
@@ -95,3 +96,15 @@ async def test_restarts_are_counted_where_the_brake_has_a_bound_for_them(brake: 
     assert sharing.wanted is not None
     assert sharing.wanted.restarts == {"alpha/web"}
     assert (Action.RESTART in sharing.wanted.counted) == counted
+
+
+def test_a_place_on_a_host_that_nobody_can_see_counts_once() -> None:
+    limit = FleetLimit(limit=2, taken=(("beta", 1),))
+    before = Fleet(reserved={"beta/web": Reserved(who="you")})
+    after = counting.reserve(before, Wanted(restarts=frozenset({"alpha/web"}), limit=limit), Reserved(who="me"))
+    assert isinstance(after, Fleet)
+    assert set(after.reserved) == {"alpha/web", "beta/web"}
+    more = Wanted(restarts=frozenset({"alpha/db"}), limit=limit)
+    assert counting.reserve(after, more, Reserved(who="me")) == (
+        "max_unavailable of the fleet is 2, and so many are down, or may be: alpha/web, beta/web, beta"
+    )

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pytest
 
 from reconciler.decide.changes import Action, Consent
-from reconciler.inspect.status import Status, judge
+from reconciler.inspect.status import Condition, Status, judge
 from reconciler.model.domain import Policy
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import WHOLE_HOST, Hold, Host
 from reconciler.plan.plan import Plan, build_plan
+from reconciler.watch.conditions import judge_domains
 from tests.worlds import MIB, NEW, change_of, desired, domain, guest, host, kernel, plan, stopped, unmanaged
 
 WEB = domain("web")
@@ -125,7 +126,9 @@ def test_a_command_that_cannot_be_killed_keeps_its_host_and_is_named() -> None:
     assert (web.action, web.would, db.action) == (Action.BLOCKED, Action.RESTART, Action.NO_OP)
     assert stuck in (web.blocked or "")
     assert not made.steps
-    assert {one.address: one.status for one in judge(made, {})} == {
-        "alpha/db": Status.READY,
-        "alpha/web": Status.STALLED,
-    }
+    statuses = {one.address: one for one in judge(made, {})}
+    for address in ("alpha/db", "alpha/web"):
+        assert statuses[address].status is Status.STALLED, "also where nothing is to be done now"
+        assert stuck in statuses[address].reason
+    conditions = judge_domains(made, desired(NEWER, domain("db")), {}, (), detect_only=False)
+    assert {address: word for address, (word, _) in conditions.items()} == dict.fromkeys(statuses, Condition.STALLED)

@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,23 @@ async def test_what_copies_on_the_host_is_killed_when_it_stands_still(
             await shell.act("web", "copying failed", script, given, timeout_seconds=1000)
     else:
         assert await shell.act("web", "copying failed", script, given, timeout_seconds=1000) == "copied\n"
+
+
+def test_the_watcher_of_a_command_that_has_ended_kills_nothing(tmp_path: Path) -> None:
+    """The shell that would end it may have been killed, and the number of the command's group be another's by now."""
+    (tmp_path / "said").touch()
+    function = fences._RUN[fences._RUN.index("end_late() {") : fences._RUN.index("command -v flock")]
+    script = f"""
+    bound=1 tick=1 quiet=9 grows='' stays=stays lock={tmp_path}/lock said={tmp_path}/said
+    {with_part(function, 'sleep "$tick"', "sleep 0.05")}
+    sh -c : & child=$!
+    wait "$child"
+    group=-$child
+    end_late
+    wait "$watcher" || :
+    """
+    subprocess.run(["sh", "-c", script], check=True)
+    assert not (tmp_path / "said.late").exists()
 
 
 async def test_a_command_that_cannot_be_killed_is_seen_as_long_as_it_keeps_the_host(

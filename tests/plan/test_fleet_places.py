@@ -10,6 +10,7 @@ import pytest
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
 from reconciler.model.host import Guest, Host
+from reconciler.plan.places import fleet_limit
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown
 from reconciler.plan.verify import PlanError, verify
@@ -129,3 +130,12 @@ def test_the_proof_counts_the_fleet() -> None:
     verify(made, hosts, asked)
     with pytest.raises(PlanError, match="of the fleet down at once"):
         verify(made, hosts, replace(asked, max_unavailable=1))
+
+
+def test_a_silent_host_that_was_given_up_takes_no_place() -> None:
+    seen = {name: one for name, one in world().items() if name != "gamma"}
+    asked = wanted(1)
+    before, after = (fleet_limit(one, seen, ()) for one in (asked, replace(asked, forgotten=frozenset({"gamma"}))))
+    assert before is not None
+    assert after is not None
+    assert (before.left, after.left) == (0, 1)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 
+import pytest
+
+from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Known, Told, Unshared
+from reconciler.decide.changes import Action
 from reconciler.inspect.status import Condition
+from reconciler.model.diagnostics import world_error
+from reconciler.model.host import Power
+from reconciler.reconcile import Reconciler
 from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
+from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.news import Outcome
 from reconciler.watch.passes import Attending, Passes
@@ -170,3 +179,83 @@ def test_a_host_that_is_taken_anew_is_told_of_anew_although_nothing_has_changed(
     assert first == 1
     assert before == at_rest
     assert again == at_rest + 1
+
+
+class Keeping(Shared):
+    """One that keeps what is told of its host, and what was done with places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.known: list[Known] = []
+        self.back: list[str] = []
+        self.idle = 0
+
+    async def tell(self, host: str, known: Known) -> None:
+        self.known.append(known)
+
+    def reserved(self) -> Mapping[str, Reserved]:
+        return {"alpha/web": Reserved(who="dead")}
+
+    async def give_back(self, host: str, places: Mapping[str, Reserved]) -> None:
+        self.back += places
+
+    async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
+        self.idle += 1
+
+
+def test_a_silent_host_of_one_that_died_is_told_as_unreached_and_waits_as_long_as_any(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all believe for ever what the dead one last saw."""
+
+    async def silent(self: Reconciler, name: str) -> None:
+        raise world_error("no answer", f"{name} does not answer.", None, name, transient=True)
+
+    monkeypatch.setattr(Reconciler, "take", silent)
+    world.hand.fault("unreachable", 99)
+    sharing = Keeping()
+    outcome = one_pass(world, sharing)
+    assert [(one.host, bool(one.problem)) for one in sharing.known] == [(None, True)]
+    assert outcome.plan is not None
+    assert outcome.retry_seconds is not None
+    assert outcome.retry_seconds > 1.0, "not again and again as where somebody else has it"
+
+
+def test_a_host_that_refuses_to_be_taken_is_told_of_all_the_same(world: World) -> None:
+    one_pass(world, Shared())
+    sharing = Keeping()
+    with SimulatedLock(Store(world.state_dir, "alpha")).taken():
+        outcome = one_pass(world, sharing)
+    assert [one.host is not None for one in sharing.known] == [True]
+    assert not outcome.result.done
+    assert outcome.retry_seconds == 1.0
+
+
+def test_a_host_is_looked_at_again_once_it_was_taken(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command of the one before may have been under way, and ended since the first look."""
+    one_pass(world, Shared())
+    take = Reconciler.take
+
+    async def taken(self: Reconciler, name: str) -> None:
+        world.hand.pause("web")
+        await take(self, name)
+
+    monkeypatch.setattr(Reconciler, "take", taken)
+    sharing = Keeping()
+    one_pass(world, sharing)
+    (known,) = sharing.known
+    assert known.host is not None
+    assert known.host.guests["web"].power is Power.PAUSED
+    assert not sharing.back
+
+
+def test_a_count_that_cannot_be_noted_leaves_no_host_at_work_for_ever(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("nobody foresaw it")
+
+    monkeypatch.setattr(BrakeCount, "begins", fails)
+    sharing = Keeping()
+    one_pass(world, sharing)
+    assert sharing.idle == 1

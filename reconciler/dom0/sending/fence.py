@@ -53,6 +53,7 @@ end_late() {
         while [ -e "$said" ] && [ "$left" -gt 0 ] && [ "$still" -lt "$quiet" ]; do
             sleep "$tick" &
             wait "$!"
+            kill -0 "$group" || kill -0 "$child" || exit # it has ended; another process may get its number
             left=$((left - tick))
             now=$(if [ "$grows" ]; then ls -lns -- "$grows" 2>/dev/null; fi)
             if [ "$grows" ] && [ "$now" = "$before" ]; then still=$((still + tick)); else still=0 before=$now; fi

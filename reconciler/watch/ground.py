@@ -1,0 +1,26 @@
+"""What passes over one host, or over all hosts at once, keep from one to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from reconciler.cluster.keys import Reserved
+from reconciler.model.fleet import Desired
+from reconciler.reconcile import Reconciler
+from reconciler.watch.backoff import Backoff
+from reconciler.watch.news import Outcome
+from reconciler.watch.source import Specs
+
+
+@dataclass(slots=True, kw_only=True)
+class Ground:
+    reconciler: Reconciler
+    specs: Specs  # that the pass under way goes by
+    desired: Desired
+    backoff: Backoff
+    name: str | None = None  # of the one host; None: all hosts
+    asked: str = ""  # what the specs say of it, in short
+    unpause: frozenset[str] = frozenset()
+    places: Mapping[str, Reserved] = field(default_factory=dict)  # that were reserved before the last look began
+    at_rest: Outcome | None = None  # of the last pass, where the same look leads to the same
