@@ -3,22 +3,28 @@
 Only `follow` calls it, for the step Rehearse. The running domain is not touched but for a pause that the plan showed. A
 throwaway that does not get ready may be the fault of the kernel or of what it lacks there (a network, a peer, memory, a
 clean file system). So the boot inputs that run now are rehearsed in the same way, as the control: only if these get
-ready is the kernel to blame.
+ready is the kernel to blame. None goes on beside one that could not be taken down: it holds memory, room and records.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
-from reconciler.model.host import Look
+from reconciler.model.host import Look, Power
 from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import AwaitReady, Rehearse
 from reconciler.toolstack import Executor
 
 Report = Callable[[str], None]
+
+# What a create, Linux and NetBSD say where memory is what they lack.
+_LACKS_MEMORY = re.compile(
+    r"segment \S+ too large|out of memory|deadlocked on memory|cannot allocate memory|out of swap", re.IGNORECASE
+)
 
 
 @dataclass(slots=True)
@@ -27,6 +33,7 @@ class _Outcome:
 
     failed: Diagnostic | None = None  # by what it booted, as far as anybody can tell
     trouble: Diagnostic | None = None  # by its host, so it says nothing
+    left: Diagnostic | None = None  # why it could not be taken down
     paused_seconds: float = 0
 
 
@@ -35,7 +42,10 @@ class _TroubleError(Exception):
 
 
 class _Throwaway:
-    """Lets the ready gate see a throwaway, and ends its wait where the host is in trouble."""
+    """Lets the ready gate see a throwaway, and ends its wait where the host is in trouble.
+
+    Each `on_*` of it is preserve, so no guest makes it go: where it is gone, somebody else ended it.
+    """
 
     def __init__(self, executor: Executor, rehearsal: Rehearsal) -> None:
         self._executor, self._rehearsal = executor, rehearsal
@@ -44,6 +54,8 @@ class _Throwaway:
         seen = await self._executor.look_at_rehearsal(self._rehearsal)
         if seen.trouble is not None:
             raise _TroubleError(seen.trouble)
+        if seen.look.power in (Power.ABSENT, Power.SAVED, Power.DYING):
+            raise _TroubleError(f"somebody ended {self._rehearsal.name}, which stays there whatever its guest does")
         return seen.look
 
     async def probe_tcp(self, address: str) -> bool:
@@ -64,13 +76,17 @@ async def rehearse(executor: Executor, step: Rehearse, report: Report, *, unless
     """
     first = await _boot(executor, step.rehearsal, report, unless_held=unless_held)
     paused_seconds = first.paused_seconds
+    if first.left is not None:
+        raise ReconcilerError(first.left)
     if first.failed is not None:
         report("it did not get ready: what runs now is booted in the same way, to see whose fault that is")
         control = await _boot(executor, step.control, report, unless_held=False)
         paused_seconds += control.paused_seconds
-        if control.failed is None and control.trouble is None:
-            raise ReconcilerError(_of_kernel(first.failed, step))
-        first.trouble = control.trouble or _said_nothing(first.failed, step)
+        if control.failed is None and control.trouble is None and not _lacks_memory(first.failed, step.rehearsal):
+            raise ReconcilerError(_of_kernel(first.failed, step, control.left))
+        if control.left is not None:
+            raise ReconcilerError(control.left)
+        first.trouble = control.trouble or _said_nothing(first.failed, step, of_memory=control.failed is None)
     if first.trouble is None:
         return f"was paused for {paused_seconds:.1f} s, for its snapshots" if paused_seconds else None
     if step.required:
@@ -99,8 +115,25 @@ async def _boot(executor: Executor, rehearsal: Rehearsal, report: Report, *, unl
             raise
         _judge(outcome, error.diagnostics[0])
     finally:
-        await executor.end_rehearsal(rehearsal)
+        outcome.left = await _take_down(executor, rehearsal, report)
     return outcome
+
+
+async def _take_down(executor: Executor, rehearsal: Rehearsal, report: Report) -> Diagnostic | None:
+    """Take a throwaway down. Returns why it could not be: that says nothing about what it booted."""
+    try:
+        await executor.end_rehearsal(rehearsal)
+    except ReconcilerError as error:
+        problem = error.diagnostics[0]
+        report(f"{rehearsal.name} could not be taken down: {problem.detail or problem.summary}")
+        return replace(problem, transient=True, later=True, boot_failed=False, moved=False)
+    return None
+
+
+def _lacks_memory(failed: Diagnostic, rehearsal: Rehearsal) -> bool:
+    """Return whether it may have failed only since the throwaway has less memory than the domain."""
+    said = f"{failed.detail}\n{failed.console or ''}"
+    return rehearsal.has_less_memory and _LACKS_MEMORY.search(said) is not None
 
 
 def _judge(outcome: _Outcome, problem: Diagnostic) -> None:
@@ -121,24 +154,25 @@ def _of_host(rehearsal: Rehearsal, why: str) -> Diagnostic:
     return error.diagnostics[0]
 
 
-def _of_kernel(failed: Diagnostic, step: Rehearse) -> Diagnostic:
-    """Say that the kernel is to blame: in the same place, what runs now got ready."""
+def _of_kernel(failed: Diagnostic, step: Rehearse, left: Diagnostic | None) -> Diagnostic:
+    """Say that the kernel is to blame: in the same place, what runs now got ready. `left`: why that is still there."""
     detail = (failed.detail or failed.summary).replace(step.rehearsal.name, step.domain, 1)
     return replace(
         failed,
         summary="failed its rehearsal",
         detail=f"In its rehearsal {detail}",
-        hint="The running domain was not touched: it never went down. What it runs did get ready in the same way.",
+        hint="The running domain was not touched: it never went down. What it runs did get ready in the same way."
+        + ("" if left is None else f" What the next run takes down is still there: {left.detail or left.summary}"),
         boot_failed=True,
     )
 
 
-def _said_nothing(failed: Diagnostic, step: Rehearse) -> Diagnostic:
+def _said_nothing(failed: Diagnostic, step: Rehearse, *, of_memory: bool) -> Diagnostic:
     why = (failed.detail or failed.summary).splitlines()[0].rstrip(".")
-    error = world_error(
-        "rehearsal said nothing",
-        f"{step.domain} cannot be rehearsed: {why}, and what runs now did not get ready in the same way, so it is not "
-        "the kernel's fault.",
-        'Look at its console with `reconciler why`; to restart without a rehearsal: rehearse = "if-possible".',
-    )
+    else_ = "and what runs now did not get ready in the same way, so it is not the kernel's fault."
+    hint = 'Look at its console with `reconciler why`; to restart without a rehearsal: rehearse = "if-possible".'
+    if of_memory:
+        else_ = "and it had less memory than the domain has, so that may be why."
+        hint = f"Give it more by memory under [rehearsal] of host.toml: {step.domain} will have more than that."
+    error = world_error("rehearsal said nothing", f"{step.domain} cannot be rehearsed: {why}, {else_}", hint)
     return replace(error.diagnostics[0], console=failed.console)

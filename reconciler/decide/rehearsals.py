@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -181,6 +181,7 @@ class _Maker:
             bridge=own_bridge if definition.vifs and settings.bridge is None else None,
             ready=replace(signs, tcp=None, timeout_seconds=timeout_seconds),
             pause_seconds=pause,
+            has_less_memory=self._memory_kib < definition.memory_kib,
         )
 
     def _disk(self, disk: Disk, definition: Domain) -> tuple[Disk, Clone | None]:
@@ -215,16 +216,17 @@ class _Maker:
         return known
 
     def _clone(self, disk: Disk, fact: SnapshotFact) -> Clone:
-        settings, folder = self._settings, disk.target.rpartition("/")[0]
-        target = f"{folder}/{self._name}-{disk.vdev}"
+        settings, origin = self._settings, disk.target
+        if {"|", "\n"}.intersection(origin + fact.room):  # what is said of it on the host is lines with | in them
+            raise _NoWayError(f"there is no way to snapshot {origin!r}, with such a character in its path")
+        folder = origin.rpartition("/")[0]
         room = fact.size_bytes
+        if fact.way in ("lvm", "thin"):
+            group, volume = _volume_of(origin, fact.room)
+            folder = f"/dev/{group}"
+            origin = f"{folder}/{volume}"
         if fact.way == "lvm":
-            group, volume = disk.target.removeprefix("/dev/").rpartition("/")[::2]
-            target = f"/dev/{group}/{self._name}-{disk.vdev}" if volume else target
-            wanted = _bytes_of(settings.snapshot_size, fact.size_bytes)
-            room = min(
-                -(-max(wanted, _EXTENT_BYTES) // _EXTENT_BYTES) * _EXTENT_BYTES, max(fact.size_bytes, _EXTENT_BYTES)
-            )
+            room = _classic_bytes(_bytes_of(settings.snapshot_size, fact.size_bytes), fact.size_bytes)
         if fact.way == "copy" and (not settings.pause or fact.size_bytes > settings.copy_limit_bytes):
             raise _NoWayError(
                 f"there is no way to snapshot {disk.target}: its file system has no reflinks, and [rehearsal] of "
@@ -234,8 +236,8 @@ class _Maker:
         kept = 0 if fact.way == "lvm" else _bytes_of(settings.keep_free, fact.total_bytes)
         return Clone(
             way=fact.way,
-            origin=disk.target,
-            target=target,
+            origin=origin,
+            target=f"{folder}/{self._name}-{disk.vdev}",
             size_bytes=fact.size_bytes,
             room=fact.room,
             room_bytes=room,
@@ -256,16 +258,15 @@ class _Maker:
         return math.ceil(_SNAPSHOT_SECONDS * len(clones) + copied / _COPY_BYTES_PER_SECOND)
 
     def _check_room(self, clones: Sequence[Clone]) -> None:
-        facts = {fact.room: fact for fact in (self._host.snapshots or {}).values() if fact.way is not None}
-        wanted: dict[str, int] = defaultdict(int)
-        kept: dict[str, int] = defaultdict(int)
-        for clone in clones:
-            wanted[clone.room] += clone.room_bytes
-            kept[clone.room] = max(kept[clone.room], clone.keep_free_bytes)
-        for room, needed in wanted.items():
-            free = facts[room].free_bytes
-            if needed > free or free < kept[room]:
-                more = f" ({_mib(kept[room])} MiB are kept free)" if kept[room] else ""
+        """Look whether there is room for this rehearsal alone: `plan` lets those that share a room wait in turn."""
+        free_bytes = room_for_snapshots(self._host, self._index.growth)
+        for room, needed in room_needed(clones).items():
+            own = [clone for clone in clones if clone.room == room]
+            kept = max(clone.keep_free_bytes for clone in own)
+            copied = sum(clone.size_bytes for clone in own if clone.way == "copy")  # is written at once
+            free = free_bytes[room]
+            if needed > free or free - copied < kept:
+                more = f" ({_mib(kept)} MiB are kept free)" if kept else ""
                 raise _NoWayError(
                     f"its snapshots need {_mib(needed)} MiB of room in {room}, and {_mib(free)} MiB are free{more}"
                 )
@@ -279,6 +280,53 @@ class _Maker:
 def rehearsal_uuid(fleet: str, name: str) -> str:
     """Return the uuid of the throwaway of a domain: never that of the domain itself."""
     return str(uuid.uuid5(uuid.uuid5(uuid.uuid5(NAMESPACE, fleet), name), "rehearsal"))
+
+
+def room_needed(clones: Iterable[Clone]) -> dict[str, int]:
+    """Return what these snapshots take of each volume group, pool or file system, in bytes."""
+    wanted: dict[str, int] = defaultdict(int)
+    for clone in clones:
+        wanted[clone.room] += clone.room_bytes
+    return wanted
+
+
+def room_for_snapshots(host: Host, growth: Mapping[str, int]) -> dict[str, int]:
+    """Return how many bytes each room has for snapshots, without those by which volume groups and files will grow.
+
+    `growth` has them by group, and by the path of a file: it is in the file system with the longest name before it.
+    """
+    free = {fact.room: fact.free_bytes for fact in (host.snapshots or {}).values() if fact.way is not None}
+    systems = sorted((room for room in free if room.startswith("/")), key=len, reverse=True)
+    for name, grows in growth.items():
+        room = next((one for one in systems if name.startswith(f"{one.rstrip('/')}/")), name)
+        if room in free:
+            free[room] = max(0, free[room] - grows)
+    return free
+
+
+def _volume_of(path: str, room: str) -> tuple[str, str]:
+    """Return group and name of the logical volume that a path leads to: LVM takes no others. `room`: GROUP[/POOL]."""
+    group = room.partition("/")[0]
+    mapped = path.removeprefix(f"/dev/mapper/{group.replace('-', '--')}-")  # device-mapper doubles each hyphen
+    if mapped != path and "-" not in mapped.replace("--", ""):
+        return group, mapped.replace("--", "-")
+    volume = path.removeprefix(f"/dev/{group}/")
+    if volume == path or "/" in volume:
+        raise _NoWayError(
+            f"there is no way to snapshot {path}: its path does not tell which volume it is; write /dev/{group}/ and "
+            "the name of the volume"
+        )
+    return group, volume
+
+
+def _classic_bytes(wanted: int, size_bytes: int) -> int:
+    """Return the size of a classic snapshot, in whole extents. As large as its volume it must never fill up.
+
+    That takes its table of what was written as well, 16 bytes a chunk of 4 KiB: LVM gives less where it needs less.
+    """
+    if wanted >= size_bytes:
+        wanted = size_bytes + size_bytes // 100 + _EXTENT_BYTES
+    return -(-max(wanted, _EXTENT_BYTES) // _EXTENT_BYTES) * _EXTENT_BYTES
 
 
 def _bytes_of(size: int | float, whole: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from reconciler.decide.diff import FieldChange
-from reconciler.model.disks import disk_key, growth_bytes, may_share, missing_bytes, volume_group
+from reconciler.model.disks import disk_key, grows_in, growth_bytes, may_share, missing_bytes, volume_group
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
@@ -40,7 +40,7 @@ class HostIndex:
 
     disks: Mapping[str, tuple[tuple[str, str], ...]]  # disk key -> (domain, access)
     macs: Mapping[str, str]  # mac -> unmanaged domain
-    growth: Mapping[str, int]  # volume group -> bytes that the specs ask of it beside what they have
+    growth: Mapping[str, int]  # volume group, or path of a file -> bytes that the specs ask of it beside what it has
     untold: tuple[str, ...] = ()  # domains that are there, of which nobody knows what they have
     unread: tuple[str, ...] = ()  # the same of domains whose files a newer version wrote
     uuids: Mapping[str, int] = field(default_factory=dict)  # of config files of ours: how many have it
@@ -65,8 +65,8 @@ class HostIndex:
         for domain in desired.values():
             for disk in domain.disks:
                 disks.setdefault(disk_key(host, disk.identity), []).append((domain.name, disk.access))
-                if disk.kind == "lv":
-                    growth[volume_group(disk)] += growth_bytes(host, disk)
+                if (name := grows_in(disk)) is not None:
+                    growth[name] += growth_bytes(host, disk)
         untold = (one.name for one in host.guests.values() if one.owner is not Owner.OURS and _is_untold(one))
         held = {key: tuple(holders) for key, holders in disks.items()}
         unread = (one.name for one in host.guests.values() if one.newer is not None and one.definition is None)

@@ -72,6 +72,14 @@ def growth_bytes(host: Host, disk: Disk) -> int:
     return disk.size_bytes or (source.size_bytes if source is not None else 0)
 
 
+def grows_in(disk: Disk) -> str | None:
+    """Return the volume group, or the path of the file, in which a disk takes its growth at once; None: as it fills."""
+    if disk.kind == "lv":
+        return volume_group(disk)
+    at_once = disk.kind == "file" and (disk.allocate == "full" or disk.source is not None)
+    return disk.target if at_once else None
+
+
 def volume_group(disk: Disk) -> str:
     """Return the group of a logical volume, whose target is /dev/GROUP/VOLUME."""
     return disk.target.split("/")[2]

@@ -57,6 +57,7 @@ class Rehearsal:
     clones: tuple[Clone, ...] = ()
     bridge: str | None = None  # one of its own, made for it; None: none is needed, or there is one for rehearsals
     pause_seconds: float = 0  # how long its domain is expected to be paused meanwhile; 0: not at all
+    has_less_memory: bool = False  # than the domain, so that it says nothing where that is what it lacks
 
     @property
     def name(self) -> str:

@@ -42,6 +42,7 @@ from reconciler.plan.places import (
     check_unavailable,
     scopes,
 )
+from reconciler.plan.snapshot_room import share_room
 from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, RehearseEnd, Shutdown, Step, takes_down
 from reconciler.plan.units import Unit, units_of
 
@@ -88,6 +89,7 @@ def order_chains(
     check_unavailable(units, chains, limits)
     line = _Line(chains, units, edges, rooms, limits)
     line.lay()
+    share_room(chains, line.order, hosts, edges)
     steps = _planned(chains, line.order, edges, line.waves)
     waits: dict[str, dict[str, None]] = defaultdict(dict)
     for index, reasons in edges.waits_for.items():

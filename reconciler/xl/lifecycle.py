@@ -16,6 +16,7 @@ from reconciler.model.boot import boots_the_same
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.host import Look, Power
+from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
 from reconciler.texts.create_failures import Cause, cause_of, hint_of
@@ -95,7 +96,7 @@ def did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> Rec
     at_once = result.exit_code == 0
     said = "it was created and was gone at once." if at_once and not result.errors else reason_of(result)
     cause = cause_of(result.errors)
-    if at_once and cause is Cause.UNKNOWN:
+    if at_once and cause is Cause.UNKNOWN and not _outlives_its_guest(domain):
         cause = Cause.BOOT  # it was created, so it booted, and did not live for a second
     hints = {
         Cause.HOST: "That is the host's, and nothing is held against the kernel: mend it and run the command again; "
@@ -112,6 +113,11 @@ def did_not_start(xl: Xl, domain: Domain, result: Result, rest: str = "") -> Rec
         later=True,
         boot_failed=cause is Cause.BOOT,
     )
+
+
+def _outlives_its_guest(domain: Domain) -> bool:
+    """Return whether a domain stays whatever its guest does, as that of a rehearsal: then somebody else ended it."""
+    return all(key.value(domain) == "preserve" for key in DOMAIN_KEYS if key.boot_entry == "on")
 
 
 async def _wait_for_name(xl: Xl, domain: Domain, report: Callable[[str], None]) -> bool:

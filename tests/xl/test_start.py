@@ -98,8 +98,15 @@ async def test_a_segfault_after_the_work_is_done_is_success(executor: XlExecutor
 
 async def test_exit_0_without_a_domain_is_a_failure(executor: XlExecutor, guests: Guests, step: Start) -> None:
     guests.on("create", "exit 0")
-    with pytest.raises(ReconcilerError, match="gone at once"):
+    with pytest.raises(ReconcilerError, match="gone at once") as caught:
         await executor.execute(step, ignore)
+    assert caught.value.diagnostics[0].boot_failed
+    stays = replace(
+        step.definition, on_poweroff="preserve", on_reboot="preserve", on_crash="preserve", on_watchdog="preserve"
+    )
+    with pytest.raises(ReconcilerError, match="gone at once") as caught:
+        await executor.execute(replace(step, definition=stays), ignore)
+    assert not caught.value.diagnostics[0].boot_failed, "it would be there whatever its guest did"
 
 
 async def test_a_half_made_remnant_is_cleared_and_xl_s_words_are_kept(

@@ -1,0 +1,133 @@
+"""Which snapshots a rehearsal is made on, and the room that there has to be for all rehearsals of a plan together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.model.domain import Disk, Domain, Policy
+from reconciler.model.fleet import HostSettings, RehearsalSettings
+from reconciler.model.host import Host
+from reconciler.model.rehearsal import Clone, SnapshotFact, Way
+from reconciler.plan.plan import Plan
+from reconciler.plan.steps import Rehearse, RehearseEnd
+from tests.worlds import NEW, change_of, desired, disk, domain, guest, host, kernel, plan
+
+GIB, EXTENT = 1 << 30, 4 << 20
+
+
+def lv(path: str, **changes: Any) -> Disk:
+    return disk(path, kind="lv", size_bytes=None, **changes)
+
+
+def fact(way: Way = "lvm", room: str = "vg0", **changes: Any) -> SnapshotFact:
+    return replace(
+        SnapshotFact(way=way, room=room, size_bytes=GIB, free_bytes=10 * GIB, total_bytes=20 * GIB), **changes
+    )
+
+
+def world(*domains: Domain, known: SnapshotFact) -> Host:
+    made = host(*map(guest, domains))
+    return replace(
+        made, snapshots={one.target: known for each in domains for one in each.disks}, vg_free_bytes={"vg0": 10 * GIB}
+    )
+
+
+def planned(seen: Host, *others: Domain, **settings: Any) -> Plan:
+    """A plan that restarts all domains there are, each rehearsed first."""
+    wanted = [
+        replace(one.running, kernel=kernel(name, NEW), policy=Policy(rehearse="required"))
+        for name, one in seen.guests.items()
+        if one.running is not None
+    ]
+    ours = HostSettings(
+        name="alpha",
+        toolstack="simulated",
+        parallel=8,
+        max_unavailable=8,
+        keep_free_kib=0,
+        rehearsal=RehearsalSettings(**settings),
+    )
+    return plan(seen, desired(*wanted, *others, settings=ours))
+
+
+def clone_of(path: str, known: SnapshotFact, **settings: Any) -> Clone | str | None:
+    """The snapshot of a disk, or why there is none."""
+    change = change_of(planned(world(domain("web", disks=(lv(path),)), known=known), **settings), "web")
+    return change.rehearsal.clones[0] if change.rehearsal is not None else change.blocked
+
+
+@pytest.mark.parametrize(
+    ("path", "known", "origin", "target"),
+    [
+        ("/dev/vg0/web", fact(), "/dev/vg0/web", "/dev/vg0/web.rehearsal-0xca00"),
+        ("/dev/mapper/vg--0-web--1", fact(room="vg-0"), "/dev/vg-0/web-1", "/dev/vg-0/web.rehearsal-0xca00"),
+        ("/dev/mapper/vg0-web", fact("thin", "vg0/pool"), "/dev/vg0/web", "/dev/vg0/web.rehearsal-0xca00"),
+    ],
+)
+def test_a_volume_is_known_by_its_group_and_name(path: str, known: SnapshotFact, origin: str, target: str) -> None:
+    clone = clone_of(path, known)
+    assert isinstance(clone, Clone), clone
+    assert (clone.origin, clone.target) == (origin, target)
+
+
+@pytest.mark.parametrize("path", ["/dev/disk/by-id/dm-name-vg0-web", "/dev/mapper/other-web", "/dev/mapper/vg0-w-real"])
+def test_a_volume_under_a_name_that_does_not_tell_which_it_is_has_no_way(path: str) -> None:
+    said = clone_of(path, fact())
+    assert isinstance(said, str)
+    assert f"there is no way to snapshot {path}: its path does not tell" in said
+    assert "/dev/vg0/" in said
+
+
+@pytest.mark.parametrize("path", ["/srv/a|b", "/srv/a\nb"])
+def test_a_path_that_splits_a_line_has_no_way(path: str) -> None:
+    assert "no way to snapshot" in str(clone_of(path, fact("reflink", "/srv")))
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [(1.0, GIB), (2 * GIB, GIB), (0.2, GIB // 5), (GIB - EXTENT, GIB - 2 * EXTENT), (0.0, 0)]
+)
+def test_a_snapshot_that_never_fills_up_has_room_for_its_table_too(size: float, wanted: int) -> None:
+    clone = clone_of("/dev/vg0/web", fact(), snapshot_size=size)
+    assert isinstance(clone, Clone)
+    assert clone.room_bytes % EXTENT == 0
+    beyond = GIB // 100 + EXTENT if wanted == GIB else 0
+    assert wanted + beyond <= clone.room_bytes <= wanted + beyond + EXTENT
+
+
+def waits(made: Plan) -> list[bool]:
+    """Of each rehearsal in its turn: whether it waits for one before it to end."""
+    ends = {step.id for step in made.steps if isinstance(step.step, RehearseEnd)}
+    return [not ends.isdisjoint(step.needs) for step in made.steps if isinstance(step.step, Rehearse)]
+
+
+def test_rehearsals_of_a_plan_count_on_the_same_room_only_one_after_the_other() -> None:
+    names = ("a", "b", "c", "d")
+    files = [domain(name, disks=(disk(f"/srv/{name}"),)) for name in names]
+    room = fact("reflink", "/srv", free_bytes=2 * GIB)
+    assert waits(planned(world(*files, known=room), keep_free=0)) == [False, False, True, True]
+    assert waits(planned(world(*files, known=replace(room, free_bytes=4 * GIB)), keep_free=0)) == [False] * 4
+    volumes = [domain(name, disks=(lv(f"/dev/vg0/{name}"),)) for name in names]
+    assert waits(planned(world(*volumes, known=fact(free_bytes=GIB)), snapshot_size=0.5)) == [False, False, True, True]
+
+
+def test_what_the_specs_ask_of_a_group_or_file_system_is_no_room_for_snapshots() -> None:
+    seen = world(domain("web", disks=(lv("/dev/vg0/web"),)), known=fact())
+    new = domain("new", disks=(disk("/dev/vg0/new", kind="lv", size_bytes=10 * GIB),))
+    assert "its snapshots need" in str(change_of(planned(seen, new), "web").blocked)
+    assert change_of(planned(seen), "web").blocked is None
+
+    seen = world(domain("web", disks=(disk("/srv/web"),)), known=fact("reflink", "/srv"))
+    full = domain("new", disks=(disk("/srv/new", size_bytes=10 * GIB, allocate="full"),))
+    assert "its snapshots need" in str(change_of(planned(seen, full), "web").blocked)
+    sparse = domain("new", disks=(disk("/srv/new", size_bytes=10 * GIB),))
+    assert change_of(planned(seen, sparse), "web").blocked is None
+
+
+def test_a_copy_leaves_what_is_kept_free() -> None:
+    seen = world(domain("web", disks=(disk("/srv/web"),)), known=fact("copy", "/srv", free_bytes=2 * GIB))
+    settings: dict[str, Any] = {"pause": True, "copy_limit_bytes": GIB}
+    assert change_of(planned(seen, keep_free=GIB, **settings), "web").blocked is None
+    assert "are kept free" in str(change_of(planned(seen, keep_free=GIB + 1, **settings), "web").blocked)
