@@ -281,14 +281,22 @@ class _Run:
     async def _carry_out(self, planned: PlannedStep, *, unless_held: bool = False) -> StepResult:
         """Carry out a step, and once more if its answer was lost: executors look first whether it is done."""
         executor, began = self._executors[planned.host], _now(self._executors[planned.host])
-        problem, note = await self._try(executor, planned, unless_held=unless_held)
+        pauses: list[float] = []
+        problem, note = await self._try(executor, planned, pauses.append, unless_held=unless_held)
         again = problem is not None and problem.transient and not problem.later
         if again and not isinstance(planned.step, _ONLY_ONCE):
-            problem, note = await self._try(executor, planned, unless_held=unless_held)
-        return StepResult(step=planned, seconds=_now(executor) - began, began=began, problem=problem, note=note)
+            problem, note = await self._try(executor, planned, pauses.append, unless_held=unless_held)
+        return StepResult(
+            step=planned,
+            seconds=_now(executor) - began,
+            began=began,
+            problem=problem,
+            note=note,
+            paused_seconds=sum(pauses),
+        )
 
     async def _try(
-        self, executor: Executor, planned: PlannedStep, *, unless_held: bool
+        self, executor: Executor, planned: PlannedStep, paused: Callable[[float], None], *, unless_held: bool
     ) -> tuple[Diagnostic | None, str | None]:
         try:
             return None, await carry_out(
@@ -296,6 +304,7 @@ class _Run:
                 planned.step,
                 lambda text: self._progress.noted(planned, text),
                 unless_held=unless_held,
+                paused=paused,
             )
         except ReconcilerError as error:
             return error.diagnostics[0], None
@@ -352,14 +361,19 @@ class _Run:
 
 
 async def carry_out(
-    executor: Executor, step: Step, report: Callable[[str], None], *, unless_held: bool = False
+    executor: Executor,
+    step: Step,
+    report: Callable[[str], None],
+    *,
+    unless_held: bool = False,
+    paused: Callable[[float], None] = lambda _: None,
 ) -> str | None:
     """Carry out one step, and return what there is to say of it. Its executor does what a host does.
 
-    Waiting until a domain is ready, and judging a rehearsal, is done here.
+    Waiting until a domain is ready, and judging a rehearsal, is done here. `paused` is told of each pause for one.
     """
     if isinstance(step, Rehearse):
-        return await rehearse(executor, step, report, unless_held=unless_held)
+        return await rehearse(executor, step, report, paused, unless_held=unless_held)
     if isinstance(step, AwaitReady):
         await await_ready(executor, step, report)
     else:

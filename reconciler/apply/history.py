@@ -29,7 +29,7 @@ _VERSION = 1
 _BUSY_SECONDS = 20
 _APPLY = "id, began, ended, commit_hash, signer, digest, planned"
 _RECENT_RESTARTS = 5
-# `origin` came after 0.1, whose files lack it, and which does not mind it
+# `origin` and `pause` came after 0.1, whose files lack them, and which does not mind them
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS apply (
     id INTEGER PRIMARY KEY, began TEXT NOT NULL, ended TEXT, commit_hash TEXT, signer TEXT, digest TEXT NOT NULL,
@@ -40,9 +40,11 @@ CREATE TABLE IF NOT EXISTS step (
     address TEXT NOT NULL, kind TEXT NOT NULL, outcome TEXT NOT NULL, seconds REAL NOT NULL, problem TEXT
 );
 CREATE TABLE IF NOT EXISTS downtime (apply_id INTEGER NOT NULL, address TEXT NOT NULL, seconds REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS pause (apply_id INTEGER NOT NULL, step TEXT NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS origin (apply_id INTEGER PRIMARY KEY, tree TEXT NOT NULL, person TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS step_of_apply ON step (apply_id);
 CREATE INDEX IF NOT EXISTS step_of_address ON step (address);
+CREATE INDEX IF NOT EXISTS pause_of ON pause (apply_id);
 CREATE INDEX IF NOT EXISTS downtime_of ON downtime (address);
 """
 
@@ -57,6 +59,7 @@ class StepRecord:
     outcome: str
     seconds: float
     problem: str | None
+    paused_seconds: float = 0  # for how long its domain was paused for the snapshots of rehearsals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +177,7 @@ class History:
                 return frozenset()
             found = (
                 database.execute(f"{written} AND {other}", (_storable(tree),))
-                if _knows_origin(database)
+                if _knows(database, "origin")
                 else database.execute(written)
             )
             return frozenset(address for (address,) in found)
@@ -211,7 +214,7 @@ class History:
             database = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last steps, of history only
-                if _version(database) == 0 or not _knows_origin(database):
+                if _version(database) == 0 or not (_knows(database, "origin") and _knows(database, "pause")):
                     _create(database)
                 database.executescript("BEGIN IMMEDIATE; ROLLBACK")  # whether it may be written at all
             except sqlite3.Error:
@@ -252,8 +255,8 @@ def _version(database: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _knows_origin(database: sqlite3.Connection) -> bool:
-    return database.execute("SELECT 1 FROM sqlite_master WHERE name = 'origin'").fetchone() is not None
+def _knows(database: sqlite3.Connection, table: str) -> bool:
+    return database.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() is not None
 
 
 def _create(database: sqlite3.Connection) -> None:
@@ -286,6 +289,9 @@ class Recording:
         self._position += 1
         row = (step.id, step.address, step.step.kind, outcome, round(result.seconds, 3), why and _storable(why))
         self._write("INSERT INTO step VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (self._apply_id, self._position, *row))
+        if result.paused_seconds:
+            paused = (self._apply_id, step.id, round(result.paused_seconds, 1))
+            self._write("INSERT INTO pause VALUES (?, ?, ?)", paused)
 
     def end(self, result: ApplyResult) -> None:
         """Note that the apply came to its end, and how long each restarted domain was down; waits for all notes."""
@@ -327,18 +333,26 @@ def _storable(text: str) -> str:
 def _steps(
     database: sqlite3.Connection, which: str, values: tuple[object, ...] = ()
 ) -> Iterator[tuple[int, StepRecord]]:
+    paused = "SELECT TOTAL(seconds) FROM pause WHERE pause.apply_id = step.apply_id AND pause.step = step.step"
+    paused = f"({paused})" if _knows(database, "pause") else "0"
     rows = database.execute(
-        f"SELECT apply_id, step, address, kind, outcome, seconds, problem FROM step {which}", values
+        f"SELECT apply_id, step, address, kind, outcome, seconds, problem, {paused} FROM step {which}", values
     )
-    for apply_id, step, address, kind, outcome, seconds, problem in rows:
-        yield (
-            apply_id,
-            StepRecord(step=step, address=address, kind=kind, outcome=outcome, seconds=seconds, problem=problem),
+    for apply_id, step, address, kind, outcome, seconds, problem, paused_seconds in rows:
+        record = StepRecord(
+            step=step,
+            address=address,
+            kind=kind,
+            outcome=outcome,
+            seconds=seconds,
+            problem=problem,
+            paused_seconds=paused_seconds,
         )
+        yield apply_id, record
 
 
 def _persons(database: sqlite3.Connection) -> dict[int, str]:
-    return dict(database.execute("SELECT apply_id, person FROM origin")) if _knows_origin(database) else {}
+    return dict(database.execute("SELECT apply_id, person FROM origin")) if _knows(database, "origin") else {}
 
 
 def _record(

@@ -6,7 +6,7 @@ Called by `history`, which remembers how long restarts take, and for the result 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from reconciler.apply.result import ApplyResult, StepResult
@@ -39,6 +39,7 @@ class Outage:
     times_seconds: tuple[float, ...] = ()
     problem: str | None = None  # why the new definition was given up
     way_back_problem: str | None = None
+    paused_seconds: float = 0  # for the snapshots of its rehearsals, beside the time for which it was down
 
 
 def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
@@ -52,9 +53,9 @@ def outages_of(plan: Plan, result: ApplyResult) -> tuple[Outage, ...]:
     for address, steps in sorted(by_address.items()):
         own = [ended for ended in steps if ended.step.id not in ways_back]
         back = [ended for ended in steps if ended.step.id in ways_back]
-        if back or address in restarting:
-            outage = _outage(address, own, back)
-            found += [outage] if outage is not None else []
+        if (back or address in restarting) and (outage := _outage(address, own, back)) is not None:
+            paused_seconds = round(sum(ended.paused_seconds for ended in own), 1)
+            found.append(replace(outage, paused_seconds=paused_seconds))
     return tuple(found)
 
 

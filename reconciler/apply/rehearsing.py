@@ -68,22 +68,31 @@ class _Throwaway:
         return self._executor.now()
 
 
-async def rehearse(executor: Executor, step: Rehearse, report: Report, *, unless_held: bool = False) -> str | None:
+async def rehearse(
+    executor: Executor,
+    step: Rehearse,
+    report: Report,
+    paused: Callable[[float], None] = lambda _: None,
+    *,
+    unless_held: bool = False,
+) -> str | None:
     """Return when the restart may go on, with what there is to say: a pause, or why it goes on without a rehearsal.
+
+    `paused` is told how long the running domain was paused for snapshots, once for each throwaway, however it ends.
 
     Raises ReconcilerError for a kernel that failed where what runs now did not; and, where a rehearsal is required, for
     one that said nothing or could not be made.
     """
-    first = await _boot(executor, step.rehearsal, report, unless_held=unless_held)
+    first = await _boot(executor, step.rehearsal, report, paused, unless_held=unless_held)
     paused_seconds = first.paused_seconds
     if first.left is not None:
         raise ReconcilerError(first.left)
     if first.failed is not None:
         report("it did not get ready: what runs now is booted in the same way, to see whose fault that is")
-        control = await _boot(executor, step.control, report, unless_held=False)
+        control = await _boot(executor, step.control, report, paused, unless_held=False)
         paused_seconds += control.paused_seconds
         if control.failed is None and control.trouble is None and not _lacks_memory(first.failed, step.rehearsal):
-            raise ReconcilerError(_of_kernel(first.failed, step, control.left))
+            raise ReconcilerError(_of_kernel(first.failed, step, control.left, paused_seconds))
         if control.left is not None:
             raise ReconcilerError(control.left)
         first.trouble = control.trouble or _said_nothing(first.failed, step, of_memory=control.failed is None)
@@ -95,11 +104,15 @@ async def rehearse(executor: Executor, step: Rehearse, report: Report, *, unless
     return f"restarts without a rehearsal, which said nothing: {why}"
 
 
-async def _boot(executor: Executor, rehearsal: Rehearsal, report: Report, *, unless_held: bool) -> _Outcome:
+async def _boot(
+    executor: Executor, rehearsal: Rehearsal, report: Report, paused: Callable[[float], None], *, unless_held: bool
+) -> _Outcome:
     """Boot one throwaway, see how it ends, and take it down, whatever happens."""
     outcome = _Outcome()
     try:
         outcome.paused_seconds = await executor.begin_rehearsal(rehearsal, report, unless_held=unless_held)
+        if outcome.paused_seconds:
+            paused(outcome.paused_seconds)
         wait = AwaitReady(domain=rehearsal.name, uuid=rehearsal.uuid, ready=rehearsal.ready)
         try:
             await await_ready(_Throwaway(executor, rehearsal), wait, report)
@@ -154,14 +167,17 @@ def _of_host(rehearsal: Rehearsal, why: str) -> Diagnostic:
     return error.diagnostics[0]
 
 
-def _of_kernel(failed: Diagnostic, step: Rehearse, left: Diagnostic | None) -> Diagnostic:
+def _of_kernel(failed: Diagnostic, step: Rehearse, left: Diagnostic | None, paused_seconds: float) -> Diagnostic:
     """Say that the kernel is to blame: in the same place, what runs now got ready. `left`: why that is still there."""
+    untouched = "The running domain was not touched: it never went down."
+    if paused_seconds:
+        untouched = f"The running domain did not go down; it was paused for {paused_seconds:.1f} s, for snapshots."
     detail = (failed.detail or failed.summary).replace(step.rehearsal.name, step.domain, 1)
     return replace(
         failed,
         summary="failed its rehearsal",
         detail=f"In its rehearsal {detail}",
-        hint="The running domain was not touched: it never went down. What it runs did get ready in the same way."
+        hint=f"{untouched} What it runs did get ready in the same way."
         + ("" if left is None else f" What the next run takes down is still there: {left.detail or left.summary}"),
         boot_failed=True,
     )

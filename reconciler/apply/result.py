@@ -23,6 +23,7 @@ class StepResult:
     problem: Diagnostic | None = None
     reason: str | None = None
     note: str | None = None  # what there is to say of a step that was done
+    paused_seconds: float = 0  # how long its domain was paused for the snapshots of rehearsals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -298,7 +298,12 @@ Step = HostStep | AwaitReady | Rehearse
 
 def takes_down(step: Step) -> bool:
     """Return whether nobody can reach a running domain after this step: it is shut down, or paused for a rehearsal."""
-    return isinstance(step, Shutdown) or (isinstance(step, Rehearse) and step.rehearsal.pause_seconds > 0)
+    return isinstance(step, Shutdown) or (isinstance(step, Rehearse) and is_paused_for(step))
+
+
+def is_paused_for(step: Rehearse | RehearseEnd) -> bool:
+    """Return whether a domain is paused for its rehearsal, or for the control that may follow."""
+    return max(step.rehearsal.pause_seconds, step.control.pause_seconds) > 0
 
 
 def domain_of(step: Step) -> str:

@@ -37,6 +37,7 @@ from reconciler.plan.steps import (
     WayBack,
     WriteConfig,
     domain_of,
+    is_paused_for,
     takes_down,
 )
 
@@ -193,7 +194,7 @@ class _HostReplay:
             raise PlanError(f"step {planned.id} rehearses a restart of what does not run", planned.address)
         if isinstance(step, Rehearse) and takes_down(step):
             self._goes_down(planned, change.domain)
-        elif isinstance(step, RehearseEnd) and step.rehearsal.pause_seconds:
+        elif isinstance(step, RehearseEnd) and is_paused_for(step):
             self._down.discard(change.domain)
             self._down_anywhere.discard(planned.address)
 

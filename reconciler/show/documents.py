@@ -165,6 +165,7 @@ def _outage(outage: Outage) -> dict[str, Any]:
         "address": outage.address,
         "outcome": outage.outcome.value,
         "down_seconds": outage.down_seconds,
+        "paused_seconds": outage.paused_seconds,
         "problem": outage.problem,
         "way_back_problem": outage.way_back_problem,
     }

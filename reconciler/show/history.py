@@ -56,6 +56,7 @@ def apply_record(record: ApplyRecord) -> dict[str, Any]:
                 "address": step.address,
                 "outcome": step.outcome,
                 "seconds": step.seconds,
+                "paused_seconds": step.paused_seconds,
                 "problem": step.problem,
             }
             for step in record.steps

@@ -34,6 +34,10 @@ def rehearsal_lines(change: Change) -> list[str]:
         signs = "which proves that the kernel starts, finds its devices and does not panic ([ready] has no console)"
     pause = change.rehearsal.pause_seconds
     paused = [f"is paused for about {values.duration(pause)} while its disks are snapshot"] if pause else []
+    again = change.control.pause_seconds if change.control is not None else 0
+    if again:
+        what = f"is paused for about {values.duration(again)}, too, if what runs now has to be booted to compare"
+        paused.append(what)
     return [f"is rehearsed first, beside the running domain, {signs}", *paused]
 
 
@@ -47,6 +51,7 @@ def rehearsal_document(change: Change) -> dict[str, Any]:
         "uuid": rehearsal.uuid if rehearsal is not None else None,
         "without": change.unrehearsed,
         "pause_seconds": rehearsal.pause_seconds if rehearsal is not None else 0,
+        "control_pause_seconds": change.control.pause_seconds if rehearsal is not None and change.control else 0,
         "console": rehearsal.ready.console if rehearsal is not None else None,
         "snapshots": _snapshots(rehearsal) if rehearsal is not None else [],
     }
@@ -57,7 +62,11 @@ def step_document(step: Step) -> dict[str, Any]:
     """Make what the document of a step says of a rehearsal; nothing for any other step."""
     if not isinstance(step, Rehearse):
         return {}
-    return {"pause_seconds": step.rehearsal.pause_seconds, "snapshots": _snapshots(step.rehearsal)}
+    return {
+        "pause_seconds": step.rehearsal.pause_seconds,
+        "control_pause_seconds": step.control.pause_seconds,
+        "snapshots": _snapshots(step.rehearsal),
+    }
 
 
 def _snapshots(rehearsal: Rehearsal) -> list[dict[str, Any]]:

@@ -42,7 +42,8 @@ def _way_back(outage: Outage, paint: Paint) -> str:
         case Outcome.CAME_BACK:
             return f"{address} runs again as it was{down}."
         case Outcome.UNTOUCHED:
-            return f"{address} runs as before: it failed its rehearsal, and never went down."
+            paused = f" (it was paused for {values.duration(outage.paused_seconds)})" if outage.paused_seconds else ""
+            return f"{address} runs as before: it failed its rehearsal, and never went down{paused}."
         case Outcome.CLEARED:
             rest = "has nothing to fall back to; what was started is cleared away, its disks are kept"
             return f"{paint('stalled:', 'red')} {address} {rest}."

@@ -12,14 +12,15 @@ from reconciler.model.fleet import HostSettings, RehearsalSettings
 from reconciler.model.host import Host
 from reconciler.model.rehearsal import Clone, SnapshotFact, Way
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import Rehearse, RehearseEnd
+from reconciler.plan.steps import Rehearse, RehearseEnd, takes_down
+from reconciler.show.rehearsals import rehearsal_lines, step_document
 from tests.worlds import NEW, change_of, desired, disk, domain, guest, host, kernel, plan
 
 GIB, EXTENT = 1 << 30, 4 << 20
 
 
-def lv(path: str, **changes: Any) -> Disk:
-    return disk(path, kind="lv", size_bytes=None, **changes)
+def lv(path: str, devid: int = 51712, **changes: Any) -> Disk:
+    return disk(path, devid, kind="lv", size_bytes=None, **changes)
 
 
 def fact(way: Way = "lvm", room: str = "vg0", **changes: Any) -> SnapshotFact:
@@ -124,6 +125,20 @@ def test_what_the_specs_ask_of_a_group_or_file_system_is_no_room_for_snapshots()
     assert "its snapshots need" in str(change_of(planned(seen, full), "web").blocked)
     sparse = domain("new", disks=(disk("/srv/new", size_bytes=10 * GIB),))
     assert change_of(planned(seen, sparse), "web").blocked is None
+
+
+def test_the_pause_of_the_control_counts_as_well() -> None:
+    """What runs has two disks, and what is new has one: only the control takes a pause, if there is one."""
+    seen = world(domain("web", disks=(lv("/dev/vg0/web"), lv("/dev/vg0/more", devid=51728))), known=fact())
+    new = domain("web", kernel=kernel("web", NEW), disks=(lv("/dev/vg0/web"),), policy=Policy(rehearse="required"))
+    ours = HostSettings(name="alpha", toolstack="simulated", rehearsal=RehearsalSettings(pause=True))
+    made = plan(seen, desired(new, settings=ours))
+    (step,) = (one.step for one in made.steps if isinstance(one.step, Rehearse))
+    assert (step.rehearsal.pause_seconds, step.control.pause_seconds, takes_down(step)) == (0, 2, True)
+    assert "is paused for about 2 s, too, if what runs now has to be booted to compare" in "\n".join(
+        rehearsal_lines(change_of(made, "web"))
+    )
+    assert step_document(step)["control_pause_seconds"] == 2
 
 
 def test_a_copy_leaves_what_is_kept_free() -> None:

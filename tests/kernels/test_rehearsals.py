@@ -159,6 +159,14 @@ def test_several_disks_are_of_one_instant_only_while_their_domain_is_paused(runn
     running.write("alpha/host.toml", 'toolstack = "simulated"\ndisk_roots = ["/srv"]\n[rehearsal]\npause = true\n')
     step = next(step for step in plan(running)["steps"] if step["kind"] == "rehearse")
     assert (step["pause_seconds"], len(step["snapshots"])) == (2, 2)
+    running.kernel("web", PANICS)
+    failed = json.loads(running.run("apply", "--yes", "--json").out)
+    assert [(one["outcome"], one["paused_seconds"]) for one in failed["outages"]] == [("untouched", 4.0)]  # twice
+    assert "was paused for 4.0 s" in failed["failed"][0]["problem"]["hint"]
+    past = json.loads(running.run("history", "--json", "--target", "alpha/web").out)["applies"][0]
+    assert [one["paused_seconds"] for one in past["steps"] if one["kind"] == "rehearse"] == [4.0]
+
+    running.kernel("web", BETTER + "\n")
     applied = running.apply()
     assert "alpha/web was paused for 2.0 s, for its snapshots" in applied.out
 
