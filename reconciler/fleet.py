@@ -50,6 +50,7 @@ class Seen:
     part: DesiredHost | None = None  # of the specs by which it was asked
     problems: tuple[Diagnostic, ...] = ()
     at: float = 0.0
+    era: int = 0  # of the cluster, when it began (`Sharing.era`)
     key: bytes = b""  # with which its secrets are told as digests, where another controller has looked at it
 
 
@@ -140,6 +141,7 @@ class Fleet:
         self._wake = wake
         self.view = FleetView()
         self._version = 0  # of all in the view that a plan depends on
+        self._era = self._sharing.era  # looks from before tell nothing
         self._planning = asyncio.Lock()
         self._made: _Made | None = None
         self._given: dict[str, frozenset[str]] = {}  # host -> domains that the pass over it may take down
@@ -218,11 +220,14 @@ class Fleet:
 
         Raises ReconcilerError where the plan for it fails its proof.
         """
+        if self._era != self._sharing.era:
+            self._era = self._sharing.era
+            self._change()
         wanted, heeded = self._version, self._failures
         async with self._planning:
             made, now = self._made, asked()
             if made is None or not made.holds(wanted, now, self._now()):
-                before, made = made, await asyncio.to_thread(self._make, self.view, self._version, now)
+                before, made = made, await asyncio.to_thread(self._make, self._of_era(), self._version, now)
                 self._made = made
                 self._wake_those_that_wait(made, name, all_seen=before is not None and before.unseen > made.unseen)
         if name in made.broken:
@@ -258,6 +263,11 @@ class Fleet:
         if fitting is not part:
             self._short.add(name)
         return fitting
+
+    def _of_era(self) -> FleetView:
+        """Return the view less looks from before etcd was emptied: places that were taken since are not known."""
+        seen = {name: one for name, one in self.view.seen.items() if one.era == self._era}
+        return replace(self.view, seen=seen)
 
     def _change(self, **changes: object) -> None:
         self.view = replace(self.view, **changes)  # type: ignore[arg-type]
@@ -395,8 +405,8 @@ def drifted_in(plan: Plan) -> int:
 
 
 def _shows_the_same(before: Seen, look: Seen) -> bool:
-    asked = (before.problems, before.asked, before.key) == (look.problems, look.asked, look.key)
-    return asked and is_same(before.host, look.host)
+    asked = before.problems, before.asked, before.key, before.era
+    return asked == (look.problems, look.asked, look.key, look.era) and is_same(before.host, look.host)
 
 
 def _same_host(name: str, before: Desired, after: Desired) -> bool:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 from reconciler.cluster import counting
 from reconciler.cluster.agreeing import Agreeing, Asked
+from reconciler.cluster.clock import boot_time
 from reconciler.cluster.dividing import Seen, preference, wishes
 from reconciler.cluster.etcd import Condition, Delete, Etcd, Put
 from reconciler.cluster.facts import AllFacts
 from reconciler.cluster.fleet_key import change_fleet, read_fleet
 from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved, read
 from reconciler.cluster.naming import own_name
-from reconciler.cluster.refusing import held, refuse_other_etcd
+from reconciler.cluster.refusing import held, no_claim, refuse_other_etcd
 from reconciler.cluster.sharing import Known, Told, Wanted
 from reconciler.decide.changes import Action
 from reconciler.fence import Fencing, Line, new_session, whoami
@@ -31,12 +32,6 @@ from reconciler.model.fleet import Desired
 _TURNS_A_LEASE = 3
 _VERSION = version("reconciler")
 _MARGIN = 0.8  # of a lease, by our own clock, for which an answered keepalive proves it
-
-
-def boot_time() -> float:
-    """Return seconds that go on while the machine is suspended, where the system knows them."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.clock_gettime(clock) if clock is not None else time.monotonic()
 
 
 class Controller:
@@ -78,6 +73,8 @@ class Controller:
         self._numbers: dict[str, tuple[str, int]] = {}  # host -> the session and number of the line that we took
         self._unreached: set[str] = set()
         self._fleet: Fleet | None = None
+        self._made: str | None = None  # the key of the fleet, as etcd had it last
+        self._is_anew = False  # whether all hosts are to be looked at again
         self._agreeing = Agreeing(clock)
         self._not_agreed: str | None = "it has not asked etcd yet"
         self._told_member: Member | None = None
@@ -173,18 +170,23 @@ class Controller:
             return
         if self._lease:
             self._say("its lease has run out, so its hosts are anybody's; it begins anew")
+            self._begin_anew()
         self._lease = await self._etcd.grant(self._lease_length)
         self._proven_at = sent
         self.session, self._told_member = new_session(), None  # what was claimed before is not ours any more
+
+    def _begin_anew(self) -> None:
+        """Go by nothing that was seen before: etcd may have lost what was taken since, and what it told."""
+        assert self._facts is not None
+        self._facts.begin_anew()
+        self._is_anew = True
 
     async def _look(self) -> None:
         members = await self._etcd.list(self._keys.members)
         claims = await self._etcd.list(self._keys.claims)
         found = {one.key.removeprefix(self._keys.members): read(Member, one.value) for one in members.entries}
-        known = {session: member for session, member in found.items() if member is not None}
-        now = self._clock()
-        self._members = known
-        before = self._mine()
+        self._members = {session: member for session, member in found.items() if member is not None}
+        now, before = self._clock(), self._mine()
         self._claims = {  # a claim that goes with no lease was written by hand
             str(self._keys.host_of(one.key)): read(Claim, one.value) if one.lease else None for one in claims.entries
         }
@@ -194,10 +196,7 @@ class Controller:
             self.woken(host)
         for host, claim in self._claims.items():
             if claim is None and host in self._hosts:
-                self._tell(
-                    f"the key {self._keys.claim(host)} is not understood, or goes with no lease, so nobody acts on "
-                    f"{host}; if no newer version wrote it: etcdctl del {self._keys.claim(host)}"
-                )
+                self._tell(no_claim(host, self._keys.claim(host)))
 
     def _mine(self) -> set[str]:
         return {host for host, claim in self._claims.items() if claim is not None and claim.session == self.session}
@@ -207,8 +206,11 @@ class Controller:
         if not self._specs:
             self._agreed("it has no specs yet")
             return
-        _, fleet = await read_fleet(self._etcd, self._keys)
-        self._fleet = fleet
+        entry, fleet = await read_fleet(self._etcd, self._keys)
+        made = fleet.made if entry is not None else None
+        if self._made not in (None, made):
+            self._begin_anew()
+        self._fleet, self._made = fleet, made
         known = set(self._claims) | (self._facts.hosts() if self._facts is not None else set())
         asked = Asked(
             specs=self._specs,
@@ -273,12 +275,8 @@ class Controller:
         for host in wanted.claims:
             await self._claim(host)
         self._leaving = set(wanted.gives_up)  # nothing more is begun there
-        for host in wanted.gives_up:
-            if host not in self._working:
-                await self._give_up(host)
-        for host in self._mine() - self._hosts:
-            if host not in self._working:
-                await self._give_up(host)
+        for host in sorted((self._leaving | (self._mine() - self._hosts)) - self._working):
+            await self._give_up(host)
 
     async def _claim(self, host: str) -> None:
         claim = Claim(session=self.session, who=self.who, since=time.time())
@@ -321,6 +319,10 @@ class Controller:
             self._say(text)
 
     # What follows is the Sharing.
+
+    @property
+    def era(self) -> int:
+        return self._facts.era if self._facts is not None else 0
 
     def why_not(self, host: str) -> str | None:
         claim = self._claims.get(host)
@@ -420,8 +422,10 @@ class Controller:
         """Read what the others tell of their hosts, and tell anew what etcd has lost of ours."""
         assert self._facts is not None
         mine = self._mine()
-        for host in await self._facts.renew() - mine:
+        changed = await self._facts.renew() - mine
+        for host in self._hosts if self._is_anew else changed:
             self.woken(host)
+        self._is_anew = False
         await self._facts.tell_again({host: self._written[host] for host in mine})
 
     # What follows is the Fencing.
@@ -430,7 +434,7 @@ class Controller:
         why = self.why_not(host)
         if why is not None:
             raise ReconcilerError(held(host, why))
-        cluster = self._etcd.cluster_id
+        cluster, lease = self._etcd.cluster_id, self._lease_length
         if seen.session == self.session:
             return seen
         refuse_other_etcd(host, seen, cluster, silent_seconds)
@@ -440,7 +444,6 @@ class Controller:
         if claim is None or claim.session != self.session or why is not None:
             raise ReconcilerError(held(host, why or f"{claim.who if claim else 'nobody'} has it in etcd"))
         number = max(seen.number, self._numbers.get(host, ("", 0))[1]) + 1
-        lease = self._lease_length
         return Line(number=number, session=self.session, who=self.who, cluster=cluster, lease_seconds=lease)
 
     def took(self, host: str, line: Line) -> None:

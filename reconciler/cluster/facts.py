@@ -20,7 +20,7 @@ from reconciler.inspect.observed import Observed, observed_document, read_observ
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import Host, is_same
 
-_UNPACKED_BYTES = 64 << 20
+_UNPACKED_BYTES = 16 << 20  # several times what 5,000 domains need
 
 
 class AllFacts:
@@ -28,11 +28,18 @@ class AllFacts:
 
     def __init__(self, etcd: Etcd, names: Names) -> None:
         self._etcd, self._names = etcd, names
+        self.era = 0  # how often all was forgotten
         self._revision = 0
         self._texts: dict[str, str] = {}  # as etcd has them
         self._facts: dict[str, Facts] = {}
         self._seen: dict[str, tuple[str, Observed | None]] = {}  # what was unpacked, and from what
         self._told: dict[str, tuple[Facts, Host | None, str]] = {}  # of our hosts: what it says, and its text
+
+    def begin_anew(self) -> None:
+        """Forget all that was read and told, since etcd may have been emptied: its revisions may begin anew, too."""
+        self.era += 1
+        self._revision = 0
+        self._texts, self._facts, self._told = {}, {}, {}
 
     def of(self, host: str) -> Facts | None:
         return self._facts.get(host)
@@ -63,7 +70,7 @@ class AllFacts:
 
     async def told(self, host: str, fleet: str, *, is_unreached: bool) -> Told | None:
         """Return what is told of a host; None where that is nothing, or not understood."""
-        facts = self._facts.get(host)
+        facts, era = self._facts.get(host), self.era
         if facts is None or not (facts.seen or facts.problem):
             return None
         known = self._seen.get(host)
@@ -80,6 +87,7 @@ class AllFacts:
             domains=facts.domains,
             problem=facts.problem,
             is_unreached=is_unreached,
+            era=era,
         )
 
     async def tell(self, host: str, written: int, facts: Facts, known: Known) -> None:
@@ -114,7 +122,7 @@ class AllFacts:
 
 
 def packed_of(observed: Observed) -> str:
-    """Write how a host was seen as text that etcd can keep. Secrets are in it as digests.
+    """Write how a host was seen as text that etcd can keep; "" where that is too long. Secrets are in it as digests.
 
     >>> from datetime import UTC, datetime
     >>> from reconciler.inspect.observed import Seen
@@ -126,8 +134,9 @@ def packed_of(observed: Observed) -> str:
     >>> unpacked(text, "prod").hosts["alpha"] == seen, unpacked(text, "test"), unpacked("by hand", "prod")
     (True, None, None)
     """
-    document = json.dumps(observed_document(observed), ensure_ascii=False, separators=(",", ":"))
-    return base64.b64encode(zlib.compress(document.encode(errors="surrogatepass"))).decode()
+    text = json.dumps(observed_document(observed), ensure_ascii=False, separators=(",", ":"))
+    document = text.encode(errors="surrogatepass")
+    return base64.b64encode(zlib.compress(document)).decode() if len(document) <= _UNPACKED_BYTES else ""
 
 
 def unpacked(text: str, fleet: str) -> Observed | None:
@@ -135,6 +144,8 @@ def unpacked(text: str, fleet: str) -> Observed | None:
     try:
         unpacking = zlib.decompressobj()
         document = unpacking.decompress(base64.b64decode(text, validate=True), _UNPACKED_BYTES)
+        if not unpacking.eof:  # it is longer than any of ours, or cut off
+            return None
         return read_observed(json.loads(document.decode(errors="surrogatepass")), fleet)
-    except (ValueError, zlib.error, ReconcilerError, RecursionError):
+    except (ValueError, zlib.error, ReconcilerError, RecursionError, MemoryError):
         return None

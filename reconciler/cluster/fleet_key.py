@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from reconciler.cluster.etcd import Condition, Delete, Entry, Etcd, Put
 from reconciler.cluster.keys import FACTS_BYTES, Fleet, Names, read
+from reconciler.fence import new_session
 from reconciler.model.diagnostics import refused
 
 _TRIES = 8
@@ -34,7 +35,7 @@ async def change_fleet(
     """Write the key as decided on what it is, by compare-and-set. Returns what it is then, or why it stays so."""
     for _ in range(_TRIES):
         entry, before = await read_fleet(etcd, names)
-        after = decide(before)
+        after = decide(before if entry is not None else Fleet(made=new_session()))
         if isinstance(after, str):
             return after
         if len(after.model_dump_json()) > FACTS_BYTES:

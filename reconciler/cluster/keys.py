@@ -76,6 +76,7 @@ class Fleet(_Value):
     """What counts over the whole fleet: the specs that all go by, the places that are taken, and the brake's count."""
 
     specs: str = ""
+    made: str = ""  # another one each time that the key is made, as where etcd has lost it
     reserved: Mapping[str, Reserved] = Field(default_factory=dict)
     counted: Mapping[str, frozenset[str]] = Field(default_factory=dict)  # action -> addresses, since these specs
 

@@ -16,6 +16,14 @@ def held(host: str, why: str) -> Diagnostic:
     )
 
 
+def no_claim(host: str, key: str) -> str:
+    """Say that the claim of a host is none, as where a person or a newer version wrote it."""
+    return (
+        f"the key {key} is not understood, or goes with no lease, so nobody acts on {host}; "
+        f"if no newer version wrote it: etcdctl del {key}"
+    )
+
+
 def refuse_other_etcd(host: str, seen: Line, cluster: str, silent_seconds: float | None) -> None:
     """Raise where the controllers of another etcd act on a host: the two sides would take it from each other."""
     patience = SILENT_LEASES * seen.lease_seconds

@@ -49,6 +49,7 @@ class Told:
     domains: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     problem: str = ""
     is_unreached: bool = False  # from here, when it was last tried
+    era: int = 0  # in which it was read
 
 
 class Sharing(Protocol):
@@ -57,6 +58,10 @@ class Sharing(Protocol):
     """When to try again where a host is locked, or was taken; None: as without a cluster."""
     counts: bool
     """Whether what goes down has to be reserved before."""
+
+    @property
+    def era(self) -> int:
+        """Return how often etcd may have been emptied: what was seen before does not tell what may be down now."""
 
     def go_by(self, desired: Desired) -> None:
         """Tell which specs are in force here."""
@@ -100,6 +105,7 @@ class Unshared:
 
     busy_seconds: float | None = None
     counts = False
+    era = 0
 
     def __init__(self) -> None:
         self.fencing: Fencing = Alone()

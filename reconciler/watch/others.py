@@ -20,9 +20,9 @@ def look_of(name: str, told: Told) -> Seen:
             address=name,
             transient=True,
         )
-        return Seen(host=None, problems=(problem,), at=told.at)
+        return Seen(host=None, problems=(problem,), at=told.at, era=told.era)
     seen = told.seen.hosts[name]
-    return Seen(host=seen.host, asked=seen.question, at=told.at, key=told.seen.key)
+    return Seen(host=seen.host, asked=seen.question, at=told.at, key=told.seen.key, era=told.era)
 
 
 def as_told(judged: Mapping[str, tuple[Condition, str]], told: Told) -> dict[str, tuple[Condition, str]]:

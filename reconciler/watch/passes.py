@@ -193,7 +193,8 @@ class Passes:
             outcome = await self._over(ground, attending, looked=True, refused=refused)
             ground.at_rest = outcome.at_rest()
             look, seen = self._fleet.view.seen[name], ground.reconciler.observed()
-            await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
+            if look.era == self._sharing.era:  # etcd was not emptied meanwhile
+                await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
             return replace(outcome, retry_seconds=self._sharing.busy_seconds) if refused else outcome
 
         try:
@@ -255,7 +256,6 @@ class Passes:
     def _ground(self, name: str) -> Ground:
         """Return what a pass over a host goes by, with the specs in force."""
         specs, desired = self._about(name)
-        asked = self._asked_of_hosts[name]
         ground = self._grounds.get(name)
         if ground is None:
             reading = replace(specs.reading, desired=desired)
@@ -265,7 +265,7 @@ class Passes:
             self._grounds[name] = ground
         if ground.specs is not specs:
             ground.at_rest = None
-        ground.specs, ground.desired, ground.asked = specs, desired, asked
+        ground.specs, ground.desired, ground.asked = specs, desired, self._asked_of_hosts[name]
         return ground
 
     def _about(self, name: str) -> tuple[Specs, Desired]:
@@ -280,14 +280,14 @@ class Passes:
         name, is_news = ground.name, False
         while True:
             specs, desired = self._about(name)
-            ground.places = self._sharing.reserved()
+            ground.places, era = self._sharing.reserved(), self._sharing.era
             await ground.reconciler.renew(replace(specs.reading, desired=desired), specs.root, specs.signer)
             if self._heard is not None:
                 ground.reconciler.listen(partial(self._heard, name), self._tell)
             hosts, problems = await ground.reconciler.observe(frozenset({name}), self._late(ending))
             part, asked = desired.hosts[name], ground.reconciler.questions.about(desired.hosts[name])
             self._sharing.looked(name, reached=name in hosts)
-            look = Seen(host=hosts.get(name), asked=asked, part=part, problems=problems, at=self._now())
+            look = Seen(host=hosts.get(name), asked=asked, part=part, problems=problems, at=self._now(), era=era)
             is_news = await self._fleet.look(name, look) or is_news
             if self._fleet.is_answered(name):
                 return is_news

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ import pytest
 
 from reconciler.cluster.controller import Controller
 from reconciler.cluster.etcd import Entry, Put
-from reconciler.cluster.facts import AllFacts
+from reconciler.cluster.facts import AllFacts, packed_of, unpacked
 from reconciler.cluster.keys import FACTS_BYTES, Facts, Names, read
 from reconciler.cluster.sharing import Known
 from reconciler.inspect.observed import Observed, Seen
@@ -124,6 +126,65 @@ async def test_what_an_emptied_or_restored_etcd_has_lost_is_told_again() -> None
         assert told is not None
         assert told.seen is not None
         assert set(told.seen.hosts["alpha"].host.guests) == {"db"}
+
+
+async def test_what_was_seen_before_etcd_was_emptied_is_not_told_again_and_each_host_is_looked_at_anew() -> None:
+    """Places that were taken meanwhile are lost with it."""
+    fleet, woken = Fleet(), list[str]()
+    await fleet.turns()
+    has, _ = fleet.of("alpha")
+    await has.tell("alpha", known(host(guest(domain("web")))))
+    for one in fleet.all:
+        one.woken = woken.append
+    eras = [one.era for one in fleet.all]
+    for key in ("/reconciler/prod/", "/reconciler/prod/fleet"):
+        for lost in [name for name in fleet.store.entries if name.startswith(key)]:
+            del fleet.store.entries[lost]
+        all_is_lost = key.endswith("prod/")
+        if all_is_lost:
+            fleet.store.leases.clear()
+        woken.clear()
+        await fleet.turns(12)
+        assert (fleet.entry() is None) == all_is_lost
+        assert {*woken} == {*HOSTS}
+        assert all(one.era > era for one, era in zip(fleet.all, eras, strict=True))
+        eras, before = [one.era for one in fleet.all], fleet.entry()
+        has, _ = fleet.of("alpha")
+        await has.tell("alpha", known(host(guest(domain("web")))))
+        assert fleet.entry() != before, "the same as before, and seen since"
+
+
+async def test_facts_of_a_new_etcd_whose_revision_has_passed_that_of_the_old_one_are_read() -> None:
+    fleet = Fleet()
+    await fleet.turns()
+    has, other = fleet.of("alpha")
+    await has.tell("alpha", known(host(guest(domain("web")))))
+    await fleet.turns(1)
+    fleet.store.wipe()
+    for _ in range(6):
+        await has.turn()
+        fleet.store.now += LEASE / 3
+    await has.tell("alpha", known(host(guest(domain("db")))))
+    fleet.store.revision = 1000
+    await other.turn()
+    told = await other.told("alpha")
+    assert told is not None
+    assert told.seen is not None
+    assert set(told.seen.hosts["alpha"].host.guests) == {"db"}
+
+
+def test_facts_that_are_longer_than_any_are_not_unpacked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Little text can be very much when it is unpacked."""
+    look = Seen(host=host(guest(domain("web"))), question=Question(), at=datetime(2026, 1, 2, tzinfo=UTC))
+    text = packed_of(Observed(fleet="prod", key=b"", hosts={"alpha": look}))
+    assert unpacked(text, "prod") is not None
+    packed = base64.b64decode(text)
+    long = zlib.compress(zlib.decompress(packed) + b" " * 2000)
+    assert unpacked(base64.b64encode(long).decode(), "prod") is not None
+    monkeypatch.setattr("reconciler.cluster.facts._UNPACKED_BYTES", len(zlib.decompress(packed)) + 1000)
+    assert unpacked(base64.b64encode(long).decode(), "prod") is None
+    monkeypatch.setattr("reconciler.cluster.facts._UNPACKED_BYTES", 100)
+    assert not packed_of(Observed(fleet="prod", key=b"", hosts={"alpha": look})), "the others look themselves"
 
 
 async def test_a_host_that_its_controller_cannot_reach_is_not_observed_for_all() -> None:
