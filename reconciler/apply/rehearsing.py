@@ -49,13 +49,16 @@ class _Throwaway:
 
     def __init__(self, executor: Executor, rehearsal: Rehearsal) -> None:
         self._executor, self._rehearsal = executor, rehearsal
+        self._boot: str | None = None
 
     async def look(self, domain: str) -> Look:
         seen = await self._executor.look_at_rehearsal(self._rehearsal)
         if seen.trouble is not None:
             raise _TroubleError(seen.trouble)
-        if seen.look.power in (Power.ABSENT, Power.SAVED, Power.DYING):
+        is_gone = seen.look.power in (Power.ABSENT, Power.SAVED, Power.DYING)
+        if is_gone or self._boot not in (None, seen.look.boot):
             raise _TroubleError(f"somebody ended {self._rehearsal.name}, which stays there whatever its guest does")
+        self._boot = seen.look.boot
         return seen.look
 
     async def probe_tcp(self, address: str) -> bool:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import repeat
 from typing import cast
 
 import pytest
@@ -30,6 +31,7 @@ class _Host:
     looks: Sequence[Look]
     stuck: Sequence[int] = ()
     begins: Callable[[int], float] = lambda _: 0.0
+    boots: Iterator[str] = field(default_factory=lambda: repeat("1"))
     seconds: float = 0
     begun: int = 0
     said: list[str] = field(default_factory=list)
@@ -39,7 +41,7 @@ class _Host:
         return self.begins(self.begun)
 
     async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
-        return RehearsalLook(look=self.looks[self.begun - 1])
+        return RehearsalLook(look=replace(self.looks[self.begun - 1], boot=next(self.boots)))
 
     async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
         if self.begun in self.stuck:
@@ -75,6 +77,12 @@ def _problem(ended: Diagnostic | str | None) -> Diagnostic:
 @pytest.mark.parametrize("power", [Power.ABSENT, Power.SAVED, Power.DYING])
 def test_one_that_somebody_ended_says_nothing_since_none_ends_by_itself(power: Power) -> None:
     problem = _problem(_Host([replace(UP, power=power), UP]).rehearse())
+    assert (problem.boot_failed, problem.transient, problem.later) == (False, True, True)
+    assert "somebody" in problem.detail
+
+
+def test_one_that_somebody_started_again_says_nothing() -> None:
+    problem = _problem(_Host([UP, UP], boots=iter("122")).rehearse())
     assert (problem.boot_failed, problem.transient, problem.later) == (False, True, True)
     assert "somebody" in problem.detail
 
