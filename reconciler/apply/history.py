@@ -313,13 +313,24 @@ class Recording:
     def _write_rest(self) -> None:
         self._is_asked_to_write = False  # before it looks, so that nothing is left for long
         while self._unwritten:
+            rows = [self._unwritten.popleft() for _ in range(len(self._unwritten))]
             try:
                 with self._database:  # commits, or rolls back
                     self._database.execute("BEGIN")
-                    for _ in range(len(self._unwritten)):
-                        self._execute(*self._unwritten.popleft())
+                    for row in rows:
+                        self._execute(*row)
+            except sqlite3.Error:
+                self._write_each(rows)
+
+    def _write_each(self, rows: Iterable[tuple[str, tuple[object, ...]]]) -> None:
+        """Write what could not be written together, each by itself, so that only what cannot be written is missing."""
+        for row in rows:
+            try:
+                self._execute(*row)
             except sqlite3.Error as error:
                 self.problem = str(error)
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                    return  # it has waited long for another process, twice, and would for each of the rest
 
     def _execute(self, statement: str, values: tuple[object, ...]) -> None:
         self._database.execute(statement, values)

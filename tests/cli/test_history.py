@@ -12,13 +12,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from reconciler.apply.history import History
-from reconciler.apply.result import ApplyResult
+from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.plan.plan import Plan
+from reconciler.plan.steps import PlannedStep, SetAutostart
 from tests.cli.conftest import Run
 
 DONE, FAILED = 0, 1
@@ -242,6 +245,38 @@ def record_some(state_dir: Path) -> None:
     for _ in range(APPLIES_EACH):
         with History(state_dir).recording(plan, None) as recording:
             recording.end(result=ApplyResult())
+
+
+def noted(state_dir: Path, spoil: Callable[[sqlite3.Connection], object]) -> tuple[list[str], str | None]:
+    """The steps in the history of an apply of three, noted at once, and its problem, when its database was spoilt."""
+    plan = Plan(commit=None, hosts={}, changes=(), steps=(), ledger=(), unmanaged=(), diagnostics=(), base={})
+    with History(state_dir).recording(plan, None) as recording:
+        spoil(recording._database)
+        goes_on = Event()
+        recording._writer.submit(goes_on.wait)
+        for number in range(3):
+            step = PlannedStep(id=f"s{number}", host="alpha", step=SetAutostart(domain="web", order=None))
+            recording.note(StepResult(step=step))
+        goes_on.set()
+        recording.end(ApplyResult())
+    (record,) = History(state_dir).records()
+    return [step.step for step in record.steps], recording.problem
+
+
+def test_a_step_that_cannot_be_written_takes_no_other_with_it(tmp_path: Path) -> None:
+    told = noted(
+        tmp_path,
+        lambda database: database.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON step WHEN NEW.position = 2 BEGIN SELECT RAISE(ABORT, 'not this'); END"
+        ),
+    )
+    assert told == (["s0", "s2"], "not this")
+
+
+def test_an_apply_whose_history_can_take_nothing_ends(tmp_path: Path) -> None:
+    steps, problem = noted(tmp_path, sqlite3.Connection.close)
+    assert steps == []
+    assert "closed" in (problem or "")
 
 
 def test_processes_that_record_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
