@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from operator import attrgetter
 from typing import Literal
 
 from reconciler.model.diagnostics import Diagnostic
-from reconciler.model.domain import Domain
+from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.rehearsal import Leftover, SnapshotFact
 
 NAMELESS = "(null)"
@@ -221,20 +222,44 @@ class Host:
 
 
 # what `==` leaves out, and decisions or conditions may yet depend on
-_OF_HOST = [one.name for one in fields(Host) if not one.compare]
+_OF_HOST = [one.name for one in fields(Host) if not one.compare and one.name != "snapshots"]
 _OF_GUEST = [one.name for one in fields(Guest) if not one.compare and one.name != "running_seconds"]
+_OF_PART: Mapping[type, Callable[[object], object]] = {
+    kind: attrgetter(*(one.name for one in fields(kind) if not one.compare))
+    for kind in (Domain, Image, Disk, Vif, Quarantined)
+}
 
 
 def is_same(one: Host | None, other: Host | None) -> bool:
-    """Return whether two looks lead to the same decisions. Times, which go on, are not compared."""
+    """Return whether two looks lead to the same decisions. Times and free room, which go on, are not compared."""
     if one is None or other is None:
         return one is other
     return (
         one == other
         and all(getattr(one, name) == getattr(other, name) for name in _OF_HOST)
-        and all(
-            getattr(guest, name) == getattr(other.guests[guest.name], name)
-            for guest in one.guests.values()
-            for name in _OF_GUEST
-        )
+        and _ways(one) == _ways(other)
+        and all(_is_same_guest(guest, other.guests[guest.name]) for guest in one.guests.values())
     )
+
+
+def _is_same_guest(one: Guest, other: Guest) -> bool:
+    parts = ((one.config, other.config), (one.candidate, other.candidate), (one.running, other.running))
+    return (
+        all(getattr(one, name) == getattr(other, name) for name in _OF_GUEST)
+        and all(mine is theirs or _left_out(mine) == _left_out(theirs) for mine, theirs in parts)
+        and list(map(_OF_PART[Quarantined], one.quarantine)) == list(map(_OF_PART[Quarantined], other.quarantine))
+    )
+
+
+def _left_out(definition: Domain | None) -> list[object]:
+    if definition is None:
+        return []
+    parts = (definition, *definition.images, *definition.disks, *definition.vifs)
+    return [_OF_PART[type(part)](part) for part in parts]
+
+
+def _ways(host: Host) -> dict[str, SnapshotFact] | None:
+    """Return how disks can be snapshot. Guests write, so that the free room is another one at each look."""
+    if host.snapshots is None:
+        return None
+    return {target: replace(fact, free_bytes=0) for target, fact in host.snapshots.items()}
