@@ -57,7 +57,7 @@ def recall(state_dir: Path, known: Iterable[str], leave_out: Collection[str] = (
 def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str], unchanged: Collection[str] = ()) -> None:
     """Note what is on the hosts observed now. Hosts that were not observed keep what was noted before.
 
-    Of hosts that are `unchanged`, it is only noted where it was given up meanwhile.
+    Of hosts that are `unchanged`, it is only noted where it was given up meanwhile, or cannot be read any more.
     """
     with _NOTING:
         given_up = forgotten(state_dir)
@@ -67,7 +67,7 @@ def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str], u
                 replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
         _take_old(state_dir, known)
         for name, host in hosts.items():
-            if name not in unchanged or not _file(state_dir, name).exists():
+            if name not in unchanged or _recall_one(state_dir, name) is None:
                 _store(state_dir, name, _seen(host))
 
 

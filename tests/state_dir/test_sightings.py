@@ -49,6 +49,14 @@ def test_a_host_that_was_given_up_and_answers_as_before_is_noted_again(tmp_path:
     assert sightings.forgotten(tmp_path) == frozenset()
 
 
+def test_what_was_noted_and_cannot_be_read_is_noted_again(tmp_path: Path) -> None:
+    sightings.remember(tmp_path, seen("alpha"), ())
+    noted = sightings.recall(tmp_path, ())
+    (tmp_path / "sightings/alpha.json").write_bytes(b"damaged")
+    sightings.remember(tmp_path, seen("alpha"), (), {"alpha"})
+    assert sightings.recall(tmp_path, ()) == noted
+
+
 def test_what_an_earlier_version_noted_is_taken_over(tmp_path: Path) -> None:
     old = tmp_path / "sightings.json"
     old.write_text(json.dumps(OLD))
