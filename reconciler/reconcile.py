@@ -174,8 +174,9 @@ class Reconciler:
         async with AsyncExitStack() as locks:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(executors) - set(held), stop)
-            held |= await self._clear_leftovers({name: executors[name] for name in executors.keys() - held.keys()})
-            return await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
+            left = await self._clear_leftovers(executors, held)
+            result = await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
+            return replace(result, diagnostics=(*result.diagnostics, *left))
 
     async def take(self, name: str) -> None:
         """Have a host know that we act on it, before there is anything to do."""
@@ -195,14 +196,15 @@ class Reconciler:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(plan.base) - set(held), stop)
             held |= ClosingWindows(plan).all_closed()
-            held |= await self._clear_leftovers({name: executors[name] for name in executors.keys() - held.keys()})
+            left = await self._clear_leftovers(executors, held)
             if held:
                 reason = f"nothing was done, since {min(held)} cannot be changed as planned"
                 skipped = tuple(StepResult(step=step, reason=reason) for step in plan.steps)
                 return ApplyResult(skipped=skipped, diagnostics=tuple(held[host] for host in sorted(held)))
             if stop() is None:
                 use()
-            return await self._follow(plan, executors, held, progress, stop)
+            result = await self._follow(plan, executors, held, progress, stop)
+            return replace(result, diagnostics=(*result.diagnostics, *left))
 
     async def _lock_hosts(
         self, plan: Plan, locks: AsyncExitStack, stop: Stop
@@ -221,15 +223,16 @@ class Reconciler:
                 held[name] = self._unforeseen(f"{name} was locked", error, name)
         return executors, held
 
-    async def _clear_leftovers(self, executors: Mapping[str, Executor]) -> dict[str, Diagnostic]:
-        """Take down what earlier runs left of rehearsals. Their memory and room are not counted on before."""
-        held: dict[str, Diagnostic] = {}
-        for name in sorted(name for name in executors if name in self._seen and self._seen[name].host.leftovers):
+    async def _clear_leftovers(self, executors: Mapping[str, Executor], held: Collection[str]) -> list[Diagnostic]:
+        """Take down what is left of rehearsals. Returns why some stays: no step counts on its memory and room."""
+        left: list[Diagnostic] = []
+        for name in sorted(name for name in executors if name not in held and name in self._seen):
             try:
-                await executors[name].clear_leftovers()
+                if self._seen[name].host.leftovers:
+                    await executors[name].clear_leftovers()
             except ReconcilerError as error:
-                held[name] = error.diagnostics[0]
-        return held
+                left += error.diagnostics
+        return left
 
     async def _moved(self, plan: Plan, names: frozenset[str], stop: Stop) -> dict[str, Diagnostic]:
         """Return the hosts that are not as the plan saw them, or that do not answer, with the reason."""

@@ -179,10 +179,14 @@ class XlExecutor:
         return await self._rehearsals.look(await self._shell(), rehearsal)
 
     async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
-        await self._rehearsals.end(await self._shell(), rehearsal)
+        shell = await self._shell()
+        await self._lock.ensure(shell, lambda _: None)
+        await self._rehearsals.end(shell, rehearsal)
 
     async def clear_leftovers(self) -> None:
-        await self._rehearsals.clear(await self._shell())
+        shell = await self._shell()
+        await self._lock.ensure(shell, lambda _: None)
+        await self._rehearsals.clear(shell)
 
     async def probe_tcp(self, address: str) -> bool:
         """Return whether "address:port" accepts a connection, tried from the dom0 itself."""

@@ -6,15 +6,14 @@ What is made of disks, and what is noted, is in `dom0.rehearsals`.
 from __future__ import annotations
 
 import secrets
-import shlex
 from collections.abc import Callable
 
 from reconciler.dom0.connection import Result
 from reconciler.dom0.rehearsals import made
 from reconciler.dom0.rehearsals.scripts import START, TROUBLE
-from reconciler.dom0.rehearsals.seen import leftovers_in
+from reconciler.dom0.rehearsals.seen import RECORDS, leftovers_in
 from reconciler.dom0.shell import Dom0Shell, assigned
-from reconciler.model.diagnostics import world_error
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
@@ -117,8 +116,12 @@ class Rehearsals:
 
     async def clear(self, shell: Dom0Shell) -> None:
         """Take down what every record names, whoever wrote it: with the lock of the host, none is under way."""
-        records = await self._xl.connection.script(
-            f'for file in {shlex.quote(shell.dom0.kernel_dir)}/.rehearsals/*; do [ ! -f "$file" ] || cat "$file"; done'
-        )
+        records = await self._xl.connection.script(assigned({"kernel_dir": shell.dom0.kernel_dir}) + RECORDS)
+        problems: list[Diagnostic] = []
         for left in leftovers_in(records.text.splitlines()):
-            await made.take_down(shell, left)
+            try:
+                await made.take_down(shell, left)
+            except ReconcilerError as error:  # the others are not to wait for it
+                problems += error.diagnostics
+        if problems:
+            raise ReconcilerError(*problems)

@@ -44,6 +44,7 @@ class Dom0:
         write_tool(tools, "stat", _STAT)
         write_tool(tools, "cp", _CP)
         write_tool(tools, "ip", f'echo ip "$@" >>{self.calls}')
+        write_tool(tools, "xenstore-list", "echo name")
         for name in ("lvs", "vgs", "pvs", "losetup"):
             write_tool(tools, name, "exit 0")
         self.executor = self.side.executor()
@@ -222,13 +223,15 @@ echo "web|reconciler.rehearsal,of=web" >"{volumes}/$2\"""",
         dom0.folder / "bin",
         "lvs",
         f"""for volume do :; done
-file={volumes}/${{volume##*/}}
-[ -f "$file" ] || exit 5
+case "$*" in
+*' -S '*) file={volumes}/$(echo "$*" | tr -d '"' | sed 's/.*lv_name=//; s/ .*//') && [ -f "$file" ] || exit 0 ;;
+*) file={volumes}/${{volume##*/}} && [ -f "$file" ] || exit 5 ;;
+esac
 case "$*" in
 *origin,lv_tags*) cat "$file" ;;
 *"-o origin"*) cut -d '|' -f 1 "$file" ;;
 *lv_attr*) if [ -f "$file.full" ]; then echo 'swi-I-s---'; else echo 'swi-a-s---'; fi ;;
-*) echo "  ${{volume##*/}}" ;;
+*) echo "  ${{file##*/}}" ;;
 esac""",
     )
     write_tool(dom0.folder / "bin", "lvremove", f'for volume do :; done\nrm "{volumes}/${{volume##*/}}"')

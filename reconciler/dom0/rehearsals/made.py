@@ -11,10 +11,12 @@ import math
 
 from reconciler.dom0.rehearsals.scripts import BRIDGE, MAKE_SNAPSHOTS, NOTE, PUT_CONFIG, TAKE_DOWN
 from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, record_text
+from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, Way, record_text
 
+_ROOT = ""  # where tests have the folders of the system
 _BEYOND_SECONDS = 10  # a domain that is paused is let go by itself so long after it was expected to be
 _LVM_SECONDS = 60  # of one command of LVM; udev may hang it
+_LET_GO_SECONDS = 60  # for as long it is tried to let a domain go on
 _TAKE_DOWN_SECONDS = 900
 
 
@@ -30,13 +32,14 @@ async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, dom
     limit = math.ceil(rehearsal.pause_seconds) + _BEYOND_SECONDS
     given = _given(shell, rehearsal.uuid, nonce) | {
         "clones": "\n".join(clones),
+        "rooms": "\n".join(_rooms(rehearsal)),
         "of": rehearsal.of,
         "domid": "" if domid is None else str(domid),
         "limit": str(limit),
         "tool": "xl",
         "lvm_seconds": str(_LVM_SECONDS),
     }
-    bound = limit + _LVM_SECONDS * (len(clones) + 1)
+    bound = limit + _LVM_SECONDS * (2 * len(clones) + 1) + _LET_GO_SECONDS
     said = await shell.act(rehearsal.of, "taking snapshots failed", MAKE_SNAPSHOTS, given, timeout_seconds=bound)
     paused = next((line for line in said.splitlines() if line.startswith("paused ")), "paused 0")
     return float(paused.split()[1])
@@ -63,6 +66,7 @@ async def take_down(shell: Dom0Shell, left: Leftover) -> None:
         "of": left.of,
         "of_uuid": left.of_uuid,
         "name": left.name,
+        "root": _ROOT,
         "tool": "xl",
         "lvm_seconds": str(_LVM_SECONDS),
     }
@@ -76,7 +80,20 @@ def folder_of(shell: Dom0Shell, uuid: str) -> str:
 
 
 def _clone_line(clone: Clone) -> str:
-    return f"{clone.way}|{clone.room_bytes}|{clone.keep_free_bytes}|{clone.size_bytes}|{clone.target}|{clone.origin}"
+    return f"{clone.way}|{clone.room_bytes}|{clone.target}|{clone.origin}"
+
+
+def _rooms(rehearsal: Rehearsal) -> list[str]:
+    """Write for each room in which nothing can be reserved what its snapshots may take together, and what is kept."""
+    takes: dict[tuple[Way, str], list[Clone]] = {}
+    for clone in rehearsal.clones:
+        if clone.way != "lvm":
+            where = clone.room if clone.way == "thin" else clone.target.rpartition("/")[0]
+            takes.setdefault((clone.way, where), []).append(clone)
+    return [
+        f"{way}|{sum(clone.size_bytes for clone in clones)}|{max(clone.keep_free_bytes for clone in clones)}|{where}"
+        for (way, where), clones in takes.items()
+    ]
 
 
 def _given(shell: Dom0Shell, uuid: str, nonce: str) -> dict[str, str]:

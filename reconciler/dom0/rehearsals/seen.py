@@ -9,36 +9,52 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from reconciler.dom0.answer import Answer
+from reconciler.dom0.rehearsals.scripts import IN_TIME
 from reconciler.model.host import FileFact
 from reconciler.model.rehearsal import Leftover, SnapshotFact, Way, read_record
 
 _METADATA_MOST = 90.0  # percent of a thin pool's metadata that may be in use
 
-# A record is one line of JSON; what belongs to it lies in a folder beside it.
-_RECORDS = """
+# A record is one line of JSON; what belongs to it lies in a folder beside it. One that was never finished is none.
+RECORDS = """
 for file in "$kernel_dir"/.rehearsals/*; do
-    [ -f "$file" ] && cat -- "$file" 2>/dev/null
+    case $file in *.unfinished) continue ;; esac
+    [ -f "$file" ] && cat -- "$file" 2>/dev/null && echo
 done
-close rehearsals 0
 """
 
 _SNAPSHOTS = """
 look_at_volumes() {
     status=0
     if [ "$system" != NetBSD ] && { command -v lvs >/dev/null || command -v lvm >/dev/null; }; then
-        lvm_tool lvs --noheadings --nosuffix --units b --separator '|' -o \\
+        lvm_in_time 20 lvs --noheadings --nosuffix --units b --separator '|' -o \\
 vg_name,lv_name,lv_attr,lv_size,pool_lv,vg_free,vg_size,lv_kernel_major,lv_kernel_minor,data_percent,metadata_percent \\
             2>/dev/null || status=$?
     fi
     close volumes "$status"
-    # Volumes in which a guest keeps volumes of its own, on a dom0 that looks into them.
+    # Disks in which a guest keeps volumes of its own, on a dom0 that looks into them: by whatever lies between.
+    status=0 physical=''
     if [ "$system" != NetBSD ] && { command -v pvs >/dev/null || command -v lvm >/dev/null; }; then
-        lvm_tool pvs --noheadings -o pv_name 2>/dev/null | while read -r volume; do
-            [ -b "$volume" ] && stat -L -c '%t:%T' -- "$volume"
-        done
+        physical=$(lvm_in_time 20 pvs --noheadings -o pv_name 2>/dev/null) || status=$?
     fi
-    close physical 0
+    for volume in $physical; do
+        [ -b "$volume" ] || continue
+        number=$(stat -L -c '%t:%T' -- "$volume")
+        lies_on "$((0x${number%:*})):$((0x${number#*:}))"
+    done
+    close physical "$status"
 }
+lies_on() { # MAJOR:MINOR: names it and all below it, as files are named
+    printf 'device %x:%x\\n' "${1%:*}" "${1#*:}"
+    if [ -f "$devices/$1/loop/backing_file" ]; then
+        stat -L -c 'inode %d:%i' -- "$(cat "$devices/$1/loop/backing_file")" 2>/dev/null || :
+    fi
+    if [ -f "$devices/$1/partition" ]; then lies_on "$(cat "$devices/$1/../dev")"; fi
+    for below in "$devices/$1"/slaves/*/dev; do
+        if [ -f "$below" ]; then lies_on "$(cat "$below")"; fi
+    done
+}
+devices=$root/sys/dev/block
 look_at_systems() {
     [ "$system" = NetBSD ] || printf '%s\\n' "$named" "$files" | sort -u | while read -r file; do
         [ -f "$file" ] || continue
@@ -59,7 +75,7 @@ look_at_systems
 
 def look_at_rehearsals(*, rehearses: bool) -> str:
     """Return the script that prints the records and, where anything is to be rehearsed, what snapshots can be made."""
-    return _RECORDS + (_SNAPSHOTS if rehearses else "")
+    return RECORDS + "close rehearsals 0\n" + (IN_TIME + _SNAPSHOTS if rehearses else "")
 
 
 def leftovers_of(answer: Answer) -> tuple[Leftover, ...]:
@@ -80,17 +96,13 @@ def snapshots_of(
     if flavour == "netbsd":
         why = "NetBSD has no snapshot that a domain could write to"
         return {path: SnapshotFact(way=None, why_not=why) for path in files}
+    if answer.status("physical") != 0:
+        return dict.fromkeys(files, SnapshotFact(way=None, why_not="LVM does not tell what it keeps volumes in (pvs)"))
     volumes, physical = _volumes(answer), set(answer.lines("physical"))
     found = {}
     for path, fact in files.items():
         number = fact.key.removeprefix("device ")
-        if fact.kind != "block":
-            continue
-        if number in physical:
-            found[path] = SnapshotFact(
-                way=None, why_not="its domain keeps volumes of its own in it, which the dom0 sees"
-            )
-        else:
+        if fact.kind == "block":
             found[path] = volumes.get(number) or SnapshotFact(way=None, why_not="it is a device, and no logical volume")
     for line in answer.lines("systems"):
         kind, block, free, total, room, path = line.split("|", 5)
@@ -102,12 +114,14 @@ def snapshots_of(
                 free_bytes=int(free) * int(block),
                 total_bytes=int(total) * int(block),
             )
-    return found
+    scanned = SnapshotFact(way=None, why_not="its domain keeps volumes of its own in it, which the dom0 sees")
+    return found | {path: scanned for path, fact in files.items() if fact.key in physical}
 
 
 def _volumes(answer: Answer) -> dict[str, SnapshotFact]:
     """Return what is known of logical volumes, by their device numbers as stat writes them."""
-    rows = [[cell.strip() for cell in line.split("|")] for line in answer.lines("volumes")]
+    told = answer.lines("volumes") if answer.status("volumes") == 0 else []
+    rows = [[cell.strip() for cell in line.split("|")] for line in told]
     pools = {(row[0], row[1]): row for row in rows if row[2].startswith("t")}
     found = {}
     for group, _name, attributes, size, pool, vg_free, vg_size, major, minor, *_ in rows:
