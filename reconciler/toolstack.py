@@ -132,6 +132,7 @@ def question_for(part: DesiredHost) -> Question:
     """Return what to ask a host besides what every look tells: the disks and images that its specs name."""
     disks = [disk for domain in part.domains.values() for disk in domain.disks]
     targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
+    targets |= {disk.identity for disk in disks if disk.identity.startswith("/") and not disk.cdrom}  # of a script, too
     sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
     sources |= {path for domain in part.domains.values() for path in secret_files(domain)}
     images = {image.source for domain in part.domains.values() for image in domain.images}

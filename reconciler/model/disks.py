@@ -101,9 +101,9 @@ def world_wide(disk: Disk) -> str | None:
     """
     if disk.backend is not None or not disk.target:
         return None
-    if disk.script is not None:
-        return _over_network(disk.script.rpartition("/")[2], disk.target)
-    return world_wide_path(disk.target)
+    if disk.script is None or disk.identity.startswith("/"):
+        return world_wide_path(disk.identity)
+    return _over_network(disk.script.rpartition("/")[2], disk.target)
 
 
 def _over_network(script: str, target: str) -> str | None:

@@ -104,9 +104,15 @@ class Disk:
 
     @property
     def identity(self) -> str:
-        """Return what tells it from other disks of the host: its path, or all that leads to it."""
-        if self.backend is None and (self.script is None or self.script.rpartition("/")[2] == _USUAL_SCRIPT):
+        """Return what tells it from other disks of the host: its path, or all that leads to it.
+
+        >>> Disk(vdev="xvda", devid=51712, kind="device", target="vg0/web", script="block").identity
+        '/dev/vg0/web'
+        """
+        if self.backend is None and self.script is None:
             return self.target
+        if self.backend is None and self.target and str(self.script).rpartition("/")[2] == _USUAL_SCRIPT:
+            return self.target if self.target.startswith("/") else f"/dev/{self.target}"  # as that script reads it
         return f"{self.backend or ''}|{self.script or ''}|{self.target}"
 
 

@@ -14,6 +14,7 @@ from reconciler.model.host import Devices, FileFact, Guest, Host, Owner, Power
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
 from reconciler.show.documents import plan_document
+from reconciler.toolstack import question_for
 from tests.worlds import change_of, desired, domain, guest, host, stopped, unmanaged
 
 NIC = "0000:03:00.0"
@@ -82,6 +83,7 @@ NAMES = [
     ("/dev/disk/by-path/ip-10.0.0.1:3260-iscsi-iqn.2001-05.org:a-lun-0", None),
     ("iqn=iqn.2001-05.org:a,portal=10.0.0.1,user=u,password=hunter2", "block-iscsi"),
     ("10.0.0.1 1234", "block-nbd"),
+    ("disk/by-id/wwn-0x5000", "block"),
 ]
 
 
@@ -158,9 +160,11 @@ def test_a_password_in_the_target_of_a_script_is_told_to_nobody() -> None:
         assert "hunter2" not in str([told["changes"], told["diagnostics"]])
 
 
+@pytest.mark.parametrize("name", ["/dev/vg0/a", "vg0/a"])
 @pytest.mark.parametrize("script", ["block", "/etc/xen/scripts/block"])
-def test_a_disk_under_the_script_that_xl_calls_anyway_is_the_same_disk(script: str) -> None:
+def test_a_disk_under_the_script_that_xl_calls_anyway_is_the_same_disk(script: str, name: str) -> None:
     plain = domain("a", disks=(lun(name="/dev/vg0/a"),))
-    said = domain("b", disks=(lun(name="/dev/vg0/a", script=script),))
+    said = domain("b", disks=(lun(name=name, script=script),))
     made = planned(host(guest(plain)), plain, said)
-    assert "/dev/vg0/a is also a disk of a" in (change_of(made, "b").blocked or "")
+    assert f"{name} is also a disk of a" in (change_of(made, "b").blocked or "")
+    assert question_for(desired(said).hosts["alpha"]).files == ("/dev/vg0/a",)
