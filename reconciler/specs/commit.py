@@ -32,8 +32,8 @@ def signer_of(tree: Path, commit: str | None) -> str | None:
 
 
 def subject_of(folder: Path, commit: str) -> str | None:
-    """Return "<author>: <subject>" of a commit; None where git does not know it in this folder."""
-    known = _COMMIT.fullmatch(commit) and _git(folder, "log", "-1", "--format=%an: %s", commit)
+    """Return "<author>: <subject>" of a commit; None where git does not know it in this folder. Raises TimeoutError."""
+    known = _COMMIT.fullmatch(commit) and _git_in_time(folder, "log", "-1", "--format=%an: %s", commit)
     return known or None
 
 
@@ -84,6 +84,14 @@ def is_in_git(tree: Path) -> bool:
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
+    """Return what git prints, stripped, or None when it fails, takes too long or is not there."""
+    try:
+        return _git_in_time(folder, *arguments)
+    except TimeoutError:
+        return None
+
+
+def _git_in_time(folder: Path, *arguments: str) -> str | None:
     """Return what git prints, stripped, or None when it fails or is not there. It only reads: no lock is taken."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
@@ -94,6 +102,8 @@ def _git(folder: Path, *arguments: str) -> str | None:
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(str(error)) from None
+    except OSError:
         return None
     return result.stdout.decode(errors="replace").strip() if result.returncode == 0 else None

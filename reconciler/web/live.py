@@ -35,6 +35,7 @@ _LONGEST_PLAN: Final = 100_000  # characters
 _BOOT_ROUNDED_SECONDS: Final = 60  # what hosts tell of up times is not exact, and must not look like news
 _NEWEST: Final = Asked(limit=20)
 _APPLY_NAMES: Final = 5
+_GIT_RETRIED_SECONDS: Final = 3600
 _SILENT: Final = "Stalled"  # nobody can say that it goes on
 
 
@@ -52,11 +53,11 @@ def live_document(view: WatchView, now: float) -> Document:
         entry = _domain(one, hosts[address.partition("/")[0]], seen)
         domains[address] = entry | {"waits_for": waits.get(address, [])}
     document: Document = {
-        "controller": _controller(view, fleet, status, domains),
+        "controller": _controller(view, fleet, status, domains, now),
         "hosts": hosts,
         "domains": domains,
         "steps": _steps(view, history),
-        "applies": _applies(history, fleet),
+        "applies": _applies(history, fleet, now),
         "windows": _windows(plan, now),
         "problems": problems_of(status),
         "plan": _plan(plan),
@@ -84,13 +85,13 @@ def changes_between(before: Document, after: Document) -> Document:
 
 
 def _controller(
-    view: WatchView, fleet: FleetView, status: Mapping[str, Any], domains: Mapping[str, Document]
+    view: WatchView, fleet: FleetView, status: Mapping[str, Any], domains: Mapping[str, Document], now: float
 ) -> Document:
     numbers, watch = view.metrics(), status.get("watch", {})
     return {
         "source": watch.get("source"),
         "commit": numbers.last_commit,
-        "commit_in_words": _in_words(fleet, numbers.last_commit),
+        "commit_in_words": _in_words(fleet, numbers.last_commit, now),
         "signer": watch.get("signer"),
         "ready": view.is_ready(),
         "last_pass": _moment(numbers.last_pass_ended),
@@ -173,20 +174,29 @@ def _steps(view: WatchView, history: History) -> dict[str, Document]:
     }
 
 
-def _applies(history: History, fleet: FleetView) -> list[Document]:
+def _applies(history: History, fleet: FleetView, now: float) -> list[Document]:
     try:
-        return [_apply(one, _in_words(fleet, one.commit)) for one in history.records(_NEWEST)]
+        return [_apply(one, _in_words(fleet, one.commit, now)) for one in history.records(_NEWEST)]
     except ReconcilerError:
         return []
 
 
-def _in_words(fleet: FleetView, commit: str | None) -> str | None:
+def _in_words(fleet: FleetView, commit: str | None, now: float) -> str | None:
     """Return who made a commit, and its subject, as git tells."""
     desired = fleet.reading.desired if fleet.reading is not None else None
     if commit is None or desired is None:
         return None
     folder = fleet.root if desired.origin is None else Path(desired.origin.repository)
-    return _subject(folder, commit, desired.commit)
+    return _subject_in_time(folder, commit, desired.commit, int(now // _GIT_RETRIED_SECONDS))
+
+
+@lru_cache(maxsize=1000)
+def _subject_in_time(folder: Path, commit: str, in_force: str | None, _period: int) -> str | None:
+    """Ask git once a period where it takes too long: the page waits for it."""
+    try:
+        return _subject(folder, commit, in_force)
+    except TimeoutError:
+        return None
 
 
 @lru_cache(maxsize=1000)

@@ -18,13 +18,16 @@ from reconciler.decide.changes import Action
 from reconciler.fleet import FleetView, Seen
 from reconciler.model.fleet import Window
 from reconciler.model.host import WHOLE_HOST, Hold, Quarantined
+from reconciler.specs import TreeReading
+from reconciler.specs.commit import commit_of, subject_of
 from reconciler.watch.view import Metrics, StepUnderWay
 from reconciler.web import feed as feed_module
+from reconciler.web import live
 from reconciler.web.feed import Feed, told
 from reconciler.web.live import changes_between, live_document
 from tests.web.conftest import Site
 from tests.web.fleet import HOSTILE, FakeView, a_document, a_plan
-from tests.worlds import MIB, domain, guest, host
+from tests.worlds import MIB, desired, domain, guest, host
 
 pytestmark = pytest.mark.anyio
 
@@ -63,6 +66,34 @@ def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_
     db = document["domains"]["alpha/db"]
     assert view.document["domains"][0]["condition"] == "Reconciling"
     assert (db["condition"], db["silent"], db["memory_kib"]) == ("Stalled", True, domain("db").memory_kib)
+
+
+def test_who_made_a_commit_is_asked_again_where_git_took_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def slow_at_first(folder: Path, commit: str) -> str:
+        asked.append(commit)
+        if len(asked) == 1:
+            raise TimeoutError
+        return "Ann: Begin"
+
+    monkeypatch.setattr(live, "subject_of", slow_at_first)
+    reading = TreeReading(desired=desired(), diagnostics=())
+    view = FakeView(known=FleetView(reading=reading), numbers=Metrics(last_commit="5ub1ec7"))
+    hours = (NOW, NOW + 60, NOW + 3600, NOW + 3660, NOW + 7200)
+    told = [live_document(view, now)["controller"]["commit_in_words"] for now in hours]
+    assert told == [None, None, *["Ann: Begin"] * 3]
+    assert len(asked) == 2
+
+
+def test_git_that_takes_too_long_has_not_said_that_it_knows_no_such_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert subject_of(tmp_path, "a" * 40) is None
+    monkeypatch.setattr("reconciler.specs.commit._TIMEOUT_SECONDS", 0)
+    with pytest.raises(TimeoutError):
+        subject_of(tmp_path, "a" * 40)
+    assert commit_of(tmp_path) is None
 
 
 def test_steps_under_way_and_recent_applies(monkeypatch: pytest.MonkeyPatch) -> None:
