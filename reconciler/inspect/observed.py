@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -24,7 +24,6 @@ from reconciler.specs.secrets import concealed_text, without_secrets
 from reconciler.toolstack import Question
 
 FORMAT = 1
-_VERSION = 1  # of what stands under "host", which is read by the version that wrote it alone
 _COST = {"n": 1 << 13, "r": 8, "p": 1, "dklen": 16}
 _OTHER = "have it written anew by `reconciler observe --out FILE` of this version"
 
@@ -51,7 +50,7 @@ def observed_document(observed: Observed, problems: Iterable[dict[str, Any]] = (
     """Make the document of `observe`. `problems` are the diagnostics of hosts that did not answer, as documents."""
     return {
         "format": FORMAT,
-        "version": _VERSION,
+        "version": _version(),
         "fleet": observed.fleet,
         "key": observed.key.hex(),
         "hosts": {name: _entry(seen, observed.key) for name, seen in sorted(observed.hosts.items())},
@@ -78,7 +77,7 @@ def _host(host: Host) -> dict[str, Any]:
 
 def read_observed(document: object, fleet: str) -> Observed:
     """Read the document again. Raises ReconcilerError (refused) for one that is none, or of another fleet."""
-    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != _VERSION:
+    if not isinstance(document, dict) or document.get("format") != FORMAT or document.get("version") != _version():
         raise refused(
             "not what hosts were observed to be", "It is nothing that this version of `observe` wrote.", _OTHER
         )
@@ -176,6 +175,28 @@ def _sealed_devices(devices: Devices) -> Devices:
 
 def _sealed_definition(definition: Domain, key: bytes) -> Domain:
     return without_secrets(definition, lambda secret: _digest(key + definition.uuid.encode(), secret))
+
+
+@cache
+def _version() -> str:
+    """Return what tells by what fields a host is told: it is read by those that wrote it alone.
+
+    Else what another version left out would be taken for what a field is when nothing is said.
+    """
+    return shape_of(Host, Question)
+
+
+def shape_of(*kinds: object) -> str:
+    """Return a digest of the fields of these dataclasses, and of those that they are made of."""
+    shapes: dict[str, list[tuple[str, str]]] = {}
+    left = list(kinds)
+    while left:
+        kind = left.pop()
+        left += get_args(kind)
+        if isinstance(kind, type) and is_dataclass(kind) and kind.__qualname__ not in shapes:
+            shapes[kind.__qualname__] = [(one.name, str(one.type)) for one in fields(kind)]
+            left += get_type_hints(kind).values()
+    return hashlib.sha256(repr(sorted(shapes.items())).encode()).hexdigest()[:12]
 
 
 @cache
