@@ -1,14 +1,14 @@
 """By which specs all controllers of a fleet go, as one of them sees it. What it decides is written by the controller.
 
 With git the accepted commit moves on to one that follows it, and to no other. Where etcd has lost it, it is named by
-one whose fetch has succeeded since, and whose hosts have no mark of a commit that follows it: that one was accepted
+one whose fetch has succeeded since, where no host has a mark of a commit that follows it: that one was accepted
 before. Without git the digest of the tree stands for the commit, and moves on once all have the same.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from reconciler.cluster.keys import Member
@@ -24,7 +24,7 @@ Newer = Callable[[str, str], bool]
 class Asked:
     """What is known: our specs, those of the fleet ("" where etcd names none), and who else is there.
 
-    `strangers` are hosts that etcd has and our specs have not, `unseen` those of ours that were not looked at yet.
+    `strangers` are hosts that etcd has and our specs have not, `unseen` those that were not looked at yet.
     """
 
     specs: str
@@ -68,6 +68,11 @@ class Agreeing:
         """Note for which commits the config files of a host were written."""
         guests = seen.guests.values() if seen is not None else ()
         self._marks[host] = frozenset(one.commit for one in guests if one.owner is Owner.OURS and one.commit)
+
+    def marks_of(self, hosts: Mapping[str, Host]) -> None:
+        """Note those of all hosts, also of other controllers: after the accepted commit was lost, they tell of it."""
+        for host, seen in hosts.items():
+            self.marks(host, seen)
 
     async def ask(self, asked: Asked, newer: Newer | None) -> Answer:
         """Decide. `newer` is None where there is no git."""

@@ -203,6 +203,7 @@ class Controller:
 
     async def _agree(self) -> None:
         """Find the specs that all go by; move on to ours where they follow, or where all have them."""
+        assert self._facts is not None
         if not self._specs:
             self._agreed("it has no specs yet")
             return
@@ -211,13 +212,14 @@ class Controller:
         if self._made not in (None, made):
             self._begin_anew()
         self._fleet, self._made = fleet, made
-        known = set(self._claims) | (self._facts.hosts() if self._facts is not None else set())
+        if not fleet.specs and self.newer is not None:
+            self._agreeing.marks_of(await self._facts.seen(self._keys.of))
         asked = Asked(
             specs=self._specs,
             fleet=fleet.specs,
             others=[one for session, one in self._members.items() if session != self.session],
-            strangers=known - self._hosts,
-            unseen=self._mine() - self._unreached if self._facts is None else self._facts.untold(self._mine()),
+            strangers={*self._claims, *self._facts.hosts()} - self._hosts,
+            unseen=self._facts.untold(self._hosts | self._mine(), self._mine()),
             endpoint=self._etcd.endpoints[0],
             lease_seconds=self._lease_length,
         )
@@ -279,11 +281,9 @@ class Controller:
             await self._give_up(host)
 
     async def _claim(self, host: str) -> None:
-        claim = Claim(session=self.session, who=self.who, since=time.time())
-        key = self._keys.claim(host)
-        done = await self._etcd.commit(
-            [Condition(key=key, written=0)], [Put(key, claim.model_dump_json(), self._lease)]
-        )
+        key, claim = self._keys.claim(host), Claim(session=self.session, who=self.who, since=time.time())
+        put = Put(key, claim.model_dump_json(), self._lease)
+        done = await self._etcd.commit([Condition(key=key, written=0)], [put])
         entry = await self._etcd.get(key)
         found = read(Claim, entry.value) if entry is not None else None
         if entry is not None:

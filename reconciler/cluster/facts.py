@@ -64,9 +64,14 @@ class AllFacts:
     def hosts(self) -> set[str]:
         return set(self._texts)
 
-    def untold(self, hosts: Collection[str]) -> set[str]:
-        """Return those of our hosts that we have not told of yet."""
-        return set(hosts) - set(self._told)
+    def untold(self, hosts: Collection[str], ours: Collection[str]) -> set[str]:
+        """Return those of these hosts that nobody has told of yet; `ours` we have to tell of ourselves."""
+        return {host for host in hosts if host not in (self._told if host in ours else self._texts)}
+
+    async def seen(self, fleet: str) -> dict[str, Host]:
+        """Return the hosts as they are told of now, less those of which that is not understood."""
+        told = {host: await self.told(host, fleet, is_unreached=False) for host in self._facts}
+        return {host: one.seen.hosts[host].host for host, one in told.items() if one is not None and one.seen}
 
     async def told(self, host: str, fleet: str, *, is_unreached: bool) -> Told | None:
         """Return what is told of a host; None where that is nothing, or not understood."""

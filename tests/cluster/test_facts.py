@@ -44,9 +44,10 @@ class Fleet:
         parts = {
             name: DesiredHost(settings=HostSettings(name=name, toolstack="simulated"), domains={}) for name in HOSTS
         }
+        self.tree = Desired(fleet="prod", tree_digest="d1", hosts=parts)
         for number, one in enumerate(self.all):
             one.name = one.who = f"c{number}"
-            one.go_by(Desired(fleet="prod", tree_digest="d1", hosts=parts))
+            one.go_by(self.tree)
 
     async def turns(self, thirds: int = 9) -> None:
         for _ in range(thirds):
@@ -171,6 +172,29 @@ async def test_facts_of_a_new_etcd_whose_revision_has_passed_that_of_the_old_one
     assert told is not None
     assert told.seen is not None
     assert set(told.seen.hosts["alpha"].host.guests) == {"db"}
+
+
+@pytest.mark.parametrize(("marked", "written"), [("c" * 40, False), ("a" * 40, True)])
+async def test_an_empty_etcd_is_never_told_an_ancestor_of_a_mark_on_a_host_of_another(
+    marked: str, written: bool
+) -> None:
+    """Whoever has no mark on its own hosts, or no host, asks those of all, once each was looked at."""
+    fleet, said = Fleet(), list[str]()
+    for one in fleet.all:
+        one.newer, one._say = lambda older, newer: older <= newer, said.append
+        one.go_by(replace(fleet.tree, commit="b" * 40))
+    await fleet.turns(6)
+    for one in fleet.all:
+        one.fetched(problem=False)
+    owners = {name: next(one for one in fleet.all if name in one._mine()) for name in HOSTS}
+    await owners["beta"].tell("beta", known(replace(host(), name="beta")))
+    await fleet.turns(3)
+    assert any("alpha was not looked at yet" in text for text in said)
+    assert "/reconciler/prod/fleet" not in fleet.store.entries
+    await owners["alpha"].tell("alpha", known(host(replace(guest(domain("web")), commit=marked))))
+    await fleet.turns(3)
+    assert ("/reconciler/prod/fleet" in fleet.store.entries) == written
+    assert any("reconciler accept bbbbbbbbbbbb" in text for text in said) != written
 
 
 def test_facts_that_are_longer_than_any_are_not_unpacked_whole(monkeypatch: pytest.MonkeyPatch) -> None:
