@@ -6,6 +6,7 @@ What is made of disks, and what is noted, is in `dom0.rehearsals`.
 from __future__ import annotations
 
 import secrets
+import shlex
 from collections.abc import Callable
 
 from reconciler.dom0.connection import Result
@@ -123,5 +124,7 @@ class Rehearsals:
                 await made.take_down(shell, left)
             except ReconcilerError as error:  # the others are not to wait for it
                 problems += error.diagnostics
+        unfinished = f"{shlex.quote(shell.dom0.kernel_dir)}/.rehearsals"
+        await shell.act("", "clearing up after rehearsals failed", f"rm -f -- {unfinished}/*.unfinished", {})
         if problems:
             raise ReconcilerError(*problems)

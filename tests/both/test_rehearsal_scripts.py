@@ -12,11 +12,13 @@ import pytest
 
 from reconciler.dom0.rehearsals import made
 from reconciler.dom0.rehearsals.scripts import TROUBLE
-from reconciler.dom0.rehearsals.seen import RECORDS
+from reconciler.dom0.rehearsals.seen import RECORDS, leftovers_in, look_at_rehearsals
 from reconciler.dom0.shell import Dom0Shell, assigned
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain, Ready
 from reconciler.model.rehearsal import Clone, Leftover, Rehearsal
+from reconciler.xl.commands import Xl
+from reconciler.xl.rehearse import Rehearsals
 from tests.fake_dom0 import TABLE_HEAD, UUID, make_domain, settings, shell, table_row, tools, write_tool, xen
 
 __all__ = ["make_domain", "settings", "shell", "tools", "xen"]
@@ -236,10 +238,40 @@ def test_no_answer_is_trouble(place: Place, clone: str) -> None:
     assert said.startswith("trouble ")
 
 
-def test_a_record_that_was_never_finished_is_none(place: Place) -> None:
+def test_one_that_cannot_be_taken_down_holds_up_no_other_and_half_a_record_goes(place: Place) -> None:
+    other = replace(place.own, name="db.rehearsal", uuid=OWN_UUID.replace("9", "8"))
+    asyncio.run(made.note(place.shell, replace(place.rehearsal, of="db", definition=other, clones=()), NONCE))
+    volume = Clone(way="lvm", origin="/dev/vg0/web", target="/dev/vg0/s", size_bytes=9, room="vg0", room_bytes=9)
+    place.record.unlink()
+    place.rehearsal = replace(place.rehearsal, clones=(volume,))
+    place.note()
+    write_tool(place.tools, "lvs", "exit 5")
     place.record.with_name(f"{OWN_UUID}.unfinished").write_text('{"half')
     said = asyncio.run(place.shell.connection.script(assigned({"kernel_dir": place.shell.dom0.kernel_dir}) + RECORDS))
-    assert [line for line in said.text.splitlines() if line] == [place.record.read_text().rstrip()]
+    assert [left.name for left in leftovers_in(said.text.splitlines())] == ["db.rehearsal", "web.rehearsal"]
+    with pytest.raises(ReconcilerError, match="LVM does not tell"):
+        asyncio.run(Rehearsals(Xl(place.shell.connection)).clear(place.shell))
+    files = {path.name for path in place.record.parent.iterdir() if path.is_file()}
+    assert files == {OWN_UUID}
+
+
+def test_what_a_disk_of_volumes_lies_on_is_named_down_to_the_file(place: Place, tmp_path: Path) -> None:
+    image = place.disks / "a.img"
+    devices = tmp_path / "sys/dev/block"
+    (devices / "253:5/slaves/it").mkdir(parents=True)
+    (devices / "7:0/loop").mkdir(parents=True)
+    (devices / "7:0/loop/backing_file").write_text(f"{image}\n")
+    (devices / "253:5/slaves/it/dev").write_text("259:1\n")
+    whole = tmp_path / "sys/devices/loop0/loop0p1"  # a partition lies in the folder of its disk
+    whole.mkdir(parents=True)
+    (whole / "partition").write_text("1\n")
+    (whole.parent / "dev").write_text("7:0\n")
+    (devices / "259:1").symlink_to(whole)
+    script = f"system=Linux root={tmp_path} kernel_dir=/nowhere named= files=\nclose() {{ :; }}\ntwice() {{ :; }}\n"
+    script += f"{look_at_rehearsals(rehearses=True)}\nlies_on 253:5\n"
+    said = asyncio.run(place.shell.connection.script(script)).text.split("\n")
+    facts = image.stat()
+    assert said[:-1] == ["device fd:5", "device 103:1", "device 7:0", f"inode {facts.st_dev}:{facts.st_ino}"]
 
 
 def test_a_bridge_that_cannot_be_removed_and_an_image_elsewhere_are_not_forgotten(

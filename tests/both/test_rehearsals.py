@@ -174,6 +174,15 @@ async def _put_config(dom0: Dom0, rehearsal: Rehearsal) -> None:
     await made.put_config(shell, rehearsal, "not the nonce of any", "")
 
 
+def test_a_host_whose_lvm_does_not_tell_what_it_keeps_volumes_in_has_no_way(dom0: Dom0) -> None:
+    write_tool(dom0.folder / "bin", "pvs", "exit 5")
+    snapshots = dom0.observe(dom0.boots("the new one")).snapshots
+    assert snapshots is not None
+    assert {(fact.way, fact.why_not) for fact in snapshots.values()} == {
+        (None, "LVM does not tell what it keeps volumes in (pvs)")
+    }
+
+
 def test_a_file_that_only_has_the_name_of_a_snapshot_stays(dom0: Dom0) -> None:
     new = dom0.boots("the new one\nlogin:")
     dom0.do(*started(new)[:1])

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.diagnostics import world_error
+from reconciler.simulated.host import SimulatedExecutor
 from tests.cli.conftest import Run
 from tests.transcript import write_files
 
@@ -99,3 +101,22 @@ def test_the_lock_of_the_host_keeps_it_off(run: Run, gone: Path) -> None:
         ran = run("leftovers", "alpha", "--remove", "/srv/mail.img", "--yes")
     assert (ran.code, "being changed" in ran.err) == (REFUSED, True)
     assert len(listed(run)) == 2
+
+
+def test_what_is_left_of_a_rehearsal_and_stays_holds_up_nothing_else(
+    run: Run, gone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = gone / "record"
+    left = {"format": 1, "uuid": "u-1", "name": "web.rehearsal", "of": "web", "of_uuid": "u-2", "nonce": "n"}
+    record.write_text(json.dumps({**left, "clones": [], "bridge": None}))
+    assert run("sim", "alpha", "put", "/var/lib/xen/kernels/.rehearsals/u-1", str(record)).code == DONE
+
+    async def cannot(_executor: SimulatedExecutor) -> None:
+        raise world_error("taking the rehearsal down failed", "It stays.", None, "alpha/web")
+
+    monkeypatch.setattr(SimulatedExecutor, "clear_leftovers", cannot)
+    write_files({"specs/alpha/db.toml": KERNEL}, gone)
+    ran = run("apply", "--yes")
+    assert (ran.code, "It stays." in ran.out + ran.err) == (FAILED, True)
+    actions = {one["address"]: one["action"] for one in json.loads(run("plan", "--json").out)["changes"]}
+    assert actions["alpha/db"] == "no-op"

@@ -187,8 +187,10 @@ rm -f -- "$folder/guarded"
 began=$(uptime)
 setsid sh -c '
 : >"$4/guarded"
+bound=
+! command -v timeout || bound="timeout 20" # of an xl that hangs
 sleep "$1"
-until "$2" unpause "$3"; rows=$("$2" list -v) && printf "%s\\n" "$rows" | awk -v domid="$3" "
+until $bound "$2" unpause "$3"; rows=$($bound "$2" list -v) && printf "%s\\n" "$rows" | awk -v domid="$3" "
     \\$2 == 0 { seen = 1 }
     \\$2 == domid && \\$5 ~ /^..p/ { paused = 1 }
     END { exit !(seen && !paused) }"; do sleep 1; done
