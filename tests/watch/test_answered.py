@@ -14,6 +14,7 @@ from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired
 from reconciler.plan.refusals import Used
 from reconciler.specs import TreeReading
+from reconciler.state_dir import sightings
 from reconciler.toolstack import question_for
 from tests.worlds import desired, disk, domain, guest, host
 
@@ -70,3 +71,19 @@ def test_a_host_counts_as_unseen_until_it_was_looked_at_since_etcd_was_emptied(t
         assert await left(looks=True) == 3
 
     asyncio.run(story())
+
+
+def test_a_host_that_was_given_up_takes_no_place_of_the_fleet(tmp_path: Path) -> None:
+    wanted = replace(desired(WEB), max_unavailable=1)
+    fleet = Fleet(tmp_path, lambda: 0.0, lambda name: None)
+    fleet.renew(TreeReading(desired=wanted, diagnostics=()), tmp_path)
+
+    async def left() -> int | None:
+        await fleet.look("alpha", Seen(host=None))
+        fleet.renew(TreeReading(desired=wanted, diagnostics=()), tmp_path)  # so the plan is made anew
+        await fleet.part("alpha", lambda: Asked(postponed={}, unpause=frozenset(), used=Used()))
+        return fleet.limit.left if fleet.limit is not None else None
+
+    assert asyncio.run(left()) == 0
+    sightings.forget(tmp_path, "alpha", {"alpha"})
+    assert asyncio.run(left()) == 1
