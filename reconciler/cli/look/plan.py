@@ -99,6 +99,9 @@ def plan(
         answer.tell(told)
         return 0
     reading = read_decided(specs)
+    all_is_here = all(lies_in_the_state_dir(part.settings) for part in reading.desired.hosts.values())
+    if is_plain and all_is_here:
+        answer.note_state()
     selection = select(reading.desired, hosts, targets)
     instead = None if observed is None else _by_file(observed, reading, specs, settings.state_dir)
     with open_session(reading, specs, settings.state_dir, instead) as session:
@@ -111,9 +114,10 @@ def plan(
         print_data(diagnostics.github(kept(found)))
     else:
         print_diagnostics(made.diagnostics if as_json else beside_the_plan(made))
-        answer.tell(answer.of(made))
-        if is_plain and _is_worth_remembering(made, reading):
-            answer.remember(made, reading)
+        text = answer.of(made)
+        answer.tell(text)
+        if is_plain and all_is_here and _is_worth_remembering(made, reading):
+            answer.remember(text, made, reading)
     if out is not None:
         print_message(f"Saved to {plain(str(out))}; `reconciler apply {plain(shlex.quote(str(out)))}` follows it.\n")
     code = exit_code(made.diagnostics)
@@ -138,14 +142,19 @@ class _Answer:
 
     def recalled(self) -> str | None:
         """Return what was told when all was as it is now. It is asked before anything is looked at."""
-        self._state = quiet_plan.state_of(self._state_dir)
         if not quiet_plan.is_there(self._state_dir):
             return None
+        self.note_state()
         return quiet_plan.recall(self._state_dir, self._specs, self._state, self._asked(commit_of(self._specs)))
 
-    def remember(self, made: Plan, reading: TreeReading) -> None:
+    def note_state(self) -> None:
+        """Note what lies in the state directory, before anything is looked at. Without that, nothing is remembered."""
+        if self._state is None:
+            self._state = quiet_plan.state_of(self._state_dir)
+
+    def remember(self, text: str, made: Plan, reading: TreeReading) -> None:
         asked = self._asked(made.commit)
-        quiet_plan.remember(self._state_dir, self._specs, self._state, asked, reading.digests, self.of(made))
+        quiet_plan.remember(self._state_dir, self._specs, self._state, asked, reading.digests, text)
 
     def _asked(self, commit: str | None) -> object:
         return self._form, self._steps, wants_color(sys.stdout), commit
@@ -166,9 +175,8 @@ class _Answer:
 
 def _is_worth_remembering(made: Plan, reading: TreeReading) -> bool:
     """Return whether a plan is the same as long as the tree and the state directory are: nothing waits for a moment."""
-    all_is_here = all(lies_in_the_state_dir(part.settings) for part in reading.desired.hosts.values())
     says_nothing = not (made.steps or made.diagnostics or made.undecided or made.windows or reading.diagnostics)
-    return all_is_here and says_nothing and all(is_quiet(one) and one.hold is None for one in made.changes)
+    return says_nothing and all(is_quiet(one) and one.hold is None for one in made.changes)
 
 
 def _places(made: Plan, reading: TreeReading, specs: Path) -> dict[str, Source]:
