@@ -171,19 +171,22 @@ def test_several_disks_are_of_one_instant_only_while_their_domain_is_paused(runn
     assert "alpha/web was paused for 2.0 s, for its snapshots" in applied.out
 
 
-def test_what_a_killed_run_left_of_a_rehearsal_is_taken_down_by_the_next(
-    rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rehearsed.kernel("web", BETTER)
+def killed_amid_a_rehearsal(rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def dies(*_: object, **__: object) -> None:
+        raise Killed
+
     with monkeypatch.context() as patch:
-
-        async def dies(*_: object, **__: object) -> None:
-            raise Killed
-
         patch.setattr(SimulatedExecutor, "look_at_rehearsal", dies)
         patch.setattr(SimulatedExecutor, "end_rehearsal", dies)
         with pytest.raises(Killed):
             rehearsed.apply()
+
+
+def test_what_a_killed_run_left_of_a_rehearsal_is_taken_down_by_the_next(
+    rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rehearsed.kernel("web", BETTER)
+    killed_amid_a_rehearsal(rehearsed, monkeypatch)
     domains, files = held(rehearsed)
     assert domains["web.rehearsal"] == "running"
     assert "/srv/web.rehearsal-xvda" in files
@@ -197,15 +200,7 @@ def test_what_a_killed_run_left_of_a_rehearsal_is_taken_down_by_the_next(
 
 def test_a_saved_plan_takes_down_what_is_left_first(rehearsed: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     rehearsed.kernel("web", BETTER)
-    with monkeypatch.context() as patch:
-
-        async def dies(*_: object, **__: object) -> None:
-            raise Killed
-
-        patch.setattr(SimulatedExecutor, "look_at_rehearsal", dies)
-        patch.setattr(SimulatedExecutor, "end_rehearsal", dies)
-        with pytest.raises(Killed):
-            rehearsed.apply()
+    killed_amid_a_rehearsal(rehearsed, monkeypatch)
     rehearsed.run("plan", "--out", "saved")
     assert rehearsed.run("apply", "--yes", "saved").code == 0
     assert rehearsed.runs() == BETTER

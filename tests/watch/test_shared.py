@@ -41,16 +41,20 @@ class Shared(Unshared):
         return False
 
 
+def passes_of(world: World, sharing: Shared) -> Passes:
+    return Passes(
+        world.local(),
+        world.state_dir,
+        detect_only=False,
+        now=world.clock.now,
+        backoff=Backoff(lambda: 0.5),
+        sharing=sharing,
+    )
+
+
 def one_pass(world: World, sharing: Shared) -> Outcome:
     async def made() -> Outcome:
-        passes = Passes(
-            world.local(),
-            world.state_dir,
-            detect_only=False,
-            now=world.clock.now,
-            backoff=Backoff(lambda: 0.5),
-            sharing=sharing,
-        )
+        passes = passes_of(world, sharing)
         try:
             await passes.take_specs(())
             return await passes.make_of_host(
@@ -156,14 +160,7 @@ def test_a_host_that_is_taken_anew_is_told_of_anew_although_nothing_has_changed(
 
     async def passes_made() -> list[int]:
         sharing, told = Retaken(), list[int]()
-        passes = Passes(
-            world.local(),
-            world.state_dir,
-            detect_only=False,
-            now=world.clock.now,
-            backoff=Backoff(lambda: 0.5),
-            sharing=sharing,
-        )
+        passes = passes_of(world, sharing)
         attending = Attending(progress=Quiet(), stop=lambda: passes.stop_reason("alpha"))
         try:
             await passes.take_specs(())
