@@ -6,8 +6,8 @@ Made by `decide`, carried in steps, made and taken down by executors. It is neve
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 from reconciler.model.domain import Disk, Domain, Ready
 
@@ -86,19 +86,22 @@ class Leftover:
     of_uuid: str = ""
 
 
+def leftover_of(rehearsal: Rehearsal, nonce: str) -> Leftover:
+    """Return what has to be taken down of a rehearsal, as its record names it."""
+    return Leftover(
+        uuid=rehearsal.uuid,
+        name=rehearsal.name,
+        of=rehearsal.of,
+        of_uuid=rehearsal.of_uuid,
+        clones=tuple((clone.way, clone.origin, clone.target) for clone in rehearsal.clones),
+        bridge=rehearsal.bridge,
+        nonce=nonce,
+    )
+
+
 def record_text(rehearsal: Rehearsal, nonce: str) -> str:
     """Write the record of a rehearsal, which is on the host before anything of it is made."""
-    record: dict[str, Any] = {
-        "format": 1,
-        "uuid": rehearsal.uuid,
-        "name": rehearsal.name,
-        "of": rehearsal.of,
-        "of_uuid": rehearsal.of_uuid,
-        "clones": [[clone.way, clone.origin, clone.target] for clone in rehearsal.clones],
-        "bridge": rehearsal.bridge,
-        "nonce": nonce,
-    }
-    return json.dumps(record) + "\n"
+    return json.dumps({"format": 1, **asdict(leftover_of(rehearsal, nonce))}) + "\n"
 
 
 def read_record(text: str) -> Leftover | None:

@@ -18,7 +18,7 @@ from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_erro
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
-from reconciler.model.rehearsal import Leftover, Rehearsal
+from reconciler.model.rehearsal import Rehearsal, leftover_of
 from reconciler.texts.config_file import render_body
 from reconciler.toolstack import RehearsalLook
 from reconciler.xl.commands import Xl
@@ -68,14 +68,7 @@ class Rehearsals:
 
     async def _start(self, shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, file: str) -> None:
         """Create it paused, attach its console, and let it go, so that nothing that it says is lost."""
-        given = {
-            "record": file.rpartition("/")[0].removesuffix(".d"),
-            "nonce": nonce,
-            "folder": made.folder_of(shell, rehearsal.uuid),
-            "file": file,
-            "uuid": rehearsal.uuid,
-            "tool": self._xl.tool,
-        }
+        given = made.noted_at(shell, rehearsal.uuid, nonce) | {"file": file, "tool": self._xl.tool}
         text = assigned(given) + START
         what = f"{self._xl.tool} create {rehearsal.name}"
         result = await self._xl.connection.change(text, what=what, timeout_seconds=_CREATE_SECONDS)
@@ -102,17 +95,7 @@ class Rehearsals:
         nonce = self._nonces.get(rehearsal.uuid)
         if nonce is None:  # it was never noted, or is taken down
             return
-        clones = tuple((one.way, one.origin, one.target) for one in rehearsal.clones)
-        left = Leftover(
-            uuid=rehearsal.uuid,
-            name=rehearsal.name,
-            of=rehearsal.of,
-            clones=clones,
-            bridge=rehearsal.bridge,
-            nonce=nonce,
-            of_uuid=rehearsal.of_uuid,
-        )
-        await made.take_down(shell, left)
+        await made.take_down(shell, leftover_of(rehearsal, nonce))
         del self._nonces[rehearsal.uuid]
 
     async def clear(self, shell: Dom0Shell) -> None:

@@ -22,7 +22,7 @@ _TAKE_DOWN_SECONDS = 900
 
 async def note(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
     """Write down what will be made. Raises where another rehearsal of the same domain is noted."""
-    given = _given(shell, rehearsal.uuid, nonce) | {"text": record_text(rehearsal, nonce)}
+    given = noted_at(shell, rehearsal.uuid, nonce) | {"text": record_text(rehearsal, nonce)}
     await shell.act(rehearsal.of, "noting the rehearsal failed", NOTE, given)
 
 
@@ -30,7 +30,7 @@ async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, dom
     """Make all snapshots, with the domain `domid` paused meanwhile if it is given; return for how long it was."""
     clones = [_clone_line(clone) for clone in rehearsal.clones]
     limit = math.ceil(rehearsal.pause_seconds) + _BEYOND_SECONDS
-    given = _given(shell, rehearsal.uuid, nonce) | {
+    given = noted_at(shell, rehearsal.uuid, nonce) | {
         "clones": "\n".join(clones),
         "rooms": "\n".join(_rooms(rehearsal)),
         "of": rehearsal.of,
@@ -47,20 +47,20 @@ async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, dom
 
 async def make_bridge(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
     if rehearsal.bridge is not None:
-        given = _given(shell, rehearsal.uuid, nonce) | {"bridge": rehearsal.bridge}
+        given = noted_at(shell, rehearsal.uuid, nonce) | {"bridge": rehearsal.bridge}
         await shell.act(rehearsal.of, "making a bridge failed", BRIDGE, given)
 
 
 async def put_config(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, text: str) -> str:
     """Put its config file beside its record, and return the path."""
-    given = _given(shell, rehearsal.uuid, nonce)
+    given = noted_at(shell, rehearsal.uuid, nonce)
     await shell.act(rehearsal.of, "writing the config file failed", PUT_CONFIG, given, input=[text.encode()])
     return f"{given['folder']}/domain.cfg"
 
 
 async def take_down(shell: Dom0Shell, left: Leftover) -> None:
     """Destroy the domain of this uuid, in whatever state it is, then remove what is noted: the record goes last."""
-    given = _given(shell, left.uuid, left.nonce) | {
+    given = noted_at(shell, left.uuid, left.nonce) | {
         "clones": "\n".join(f"{way}|{target}|{origin}" for way, origin, target in left.clones),
         "bridge": left.bridge or "",
         "of": left.of,
@@ -79,6 +79,12 @@ def folder_of(shell: Dom0Shell, uuid: str) -> str:
     return f"{shell.dom0.kernel_dir}/.rehearsals/{uuid}.d"
 
 
+def noted_at(shell: Dom0Shell, uuid: str, nonce: str) -> dict[str, str]:
+    """Return what each script is given, to know whose rehearsal it works on."""
+    record = f"{shell.dom0.kernel_dir}/.rehearsals/{uuid}"
+    return {"record": record, "folder": folder_of(shell, uuid), "uuid": uuid, "nonce": nonce}
+
+
 def _clone_line(clone: Clone) -> str:
     return f"{clone.way}|{clone.room_bytes}|{clone.target}|{clone.origin}"
 
@@ -94,8 +100,3 @@ def _rooms(rehearsal: Rehearsal) -> list[str]:
         f"{way}|{sum(clone.size_bytes for clone in clones)}|{max(clone.keep_free_bytes for clone in clones)}|{where}"
         for (way, where), clones in takes.items()
     ]
-
-
-def _given(shell: Dom0Shell, uuid: str, nonce: str) -> dict[str, str]:
-    record = f"{shell.dom0.kernel_dir}/.rehearsals/{uuid}"
-    return {"record": record, "folder": folder_of(shell, uuid), "uuid": uuid, "nonce": nonce}
