@@ -69,7 +69,7 @@ class Fencing(Protocol):
     """Says who acts on hosts, and on which of them."""
 
     lease_seconds: float | None
-    """How long an apply may be silent before its lock is taken for lost; None: as long as without a cluster."""
+    """How long an apply may be silent before its lock is taken for lost; None: as the line of the host tells."""
 
     async def line_for(self, host: str, seen: Line, silent_seconds: float | None) -> Line:
         """Return the line that is to stand where `seen` does; `seen` itself where that is ours already.

@@ -42,21 +42,27 @@ _WHERE_FLOCK_IS = {
 # lock) sees whether anybody else was here meanwhile. The watcher takes its `sleep` along when it is ended. Some shells,
 # NetBSD's too, hide from commands what `exec` opened, so flock gets a copy; and NetBSD's flock has to be told of -x.
 # A beat writes over what is there, in lines as long as before: nobody is to find the file empty meanwhile.
-_HOLD = f"""
-command -v flock >/dev/null || {{ echo missing; exit; }}
+# On a host of a cluster the silence that is borne is a lease, which the line of the host tells.
+_HOLD = """
+command -v flock >/dev/null || { echo missing; exit; }
 if ! (: >>"$path") 2>/dev/null; then echo unusable; exit; fi
 exec 8>>"$path"
 if ! flock -x -n 9 9>&8; then echo held; sed 1q "$path"; exit; fi
 if [ "$mine" ] && [ "$mine" != "$(sed 1q "$path")" ]; then echo changed; sed 1q "$path"; exit; fi
+if [ -z "$silence" ]; then
+    cluster=- lease=''
+    if [ -e "$line_file" ]; then read -r number session by cluster lease <"$line_file" || :; fi
+    case $cluster,$lease in -,* | *, | *,0* | *,*[!0-9]*) silence=$longest ;; *) silence=$lease ;; esac
+fi
 [ "$mine" ] || mine="$who, since $(date -u '+%Y-%m-%d %H:%M:%S UTC')"
 holder=$(exec sh -c 'echo $PPID')
-watch() {{
-    (trap 'kill "$!"; exit' TERM; sleep {SILENCE_SECONDS} & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
+watch() {
+    (trap 'kill "$!"; exit' TERM; sleep "$silence" & wait "$!"; kill "$holder") 8>&- >/dev/null 2>&1 </dev/null &
     watcher=$!
-}}
-told() {{ printf '%s\\n%s\\n%-9s\\n' "$mine" "$holder" "$watcher"; }}
+}
+told() { printf '%s\\n%s\\n%-9s\\n' "$mine" "$holder" "$watcher"; }
 watch; told >"$path"
-echo locked; printf '%s\\n' "$mine"
+echo locked; printf '%s\\n%s\\n' "$mine" "$silence"
 while read -r word && [ "$word" != end ]; do
     kill "$watcher" 2>/dev/null
     wait "$watcher" 2>/dev/null
@@ -163,7 +169,8 @@ class HostLock:
     """The lock of one host. When its connection breaks off, the next step takes it again before it begins."""
 
     def __init__(self, silence_seconds: float | None = None) -> None:
-        self._silence_seconds = min(SILENCE_SECONDS, round(silence_seconds or SILENCE_SECONDS))
+        """With `silence_seconds` None the host tells: a lease of its cluster or, where it has none, 30 s."""
+        self._silence = str(max(1, round(silence_seconds))) if silence_seconds is not None else ""
         self._holders: AsyncExitStack | None = None  # while it is meant to be held
         self._holder: asyncio.subprocess.Process | None = None
         self._heart: _Heart | None = None
@@ -219,13 +226,19 @@ class HostLock:
         return None
 
     async def _take(self, shell: Dom0Shell, holders: AsyncExitStack) -> None:
-        given = {"path": shell.dom0.lock_path, "who": this_process(), "mine": self._line}
+        given = {
+            "path": shell.dom0.lock_path,
+            "line_file": shell.dom0.line_path,
+            "who": this_process(),
+            "mine": self._line,
+            "silence": self._silence,
+            "longest": str(SILENCE_SECONDS),
+        }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
-        hold = _HOLD.replace(f"sleep {SILENCE_SECONDS} ", f"sleep {self._silence_seconds} ")
         asked = _moment()
-        holder = await holders.enter_async_context(shell.connection.process(assignments + hold))
-        self._line = await _await_lock(shell, holder, self._line)
-        self._holder, self._heart = holder, _Heart(holder, asked, self._silence_seconds)
+        holder = await holders.enter_async_context(shell.connection.process(assignments + _HOLD))
+        self._line, silence_seconds = await _await_lock(shell, holder, self._line)
+        self._holder, self._heart = holder, _Heart(holder, asked, silence_seconds)
         holders.push_async_callback(_let_go, holder, self._heart)
 
 
@@ -239,8 +252,9 @@ async def _let_go(holder: asyncio.subprocess.Process, heart: _Heart) -> None:
             await holder.wait()
 
 
-async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine: str) -> str:
-    """Wait for the holder's answer, and return the line about us that the lock's file has from now on.
+async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine: str) -> tuple[str, float]:
+    """Wait for the holder's answer. Returns the line about us that the lock's file has from now on, and for how many
+    seconds it bears our silence.
 
     `mine` is the line it had when we held the lock before.
     """
@@ -249,7 +263,8 @@ async def _await_lock(shell: Dom0Shell, holder: asyncio.subprocess.Process, mine
         async with asyncio.timeout(_ANSWER_SECONDS):
             answer = (await holder.stdout.readline()).decode().strip()
             if answer == "locked":
-                return (await holder.stdout.readline()).decode(errors="replace").strip()
+                line = (await holder.stdout.readline()).decode(errors="replace").strip()
+                return line, float((await holder.stdout.readline()).decode())
             who = (await holder.stdout.read()).decode(errors="replace").strip() or "someone who is just beginning"
     except TimeoutError:
         answer = who = ""

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from reconciler.decide.holds import QUIET_SECONDS, lock_speaks
+from reconciler.fence import Line
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.host import LockHolder
 from reconciler.person import this_process
@@ -32,7 +33,8 @@ class SimulatedLock:
     """The lock of one simulated host, for one executor."""
 
     def __init__(self, store: Store, silence_seconds: float | None = None) -> None:
-        self._silence_seconds = min(silence_seconds or _SILENCE_SECONDS, _SILENCE_SECONDS)
+        """With `silence_seconds` None the host tells: a lease of its cluster or, where it has none, 30 s."""
+        self._silence_seconds = silence_seconds
         self._host = store.host
         self._store = store
         self._file = store.folder / "apply.lock"
@@ -110,7 +112,7 @@ class SimulatedLock:
                 raise self._refusal(None)
             file.truncate(0)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-            said = {"pid": os.getpid(), "by": this_process(), "since": since, "silence": self._silence_seconds}
+            said = {"pid": os.getpid(), "by": this_process(), "since": since, "silence": self._borne()}
             file.write(json.dumps(said))
             file.flush()
         return file
@@ -126,6 +128,16 @@ class SimulatedLock:
             file.close()
             raise self._refusal(None)
         return file
+
+    def _borne(self) -> float:
+        """Return for how many seconds the host bears our silence."""
+        if self._silence_seconds is not None:
+            return self._silence_seconds
+        with suppress(OSError):
+            line = Line.parse(self._store.line_file.read_text(errors="replace"))
+            if line.cluster and line.lease_seconds:
+                return line.lease_seconds
+        return _SILENCE_SECONDS
 
     def _bears(self) -> float:
         """Return for how many seconds the holder may be silent, as it has said itself."""
@@ -149,10 +161,11 @@ class SimulatedLock:
         return False
 
     async def _beat(self, file: TextIO) -> None:
+        silence_seconds = self._bears()
         while True:
             with suppress(OSError):  # a folder that was removed is told by the next step
                 os.utime(file.fileno())
-            await asyncio.sleep(min(_BEAT_SECONDS, self._silence_seconds / 3))
+            await asyncio.sleep(min(_BEAT_SECONDS, silence_seconds / 3))
 
 
 def _locked(file: TextIO) -> bool:

@@ -28,6 +28,8 @@ from tests.processes import commands
 
 pytestmark = pytest.mark.anyio
 
+SLEEP = 'sleep "$silence"'
+
 
 @pytest.fixture(autouse=True)
 def lock_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -197,8 +199,8 @@ async def test_it_leaves_no_process_behind(shell: Dom0Shell, monkeypatch: pytest
 
     A shell can lose the signal to a `sleep` that it has only just begun; such a one ends by itself.
     """
-    silence, sleeper = f"sleep {host_lock.SILENCE_SECONDS}", f"sleep 54.{os.getpid()}"
-    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, silence, sleeper))
+    sleeper = f"sleep 54.{os.getpid()}"
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, SLEEP, sleeper))
     monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.05)
 
     def sleepers() -> int:
@@ -215,15 +217,41 @@ async def test_it_frees_itself_when_nothing_is_heard_any_more(
     shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As when the network vanishes: the pipe stays open, and nothing comes."""
-    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, SLEEP, "sleep 1"))
     monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 3600)
     async with HostLock().hold(shell):
         assert await taken(shell)
         await until_free(shell, 10)
 
 
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        (None, 30),
+        ("7 3f09 eve@example - 0\n", 30),
+        ("7 3f09 watch@one c0ffee 10\n", 10),
+        ("7 3f09 watch@one c0ffee 60\n", 60),
+        ("7 3f09 watch@one c0ffee 10 by hand\n", 30),
+        ("7 3f09 watch@one c0ffee 0\n", 30),
+        ("7 torn", 30),
+    ],
+)
+async def test_on_a_host_of_a_cluster_a_lease_of_silence_is_borne(
+    shell: Dom0Shell, line: str | None, seconds: int
+) -> None:
+    """Also that of an apply, which comes from nowhere in the cluster."""
+    lock, kept = HostLock(), Path(shell.dom0.line_path)
+    if line is not None:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(line)
+    async with lock.hold(shell):
+        assert f"sleep {seconds}" in commands()
+        assert lock._heart is not None
+        assert lock._heart._beat_seconds <= seconds / 3
+
+
 async def test_it_is_held_as_long_as_the_heart_beats(shell: Dom0Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, f"sleep {host_lock.SILENCE_SECONDS}", "sleep 1"))
+    monkeypatch.setattr(host_lock, "_HOLD", with_part(host_lock._HOLD, SLEEP, "sleep 1"))
     monkeypatch.setattr(host_lock, "HEARTBEAT_SECONDS", 0.2)
     async with HostLock().hold(shell):
         await asyncio.sleep(2.5)

@@ -179,7 +179,7 @@ async def is_renamed(dom0: Played, old: str, new: str) -> None:
 async def is_locked_by_one(dom0: Played) -> None:
     """A holder keeps others out, and lets go. What the shell opens by `exec` is hidden from flock in some of them."""
     shell = await dom0.executor()._shell()
-    given = f"path={shell.dom0.lock_path} who=somebody mine=''\n"
+    given = f"path={shell.dom0.lock_path} who=somebody mine='' silence=30\n"
     async with shell.connection.process(given + lock._HOLD) as holder:
         assert holder.stdin and holder.stdout
         assert await holder.stdout.readline() == b"locked\n"

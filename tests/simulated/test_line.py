@@ -76,3 +76,20 @@ async def test_a_host_of_a_cluster_is_left_alone_but_by_an_apply_which_says_so(t
     assert told == ["alpha is taken from watch@one (token 4) until this is done"]
     after = Line.parse(line.read_text())
     assert (after.number, after.who, after.cluster) == (5, "ann", "c1")
+    assert after.lease_seconds == 10
+
+
+async def test_an_apply_on_a_host_of_a_cluster_is_followed_after_a_lease_of_silence(tmp_path: Path) -> None:
+    lock, line = tmp_path / "hosts/alpha/apply.lock", tmp_path / "hosts/alpha/line"
+    line.parent.mkdir(parents=True)
+    line.write_text(Line(number=4, session="aa", who="watch@one", cluster="c1", lease_seconds=10).text)
+    for silent, follows in ((9, False), (11, True)):
+        async with executor(tmp_path, print).lock():
+            os.utime(lock, (time.time() - silent, time.time() - silent))
+            if follows:
+                async with executor(tmp_path, print).lock():
+                    pass
+            else:
+                with pytest.raises(ReconcilerError, match="alpha is being changed by"):
+                    async with executor(tmp_path, print).lock():
+                        pass
