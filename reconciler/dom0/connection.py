@@ -206,6 +206,8 @@ class Connection:
             self._forget_master = must_end(partial(self._end_master, self._control_dir))
         options = {
             "BatchMode": "yes",
+            "ForwardAgent": "no",  # with it, who is root on one dom0 could log in on the others
+            "ForwardX11": "no",
             "ConnectTimeout": "15",
             "ServerAliveInterval": "10",
             "ServerAliveCountMax": "3",

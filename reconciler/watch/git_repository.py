@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -133,6 +134,24 @@ class Repository:
             return None
         return self._run(*allowed, "log", "-1", "--format=%GS", commit) or None
 
+    def is_signing_key_valid_now(self, commit: str, signers: Path) -> bool:
+        """Return whether the key that signed a commit is allowed at this moment, by `valid-before` and the like.
+
+        Git asks that of the moment that the commit names as its own, which whoever makes it is free to choose.
+        """
+        signature = _signature(self._output("cat-file", "commit", commit))
+        if signature is None:
+            return False
+        with tempfile.NamedTemporaryFile(prefix="reconciler-signature-") as file:
+            file.write(signature)
+            file.flush()
+            command = ["ssh-keygen", "-Y", "find-principals", "-s", file.name, "-f", str(signers)]
+            try:
+                asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOCAL_SECONDS)
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise GitError(self.problem(f"ssh-keygen: {error}")) from None
+        return asked.returncode == 0
+
     def lay_out(self, commit: str, path: str, folder: Path) -> bool:
         """Write the files below `path` in a commit into an empty folder; False when the commit has no such folder.
 
@@ -165,10 +184,16 @@ class Repository:
     def _run(
         self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
     ) -> str:
+        output = self._output(*arguments, timeout=timeout, environment=environment)
+        return output.decode(errors="replace").strip()
+
+    def _output(
+        self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
+    ) -> bytes:
         result = self._try(*arguments, timeout=timeout, environment=environment)
         if result.returncode != 0:
             raise GitError(self.problem(result.stderr.decode(errors="replace")))
-        return result.stdout.decode(errors="replace").strip()
+        return result.stdout
 
     def _try(
         self, *arguments: str, timeout: float = _LOCAL_SECONDS, environment: Mapping[str, str] | None = None
@@ -217,6 +242,17 @@ class Repository:
             hint=without_password(f"try the same by hand: git ls-remote {self._url} {self._branch}"),
             transient=True,
         )
+
+
+def _signature(commit: bytes) -> bytes | None:
+    r"""Return the signature in a commit as git stores it; None where there is none.
+
+    >>> _signature(b"tree 1\ngpgsig -----BEGIN\n abc\n -----END\ncommitter x\n\ngpgsig not this one\n")
+    b'-----BEGIN\nabc\n-----END\n'
+    """
+    head, _, _ = commit.partition(b"\n\n")
+    found = re.search(rb"^gpgsig (.*(?:\n .*)*)", head, re.MULTILINE)
+    return found[1].replace(b"\n ", b"\n") + b"\n" if found else None
 
 
 def _has_content(file: Path) -> bool:

@@ -29,7 +29,9 @@ class Rules:
     """The rules by which the next commit is judged. `signers` is the text of an allowed signers file (ssh-keygen(1)).
 
     With "head" the head of the branch has to be signed, and vouches for the commits below it. With "all" every commit
-    since the last accepted one has to be signed, those of merged branches included.
+    since the last accepted one has to be signed, those of merged branches included. A signature counts where its key
+    was allowed at the time that the commit names; that of the head, where it also is allowed now, since who has an old
+    key would name an old time.
     """
 
     require_signed: Signed = "none"
@@ -109,6 +111,8 @@ class Judge:
         for commit in self._repository.commits(since, head) if rules.require_signed == "all" and since else [head]:
             if self.signer(commit, rules.signers) is None:
                 raise GitError(_unsigned(head) if commit == head or since is None else _gap(commit, head, since))
+        if not self._repository.is_signing_key_valid_now(head, self._written(rules.signers)):
+            raise GitError(_out_of_date(head))
         return self.signer(head, rules.signers)
 
     def signer(self, commit: str, signers: str) -> str | None:
@@ -116,13 +120,17 @@ class Judge:
         if signers != self._signers:
             self._signers, self._signed_by = signers, {}
         if commit not in self._signed_by:
-            file = self._folder / "allowed-signers"
-            replace_file(file, signers.encode(), durable=False)
-            signer = self._repository.signer(commit, file)
+            signer = self._repository.signer(commit, self._written(signers))
             if signer is None:
                 return None
             self._signed_by[commit] = signer
         return self._signed_by[commit]
+
+    def _written(self, signers: str) -> Path:
+        """Write the signers for git to read. Another watch of this folder may have written others since."""
+        file = self._folder / "allowed-signers"
+        replace_file(file, signers.encode(), durable=False)
+        return file
 
 
 def _refused(summary: str, detail: str, hint: str) -> Diagnostic:
@@ -134,6 +142,14 @@ def _unsigned(commit: str) -> Diagnostic:
         "the commit is not signed by an allowed signer",
         f"Commit {commit[:12]} has to be signed with the ssh key of an allowed signer.",
         "sign a commit on top of it: git commit -S --allow-empty (with gpg.format = ssh)",
+    )
+
+
+def _out_of_date(commit: str) -> Diagnostic:
+    return _refused(
+        "the commit is signed with a key that is not valid now",
+        f"Commit {commit[:12]} names a time at which its key was valid, and anybody can name any time.",
+        "sign a commit on top of it with a key that is valid now: git commit -S --allow-empty (with gpg.format = ssh)",
     )
 
 

@@ -146,6 +146,7 @@ async def test_ssh_is_asked_for_nothing_that_weakens_its_checks(tools: Path) -> 
     arguments = (tools / "arguments").read_text().splitlines()
     assert arguments[-6:-1] == ["-p", "2022", "-l", "root", "2001:db8::1"]
     assert "-oBatchMode=yes" in arguments
+    assert "-oForwardAgent=no" in arguments
     assert not [word for word in arguments if "HostKey" in word or "KnownHosts" in word or word.startswith("-F")]
 
 
