@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import json
 import time
+import weakref
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +32,7 @@ from reconciler.texts.config_file import render_file
 from reconciler.texts.listing import parse_list_long
 from reconciler.toolstack import Question
 from reconciler.waiting import Stop
+from reconciler.watch import process
 from reconciler.web import app as app_module
 from reconciler.web.access import Access
 from reconciler.web.app import build_app
@@ -204,6 +207,28 @@ def test_a_history_on_a_slow_disk_holds_up_no_step(tmp_path: Path, monkeypatch: 
     (noted,) = history.records()
     assert [step.step for step in noted.steps] == [step.id for step in made.steps[:3]]
     assert noted.ended is not None
+
+
+@pytest.mark.parametrize(("at_most", "is_looked_at"), [(10**9, True), (0, False)])
+def test_only_what_takes_a_short_turn_is_looked_at_for_old_garbage(
+    monkeypatch: pytest.MonkeyPatch, at_most: int, *, is_looked_at: bool
+) -> None:
+    class Node:
+        itself: Node
+
+    monkeypatch.setattr(process, "_OLD_OBJECTS_AT_MOST", at_most)
+    gc.freeze()  # what tests have is no part of this
+    try:
+        node = Node()
+        node.itself = node
+        gc.collect()  # it is old from now on
+        gone = weakref.ref(node)
+        del node
+        process.collect_old_objects()
+        assert (gone() is None) is is_looked_at
+        assert (gc.get_objects(generation=2) == []) is not is_looked_at  # left out from now on
+    finally:
+        gc.unfreeze()
 
 
 async def gaps_by_the_clock(work: Callable[[], Awaitable[object]]) -> list[float]:

@@ -9,7 +9,6 @@ the rest is left for the next start, which looks at the hosts and goes on from t
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -34,7 +33,7 @@ from reconciler.watch.conditions import DomainCondition, WatchRecord
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.news import FLEET, Board, Findings, Outcome, ShownSteps, facts_of
 from reconciler.watch.passes import Attending, Passes
-from reconciler.watch.process import Notifier
+from reconciler.watch.process import Notifier, collect_old_objects
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers
 from reconciler.watch.view import Metrics, StepUnderWay
@@ -43,7 +42,7 @@ _FAILED = 1
 _STUCK_SECONDS = 1800.0  # without a sign of life; whatever waits or copies gives one every few seconds
 _SIGNS_A_WATCHDOG_PERIOD = 3
 _HOSTS_AT_WORK = 64
-_TAKES_A_COLLECTION = 1_000
+_TAKES_A_COLLECTION = 100
 _STORE_SHARE, _STORE_WAIT_SECONDS = 10.0, 30.0  # writes take a tenth of the time at most
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0  # before a task that failed is begun again
 
@@ -161,7 +160,7 @@ class Watcher:
                 self._log.problem(unforeseen("the specs were taken", error))
             self._taken += 1
             if self._taken % _TAKES_A_COLLECTION == 0:
-                gc.collect()
+                collect_old_objects()
             self._turns.pop(FLEET, None)
             reasons = await self._triggers.wait(self._interval_seconds)
         self._turns.pop(FLEET, None)
