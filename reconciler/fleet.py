@@ -419,8 +419,8 @@ def _answers(seen: Seen, part: DesiredHost) -> bool:
         return True
     asked, ask = seen.asked, question_for(part)
     known = {*asked.files, *asked.images, *asked.sources}
-    tells_of_snapshots = set(asked.rehearsed).issuperset(ask.rehearsed)
-    return tells_of_snapshots and known.issuperset((*ask.files, *ask.images, *ask.sources))
+    known_of_domains = set(asked.rehearsed).issuperset(ask.rehearsed) and set(asked.secrets).issuperset(ask.secrets)
+    return known_of_domains and known.issuperset((*ask.files, *ask.images, *ask.sources))
 
 
 def _acting(part: Plan) -> _Acting:

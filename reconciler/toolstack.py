@@ -29,6 +29,7 @@ class Question:
     images: tuple[str, ...] = ()
     rehearsed: tuple[str, ...] = ()  # the domains of which it is to be told how their disks can be snapshot
     sources: tuple[str, ...] = ()  # a simulated host has every source that nobody made, but no such disk
+    secrets: tuple[tuple[str, str, str], ...] = ()  # domain, key and file of each password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,11 +135,13 @@ def question_for(part: DesiredHost) -> Question:
     targets = {disk.target for disk in disks if disk.is_on_host and not disk.cdrom}
     targets |= {disk.identity for disk in disks if disk.identity.startswith("/") and not disk.cdrom}  # of a script, too
     sources = {path for disk in disks if (path := disk.target if disk.cdrom else disk.source)}
-    sources |= {path for domain in part.domains.values() for path in secret_files(domain)}
+    secrets = sorted((domain.name, *secret) for domain in part.domains.values() for secret in secret_files(domain))
+    sources |= {path for _, _, path in secrets}
     images = {image.source for domain in part.domains.values() for image in domain.images}
     return Question(
         files=tuple(sorted(targets | sources)),
         images=tuple(sorted(source for source in images if source.startswith("/"))),
         sources=tuple(sorted(sources - targets)),
         rehearsed=tuple(sorted(one.name for one in part.domains.values() if one.policy.rehearse != "off")),
+        secrets=tuple(secrets),
     )

@@ -254,7 +254,7 @@ def _block_pci(host: Host, settings: HostSettings, target: Domain) -> Block | No
 
 
 def _block_secrets(host: Host, target: Domain) -> Block | None:
-    missing = next((path for path in secret_files(target) if path not in host.files), None)
+    missing = next((path for _, path in secret_files(target) if path not in host.files), None)
     if missing is None:
         return None
     return Block(f"{missing}, which holds a password of it, is not there on the host", "put it there, in one line")

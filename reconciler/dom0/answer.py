@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import tarfile
@@ -29,6 +30,7 @@ class Answer:
 
     def __init__(self, host: str, result: Result, boundary: str) -> None:
         self._host = host
+        self._boundary = boundary
         self.errors = result.errors
         self._sections: dict[str, tuple[bytes, int]] = {}
         *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
@@ -58,6 +60,11 @@ class Answer:
     def boot_id(self) -> str:
         """Return a name of this boot of the dom0; "" where neither Linux nor NetBSD has one."""
         return (self.lines("system")[3:] or [""])[0]
+
+    def has_password(self, domain: str, key: str, value: str) -> bool:
+        """Return whether the file that holds this key for a domain has this value; see `passwords` in observe.sh."""
+        digest = hashlib.sha256(f"{self._boundary}{value}".encode(errors="surrogateescape")).hexdigest()
+        return f"{domain}|{key}|{digest}" in self.lines("passwords")
 
     def files(self, name: str) -> dict[str, str]:
         """Return the texts in a tar, by absolute path. A file that could not be read is missing from it."""

@@ -174,7 +174,7 @@ def _write_config(draft: Draft, step: WriteConfig, commit: str | None) -> None:
 def _with_secrets(draft: Draft, definition: Domain, text: str, earlier_name: str) -> str:
     """Put into a config file the secrets that its definition names by files of the host."""
     secret = draft.view().secret
-    for path in secret_files(definition):
+    for _, path in secret_files(definition):
         if not secret(path):
             problem = f"{path}, which holds a password, is not there or is empty."
             raise draft.failed(definition.name, "writing the config file failed", problem)

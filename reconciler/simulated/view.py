@@ -20,7 +20,7 @@ from reconciler.simulated.guest import Instance, actual_kib, brought_up_to, held
 from reconciler.simulated.journal import MOVING, SETTLED, has_disk, is_in
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.specs.resolve.images import digest_told
-from reconciler.specs.secret_files import BEFORE, SECRET_FILES, changed_values, secret_of, without_values
+from reconciler.specs.secret_files import BEFORE, SECRET_FILES, changed_values, secret_of, told_by_files, without_values
 from reconciler.texts.guests import LiveDomain, assemble_guests, with_past
 from reconciler.texts.listing import is_migrating
 from reconciler.texts.mark import MARK_PREFIX
@@ -122,7 +122,12 @@ class View:
 
     def host(self, question: Question) -> Host:
         """Return the whole host."""
-        guests = self._guests(self._names())
+        files = {(domain, key): path for domain, key, path in question.secrets}
+        guests = told_by_files(
+            self._guests(self._names()),
+            question.secrets,
+            lambda domain, key, value: self.secret(files[domain, key]) == value,
+        )
         return Host(
             name=self._settings.name,
             total_kib=self._settings.simulated.memory_kib,

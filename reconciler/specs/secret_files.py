@@ -7,10 +7,12 @@ host takes the values away before anything else sees the text, and notes which i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, XlValue
+from reconciler.model.host import Guest
 
 SECRET_FILES: Final = {"vncpasswd_file": "vncpasswd", "spicepasswd_file": "spicepasswd"}
 """Keys of `[xl]` that are ours alone, with the keys of xl.cfg whose values they tell."""
@@ -35,9 +37,29 @@ def secret_line(key: str, path: XlValue) -> str:
     return f"{_PREFIX}{SECRET_FILES[key]} {path}"
 
 
-def secret_files(domain: Domain) -> Iterator[str]:
-    """Return the files of the host in which a definition has its secrets."""
-    return (str(value).removesuffix(BEFORE) for key, value in domain.xl if key in SECRET_FILES)
+def told_by_files(
+    guests: Mapping[str, Guest],
+    secrets: Iterable[tuple[str, str, str]],
+    is_in_file: Callable[[str, str, str], bool],
+) -> dict[str, Guest]:
+    """Put files for the passwords that domains run with, where these files hold them: nothing else has to change then.
+
+    `secrets` are domain, key and path; `is_in_file` says whether the file of a domain and a key holds a value.
+    """
+    told = dict(guests)
+    for name, key, path in secrets:
+        guest = told.get(name)
+        running = guest.running if guest is not None else None
+        value = dict(running.xl).get(SECRET_FILES[key]) if running is not None else None
+        if guest is not None and running is not None and value is not None and is_in_file(name, key, str(value)):
+            others = [pair for pair in running.xl if pair[0] != SECRET_FILES[key]]
+            told[name] = replace(guest, running=replace(running, xl=tuple(sorted([*others, (key, path)]))))
+    return told
+
+
+def secret_files(domain: Domain) -> Iterator[tuple[str, str]]:
+    """Return the files of the host in which a definition has its secrets, each with its key."""
+    return ((key, str(value).removesuffix(BEFORE)) for key, value in domain.xl if key in SECRET_FILES)
 
 
 def has_secrets(text: str) -> bool:

@@ -34,6 +34,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Hold, Host, Owner, Power
 from reconciler.specs.resolve.images import POINTER, POINTER_BEGINS
+from reconciler.specs.secret_files import told_by_files
 from reconciler.texts.config_file import read_file
 from reconciler.texts.daemons import Daemons, read_daemons
 from reconciler.texts.guests import LiveDomain, assemble_guests, live_domains_of, with_past
@@ -163,6 +164,7 @@ class XlObserver:
             "files": "\n".join(question.files),
             "known": "\n".join(self._cache.known()),
             "root": _ROOT,
+            "secrets": "\n".join(map("|".join, question.secrets)),
             "pointer": POINTER,
             "pointer_begins": POINTER_BEGINS.decode(),
             "want_lvm": "1" if any(root.startswith("/dev") or "/" not in root for root in roots) else "0",
@@ -197,6 +199,7 @@ class XlObserver:
             },
             words=self._dialect.words,
         )
+        guests = told_by_files(guests, question.secrets, answer.has_password)
         files = file_facts(answer)
         return Host(
             name=self.name,

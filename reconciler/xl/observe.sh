@@ -3,7 +3,7 @@
 # `observe.py` sends this text after assignments of: boundary (unguessable, closes each section), config_dir (empty:
 # as usual on this system), kernel_dir, images and files (paths to ask for, one a line), known (lines of the section
 # `images` whose digests the controller has already), want_lvm (1: disks on volume groups are in use), root (empty; where
-# the tests have the folders of the system), pointer and pointer_begins (what is told of a Git LFS pointer, and how one
+# the tests have the folders of the system), secrets (files of passwords, one a line: domain|key|path), pointer and pointer_begins (what is told of a Git LFS pointer, and how one
 # begins), tool (xl or xm; xl if it is not given).
 
 nl='
@@ -176,6 +176,23 @@ look_at_texts() {
     close texts "$status"
 }
 twice look_at_texts
+
+# Digests of passwords that specs name by a file, for domains whose config file does not, so that what they run with can
+# be compared: domain, key and digest. Each is made with the boundary before the password, so that it tells nothing later.
+set -f
+IFS=$nl
+set -- $configs
+[ -z "$secrets" ] || [ $# -eq 0 ] || filled=$nl$(grep -l '^# reconciler-secret: ' -- "$@" 2>/dev/null)$nl
+for line in $secrets; do
+    domain=${line%%|*} path=/${line#*|*|/}
+    case ${filled-} in *"$nl$config_dir/$domain$suffix$nl"*) continue ;; esac
+    [ -f "$path" ] || continue
+    digest=$({ printf '%s' "$boundary" && awk 'NR == 1 { sub(/\r$/, ""); printf "%s", $0 }' "$path"; } | digests)
+    printf '%s|%s\n' "${line%|*}" "${digest%% *}"
+done
+unset IFS
+set +f
+close passwords 0
 
 # Disks that config files and running domains name, for the question who uses what: of each quoted text what follows
 # target=, else what looks like the path of an old disk specification.

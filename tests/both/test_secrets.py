@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.decide.changes import Action
+from reconciler.decide.changes import Action, Consent
 from reconciler.dom0.connection import Connection
 from reconciler.model.domain import Domain, Policy, Ready, canonical_json
 from reconciler.show.documents import plan_document
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import Store
-from tests.both.passes import Pass, look, reconcile
+from tests.both.passes import NONE, Pass, look, reconcile
 from tests.both.sides import FLEET, Side, SimulatedSide, make_domain, make_sides
 
 pytestmark = pytest.mark.anyio
 
+ADOPT = Consent(adopt=frozenset({"alpha/web"}))
 FIRST, SECOND = 'hun"ter\\2', "swordfish"
 
 
@@ -34,10 +35,13 @@ class Screen:
 
     def put(self, secret: str) -> None:
         if isinstance(self.side, SimulatedSide):
-            hand = Hand(settings=self.side.settings, fleet=FLEET, state_dir=self.folder / ".state")
-            hand.put(self.file, f"{secret}\n".encode())
+            self._hand.put(self.file, f"{secret}\n".encode())
         else:
             Path(self.file).write_text(f"{secret}\n")
+
+    @property
+    def _hand(self) -> Hand:
+        return Hand(settings=self.side.settings, fleet=FLEET, state_dir=self.folder / ".state")
 
     def config(self) -> str:
         """The text of the config file on the host."""
@@ -46,11 +50,21 @@ class Screen:
         store = Store(self.folder / ".state", "alpha")
         return store.content(store.read(), f"{self.side.settings.config_dir}/web.cfg").decode()
 
-    async def reconcile(self, web: Domain | None = None) -> Pass:
-        return await reconcile(self.side, {"web": web or self.web})
+    async def reconcile(self, web: Domain | None = None, consent: Consent = NONE) -> Pass:
+        return await reconcile(self.side, {"web": web or self.web}, consent)
 
     async def look(self) -> Pass:
         return await look(self.side, {"web": self.web})
+
+    async def make_by_hand(self, secret: str) -> None:
+        """Have the domain run from a config file that a person wrote, with the password in it."""
+        written = (("vnc", 1), ("vncpasswd", secret))
+        assert (await self.reconcile(replace(self.web, xl=written))).result is not None
+        text = "".join(line for line in self.config().splitlines(keepends=True) if not line.startswith("#"))
+        if isinstance(self.side, SimulatedSide):
+            self._hand.put(f"{self.side.settings.config_dir}/web.cfg", text.encode())
+        else:
+            (self.folder / "etc/web.cfg").write_text(text)
 
 
 @pytest.fixture(params=["xl", "simulated"])
@@ -117,6 +131,45 @@ async def test_what_is_changed_meanwhile_leaves_the_password_as_it_was_before(sc
     assert 'vncpasswd = "hun\\"ter\\\\2"\n' in screen.config()
     (change,) = (await screen.look()).plan.changes
     assert change.action is Action.RESTART
+
+
+async def test_a_domain_that_runs_with_it_is_taken_over_without_a_restart(screen: Screen) -> None:
+    screen.put(FIRST)
+    await screen.make_by_hand(FIRST)
+    adopted = await screen.reconcile(consent=ADOPT)
+
+    (change,) = adopted.plan.changes
+    assert (change.action, change.fields, change.pending) == (Action.ADOPT, (), ())
+    assert adopted.result is not None
+    assert not adopted.result.failed
+    assert f"{screen.file}\nvncpasswd = " in screen.config()
+    (change,) = (await screen.look()).plan.changes
+    assert change.action is Action.NO_OP, change.reason
+
+    screen.put(SECOND)
+    (change,) = (await screen.look()).plan.changes
+    assert change.action is Action.RESTART
+
+
+async def test_a_file_in_place_of_the_password_in_the_spec_restarts_nothing(screen: Screen) -> None:
+    screen.put(FIRST)
+    await screen.reconcile(replace(screen.web, xl=(("vnc", 1), ("vncpasswd", FIRST))))
+    (change,) = (await screen.reconcile()).plan.changes
+    assert change.action is Action.UPDATE, change.reason
+    assert f"{screen.file}\nvncpasswd = " in screen.config()
+    (change,) = (await screen.look()).plan.changes
+    assert change.action is Action.NO_OP, change.reason
+
+
+async def test_one_that_runs_with_another_waits_for_a_restart(screen: Screen) -> None:
+    screen.put(SECOND)
+    await screen.make_by_hand(FIRST)
+    (change,) = (await screen.reconcile(consent=ADOPT)).plan.changes
+    assert (change.action, change.would) == (Action.ADOPT, Action.RESTART)
+    assert FIRST not in str(change.fields)
+    (change,) = (await screen.reconcile()).plan.changes
+    assert change.action is Action.RESTART
+    assert f'vncpasswd = "{SECOND}"\n' in screen.config()
 
 
 async def test_a_password_that_is_not_there_blocks_its_domain(screen: Screen) -> None:
