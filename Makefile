@@ -8,6 +8,7 @@ WORKERS ?= 4
 EFFORT ?= 20
 ROUNDS ?= 30
 EVENTS ?= 20000
+SEEDS ?= 0
 SECONDS_AT_MOST ?= 0
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
@@ -64,7 +65,7 @@ import-figures: $(VENV)/.installed-dev
 
 simulate: $(VENV)/.installed-dev
 	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"
-	$(BIN)/python -m tests.simulate --events $(EVENTS) --seconds $(SECONDS_AT_MOST) --seed $(SEED)
+	$(BIN)/python -m tests.simulate --events $(EVENTS) --seconds $(SECONDS_AT_MOST) --seeds $(SEEDS) --seed $(SEED)
 
 .PHONY: simulate-defects
 simulate-defects: $(VENV)/.installed-dev

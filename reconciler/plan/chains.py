@@ -100,7 +100,7 @@ def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[st
     for wave in change.outings:
         assert guest is not None
         part = replace(change, action=Action.RESTART, target=as_it_is(change), guest=guest, wave=wave, quarantine=None)
-        links, guest = _followed((*before, *_outing(part)), guest)
+        links, guest = _followed((*before, *_outing(part, change.target)), guest)
         before = ()
         chains.append(Chain(change=part, links=links, depends_on=needed, outing=True))
     part = replace(change, action=change.own, guest=guest)
@@ -110,14 +110,17 @@ def chains_of(change: Change, host: Host, named_disks: Mapping[str, frozenset[st
     return chains
 
 
-def _outing(change: Change) -> Iterator[Step]:
-    """Shut the domain down and start it as it was. If its config file was edited by hand, write what runs first."""
+def _outing(change: Change, wanted: Domain | None) -> Iterator[Step]:
+    """Shut the domain down and start it as it was. If its config file was edited by hand, write what runs first.
+
+    How long it gets to shut down, and whether its plug may be pulled, is as `wanted` by its spec, as ever.
+    """
     target, guest = _target(change), change.guest
     assert guest is not None
     if guest.edited:
         yield WriteConfig(definition=target, proven=guest.config_proven)
-    yield _shutdown(change)
-    yield from _start_again(target)
+    yield _shutdown(replace(change, target=wanted or target))
+    yield from _start_again(target, signs=not _was_not_ready(guest))
 
 
 def way_back_of(change: Change, *, may_return: bool = True) -> tuple[Link, ...]:
@@ -177,12 +180,16 @@ def _boots_anew(change: Change) -> bool:
     return change.guest is not None and not change.guest.config_proven
 
 
-def _start_again(definition: Domain) -> list[Step]:
+def _was_not_ready(guest: Guest) -> bool:
+    """Return whether nobody has seen ready what runs, so that it cannot be asked to get ready when it comes back."""
+    failed = guest.running is not None and failed_before(guest, guest.running) is not None
+    return guest.unproven or failed
+
+
+def _start_again(definition: Domain, *, signs: bool = True) -> list[Step]:
     """Start a domain as it was. The ready signs are those of that definition, since a new kernel may have others."""
-    return [
-        Start(definition=definition),
-        AwaitReady(domain=definition.name, uuid=definition.uuid, ready=definition.policy.ready),
-    ]
+    ready = definition.policy.ready if signs else replace(definition.policy.ready, tcp=None, console=None)
+    return [Start(definition=definition), AwaitReady(domain=definition.name, uuid=definition.uuid, ready=ready)]
 
 
 def _links(steps: Iterable[Step], guest: Guest | None) -> tuple[Link, ...]:

@@ -1,4 +1,8 @@
-"""`make simulate EVENTS=1000000 SEED=7`: plays stories until so many events have happened."""
+"""`make simulate EVENTS=1000000 SEED=7`: plays stories until so many events have happened; `SEEDS=24`: so many stories.
+
+CI plays a number of stories, from a seed that is the digest of the tree it tests: new ones with each change, and the
+same ones however often, wherever and however slowly the same tree is tested.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +39,7 @@ class Played:
     events: Counter[str]
     faults: Counter[tuple[str, str]]
     broken: str = ""
+    law: str = ""  # in one line
 
 
 @dataclass
@@ -100,12 +105,13 @@ def play_in_a_folder(seed: int, rounds: int, size: int, dom0_each: int, shrink_s
     with tempfile.TemporaryDirectory(prefix="simulate-") as name:
         folder = Path(name) / "world"
         player, script, broken = play_seed(seed, folder, rounds, size, dom0_each, until)
-        told = ""
+        told = law = ""
         if broken is not None:
             short = shrunk(script, broken, folder, seed, shrink_seconds) if shrink_seconds else script
             again = play_script(short, folder, seed) or broken
             told = f"seed {seed}: {broken}\n\n{written(short)}\n{again.said}\nseed {seed}: {again}\n"
-    return Played(seed, player.events, player.faults, told)
+            law = f"seed {seed}: {broken}".splitlines()[0]
+    return Played(seed, player.events, player.faults, told, law)
 
 
 def shrunk(script: list[Event], broken: Broken, folder: Path, seed: int, seconds: float) -> list[Event]:
@@ -125,6 +131,7 @@ def kept_scripts() -> list[Path]:
 @click.argument("script", required=False, type=click.Path(exists=True, path_type=Path))
 @click.option("--events", default=20_000, show_default=True, help="Play until so many have happened.")
 @click.option("--seconds", default=0.0, help="Begin no other seed after so long; 0: whenever.")
+@click.option("--seeds", default=0, help="Play so many seeds, however many events they have; 0: as events ask.")
 @click.option("--seed", default=1, show_default=True, help="The first one; the next ones follow it.")
 @click.option("--rounds", default=6, show_default=True)
 @click.option("--size", default=0, help="Domains of a world; 0: a few, by seed.")
@@ -139,6 +146,7 @@ def main(
     script: Path | None,
     events: int,
     seconds: float,
+    seeds: int,
     seed: int,
     rounds: int,
     size: int,
@@ -152,32 +160,35 @@ def main(
     prepare()
     if script is not None:
         sys.exit(_play_one(script))
-    began, figures, failed = time.monotonic(), Figures(), False
+    began, figures, broken = time.monotonic(), Figures(), list[str]()
     for path in kept_scripts() if scripts else ():
-        failed |= _play_one(path) != 0
+        broken += [path.name] if _play_one(path) else []
     until = began + seconds if seconds else math.inf
+    last = seed + seeds - 1 if seeds else math.inf
     task = partial(
         play_in_a_folder, rounds=rounds, size=size, dom0_each=dom0_each, shrink_seconds=shrink_seconds, until=until
     )
     with ProcessPoolExecutor(workers or os.cpu_count(), mp_context=get_context("fork")) as pool:
-        waiting = {pool.submit(task, seed + number) for number in range(2 * (workers or os.cpu_count() or 1))}
+        at_once = 2 * (workers or os.cpu_count() or 1)
+        waiting = {pool.submit(task, seed + number) for number in range(min(at_once, seeds or at_once))}
         seed += len(waiting)
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for played in (one.result() for one in done):
                 figures.add(played)
-                failed |= bool(played.broken)
                 click.echo(played.broken, nl=bool(played.broken))
-            late = time.monotonic() > until
-            if failed and not go_on:
+                broken += [played.law] if played.law else []
+            if broken and not go_on:
                 for child in active_children():
                     child.kill()
                 break
-            if figures.total() < events and not late:
-                waiting |= {pool.submit(task, seed + number) for number in range(len(done))}
-                seed += len(done)
+            if (seeds or figures.total() < events) and time.monotonic() <= until:
+                more = [one for one in range(seed, seed + len(done)) if one <= last]
+                waiting |= {pool.submit(task, one) for one in more}
+                seed += len(more)
     click.echo(figures.text(time.monotonic() - began))
-    sys.exit(failed)
+    click.echo("\n".join(["", "A law was broken:", *broken] if broken else ["every law held"]))
+    sys.exit(bool(broken))
 
 
 def _play_one(path: Path) -> int:

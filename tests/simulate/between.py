@@ -126,6 +126,7 @@ class Between:
                     self._let_another_run(host, one.what)
                 else:
                     self.by_hand(host, one.what)
+                    self.laws.by_hand = True
                     self.tell("hand", host=host, deed=one.what)
         fault, _, cut = (faults[0] if faults else "").partition("/")
         self.tell("command", host=host, number=number, does=does, address=address, fault=fault)

@@ -243,6 +243,7 @@ class Dom0Laws:
     dom0: Dom0
     strangers: set[str]
     broken: Callable[[str, str], None]
+    by_hand: bool = False  # as in `Laws`
     known: dict[str, Any] = field(default_factory=dict)
     disks: dict[str, int] = field(default_factory=dict)
 

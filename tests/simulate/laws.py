@@ -48,10 +48,12 @@ class Laws:
     ran: dict[str, set[str]] = field(default_factory=dict)  # host -> what ran as this run began
     goes: set[str] = field(default_factory=set)  # addresses that are to go down by themselves
     restarts: set[str] = field(default_factory=set)
+    plugs: set[str] = field(default_factory=set)  # addresses whose specs allow pulling the plug
     disks: dict[str, dict[str, StoredFile]] = field(default_factory=dict)
     foreign: dict[str, dict[str, object]] = field(default_factory=dict)
     down: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     stubborn: str = ""
+    by_hand: bool = False  # whether somebody did something during this step
 
     def begin(self) -> None:
         for host in self.settings:
@@ -63,6 +65,8 @@ class Laws:
     def plan_made(self, plan: Plan) -> None:
         self.goes |= {change.address for change in plan.changes if change.action in _GOES}
         self.restarts |= {change.address for change in plan.changes if change.restarts}
+        wanted = {change.address: change.target for change in plan.changes if change.target is not None}
+        self.plugs |= {address for address, one in wanted.items() if one.on_shutdown_timeout == "destroy"}
 
     def before(self, host: str, step: HostStep) -> None:
         address, store = f"{host}/{domain_of(step)}", self.stores[host]
@@ -74,6 +78,7 @@ class Laws:
             self.broken("not ours", f"{step.kind} of {address}, which is not ours")
         if guest is not None and guest.owner is not Owner.OURS and address not in self.adopting:
             self.broken("not ours", f"{step.kind} of {address}, which is {guest.owner}")
+        self.by_hand = False
         self.stubborn = self._stubborn(host, step) if isinstance(step, Shutdown) else ""
         match step:
             case RemoveConfig() if guest is not None and guest.config is not None and guest.config.prevent_destroy:
@@ -88,6 +93,8 @@ class Laws:
         one = instances_of(self.stores[host]).get(step.domain)
         if one is None or one.behaviour.shutdown != "ignore" or one.definition.on_shutdown_timeout == "destroy":
             return ""
+        if f"{host}/{step.domain}" in self.plugs:
+            return ""
         connected = devices_connected(one, self.stores[host].read_clock())
         return step.domain if connected is not False else ""
 
@@ -100,7 +107,7 @@ class Laws:
         if self._foreign(host, stored) != self.foreign.get(host, {}):
             self.broken("not ours", f"{step.kind} of {address} changed what is not ours")
         match step:
-            case Shutdown() if self.stubborn == step.domain and step.domain not in there:
+            case Shutdown() if self.stubborn == step.domain and step.domain not in there and not self.by_hand:
                 self.broken("the plug is asked for", f"{address} ran and did not obey, and its plug was pulled")
             case Shutdown() if address in self.restarts and step.domain in self.ran[host]:
                 self.down[host].add(step.domain)

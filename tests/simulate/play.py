@@ -579,6 +579,8 @@ class Player:
         fleet.settings.clear()
         fleet.specs |= self.removed  # what a spec said not to destroy goes only after another one
         self.removed.clear()
+        for keys in fleet.specs.values():
+            fleet.kernels.setdefault(keys.get("kernel", "1"), {})
         for number, behaviour in list(fleet.kernels.items()):
             if behaviour:
                 fleet.kernels[number] = {}
