@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from reconciler.model.diagnostics import ReconcilerError
+from reconciler.records import dataclass
 
 POLL_SECONDS = 2.0
 _KIB, _MIB = 1024, 1024 * 1024

@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused
 from reconciler.person import person
+from reconciler.records import dataclass
 
 _PARTS = 5
 _NO_CLUSTER = "-"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
 from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, Shutdown, Start, is_of_way_back
 from reconciler.reconcile import Reconciler, Selection
+from reconciler.records import dataclass
 from reconciler.specs import TreeReading
 from reconciler.state_dir import sightings
 from reconciler.toolstack import Question, question_for

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
 from reconciler.fence import Fencing
 from reconciler.model.fleet import Desired, HostSettings
+from reconciler.records import dataclass
 from reconciler.toolstack import Executor, Observer
 
 if TYPE_CHECKING:

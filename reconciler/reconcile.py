@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack, ExitStack
 from contextvars import Context
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,6 +35,7 @@ from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.refusals import Used
 from reconciler.plan.stale import adopted_by, base_of, moved
 from reconciler.plan.verify import verify
+from reconciler.records import dataclass
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import signer_of
 from reconciler.state_dir import consoles, error_log, sightings

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
 from reconciler.doctor.facts import Examination
@@ -12,6 +11,7 @@ from reconciler.model.fleet import DesiredHost
 from reconciler.model.host import Hold, Host, LockHolder, Look
 from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import HostStep
+from reconciler.records import dataclass
 from reconciler.specs.secret_files import secret_files
 
 __all__ = ["Executor", "Look", "Observer", "Question", "RehearsalLook", "question_for"]

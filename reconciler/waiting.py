@@ -12,10 +12,10 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from reconciler.model.diagnostics import ReconcilerError
+from reconciler.records import dataclass
 
 _LEAST_SECONDS = 0.001  # a shorter sleep may be lost in rounding, and then a virtual clock stands still for ever
 POLL_SECONDS = 1.0

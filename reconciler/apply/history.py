@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -23,6 +23,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, world_error
 from reconciler.person import person
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep, is_of_way_back
+from reconciler.records import dataclass
 
 _FILE = "history.sqlite"
 _VERSION = 1

@@ -6,12 +6,13 @@ Called by `history`, which remembers how long restarts take, and for the result 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from reconciler.apply.result import ApplyResult, StepResult
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import AwaitReady, Rehearse, Shutdown
+from reconciler.records import dataclass
 
 
 class Outcome(StrEnum):

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, assert_never
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
 from reconciler.model.quantities import quoted
 from reconciler.plan.steps import AwaitReady
+from reconciler.records import dataclass
 from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_pattern, is_in
 from reconciler.waiting import NotYet, wait_until
 

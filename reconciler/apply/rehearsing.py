@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.apply.ready import await_ready
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.host import Look, Power
 from reconciler.model.rehearsal import Rehearsal
 from reconciler.plan.steps import AwaitReady, Rehearse
+from reconciler.records import dataclass
 from reconciler.toolstack import Executor
 
 Report = Callable[[str], None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -14,6 +14,7 @@ from reconciler.cli.names import ADDRESS, ADDRESS_OR_HOST
 from reconciler.cli.session import check_adopt, check_consent
 from reconciler.decide.changes import Consent
 from reconciler.model.fleet import Desired
+from reconciler.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.fence import Alone

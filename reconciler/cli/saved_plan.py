@@ -10,7 +10,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import canonical_json
 from reconciler.plan.plan import Plan
 from reconciler.plan.stale import moved
+from reconciler.records import dataclass
 from reconciler.show.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 from reconciler.state_dir.files import create_file, make_folder, replace_file

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -16,6 +15,7 @@ from reconciler.cli.settings import current_settings
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, usage_error
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired, HostSettings
+from reconciler.records import dataclass
 from reconciler.specs import TreeReading, read_tree
 from reconciler.specs.resolve.fleet import NAMELESS_FLEET
 from reconciler.specs.schema_errors import near_miss

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.cluster.keys import Member
 from reconciler.model.host import Host, Owner
+from reconciler.records import dataclass
 
 _LISTED = 5
 

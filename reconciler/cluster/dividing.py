@@ -8,10 +8,11 @@ does not have the accepted commit, is passed over, as long as there is another o
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.cluster.hashing import in_order
 from reconciler.cluster.keys import Claim, Member
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,11 +16,12 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from reconciler.model.diagnostics import ReconcilerError, usage_error, world_error
+from reconciler.records import dataclass
 
 TRY_SECONDS = 1.0
 _ANSWER_BYTES = 32 << 20

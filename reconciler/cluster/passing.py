@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Known, Sharing, Wanted
@@ -19,6 +19,7 @@ from reconciler.plan.parts import restarts_of
 from reconciler.plan.places import FleetLimit, is_on_its_way
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
+from reconciler.records import dataclass
 
 _WORDS = 200  # letters of a reason that the others are told
 _COUNTED = (Action.DESTROY, Action.RESTART)

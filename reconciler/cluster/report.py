@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.cluster import counting
@@ -14,6 +13,7 @@ from reconciler.cluster.keys import FACTS_A_PAGE, FACTS_BYTES, Claim, Facts, Fle
 from reconciler.cluster.sharing import Wanted
 from reconciler.fence import SILENT_LEASES, Alone, Line
 from reconciler.model.diagnostics import refused, world_error
+from reconciler.records import dataclass
 
 _MUCH = 0.5  # of the quota
 _COMPACT = "--auto-compaction-mode=periodic --auto-compaction-retention=1h, and etcdctl defrag now and then"

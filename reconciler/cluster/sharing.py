@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from reconciler.cluster.keys import Reserved
@@ -14,6 +14,7 @@ from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Host
 from reconciler.plan.places import FleetLimit
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

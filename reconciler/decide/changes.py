@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 
@@ -17,6 +17,7 @@ from reconciler.model.fleet import Doubt
 from reconciler.model.host import Guest, Host, Quarantined
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.rehearsal import Rehearsal
+from reconciler.records import dataclass
 
 FROZEN = "its spec file has errors, so it is left alone"
 """Why nothing is done about a domain whose file cannot be read."""

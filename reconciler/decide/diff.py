@@ -7,7 +7,7 @@ blocked …) is decided in `decide`. Equal pairs cost one `==`; deepdiff describ
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
@@ -19,6 +19,7 @@ from reconciler.model.key_row import Key, Kind, Owner, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
 from reconciler.model.parts import KEPT_OF_POLICY, as_written
 from reconciler.model.quantities import same_rate
+from reconciler.records import dataclass
 from reconciler.specs.resolve.xl_keys import is_usual
 from reconciler.specs.secrets import concealed, holds_secret
 

@@ -9,7 +9,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from reconciler.decide.diff import FieldChange
@@ -19,6 +19,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import FileFact, Guest, Host, Owner
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import is_allowed, read_pci
+from reconciler.records import dataclass
 from reconciler.specs.secret_files import secret_files
 from reconciler.specs.secrets import concealed_text
 

@@ -15,7 +15,7 @@ what this run will not bring through, or what nobody knows, and which restarts w
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.decide.changes import DEFERRED, Action, Change, Consent
 from reconciler.decide.dependencies import recorded_wave, wave_of
@@ -27,6 +27,7 @@ from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Desired, HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
+from reconciler.records import dataclass
 
 # states that end by themselves, or by somebody else's hand, and nobody can tell how
 _UNKNOWN = (

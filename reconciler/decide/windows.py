@@ -17,7 +17,6 @@ True
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -25,6 +24,7 @@ from heapq import merge
 from itertools import islice
 
 from reconciler.model.fleet import Desired, Window
+from reconciler.records import dataclass
 
 WINDOW = "window: "
 """How what a change waits for begins, where it is a window."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from reconciler.doctor.facts import Facts
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Host
+from reconciler.records import dataclass
 
 T = TypeVar("T")
 

@@ -6,11 +6,11 @@ An observer fills it in. None stands for what could not be found out, which is n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.host import Host
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,6 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from reconciler.dom0.sending.fence import Fence
 from reconciler.dom0.sending.ssh_errors import explain
 from reconciler.leaving import kill_group, must_end, spared
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.records import dataclass
 from reconciler.waiting import give_sign_of_life
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import WHOLE_HOST
+from reconciler.records import dataclass
 
 _CONFIG_DIRS = {"debian": "/etc/xen", "netbsd": "/usr/pkg/etc/xen"}
 

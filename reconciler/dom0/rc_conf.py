@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from reconciler.dom0.autostart import UNNUMBERED
+from reconciler.records import dataclass
 
 LISTS = ("/etc/rc.conf", "/etc/rc.conf.d/xendomains")
 """In the order in which sh reads them."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from reconciler.dom0.connection import Connection
 from reconciler.dom0.layout import Dom0, dom0_of
@@ -16,6 +15,7 @@ from reconciler.dom0.toolstack_sh import XL_SH
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
+from reconciler.records import dataclass
 
 _FAILED, _REFUSED = 64, 65
 _SENT_QUIET_SECONDS = 60  # for which what is sent may not grow

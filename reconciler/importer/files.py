@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Domain
+from reconciler.records import dataclass
 from reconciler.texts.cfg_grammar import CfgText, Number, Value, XlCfgError, as_latin1, number_of, read_cfg
 from reconciler.texts.cfg_reader import KNOWN_KEYS, MEMORY_DEFAULT_KIB, Reading, Remark, read_values, unknown_keys
 from reconciler.texts.config_file import read_file

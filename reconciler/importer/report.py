@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from reconciler.importer.tables import Imported, host_needs
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.fleet import HostSettings
 from reconciler.model.quantities import quoted
+from reconciler.records import dataclass
 
 FORMAT = 1
 

@@ -11,7 +11,7 @@ import math
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from reconciler.importer.names import is_name, near_name
@@ -24,6 +24,7 @@ from reconciler.model.parts import key_named
 from reconciler.model.paths import absolute, disk_identity, is_normal
 from reconciler.model.pci import read_pci
 from reconciler.model.quantities import printable, quoted
+from reconciler.records import dataclass
 from reconciler.specs.resolve.domain import build_domain
 from reconciler.specs.resolve.fleet import in_common_of_fleet, in_common_of_host
 from reconciler.specs.resolve.host import check_allowed, pci_device, resolve_host

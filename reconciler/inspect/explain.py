@@ -6,13 +6,13 @@ The keys of a domain are told from their table, `model.keys`; the others from `s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from reconciler.model.key_row import Choice, Key, Kind, Takes, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VIF_KEYS
 from reconciler.model.quantities import DURATION_FORMS, SIZE_FORMS
+from reconciler.records import dataclass
 from reconciler.specs import setting_keys
 from reconciler.specs.schema import SpecKind, schema
 from reconciler.specs.setting_keys import Setting

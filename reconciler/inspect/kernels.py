@@ -7,11 +7,11 @@ run.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from reconciler.model.domain import Domain, Image, address_of
 from reconciler.model.host import Guest, Host, Owner, Quarantined
+from reconciler.records import dataclass
 
 
 class Role(StrEnum):

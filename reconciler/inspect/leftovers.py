@@ -7,7 +7,6 @@ the host tells; where one of these cannot be read, nothing can be called left ov
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.doctor.facts import Facts
@@ -15,6 +14,7 @@ from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Guest, Host
 from reconciler.model.paths import absolute, folder_of
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any, get_args, get_type_hints
@@ -20,6 +20,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, refused
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Devices, Guest, Host
+from reconciler.records import dataclass
 from reconciler.specs.secrets import concealed_text, without_secrets
 from reconciler.toolstack import Question
 

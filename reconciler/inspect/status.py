@@ -6,7 +6,7 @@ Called by `commands.status`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from reconciler.decide.changes import HELD_UNTIL, Action, Change
@@ -16,6 +16,7 @@ from reconciler.model.boot import ROLLED_BACK
 from reconciler.model.domain import Image
 from reconciler.model.host import Owner, Power, Quarantined
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 
 
 class Status(StrEnum):

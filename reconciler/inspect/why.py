@@ -6,13 +6,13 @@ Called by `commands.why`. Reads specs, git and the history; what differs and wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.apply.history import ApplyRecord, History
 from reconciler.decide.changes import Change
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, Source
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 from reconciler.specs import TreeReading
 from reconciler.specs.commit import commit_for
 from reconciler.specs.declared import Declarations

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.model.disks import disk_key, may_share, world_wide, world_wide_path
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.host import Guest, Host, Power
 from reconciler.model.pci import read_pci
+from reconciler.records import dataclass
 
 Key = tuple[str, ...]
 _WIDE = "world-wide disk"

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from functools import cache
 from operator import attrgetter
 from typing import Any, Literal
+
+from reconciler.records import dataclass
 
 XlAtom = str | int
 XlValue = XlAtom | tuple[XlAtom | tuple[XlAtom, ...], ...]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import StrEnum
 from operator import attrgetter
 from typing import Literal
@@ -11,6 +11,7 @@ from typing import Literal
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.domain import Disk, Domain, Image, Vif
 from reconciler.model.rehearsal import Leftover, SnapshotFact
+from reconciler.records import dataclass
 
 NAMELESS = "(null)"
 """What a host shows in the place of a name that is not there."""

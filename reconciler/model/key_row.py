@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Generic, TypeVar
 
 from reconciler.model.domain import Disk, Domain, Image, Ready, Scalar, Vif
+from reconciler.records import dataclass
 
 Owner = TypeVar("Owner", Domain, Disk, Vif, Ready)
 """What the key is one of."""

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from reconciler.records import dataclass
 
 FLAGS = ("permissive", "msitranslate", "power_mgmt", "seize")
 RDM_POLICIES = ("strict", "relaxed")

@@ -6,10 +6,11 @@ Made by `decide`, carried in steps, made and taken down by executors. It is neve
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Literal
 
 from reconciler.model.domain import Disk, Domain, Ready
+from reconciler.records import dataclass
 
 ENDING = ".rehearsal"
 """What the name of a throwaway ends in, and that of no spec."""

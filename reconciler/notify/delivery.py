@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from reconciler.notify.documents import Message, Sending, alerts, message
 from reconciler.notify.events import Event
 from reconciler.notify.post import Answer, NoAnswerError, post
 from reconciler.notify.spool import MOST_WAITING, Queued, Spool, SpoolError
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 from reconciler.specs.secrets import SENSITIVE
 

@@ -9,13 +9,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 from reconciler.model.fleet import Receiver
 from reconciler.notify.events import STATUS, Event
+from reconciler.records import dataclass
 
 FORGES: Final = frozenset({"github", "gitlab", "forgejo"})
 _ALERT: Final = "ReconcilerDomainNotAsSpecified"

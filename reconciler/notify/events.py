@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 from reconciler.apply.result import ApplyResult
@@ -17,6 +17,7 @@ from reconciler.decide.changes import DRIFTED, SPEC_CHANGED, Action, Change
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 
 _LONGEST = 2000  # characters of a text that others than us choose
 _ADDRESSES_MAX = 100  # that one event names

@@ -10,12 +10,12 @@ import asyncio
 import os
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 from urllib.parse import urlsplit
 
 from reconciler.notify.documents import Message
+from reconciler.records import dataclass
 
 ANSWER_SECONDS: Final = 10.0
 _HEAD_MAX: Final = 16 * 1024

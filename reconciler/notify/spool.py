@@ -12,7 +12,6 @@ import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.fleet import Receiver
 from reconciler.notify.events import Event, Told
+from reconciler.records import dataclass
 
 MOST_WAITING: Final = 1_000
 _FILE: Final = "notify.sqlite"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from reconciler.decide.changes import Action, Change
@@ -40,6 +39,7 @@ from reconciler.plan.steps import (
     Unpause,
     WriteConfig,
 )
+from reconciler.records import dataclass
 
 _UNCONNECTED_SECONDS = 20  # a guest that never got hold of a disk has nothing to write back
 

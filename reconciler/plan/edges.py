@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import pairwise
 
 from reconciler.model.claims import Key, claims_of, live_claims, without
@@ -15,6 +15,7 @@ from reconciler.model.host import Host
 from reconciler.plan.chains import Chain
 from reconciler.plan.step_claims import released_by, taken_by
 from reconciler.plan.steps import AwaitReady, Shutdown, Start
+from reconciler.records import dataclass
 from reconciler.specs.secrets import concealed_text
 
 Node = tuple[int, int]

@@ -25,7 +25,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import accumulate
 
 from reconciler.model.host import Host
@@ -45,6 +45,7 @@ from reconciler.plan.places import (
 from reconciler.plan.snapshot_room import share_room
 from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, RehearseEnd, Shutdown, Step, takes_down
 from reconciler.plan.units import Unit, units_of
+from reconciler.records import dataclass
 
 _EXPECTED_SECONDS: Mapping[str, float] = {
     "start": 10,

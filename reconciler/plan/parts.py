@@ -25,13 +25,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan, ledger_of
 from reconciler.plan.refusals import HELD_BY_BRAKE
 from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start
+from reconciler.records import dataclass
 
 _BEGINS_ANEW = (Action.CREATE, Action.RESTART)  # what a wave holds; a repair or a live change waits for no other host
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.decide.changes import Change
 from reconciler.model.domain import address_of
@@ -14,6 +14,7 @@ from reconciler.plan.chains import Chain
 from reconciler.plan.edges import Node
 from reconciler.plan.steps import PlannedStep, Shutdown
 from reconciler.plan.units import Unit
+from reconciler.records import dataclass
 
 LISTED_NAMES = 10
 FLEET = ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from reconciler.decide.changes import FROZEN, Action, Change, Consent, Fleet, block
@@ -34,6 +33,7 @@ from reconciler.plan.rehearsing import after_rehearsals
 from reconciler.plan.renames import as_renamed, heirs, keepers, old_names, with_rename_hints
 from reconciler.plan.stale import adopted_by, base_of
 from reconciler.plan.steps import AwaitReady, PlannedStep, SetQuarantine, Start, WayBack
+from reconciler.records import dataclass
 
 _IN_ONE_TEXT = 50  # steps
 

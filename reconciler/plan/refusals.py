@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.decide.changes import Action, Change, Consent
 from reconciler.decide.together import is_held_after_brake
@@ -18,6 +18,7 @@ from reconciler.model.host import Guest, Host, Owner
 from reconciler.plan.chains import Chain
 from reconciler.plan.order import Room
 from reconciler.plan.places import Refusal
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,12 @@ A step says everything its executor needs, so a plan can be stored and followed 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Ready, Vif
 from reconciler.model.host import Quarantined
 from reconciler.model.rehearsal import Rehearsal
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

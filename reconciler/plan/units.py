@@ -8,11 +8,12 @@ it needs from outside is done, so no domain is ever down and waits for one that 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.plan.chains import Chain
 from reconciler.plan.edges import Node
 from reconciler.plan.steps import AwaitReady, Shutdown
+from reconciler.records import dataclass
 
 
 @dataclass(slots=True)

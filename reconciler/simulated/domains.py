@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 from reconciler.model.boot import boots_the_same
 from reconciler.model.copies import replace
@@ -30,6 +29,7 @@ from reconciler.plan.steps import (
     Unpause,
     domain_of,
 )
+from reconciler.records import dataclass
 from reconciler.simulated.draft import Draft
 from reconciler.simulated.guest import (
     SHUTDOWN_SECONDS,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.disks import may_share
@@ -13,6 +12,7 @@ from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner
 from reconciler.plan.meaning import guest_after
 from reconciler.plan.steps import Step, domain_of
+from reconciler.records import dataclass
 from reconciler.simulated.guest import Instance, brought_up_to
 from reconciler.simulated.store import Store, StoredHost
 from reconciler.simulated.view import HostPaths, View, new_disk

@@ -7,7 +7,6 @@ between: boot, crash, reboot and balloon are functions of the kernel's bytes and
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Literal
 
@@ -17,6 +16,7 @@ from reconciler.model.copies import replace
 from reconciler.model.domain import Domain
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
+from reconciler.records import dataclass
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024

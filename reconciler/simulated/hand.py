@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from reconciler.model.memory import needed_kib
 from reconciler.model.parts import SHARES, limit_of, with_shares
 from reconciler.model.quantities import Unfit, size_kib
 from reconciler.model.vdev import devid_of
+from reconciler.records import dataclass
 from reconciler.simulated.domains import start_instance
 from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.guest import (

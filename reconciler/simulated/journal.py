@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from reconciler.records import dataclass
 from reconciler.simulated.guest import Instance, settled_kib
 from reconciler.simulated.tables import Table, TableDraft
 from reconciler.state_dir.files import replace_file

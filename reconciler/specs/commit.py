@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.model.fleet import Desired
+from reconciler.records import dataclass
 
 _TIMEOUT_SECONDS = 20
 _COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")

@@ -9,8 +9,8 @@ import errno
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 
+from reconciler.records import dataclass
 from reconciler.specs.resolve import TreeFile
 from reconciler.specs.resolve.images import digest_told, why_no_image
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from dataclasses import dataclass
 
 import tree_sitter
 import tree_sitter_toml
 from tree_sitter import Node
 
 from reconciler.model.diagnostics import Source
+from reconciler.records import dataclass
 from reconciler.specs.files import line_shown
 from reconciler.specs.schema_errors import Loc
 from reconciler.specs.toml import TomlError, parse_toml

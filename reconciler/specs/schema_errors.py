@@ -9,13 +9,13 @@ from __future__ import annotations
 import difflib
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.model.quantities import Unfit, kind_of, number_shown, quoted
+from reconciler.records import dataclass
 from reconciler.specs.schema import DomainSpec, Spec
 from reconciler.specs.value_types import PATTERN_SENTENCES
 

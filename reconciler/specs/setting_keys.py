@@ -6,7 +6,7 @@ docs/reference take the sentences from here. The keys of a domain spec have a ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, Source, unforeseen
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.quantities import printable
+from reconciler.records import dataclass
 from reconciler.specs.cache import FileMemory, LastResult
 from reconciler.specs.commit import commit_of
 from reconciler.specs.files import Content, TreeRoot, Unreadable, line_shown

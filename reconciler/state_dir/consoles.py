@@ -6,10 +6,10 @@ Written by `reconcile` when an apply has ended, read by `why`. It is for people;
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from reconciler.records import dataclass
 from reconciler.state_dir.files import make_folder, replace_file
 
 _MODE = 0o600  # a guest may say anything on its console

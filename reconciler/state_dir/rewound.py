@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from reconciler.records import dataclass
 from reconciler.state_dir.files import replace_file
 
 _REFUSED, _ACCEPTED = "rewound.json", "rewound-accepted"

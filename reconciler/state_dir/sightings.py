@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -19,6 +19,7 @@ from reconciler.model.claims import Key, Unseen, fleet_claims, noted_claims, not
 from reconciler.model.domain import address_of
 from reconciler.model.host import Host, Owner
 from reconciler.plan.steps import PlannedStep, RemoveConfig, Rename, WriteConfig
+from reconciler.records import dataclass
 from reconciler.state_dir.files import make_folder, replace_file
 
 _FOLDER = "sightings"  # a file a host, so that a look costs what its own host holds

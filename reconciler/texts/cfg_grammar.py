@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 from reconciler.model.parts import in_quotes
+from reconciler.records import dataclass
 
 TEXT_MAX = 256 * 1024  # characters; real files have a few thousand, so this bounds time and memory
 _DEPTH_MAX = 200  # lists in lists; xl's own keys need two, and it reads any number

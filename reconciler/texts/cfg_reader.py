@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlAtom, XlValue
@@ -17,6 +16,7 @@ from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import read_pci
 from reconciler.model.quantities import Unfit
+from reconciler.records import dataclass
 from reconciler.specs.resolve.rules import OWN_KEYS as SPEC_KEYS
 from reconciler.specs.resolve.xl_keys import HARMLESS, REACHES
 from reconciler.specs.resolve.xm import XM_ONLY

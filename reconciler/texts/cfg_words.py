@@ -7,11 +7,12 @@ xm's files only literal ones are read: those that are written here, and others w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.model.domain import Disk, Domain, Vif, XlValue
 from reconciler.model.keys import VIF_KEYS
 from reconciler.model.parts import in_cfg
+from reconciler.records import dataclass
 from reconciler.specs.resolve.xm import DISK_DRIVERS, XM_KEYS, XM_VIF_KEYS, check_xm
 from reconciler.texts.cfg_grammar import Value as CfgValue
 from reconciler.texts.cfg_reader import KNOWN_KEYS

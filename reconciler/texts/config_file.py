@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, field
 from functools import lru_cache
 from operator import is_
 from typing import Any
@@ -20,6 +20,7 @@ from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlV
 from reconciler.model.key_row import Key, Kind, Value
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY, in_cfg, with_kept_policy
+from reconciler.records import dataclass
 from reconciler.specs.secret_files import SECRET_FILES, as_keys, secret_line, without_values
 from reconciler.texts.cfg_grammar import TEXT_MAX, XlCfgError, quote, read_cfg, read_plain
 from reconciler.texts.cfg_grammar import Value as CfgValue

@@ -9,7 +9,8 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from reconciler.records import dataclass
 
 _LOG = re.compile(r"xl-(?P<name>.+?)(?:--incoming)?\.log(?:\.[0-9]+)?(?: \(deleted\))?")
 _MAKES = frozenset(("create", "restore", "migrate-receive"))

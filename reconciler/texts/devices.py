@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from reconciler.model.copies import replace
@@ -20,6 +20,7 @@ from reconciler.model.parts import LATER_KEYS_OF_DISKS, in_cfg
 from reconciler.model.paths import absolute, is_normal
 from reconciler.model.quantities import Unfit, rate_of
 from reconciler.model.vdev import devid_of
+from reconciler.records import dataclass
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import number_of
 

@@ -7,13 +7,13 @@ file with our fleet's mark, written for this very name and UUID, says so. Everyt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain
 from reconciler.model.host import NAMELESS, Devices, Guest, Owner, Power
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, taken_from
+from reconciler.records import dataclass
 from reconciler.texts.cfg_grammar import quote
 from reconciler.texts.cfg_words import XL_WORDS, Words
 from reconciler.texts.config_file import ConfigFile, read_file

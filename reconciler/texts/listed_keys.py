@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.model.domain import XlValue
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, VIF_KEYS
+from reconciler.records import dataclass
 
 VIRIDIAN = (
     *("base", "freq", "time_ref_count", "reference_tsc", "hcall_remote_tlb_flush", "apic_assist", "crash_ctl"),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.model.host import NAMELESS, Power
+from reconciler.records import dataclass
 
 _ROW = re.compile(
     r"(?P<name>.*\S)[ \t]+(?P<domid>[0-9]+)[ \t]+(?P<mib>[0-9]+)[ \t]+(?P<vcpus>[0-9]+)[ \t]+"

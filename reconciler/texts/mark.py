@@ -9,13 +9,14 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from reconciler.model.domain import Ready
 from reconciler.model.key_row import Choice, Kind, Value, Whole
 from reconciler.model.parts import KEPT, KEPT_OF_DISKS, KEPT_OF_POLICY
+from reconciler.records import dataclass
 from reconciler.texts.cfg_grammar import TEXT_MAX
 
 MARK_PREFIX = "# reconciler-mark: "

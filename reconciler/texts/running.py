@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
 
 from reconciler.model.copies import replace
@@ -19,6 +19,7 @@ from reconciler.model.paths import file_name
 from reconciler.model.pci import FLAGS, PciDevice, read_pci
 from reconciler.model.quantities import rate_text, same_rate
 from reconciler.model.vdev import devid_of
+from reconciler.records import dataclass
 from reconciler.texts.cfg_reader import MEMORY_DEFAULT_KIB
 from reconciler.texts.devices import placed
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from reconciler.model.host import Devices
+from reconciler.records import dataclass
 
 _LINE = re.compile(r'(?P<path>/[^ ]*) = "(?P<value>.*)"')
 _START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time")

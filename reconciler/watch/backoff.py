@@ -8,13 +8,13 @@ the specs ask for something else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from reconciler.apply.result import ApplyResult
 from reconciler.fleet import asked_for
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 
 FIRST_WAIT_SECONDS = 10.0
 LONGEST_WAIT_SECONDS = 900.0

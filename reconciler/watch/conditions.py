@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import Desired
 from reconciler.model.host import Power
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 from reconciler.show import diagnostics
 from reconciler.state_dir.files import replace_file
 from reconciler.watch.backoff import Failure

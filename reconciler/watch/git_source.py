@@ -18,13 +18,14 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError
 from reconciler.model.fleet import Origin
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, read_tree
 from reconciler.state_dir import rewound

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from reconciler.cluster.keys import Reserved
 from reconciler.model.fleet import Desired
 from reconciler.reconcile import Reconciler
+from reconciler.records import dataclass
 from reconciler.watch.backoff import Backoff
 from reconciler.watch.news import Outcome
 from reconciler.watch.source import Specs

@@ -8,7 +8,6 @@ destroyed when its file goes. Called by `git_source`, which keeps this list besi
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.model.domain import Domain, address_of
+from reconciler.records import dataclass
 from reconciler.specs import TreeReading
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.toml import TomlError, parse_toml

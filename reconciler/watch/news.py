@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.decide.changes import Action, Change
@@ -14,6 +14,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.notify import Facts
 from reconciler.plan.plan import Plan
 from reconciler.plan.steps import PlannedStep
+from reconciler.records import dataclass
 from reconciler.show.steps import in_words
 from reconciler.show.values import before_and_after
 from reconciler.watch import conditions

@@ -2,7 +2,6 @@
 
 A pass is over one host, or over all at once (`watch --once`). One over a host follows that host's part of the plan that
 is made for the whole fleet as it was last seen (`fleet`).
-
 What goes through all domains is done in threads, one after the other: the loop has locks to beat meanwhile.
 What is remembered from pass to pass only decides when something is tried again, never what is to be done.
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unfo
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
+from reconciler.records import dataclass
 from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.waiting import Stop, never

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from threading import Lock
 
@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from reconciler.model.host import Owner, Power
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 from reconciler.state_dir.files import make_folder, replace_file
 
 PAUSED_SECONDS = 60.0

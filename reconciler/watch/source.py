@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from reconciler.model.diagnostics import Diagnostic
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 from reconciler.specs import TreeCache, TreeReading, read_tree
 from reconciler.watch.triggers import Clock

@@ -8,11 +8,11 @@ by the command line *and* by its own table.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.records import dataclass
 from reconciler.specs.files import Content, TreeRoot
 from reconciler.specs.schema import GitSpec
 from reconciler.specs.schema_errors import validate

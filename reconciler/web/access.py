@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from reconciler.records import dataclass
 from reconciler.web.token import Token
 
 COOKIE: Final = "reconciler"

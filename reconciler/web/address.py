@@ -9,10 +9,10 @@ import errno
 import ipaddress
 import re
 import socket
-from dataclasses import dataclass
 from typing import Final
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 
 _FORM: Final = re.compile(r"(?:\[(?P<v6>[^\]]*)\]:|(?P<v4>[^:\[\]]*):)?(?P<port>[0-9]{1,5})", re.ASCII)

@@ -12,7 +12,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
@@ -29,6 +28,7 @@ from reconciler.fleet import FleetView
 from reconciler.inspect.observed import observed_document
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unforeseen
 from reconciler.plan.plan import Plan
+from reconciler.records import dataclass
 from reconciler.show.documents import as_text, error_document, plan_document
 from reconciler.show.escape import plain
 from reconciler.watch.view import WatchView

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from importlib.resources import files as resources
 from typing import Any, Final
@@ -18,6 +18,7 @@ from typing import Any, Final
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from reconciler.records import dataclass
 from reconciler.show.escape import plain_lines
 from reconciler.show.text import plan_text
 from reconciler.show.values import duration

@@ -9,7 +9,6 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.records import dataclass
 from reconciler.watch.view import WatchView
 from reconciler.web.access import Access
 from reconciler.web.address import Endpoint, bind, parse_listen

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 
 

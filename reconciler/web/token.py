@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
+from reconciler.records import dataclass
 from reconciler.show.escape import plain
 
 _LONGEST_BYTES: Final = 1024

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
+from reconciler.records import dataclass
 from reconciler.specs.secrets import concealed_text
 from reconciler.texts.listing import Info, Row, XlOutputError, parse_info
 from reconciler.waiting import Clock, MachineClock

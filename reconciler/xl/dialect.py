@@ -8,11 +8,11 @@ DevController.py and XendDomainInfo.py.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from reconciler.dom0.toolstack_sh import XL_SH, XM_SH
 from reconciler.model.domain import Disk, Vif
+from reconciler.records import dataclass
 from reconciler.texts.cfg_words import XL_WORDS, XM_WORDS, Words, xm_disk_parts, xm_vif_parts
 from reconciler.texts.devices import disk_spec, vif_spec
 from reconciler.texts.listing import Row, parse_list_long, parse_whole_list

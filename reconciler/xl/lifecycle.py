@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from reconciler.dom0.connection import Result
 from reconciler.model.boot import boots_the_same
@@ -19,6 +18,7 @@ from reconciler.model.host import Look, Power
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.memory import needed_kib
 from reconciler.plan.steps import Shutdown, Start
+from reconciler.records import dataclass
 from reconciler.texts.create_failures import Cause, cause_of, hint_of
 from reconciler.texts.listing import Row, is_migrating
 from reconciler.texts.running import overlay

@@ -59,6 +59,11 @@ def test_no_module_is_long() -> None:
     assert {path: lines for path, lines in lengths.items() if lines > LINES_MAX} == {}
 
 
+def test_all_dataclasses_are_of_our_own_kind_which_costs_little_at_the_start() -> None:
+    theirs = re.compile(r"^from dataclasses import .*\bdataclass\b|\bdataclasses\.dataclass\b", re.MULTILINE)
+    assert {path.name for path in PACKAGE.rglob("*.py") if theirs.search(path.read_text())} == {"records.py"}
+
+
 def test_only_open_asks_which_toolstack_a_host_has() -> None:
     asks = re.compile(r"toolstack (?:[=!]=|(?:not )?in\b)|match \S*toolstack\b|isinstance\([^)]*(Observer|Executor)")
     modules = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if asks.search(path.read_text())}

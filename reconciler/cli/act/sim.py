@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +15,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.quantities import Unfit, size_kib
 from reconciler.open import open_hand
+from reconciler.records import dataclass
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.store import FAULTS
 

@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from reconciler.cli.durations import Duration
 from reconciler.cli.settings import Settings
 from reconciler.leaving import leave
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.cluster.controller import Controller

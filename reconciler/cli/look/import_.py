@@ -9,7 +9,7 @@ import shlex
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 import click
@@ -27,6 +27,7 @@ from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Host, Owner, Power
 from reconciler.model.quantities import printable, quoted
+from reconciler.records import dataclass
 from reconciler.show import diagnostics
 from reconciler.show.documents import as_text
 from reconciler.specs import TreeReading, read_tree

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,6 +26,7 @@ from reconciler.leaving import leave
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, exit_code
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Selection
+from reconciler.records import dataclass
 from reconciler.show.documents import as_text
 from reconciler.show.escape import plain
 from reconciler.show.paint import Paint

@@ -11,11 +11,12 @@ from __future__ import annotations
 import secrets
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from reconciler.fence import TRIES, Fencing, Line, still_under_way, taken_over
 from reconciler.model.diagnostics import world_error
+from reconciler.records import dataclass
 
 if TYPE_CHECKING:
     from reconciler.dom0.connection import Connection, Result

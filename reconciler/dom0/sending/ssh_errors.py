@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from reconciler.model.diagnostics import Diagnostic, Kind
+from reconciler.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

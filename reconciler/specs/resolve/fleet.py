@@ -9,13 +9,14 @@ import graphlib
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.model.disks import may_share, place_of, world_wide
 from reconciler.model.domain import Disk, Domain, address_of
 from reconciler.model.fleet import HostSettings
 from reconciler.model.paths import disk_identity
 from reconciler.model.pci import read_pci
+from reconciler.records import dataclass
 from reconciler.specs.resolve.domain import derived_mac
 from reconciler.specs.resolve.inputs import Findings, HostFolder, SpecFile
 from reconciler.specs.resolve.layers import Layer, origin

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from reconciler.records import dataclass
 from reconciler.specs.schema_errors import Complaint, Problem
 
 Table = Mapping[str, Any]

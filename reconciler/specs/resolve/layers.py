@@ -7,9 +7,9 @@ message, a key of the merged table is traced back to the file it came from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from reconciler.records import dataclass
 from reconciler.specs.resolve.inputs import Findings, SpecFile, SpecTree, Table
 from reconciler.specs.schema import LIFTED, DomainSpec
 from reconciler.specs.schema_errors import Complaint, Loc, near_miss, validate

@@ -7,11 +7,12 @@ host.toml its host, reconciler.toml everything. The rest goes on, but nothing is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from reconciler.model.diagnostics import unforeseen
 from reconciler.model.domain import Domain, address_of
 from reconciler.model.fleet import Brake, Desired, DesiredHost, HostSettings, Window
+from reconciler.records import dataclass
 from reconciler.specs.resolve import damaged
 from reconciler.specs.resolve.domain import build_domain, check_images
 from reconciler.specs.resolve.fleet import Resolved, check_fleet, check_fleet_is_named, check_names
