@@ -77,7 +77,7 @@ def import_domain(
     lost = (*map(as_latin1, unsaid), *foreign, *upward, *_reductions(domain), *refused, *_imposed(domain, defaults))
     if lost:
         kept = {"reconcile": False, **kept}
-        spec = spec.model_copy(update={"reconcile": False})
+        spec = spec.but(reconcile=False)
     return Imported(
         name=domain.name,
         table=kept,
@@ -320,7 +320,7 @@ def _twice(name: str, spec: DomainSpec) -> Iterator[Complaint]:
     """List what a spec has twice, which xl takes and which would destroy the disk or confuse the network."""
     settings, _ = resolve_host("HOST", {"toolstack": "xl"})
     assert settings is not None
-    domain = build_domain(name, spec.model_copy(update={"kernel": None, "ramdisk": None}), settings, TreeSpec(), {})
+    domain = build_domain(name, spec.but(kernel=None, ramdisk=None), settings, TreeSpec(), {})
     for rule in (in_common_of_fleet, in_common_of_host):
         yield from (found.complaint for found in rule({name: domain}))
 

@@ -1,4 +1,4 @@
-"""Declares what users write: one pydantic model for each kind of spec file. Resolve and `reconciler schema` call it.
+"""Declares what users write: one `Spec` for each kind of spec file. Resolve and `reconciler schema` call it.
 
 Keys are named as in xl.cfg(5). A profile and the `[defaults]` table are domain specs too, so no key is required here:
 resolve checks what a whole domain needs, after merging. Python names carry units, aliases are the keys of the file.
@@ -9,23 +9,12 @@ one that is passed on as it stands needs nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache, partial
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
-
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    Strict,
-    StringConstraints,
-    create_model,
-    model_validator,
-)
 
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
 from reconciler.specs import setting_keys
+from reconciler.specs.spec import BeforeValidator, Field, Spec, Strict, StringConstraints, json_schema
 from reconciler.specs.value_types import (
     BDF,
     BRIDGE,
@@ -70,27 +59,17 @@ from reconciler.specs.value_types import (
 )
 
 
-class Spec(BaseModel):
-    """Strict, so that `memory = true` or `vcpus = "2"` is an error and not a guess; a key nobody knows is one too."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)  # each is built once needed
-
-
-@cache  # they are frozen, so one will do
-def _usual(model: type[Spec]) -> Any:
-    """Return a table of which the file says nothing. (It is made of defaults alone, without its model.)"""
-    return model.model_construct()
-
-
 def _ordinary(name: str, keys: Iterable[Key[Owner]], word: Any) -> type[Spec]:
     """Make a model of the keys that are passed on as they stand, each checked by its kind. `word` types strings."""
-    fields: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
     for key in keys:
         if key.is_ordinary:
             kind = _type_of(key.kind, word)
             alias = key.name if key.name != key.attribute else None
-            fields[key.attribute] = (kind if key.default is not None else kind | None, Field(key.default, alias=alias))
-    return create_model(name, __base__=Spec, **fields)
+            kinds[key.attribute] = kind if key.default is not None else kind | None
+            defaults[key.attribute] = Field(key.default, alias=alias)
+    return type(name, (Spec,), {"__annotations__": kinds, **defaults})
 
 
 def _type_of(kind: Kind | Whole | Choice, word: Any) -> Any:
@@ -175,7 +154,7 @@ class _AddressOrTable:
     """Says of a PCI device, in a JSON Schema, that its address alone may stand for it."""
 
     def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "pattern": BDF}, PciSpec.model_json_schema()]}
+        return {"anyOf": [{"type": "string", "pattern": BDF}, json_schema(PciSpec)]}
 
 
 _Pci = Annotated[PciSpec, BeforeValidator(pci_table), _AddressOrTable()]
@@ -215,14 +194,13 @@ class DomainSpec(OrdinaryKeys):
     reconcile: bool = True
     restart: Literal["auto", "defer"] = "auto"
     rehearse: Literal["off", "if-possible", "required"] = "off"
-    ready: ReadySpec = Field(default_factory=partial(_usual, ReadySpec))
+    ready: ReadySpec = Field(default_factory=ReadySpec.usual)
     xl: dict[XlKey, XlSetting] = Field(default={})
     uuid: Annotated[str, StringConstraints(pattern=UUID)] | None = None
     renamed_from: Name | None = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _lift(cls, table: Any) -> Any:
+    def lift(cls, table: Any) -> Any:
         """Lift keys out of `[xl]`: those that came after 0.1 stood there, and still may. The key itself is stronger."""
         below = table.get("xl") if isinstance(table, Mapping) else None
         if not isinstance(below, Mapping):
@@ -293,15 +271,15 @@ class HostSpec(Spec):
     kernel_dir: Word = "/var/lib/xen/kernels"
     kernel_roots: Words | None = None
     disk_roots: Words = ()
-    allow: AllowSpec = Field(default_factory=partial(_usual, AllowSpec))
+    allow: AllowSpec = Field(default_factory=AllowSpec.usual)
     keep_free_kib: SizeKib = Field(default=0, alias="keep_free")
     overcommit_vcpus: bool = True
     parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     max_unavailable: OneOrMore = 1
     reconcile: bool = True
     window: Windows = ()
-    rehearsal: RehearsalSpec = Field(default_factory=partial(_usual, RehearsalSpec))
-    simulated: SimulatedSpec = Field(default_factory=partial(_usual, SimulatedSpec))
+    rehearsal: RehearsalSpec = Field(default_factory=RehearsalSpec.usual)
+    simulated: SimulatedSpec = Field(default_factory=SimulatedSpec.usual)
 
 
 MAC_PREFIX: Final = "00:16:3e"
@@ -349,11 +327,11 @@ class TreeSpec(Spec):
     fleet: Name = "default"
     mac_prefix: MacPrefix = MAC_PREFIX
     max_unavailable: OneOrMore | None = None
-    brake: BrakeSpec = Field(default_factory=partial(_usual, BrakeSpec))
-    git: GitSpec = Field(default_factory=partial(_usual, GitSpec))
+    brake: BrakeSpec = Field(default_factory=BrakeSpec.usual)
+    git: GitSpec = Field(default_factory=GitSpec.usual)
     window: Windows = ()
     notify: Annotated[tuple[NotifySpec, ...], Strict(False)] = ()
-    defaults: DomainSpec = Field(default_factory=partial(_usual, DomainSpec))
+    defaults: DomainSpec = Field(default_factory=DomainSpec.usual)
 
 
 SpecKind = Literal["domain", "host", "tree"]
@@ -391,7 +369,7 @@ _SENTENCES: Final[dict[type[Spec], dict[str, str]]] = {
 
 def schema(kind: SpecKind) -> dict[str, Any]:
     """Return the JSON Schema of a kind of spec file, for editors."""
-    described = MODELS[kind].model_json_schema()
+    described = json_schema(MODELS[kind])
     named = {model.__name__: sentences for model, sentences in _SENTENCES.items()}
     _describe(described, named)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}

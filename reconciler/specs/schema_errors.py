@@ -11,12 +11,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, ValidationError
 
 from reconciler.model.quantities import Unfit, kind_of, number_shown, quoted
 from reconciler.records import dataclass
-from reconciler.specs.schema import DomainSpec, Spec
+from reconciler.specs.schema import DomainSpec
+from reconciler.specs.spec import Spec, keys_of
 from reconciler.specs.value_types import PATTERN_SENTENCES
 
 Loc = tuple[str | int, ...]
@@ -197,7 +197,7 @@ def _unknown_key(loc: Loc, model: type[Spec]) -> Complaint:
     owner = _model_at(model, loc[:-1])
     if owner is not None and owner.__name__ == "DiskSpec" and key == "shared":
         return _not_yet(loc, "Disks that several domains share are not supported yet.", None, at_key=True)
-    known = [field.alias or name for name, field in owner.model_fields.items()] if owner else []
+    known = [key.alias for key in keys_of(owner).values()] if owner else []
     hint = near_miss(key, known)
     if owner is DomainSpec and (hint is None or key in _OTHER_WORDS):
         hint = _OTHER_WORDS.get(key, "Other keys of xl.cfg go under [xl], where host.toml allows them.")
@@ -224,20 +224,20 @@ def spell(loc: Loc) -> str:
     return text
 
 
-def _model_at(model: type[BaseModel], loc: Loc) -> type[BaseModel] | None:
+def _model_at(model: type[Spec], loc: Loc) -> type[Spec] | None:
     """Return the model that describes the table at `loc`."""
     for part in loc:
         if isinstance(part, int):
             continue
-        fields = {field.alias or name: field for name, field in model.model_fields.items()}
-        inner = _model_in(fields[part].annotation) if part in fields else None
+        kinds = {key.alias: key.kind for key in keys_of(model).values()}
+        inner = _model_in(kinds[part]) if part in kinds else None
         if inner is None:
             return None
         model = inner
     return model
 
 
-def _model_in(annotation: object) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+def _model_in(annotation: object) -> type[Spec] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Spec):
         return annotation
     return next((found for inner in typing.get_args(annotation) if (found := _model_in(inner))), None)

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
-
 from reconciler.model.domain import XlAtom, XlValue, driver_domain
 from reconciler.model.quantities import (
     DURATION_FORMS,
@@ -27,6 +25,7 @@ from reconciler.model.quantities import (
     size_kib,
     size_or_share,
 )
+from reconciler.specs.spec import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
 from reconciler.specs.urls import receiver_url
 
 

@@ -17,7 +17,8 @@ import reconciler
 from reconciler.model.domain import Disk, Domain, Policy, Ready, Vif
 from reconciler.model.key_row import Key, Takes
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VIF_KEYS
-from reconciler.specs.schema import DiskSpec, DomainSpec, ReadySpec, Spec, VifSpec, schema
+from reconciler.specs.schema import DiskSpec, DomainSpec, ReadySpec, VifSpec, schema
+from reconciler.specs.spec import Spec, keys_of
 from reconciler.specs.toml import parse_toml
 
 _OWNERS: dict[type, Sequence[Key[Any]]] = {Domain: DOMAIN_KEYS, Disk: DISK_KEYS, Vif: VIF_KEYS, Ready: READY_KEYS}
@@ -47,7 +48,7 @@ def test_every_field_of_the_policy_is_a_key() -> None:
 
 @pytest.mark.parametrize("spec", _SPECS)
 def test_every_key_of_a_spec_has_a_row_and_every_row_a_key(spec: type[Spec]) -> None:
-    known = [field.alias or name for name, field in spec.model_fields.items()]
+    known = [key.alias for key in keys_of(spec).values()]
     assert sorted(known) == sorted(key.name for key in _SPECS[spec] if key.in_spec)
 
 
@@ -72,14 +73,14 @@ def test_a_row_agrees_with_the_field(pair: tuple[type, Key[Any]]) -> None:
 
 @pytest.mark.parametrize("spec", _SPECS)
 def test_a_row_agrees_with_the_spec(spec: type[Spec]) -> None:
-    defaults = {field.alias or name: field.default for name, field in spec.model_fields.items()}
+    defaults = {key.alias: key.default for key in keys_of(spec).values()}
     for key in _SPECS[spec]:
         if key.in_spec and key.floor is None and key.of is not None and not spec_requires(spec, key):
             assert defaults[key.name] == key.default, key.name
 
 
 def spec_requires(spec: type[Spec], key: Key[Any]) -> bool:
-    return any(field.is_required() for name, field in spec.model_fields.items() if key.name in (name, field.alias))
+    return any(known.is_required for known in keys_of(spec).values() if key.name == known.alias)
 
 
 @pytest.mark.parametrize("pair", [pair for pair in _EVERY_KEY if pair[1].in_spec], ids=named)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from reconciler.specs import read_tree, toml
 from reconciler.specs.resolve import HostFolder, SpecFile, SpecTree, TreeFile, resolve
 from reconciler.specs.schema import MODELS, DomainSpec, schema
+from reconciler.specs.spec import keys_of
 
 _scalars = (
     st.booleans()
@@ -27,7 +28,7 @@ _scalars = (
 
 def tables(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Tables whose keys are mostly those that some model knows."""
-    known = {field.alias or name for model in MODELS.values() for name, field in model.model_fields.items()}
+    known = {key.alias for model in MODELS.values() for key in keys_of(model).values()}
     keys = st.sampled_from(
         sorted(known | {"vdev", "path", "lv", "device", "size", "mac", "timeout", "console", "[key]"})
     )

@@ -19,8 +19,9 @@ from reconciler.model.vdev import devid_of
 from reconciler.specs.resolve.host import pci_device
 from reconciler.specs.resolve.images import staged_path
 from reconciler.specs.resolve.inputs import TreeFile
-from reconciler.specs.schema import MAC_PREFIX, DiskSpec, DomainSpec, Spec, TreeSpec, VifSpec
+from reconciler.specs.schema import MAC_PREFIX, DiskSpec, DomainSpec, TreeSpec, VifSpec
 from reconciler.specs.schema_errors import Complaint
+from reconciler.specs.spec import Spec
 
 NAMESPACE = uuid.UUID("5b6c4a52-9d0b-5e7c-8b0e-2f6d3c1a7e94")
 """Of all derived UUIDs. It must never change: a domain is known by its UUID."""
@@ -89,7 +90,7 @@ def build_domain(
         cmdline=_cmdline(spec),
         memory_kib=memory_kib,
         vcpus=spec.vcpus,
-        vcpus_given="vcpus" in spec.model_fields_set,
+        vcpus_given="vcpus" in spec.given,
         disks=tuple(_disk(disk) for disk in spec.disk),
         vifs=tuple(_vif(vif, index, identity, shared.mac_prefix) for index, vif in enumerate(spec.vif)),
         pci=tuple(str(pci_device(device)) for device in spec.pci),

@@ -14,6 +14,7 @@ from reconciler.specs.patterns import WAYS_OUT, UnusablePatternError, check_patt
 from reconciler.specs.schema import DiskSpec, DomainSpec
 from reconciler.specs.schema_errors import Complaint, spell
 from reconciler.specs.secret_files import BEFORE, SECRET_FILES
+from reconciler.specs.spec import keys_of
 
 DISAGREE = "Keys that do not agree"
 _OF_WHAT_IS_MISSING = frozenset({DISAGREE, "Missing key", "Nothing to boot"})
@@ -220,7 +221,7 @@ def _check_ready(spec: DomainSpec) -> Iterator[Complaint]:
             yield Complaint(loc=("ready", "console"), summary="Invalid value", detail=detail, hint=WAYS_OUT)
 
 
-OWN_KEYS = frozenset(field.alias or name for name, field in DomainSpec.model_fields.items()) | {"name", "builder"}
+OWN_KEYS = frozenset(key.alias for key in keys_of(DomainSpec).values()) | {"name", "builder"}
 
 
 def _check_xl(spec: DomainSpec) -> Iterator[Complaint]:

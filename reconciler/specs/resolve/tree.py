@@ -185,7 +185,7 @@ def _tree_settings(tree: SpecTree, findings: Findings) -> TreeSpec | None:
     if tree.settings.data is None:
         return None
     if not tree.settings.data:
-        return TreeSpec.model_construct()
+        return TreeSpec.usual()
     settings, complaints = validate(TreeSpec, tree.settings.data)
     if settings is not None:
         more = check_receivers(settings.notify)
