@@ -289,7 +289,9 @@ class _HostReplay:
                 self._down_anywhere.discard(planned.address)
             case Start():
                 for base in self._bases.get(name, ()):
-                    guest = self._replay.guests.get(base)
+                    guest, before_all = self._replay.guests.get(base), self._observed.guests.get(base)
+                    if planned.outing and (before_all is None or not before_all.exists):
+                        continue  # it ran without that one, and comes back as it was
                     if guest is None or not guest.exists or base in self._down:
                         raise PlanError(f"step {planned.id} starts it before {base} is ready", planned.address)
             case _:
