@@ -49,6 +49,7 @@ class NotYet:
 
     news: str | None = None
     too_late: Callable[[], ReconcilerError] | None = None  # None: the look itself knows when it is too late
+    poll_seconds: float | None = None  # until the next look; None: as long as between any two
 
 
 async def wait_until(
@@ -76,7 +77,8 @@ async def wait_until(
         if seen.news is not None and seen.news != told:
             told = seen.news
             report(told)
-        await clock.sleep(max(min(poll_seconds, left), _LEAST_SECONDS))
+        pause = poll_seconds if seen.poll_seconds is None else seen.poll_seconds
+        await clock.sleep(max(min(pause, left), _LEAST_SECONDS))
 
 
 class UnderWay:

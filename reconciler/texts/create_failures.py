@@ -1,6 +1,6 @@
 """Judges why `xl create` failed, by what xl, libxl and the hotplug scripts printed: is it the kernel, or the host?
 
-Called by `xl.lifecycle` after a create without a domain. A boot is held to have failed only when the toolstack says
+Called by `xl.starting` after a create without a domain. A boot is held to have failed only when the toolstack says
 that the kernel is none. What the host lacked is tried again. A text that is in no row counts for neither.
 The texts were read in Xen 4.11 to 4.22; the second column says where.
 

@@ -13,6 +13,7 @@ from dataclasses import field, replace
 from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
+from reconciler.dom0.shell import assigned
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
@@ -29,6 +30,28 @@ _ASK_SECONDS = 10
 _KILLED = 137
 _LINE_SHOWN, _OUTPUT_READ = 500, 10_000
 _XL_SECONDS = 90  # `xl shutdown` waits up to 60 s for a guest that does not answer
+_LISTED = "---listed---"
+_LOOKS_THERE = 5  # in one script, 0.2 s apart
+
+# Waits for the end of a domain where that is seen at once: what is asked again and again is xenstore, which costs next
+# to nothing beside a list. Prints the list, and behind a mark whether a domain that is not in it comes back by itself.
+_UNTIL_GONE = f"""
+is_gone() {{
+    list=$("$tool" list $listing) || exit
+    back=''
+    case $list in *"$uuid"*) return 1 ;; esac
+    if comes_back; then back=yes; fi
+    [ -z "$back" ]
+}}
+while :; do
+    if [ "$looks" -le 0 ] || ! xenstore-read "/local/domain/$domid/name" >/dev/null 2>&1; then
+        if is_gone || [ "$looks" -le 0 ]; then break; fi
+    fi
+    looks=$((looks - 1))
+    sleep 0.2 2>/dev/null || sleep 1
+done
+printf '%s\n{_LISTED}%s\n' "$list" "$back"
+"""
 
 
 class _FailedError(Exception):
@@ -89,6 +112,19 @@ class Xl:
         result = await self._read("list", *self.dialect.listing)
         return self._understood(lambda: self.dialect.rows(result.text))
 
+    async def rows_at_end(self, name: str, uuid: str, domid: int | None) -> tuple[tuple[Row, ...], bool]:
+        """List all domains, and tell whether this one, which is not among them, will be created again by itself.
+
+        With a `domid` this waits there for up to a second until that one is gone.
+        """
+        given = {"tool": self.tool, "listing": shlex.join(self.dialect.listing), "name": name, "uuid": uuid}
+        given |= {"domid": str(domid or 0), "looks": str(0 if domid is None else _LOOKS_THERE)}
+        result = await self._read(
+            "list", *self.dialect.listing, script=assigned(given) + self.dialect.scripts + _UNTIL_GONE
+        )
+        listed, _, back = result.text.rpartition(_LISTED)
+        return self._understood(lambda: self.dialect.rows(listed)), back.strip() != ""
+
     async def info(self) -> Info:
         result = await self._read("info")
         return self._understood(lambda: parse_info(result.text))
@@ -98,9 +134,12 @@ class Xl:
         result = await self._read("list", *self.dialect.long, *([] if domid is None else [str(domid)]))
         return self._understood(lambda: dict(self.dialect.configs(result.text)))
 
-    async def find(self, name: str, uuid: str) -> Row | None:
-        """Find the domain of this name and UUID. Raises when another one has the name."""
-        rows = await self.rows()
+    async def find(self, name: str, uuid: str, listed: tuple[Row, ...] | None = None) -> Row | None:
+        """Find the domain of this name and UUID, among those `listed` if they are given.
+
+        Raises when another one has the name.
+        """
+        rows = await self.rows() if listed is None else listed
         found = next((row for row in rows if row.uuid == uuid and row.name == name), None)
         if found is None and any(row.name == name for row in rows):
             raise self.name_taken(name)
@@ -135,20 +174,23 @@ class Xl:
             f"reconciler apply --adopt {address_of(self.host, domain)}",
         )
 
-    async def _read(self, *arguments: str) -> Result:
-        """Run a command that changes nothing, up to three times, since xl itself crashes now and then."""
+    async def _read(self, *arguments: str, script: str | None = None) -> Result:
+        """Run a command that changes nothing, up to three times, since xl itself crashes now and then.
+
+        What is run is the `script` around it, if there is one.
+        """
         from reconciler.xl.retry import CRASHED_COMMAND
 
         try:
-            return await CRASHED_COMMAND(_FailedError, self._read_once, *arguments)
+            return await CRASHED_COMMAND(_FailedError, self._read_once, script or shlex.join([self.tool, *arguments]))
         except _FailedError as failed:
             command, why = shlex.join([self.tool, *arguments]), reason_of(failed.result)
             raise world_error(
                 f"{self.tool} fails", f"`{command}` failed on {self.host}: {why}", None, self.host
             ) from None
 
-    async def _read_once(self, *arguments: str) -> Result:
-        result = await self.run(*arguments)
+    async def _read_once(self, script: str) -> Result:
+        result = await self.connection.script(script, timeout_seconds=_XL_SECONDS)
         if result.exit_code != 0:
             raise _FailedError(result)
         return result

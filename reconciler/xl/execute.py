@@ -1,8 +1,8 @@
 """Carries out steps on a host whose toolstack is xl, or xm in its own dialect.
 
 Called by `apply` through the Executor protocol. The work is in other modules: staged images in `images`, disks in
-`disks`, the files of xl and xendomains in `config_files`, starting and shutting down in `lifecycle`, changes of running
-domains in `live_changes`.
+`disks`, the files of xl and xendomains in `config_files`, starting in `starting`, shutting down in `ending`, changes of
+running domains in `live_changes`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from reconciler.plan.steps import (
 )
 from reconciler.toolstack import RehearsalLook
 from reconciler.waiting import Clock, MachineClock
-from reconciler.xl import lifecycle, live_changes, remnants
+from reconciler.xl import ending, live_changes, remnants, starting
 from reconciler.xl.commands import Xl
 from reconciler.xl.dialect import XL, Dialect
 from reconciler.xl.look import PROBE_SECONDS, PROBE_TCP, look_script, read_look
@@ -128,7 +128,7 @@ class XlExecutor:
             case Start():
                 await self._start(shell, step, report)
             case Shutdown():
-                await lifecycle.shut_down(self._xl, step, self.look, report)
+                await ending.shut_down(self._xl, step, self.look, report)
             case Unpause():
                 await remnants.unpause(self._xl, step)
             case SetMemory():
@@ -226,7 +226,7 @@ class XlExecutor:
     async def _start(self, shell: Dom0Shell, step: Start, report: Callable[[str], None]) -> None:
         name = step.definition.name
         file = shell.dom0.candidate_path(name) if step.candidate else shell.dom0.config_path(name)
-        await lifecycle.start(self._xl, step, file, shell.dom0.console_mark_path(name), report)
+        await starting.start(self._xl, step, file, shell.dom0.console_mark_path(name), report)
 
 
 def _news_only(report: Callable[[str], None]) -> Callable[[str], None]:

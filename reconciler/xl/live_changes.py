@@ -21,8 +21,8 @@ from reconciler.texts.devices import device_path
 from reconciler.texts.listing import Row
 from reconciler.waiting import NotYet, wait_until
 from reconciler.xl.commands import Xl, also_said, reason_of
-from reconciler.xl.lifecycle import wait_for_free
 from reconciler.xl.patience import BALLOON_SECONDS, CONNECT_SECONDS, STUCK_SECONDS
+from reconciler.xl.starting import wait_for_free
 
 _MIB_KIB = 1024
 _TOLERANCE_KIB = 2 * _MIB_KIB  # `xl list` rounds to MiB, and balloons to what their guest can spare

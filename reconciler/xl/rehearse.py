@@ -22,7 +22,7 @@ from reconciler.model.rehearsal import Rehearsal, leftover_of
 from reconciler.texts.config_file import render_body
 from reconciler.toolstack import RehearsalLook
 from reconciler.xl.commands import Xl
-from reconciler.xl.lifecycle import did_not_start, wait_for_free
+from reconciler.xl.starting import did_not_start, wait_for_free
 from reconciler.xl.look import look_script, read_look
 
 _CREATE_SECONDS = 300

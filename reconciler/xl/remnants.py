@@ -1,7 +1,7 @@
 """Deals with domains that do not run as they should: paused, half made, or ended with nobody to clear them away.
 
-Called by `execute` and `lifecycle`. Each time the dom0 is asked whether something still works on such a domain, so what
-a person or xl itself has begun there is never cut off.
+Called by `execute`, `starting` and `ending`. Each time the dom0 is asked whether something still works on such a
+domain, so what a person or xl itself has begun there is never cut off.
 """
 
 from __future__ import annotations

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from reconciler.dom0.connection import Result
+from reconciler.dom0.connection import Connection, Result
 from reconciler.model.diagnostics import Kind, ReconcilerError
-from reconciler.plan.steps import Shutdown
+from reconciler.model.domain import Domain
+from reconciler.plan.steps import Shutdown, Start
 from reconciler.xl.commands import Xl
 from reconciler.xl.execute import XlExecutor
 from tests.fake_dom0 import UUID, table_row, write_tool
@@ -175,3 +178,38 @@ async def test_without_a_uuid_nothing_is_shut_down(executor: XlExecutor, guests:
     with pytest.raises(ReconcilerError) as caught:
         await executor.execute(replace(step, uuid=""), ignore)
     assert caught.value.diagnostics[0].kind is Kind.REFUSED
+
+
+async def test_while_a_domain_is_down_for_a_restart_nothing_is_done_but_what_has_to_be(
+    executor: XlExecutor,
+    guests: Guests,
+    tools: Path,
+    xen: Path,
+    step: Shutdown,
+    make_domain: Callable[..., Domain],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its end is seen by the script that waits for it there, and one more round trip creates it."""
+    guests.show(table_row("web", 5))
+    guests.on("shutdown", "exit 0")
+    guests.on("create", guests.later("up", table_row("web", 6)))
+    goes = (
+        f"cd {xen}; echo read >>reads; [ $(wc -l <reads) -ne 3 ] || {{ {guests.later('gone')}; echo is gone >>calls; }}"
+    )
+    write_tool(tools, "xenstore-read", f"{goes}; grep -q ' 5 ' list")
+    real = Connection.script
+
+    async def script(self: Connection, text: str, **how: Any) -> Result:
+        with (xen / "calls").open("a") as calls:
+            calls.write("round trip\n")
+        return await real(self, text, **how)
+
+    monkeypatch.setattr(Connection, "script", script)
+    await executor.execute(step, ignore)
+    await executor.execute(Start(definition=make_domain()), ignore)
+    done = (xen / "calls").read_text().splitlines()
+    file = f"{executor._settings.config_dir}/web.cfg"
+    before, after = done[: done.index("is gone")], done[done.index("is gone") + 1 : done.index(f"create {file}")]
+    assert sorted(after) == ["info", "list -v", "list -v", "round trip"]
+    assert done[done.index(f"create {file}") + 1 :] == ["list -v"]
+    assert before.count("list -v") == 1, "it is waited for without lists"

@@ -18,7 +18,7 @@ from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
 from reconciler.plan.steps import Start
-from reconciler.xl import lifecycle, look
+from reconciler.xl import look, starting
 from reconciler.xl.execute import XlExecutor
 from reconciler.xl.look import CONSOLE_LOG, LOOK
 from tests.fake_dom0 import INFO, process_of_xl, running_json, table_row, with_part
@@ -64,7 +64,7 @@ async def test_only_what_the_console_shows_since_the_start_counts_whoever_looks(
     log = tmp_path / "console.log"
     log.write_text("an earlier life: login:\n")
     find_log = f"log={log}\n"
-    monkeypatch.setattr(lifecycle, "_CREATE", with_part(lifecycle._CREATE, CONSOLE_LOG, find_log))
+    monkeypatch.setattr(starting, "_CREATE", with_part(starting._CREATE, CONSOLE_LOG, find_log))
     monkeypatch.setattr(look, "LOOK", with_part(LOOK, CONSOLE_LOG, find_log))
     guests.show()
     guests.on("create", guests.later("up", table_row("web", 5)))
@@ -263,7 +263,7 @@ async def test_an_xl_create_that_hangs_is_killed_on_the_host_when_its_time_is_ov
 ) -> None:
     """With what it waits for, such as a hotplug script. Else it would keep whoever comes next out for ever."""
     monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))
-    monkeypatch.setattr(lifecycle, "_CREATE_SECONDS", 1)
+    monkeypatch.setattr(starting, "_CREATE_SECONDS", 1)
     pids = tmp_path / "pids"
     guests.on("create", f"echo $$ >{pids}; sleep 60 & echo $! >>{pids}; wait")
     try:
