@@ -58,7 +58,8 @@ class _Throwaway:
             raise _TroubleError(seen.trouble)
         is_gone = seen.look.power in (Power.ABSENT, Power.SAVED, Power.DYING)
         if is_gone or self._boot not in (None, seen.look.boot):
-            raise _TroubleError(f"somebody ended {self._rehearsal.name}, which stays there whatever its guest does")
+            why = f"somebody ended {self._rehearsal.name}, which stays there whatever its guest does"
+            raise _TroubleError(f"{why} (its dom0 does so, too, where nobody looks at it for minutes)")
         self._boot = seen.look.boot
         return seen.look
 

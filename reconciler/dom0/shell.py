@@ -141,6 +141,10 @@ class Dom0Shell:
     def host(self) -> str:
         return self.settings.name
 
+    def whole(self, script: str, given: Mapping[str, str]) -> str:
+        """Return a script as `act` runs it, with all that it needs."""
+        return f"{assigned(given)}{_PRELUDE}{self.toolstack_sh}{script}"
+
     async def act(
         self,
         domain: str,
@@ -158,7 +162,7 @@ class Dom0Shell:
 
         Raises ReconcilerError with `summary` when it fails.
         """
-        text = f"{assigned(given)}{_PRELUDE}{self.toolstack_sh}{script}"
+        text = self.whole(script, given)
         if looks:
             result = await self.connection.script(text, input=input, timeout_seconds=timeout_seconds)
         else:

@@ -22,12 +22,13 @@ from reconciler.model.rehearsal import Rehearsal, leftover_of
 from reconciler.texts.config_file import render_body
 from reconciler.toolstack import RehearsalLook
 from reconciler.xl.commands import Xl
-from reconciler.xl.starting import did_not_start, wait_for_free
 from reconciler.xl.look import look_script, read_look
+from reconciler.xl.starting import did_not_start, wait_for_free
 
 _CREATE_SECONDS = 300
 _LOOK_SECONDS = 60
 _BEGINS_LOOK = "---look---"
+_HEARD = '{ : >"$heard"; } 2>/dev/null || :\n'  # its watcher on the dom0 hears that somebody looks
 
 
 class Rehearsals:
@@ -69,6 +70,7 @@ class Rehearsals:
     async def _start(self, shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, file: str) -> None:
         """Create it paused, attach its console, and let it go, so that nothing that it says is lost."""
         given = made.noted_at(shell, rehearsal.uuid, nonce) | {"file": file, "tool": self._xl.tool}
+        given |= made.watched(shell, rehearsal, nonce)
         text = assigned(given) + START
         what = f"{self._xl.tool} create {rehearsal.name}"
         result = await self._xl.connection.change(text, what=what, timeout_seconds=_CREATE_SECONDS)
@@ -79,9 +81,8 @@ class Rehearsals:
     async def look(self, shell: Dom0Shell, rehearsal: Rehearsal) -> RehearsalLook:
         """Look at the throwaway, at what its console said since it was let go, and at its snapshots."""
         folder = made.folder_of(shell, rehearsal.uuid)
-        clones = "\n".join(f"{one.way}|{one.keep_free_bytes}|{one.target}|{one.room}" for one in rehearsal.clones)
-        given = assigned({"clones": clones, "log": f"{folder}/console"})
-        script = f"{given}{TROUBLE}echo {_BEGINS_LOOK}\n"
+        given = assigned({"clones": made.looked_at(rehearsal), "heard": f"{folder}/heard"})
+        script = f"{given}{_HEARD}{TROUBLE}echo {_BEGINS_LOOK}\n"
         script += look_script(self._xl.dialect, rehearsal.name, f"{folder}/none", log=f"{folder}/console")
         result = await self._xl.connection.script(script, timeout_seconds=_LOOK_SECONDS)
         said, mark, rest = result.text.partition(f"{_BEGINS_LOOK}\n")

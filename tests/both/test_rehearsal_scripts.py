@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,9 @@ class Place:
         origin = self.disks / f"{name}.img"
         origin.write_text(f"data of {name}")
         target = f"{self.disks}/{name}.rehearsal"
-        return Clone(way="copy", origin=str(origin), target=target, size_bytes=10, room="/", room_bytes=10)
+        return Clone(
+            way="copy", origin=str(origin), target=target, size_bytes=10, room="/", room_bytes=10, keep_free_bytes=9
+        )
 
     @property
     def record(self) -> Path:
@@ -289,3 +291,65 @@ def test_a_bridge_that_cannot_be_removed_and_an_image_elsewhere_are_not_forgotte
     write_tool(place.tools, "ip", "exit 1")
     place.stays("The bridge rr0 of a rehearsal could not be removed", bridge="rr0")
     assert list((tmp_path / "saves").iterdir()) == []
+
+
+class Watched:
+    """A throwaway that runs, and the process on its dom0 that watches it: time passes there by `step` alone."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.go, self.stop = place, place.disks / "go", place.disks / "stop"
+        wait = f"until rm {self.go} 2>/dev/null; do [ ! -e {self.stop} ] || exit 1; /bin/sleep 0.02; done"
+        write_tool(place.tools, "sleep", f'case $1 in 2) {wait} ;; 1) ;; *) exec /bin/sleep "$1" ;; esac')
+        (place.xen / "both").write_text(RUNNING + table_row("web.rehearsal", 9, uuid=OWN_UUID))
+        write_tool(place.xen, "create", "exec /bin/cp both list")
+        write_tool(place.xen, "destroy", f'echo "$1" >{place.disks}/destroyed; exec /bin/cp running list')
+        write_tool(place.xen, "unpause", "exit 0")
+        place.record.unlink()
+        place.folder.rmdir()
+        self.rehearsals = Rehearsals(Xl(place.shell.connection))
+        asyncio.run(self.rehearsals.begin(place.shell, place.rehearsal, lambda _: None))
+
+    def look(self) -> str | None:
+        return asyncio.run(self.rehearsals.look(self.place.shell, self.place.rehearsal)).trouble
+
+    def step(self) -> None:
+        self.go.touch()
+        asyncio.run(_until(lambda: not (self.go.exists() and self.place.record.exists())))
+
+    def until_gone(self) -> int:
+        for steps in range(200):
+            if not self.place.record.exists():
+                return steps
+            self.step()
+        raise AssertionError
+
+
+@pytest.fixture
+def watched(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    monkeypatch.setattr(made, "_SILENT_SECONDS", 20)
+    made_here = Watched(place)
+    yield made_here
+    made_here.stop.touch()
+
+
+def test_a_throwaway_at_which_nobody_looks_any_more_is_ended_by_its_dom0(watched: Watched) -> None:
+    """As where its controller was killed, or has no network."""
+    place = watched.place
+    for _ in range(4):
+        watched.look()
+        watched.step()
+        watched.step()
+    assert place.targets() == ["a.rehearsal", "b.rehearsal"]
+    assert watched.until_gone() > 8  # each of two seconds
+    assert (place.targets(), place.folder.exists()) == ([], False)
+    assert (place.disks / "destroyed").read_text() == "9\n"
+    assert (place.xen / "list").read_text() == RUNNING
+    asyncio.run(watched.rehearsals.end(place.shell, place.rehearsal))  # by the controller that comes back
+
+
+def test_its_dom0_ends_it_sooner_where_its_copies_take_the_room_that_is_kept_free(watched: Watched) -> None:
+    place = watched.place
+    write_tool(place.tools, "stat", 'case "$*" in "-f -c %S %a"*) echo 1 8 ;; *) exec /usr/bin/stat "$@" ;; esac')
+    assert "less left than is kept free" in (watched.look() or "")
+    assert watched.until_gone() < 8
+    assert place.targets() == []

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 
-from reconciler.dom0.rehearsals.scripts import BRIDGE, MAKE_SNAPSHOTS, NOTE, PUT_CONFIG, TAKE_DOWN
-from reconciler.dom0.shell import Dom0Shell
-from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, Way, record_text
+from reconciler.dom0.rehearsals.scripts import BRIDGE, MAKE_SNAPSHOTS, NOTE, PUT_CONFIG, TAKE_DOWN, TROUBLE
+from reconciler.dom0.shell import Dom0Shell, assigned
+from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, Way, leftover_of, record_text
 
 _ROOT = ""  # where tests have the folders of the system
 _BEYOND_SECONDS = 10  # a domain that is paused is let go by itself so long after it was expected to be
 _LVM_SECONDS = 60  # of one command of LVM; udev may hang it
 _LET_GO_SECONDS = 60  # for as long it is tried to let a domain go on
 _TAKE_DOWN_SECONDS = 900
+_SILENT_SECONDS = 120  # for which nobody looks at a throwaway before its host ends it; a look may take a minute
 
 
 async def note(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
@@ -60,7 +61,27 @@ async def put_config(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, text: s
 
 async def take_down(shell: Dom0Shell, left: Leftover) -> None:
     """Destroy the domain of this uuid, in whatever state it is, then remove what is noted: the record goes last."""
-    given = noted_at(shell, left.uuid, left.nonce) | {
+    summary = "taking the rehearsal down failed"
+    await shell.act(left.of, summary, TAKE_DOWN, _to_take_down(shell, left), timeout_seconds=_TAKE_DOWN_SECONDS)
+
+
+def watched(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> dict[str, str]:
+    """Return what a dom0 is given to end a throwaway by itself, where nobody looks at it any more."""
+    left = leftover_of(rehearsal, nonce)
+    return {
+        "silent_seconds": str(_SILENT_SECONDS),
+        "trouble": assigned({"clones": looked_at(rehearsal)}) + TROUBLE,
+        "end": shell.whole(TAKE_DOWN, _to_take_down(shell, left)),
+    }
+
+
+def looked_at(rehearsal: Rehearsal) -> str:
+    """Return the lines of the snapshots whose room is looked at."""
+    return "\n".join(f"{one.way}|{one.keep_free_bytes}|{one.target}|{one.room}" for one in rehearsal.clones)
+
+
+def _to_take_down(shell: Dom0Shell, left: Leftover) -> dict[str, str]:
+    return noted_at(shell, left.uuid, left.nonce) | {
         "clones": "\n".join(f"{way}|{target}|{origin}" for way, origin, target in left.clones),
         "bridge": left.bridge or "",
         "of": left.of,
@@ -70,8 +91,6 @@ async def take_down(shell: Dom0Shell, left: Leftover) -> None:
         "tool": "xl",
         "lvm_seconds": str(_LVM_SECONDS),
     }
-    summary = "taking the rehearsal down failed"
-    await shell.act(left.of, summary, TAKE_DOWN, given, timeout_seconds=_TAKE_DOWN_SECONDS)
 
 
 def folder_of(shell: Dom0Shell, uuid: str) -> str:

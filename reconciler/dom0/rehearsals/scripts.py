@@ -318,6 +318,21 @@ rm -f -- "$record"
 """
 )
 
+# Where nobody looks any more (the controller is dead, or cut off), the throwaway is ended by the dom0 itself: at once
+# where its host is in trouble, and after a while in any case. As long as somebody looks, that one judges.
+_WATCH = """
+silent=0
+while sleep 2; do
+    grep -q -s -F "\\"nonce\\": \\"$nonce\\"" "$record" || exit 0 # it is taken down, or another one by now
+    if rm -- "$folder/heard" 2>/dev/null; then silent=0; continue; fi
+    silent=$((silent + 2))
+    [ "$silent" -gt 5 ] || continue
+    [ "$silent" -gt "$silent_seconds" ] || [ "$(sh -c "$trouble")" ] || continue
+    sh -c "$end" && exit 0
+    sleep 60
+done
+"""
+
 # As for any domain, xl must not die of a broken pipe, and its daemon must hold nothing of ours. The console is read by
 # a process that outlives us; its input is held open, or it would end at once.
 START = (
@@ -340,6 +355,12 @@ mkfifo "$folder/input"
 { ulimit -f 32768 && exec setsid "$tool" console "$domid"; } <>"$folder/input" >"$folder/console" 2>/dev/null 8<&- &
 echo $! >"$folder/console.pid"
 sleep 1 # until it is attached
+: >"$folder/heard"
+watch='"""
+    + _WATCH
+    + """'
+export nonce record folder silent_seconds trouble end
+setsid sh -c "$watch" "watch-$nonce" </dev/null >/dev/null 2>&1 8<&- &
 "$tool" unpause "$domid"
 """
 )
