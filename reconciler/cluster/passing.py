@@ -79,13 +79,14 @@ async def judged(
     problems: Iterable[Diagnostic],
     domains: Mapping[str, tuple[Condition, str]],
     places: Mapping[str, Reserved],
-) -> None:
+) -> bool:
     """Tell the others of a host of ours that was looked at just now; give back places that are needed no more.
 
-    `places` are those that were reserved before that look began.
+    `places` are those that were reserved before that look began. Returns whether some of them can be judged soon: when
+    a command has ended that somebody, who may be gone, has begun on the host.
     """
     seen = observed.hosts.get(name)
-    host = replace(seen.host, locked=None) if seen is not None else None
+    host = replace(seen.host, locked=None, under_way=()) if seen is not None else None
     hosts = {name: replace(seen, host=host)} if seen is not None and host is not None else {}
     known = Known(
         observed=replace(observed, hosts=hosts),
@@ -95,15 +96,18 @@ async def judged(
     )
     await sharing.tell(name, known)
     locked = seen.host.locked if seen is not None else None
-    if host is None or (locked is not None and locked.by != this_process()):  # whose steps may be under way
-        return
+    if seen is None or host is None or (locked is not None and locked.by != this_process()):
+        return False  # steps of another may be under way
     back = {
         address: one
         for address, one in places.items()
         if address.startswith(f"{name}/") and _is_back(address, host, domains)
     }
+    if seen.host.under_way:
+        return has_places(places, name)
     if back:
         await sharing.give_back(name, back)
+    return False
 
 
 def has_places(places: Mapping[str, Reserved], host: str) -> bool:

@@ -217,7 +217,9 @@ class Host:
     # by domain name, those that last now; no part of what a plan is bound to, since each step looks for itself
     holds: Mapping[str, Hold] = field(default_factory=dict, compare=False)
     locked: LockHolder | None = field(default=None, compare=False)
-    # commands, and since when, that are under way past their time and cannot be killed: they keep the host
+    # commands, and since when, that change the host and have not ended, whoever sent them
+    under_way: tuple[str, ...] = field(default=(), compare=False)
+    # those that are under way past their time and cannot be killed: they keep the host
     stuck: tuple[str, ...] = field(default=(), compare=False)
     notes: tuple[Diagnostic, ...] = field(default=(), compare=False)  # oddities of the host that are no domain's state
 

@@ -25,3 +25,7 @@ class Ground:
     unpause: frozenset[str] = frozenset()
     places: Mapping[str, Reserved] = field(default_factory=dict)  # that were reserved before the last look began
     at_rest: Outcome | None = None  # of the last pass, where the same look leads to the same
+
+
+class GoneError(Exception):
+    """Ends a pass over a host that the specs no longer describe."""

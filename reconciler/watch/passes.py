@@ -45,7 +45,7 @@ from reconciler.waiting import Stop, never
 from reconciler.watch import others
 from reconciler.watch.backoff import Backoff, learn, learn_of_hosts
 from reconciler.watch.conditions import is_no_tree, judge_domains, judge_elsewhere, judge_unseen
-from reconciler.watch.ground import Ground
+from reconciler.watch.ground import GoneError, Ground
 from reconciler.watch.news import Outcome
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs, is_same
@@ -192,15 +192,15 @@ class Passes:
                     return ground.at_rest
             outcome = await self._over(ground, attending, looked=True, refused=refused)
             ground.at_rest = outcome.at_rest()
-            look, seen = self._fleet.view.seen[name], ground.reconciler.observed()
+            look, seen, soon = self._fleet.view.seen[name], ground.reconciler.observed(), bool(refused)
             if look.era == self._sharing.era:  # etcd was not emptied meanwhile
-                await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
-            return replace(outcome, retry_seconds=self._sharing.busy_seconds) if refused else outcome
+                soon |= await passing.judged(self._sharing, name, seen, look.problems, outcome.domains, ground.places)
+            return replace(outcome, retry_seconds=self._sharing.busy_seconds) if soon else outcome
 
         try:
             outcome = await self._told(over_host, attending.known)  # without a plan, it was locked and is asked again
             return outcome if outcome.plan else replace(outcome, retry_seconds=self._sharing.busy_seconds)
-        except _GoneError:
+        except GoneError:
             return Outcome()
         finally:
             self._fleet.release(name)
@@ -247,7 +247,7 @@ class Passes:
             problems = error.diagnostics
         except OSError as error:  # a full disk under the state directory, no more file descriptors
             problems = (error_log.os_problem(error),)
-        except _GoneError:
+        except GoneError:
             raise
         except Exception as error:  # noqa: BLE001 -- the next pass begins anew, and must be made
             problems = (error_log.keep(self._state_dir, unforeseen("a pass was made", error)),)
@@ -271,7 +271,7 @@ class Passes:
     def _about(self, name: str) -> tuple[Specs, Desired]:
         """Return the specs in force, and what they say of one host."""
         if self._specs is None or name not in self._specs.reading.desired.hosts:
-            raise _GoneError
+            raise GoneError
         return self._specs, about(self._specs.reading.desired, name)
 
     async def _look(self, ground: Ground, ending: Stop) -> bool:
@@ -389,7 +389,7 @@ class Passes:
     async def _plan_for(self, ground: Ground, ending: Stop) -> Plan:
         if ground.name is not None:
             if (plan := await self._fleet.part(ground.name, self._asked)) is None:
-                raise _GoneError
+                raise GoneError
             _, ground.desired = self._about(ground.name)  # that the plan goes by
             return plan
         asked = self._asked_of([ground])
@@ -444,7 +444,3 @@ class Passes:
         paused_seconds = self._paused.next_seconds(ground.desired.hosts)
         waits += [paused_seconds] if paused_seconds is not None and not self._detect_only else []
         return min(waits, default=None)
-
-
-class _GoneError(Exception):
-    """Ends a pass over a host that the specs no longer describe."""

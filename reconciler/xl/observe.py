@@ -27,7 +27,7 @@ from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
 from reconciler.dom0.rehearsals.seen import leftovers_of, look_at_rehearsals, snapshots_of
-from reconciler.dom0.sending.fence import look_for_stuck
+from reconciler.dom0.sending.fence import look_at_commands, read_commands
 from reconciler.dom0.shell import SECRET_LINES_SH
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
@@ -141,7 +141,7 @@ class XlObserver:
         boundary = secrets.token_hex(16)
         timeout_seconds = _OBSERVE_SECONDS if self._cache.known() else _HASH_SECONDS
         rehearsals = look_at_rehearsals(rehearses=bool(question.rehearsed) and self._dialect is XL)
-        script = self._script(question, boundary) + look_at_lock(self._settings) + look_for_stuck() + rehearsals + more
+        script = self._script(question, boundary) + look_at_lock(self._settings) + rehearsals + more
         return await self.connection.script(script, timeout_seconds=timeout_seconds), boundary
 
     def _understood(self, question: Question, answer: Answer) -> tuple[Host, Daemons]:
@@ -171,7 +171,7 @@ class XlObserver:
         }
         assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in given.items())
         script = resources("reconciler.xl").joinpath("observe.sh").read_text()
-        return f"{assignments}{functions()}{SECRET_LINES_SH}{script}"
+        return f"{assignments}{functions()}{SECRET_LINES_SH}{look_at_commands(self._settings)}{script}"
 
     def _host(self, question: Question, answer: Answer) -> Host:
         dom0 = dom0_of(answer.lines("system")[0], self._settings)
@@ -180,6 +180,7 @@ class XlObserver:
         digests = self._digests(answer)
         staged = {path: digest for path, digest in digests.items() if _is_staged(path, digest, dom0.kernel_dir)}
         leftovers = leftovers_of(answer)
+        under_way, stuck = read_commands(answer.lines("commands") if answer.has("commands") else [])
         throwaways = {left.name: left.uuid for left in leftovers}
         names = [*answer.lines("config_names"), *answer.lines("unread_names")]
         configs, candidates = _configs_and_candidates(names, texts, dom0)
@@ -227,7 +228,8 @@ class XlObserver:
             vg_free_bytes=vg_free_bytes(answer),
             holds=_holds(answer, texts, dom0),
             locked=read_holder(answer.lines("lock")) if answer.has("lock") else None,
-            stuck=tuple(answer.lines("stuck")) if answer.has("stuck") else (),
+            under_way=under_way,
+            stuck=stuck,
             notes=(
                 *_started_besides(self.name, answer, texts, dom0, guests),
                 *_list_is_strange(self.name, texts, dom0),

@@ -36,6 +36,7 @@ config_dir=${config_dir:-$xen_dir}
 
 printf '%s\n' "$system" "$(id -u)" "$config_dir" "$(boot_id)"
 close system 0
+look_at_commands # before all that such a command may change
 
 # How to ask each toolstack, and find the disks and images in what it tells of the domains that run.
 case ${tool:=xl} in

@@ -85,6 +85,8 @@ async def test_what_was_reserved_after_the_look_began_stays() -> None:
 async def test_nothing_is_given_back_while_somebody_else_may_have_a_step_under_way() -> None:
     locked = replace(host(guest(WEB)), locked=LockHolder(by="ann@desk (process 7)", since="", silent_seconds=0.0))
     assert not await given_back(locked, Condition.READY)
+    commands = replace(host(guest(WEB)), under_way=("xl destroy web, since 2026-01-02 00:00:00 UTC",))
+    assert not await given_back(commands, Condition.READY)
 
 
 @pytest.mark.parametrize(("brake", "counted"), [(Brake(), False), (Brake(max_restart=5), True)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
+import platform
 import shutil
 import signal
 import subprocess
@@ -223,23 +223,31 @@ async def test_a_command_that_cannot_be_killed_is_seen_as_long_as_it_keeps_the_h
     kill = 'kill -KILL "$group" || kill -KILL "$child"\n        sleep 2\n'
     monkeypatch.setattr(fences, "_RUN", with_part(fences._RUN, kill, ":\n"))
 
-    async def stuck() -> list[str]:
-        given = f"lock={shlex.quote(shell.dom0.lock_path)}\nclose() {{ :; }}\n"
-        return (await shell.connection.script(given + fences.look_for_stuck())).text.splitlines()
+    async def stuck() -> tuple[str, ...]:
+        given = (
+            f"system={platform.system()}\nclose() {{ :; }}\n{fences.look_at_commands(shell.settings)}look_at_commands"
+        )
+        under_way, stays = fences.read_commands((await shell.connection.script(given)).text.splitlines())
+        seen.update(under_way)
+        return stays
 
+    seen: set[str] = set()
     ours, ends = await session(shell), tmp_path / "ends"
-    assert await stuck() == []
+    assert (await stuck(), seen) == ((), set())
     step = asyncio.create_task(
         run(shell, ours, f"i=0; until [ -e {ends} ] || [ $i = 400 ]; do sleep 0.05; i=$((i + 1)); done", bound=1)
     )
     async with asyncio.timeout(10):
-        while not (seen := await stuck()):
+        while not seen:  # as soon as it is under way
+            await stuck()
+        while not (stay := await stuck()):
             await asyncio.sleep(0.05)
-    assert [one.partition(", since ")[0] for one in seen] == ["trying"]
+    assert seen == set(stay)
+    assert [one.partition(", since ")[0] for one in stay] == ["trying"]
     monkeypatch.setattr(fences, "PATIENCE_SECONDS", 0)
     with pytest.raises(ReconcilerError, match="cannot be killed"):
         await session(shell)
     ends.touch()
     await step
-    assert await stuck() == []
+    assert await stuck() == ()
     assert (await session(shell)).line.number == 2

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from reconciler.dom0.layout import dom0_of
 from reconciler.fence import TRIES, Fencing, Line, still_under_way, taken_over
 from reconciler.model.diagnostics import world_error
+from reconciler.model.fleet import HostSettings
 from reconciler.records import dataclass
 
 if TYPE_CHECKING:
@@ -100,16 +102,21 @@ rm -f -- "$said.out" "$said.err" "$said.late"
 exit "$status"
 """
 
-# Of a command that is noted here without its shell nothing is under way any more: then the lock can be had.
-_STUCK = """
-if grep -q "$stays" "$lock.steps.under-way"/* 2>/dev/null; then
-    exec 8>>"$lock.steps"
-    flock -x -n 9 9>&8 || for file in "$lock.steps.under-way"/*; do
-        ! grep -q "$stays" "$file" || sed 1q "$file"
-    done
-    exec 8>&-
-fi 2>/dev/null
-close stuck 0
+# Of a command that is noted here without its shell nothing is under way any more: then the lock can be had. It is asked
+# for in a shell of its own, since one that cannot open a file ends.
+_UNDER_WAY = """
+look_at_commands() {
+    case $system in NetBSD) steps_lock=%s ;; *) steps_lock=%s ;; esac
+    (
+        for file in "$steps_lock.under-way"/*; do [ -e "$file" ] || exit; break; done
+        exec 8>>"$steps_lock"
+        flock -x -n 9 9>&8 && exit
+        for file in "$steps_lock.under-way"/*; do
+            if grep -q %s "$file"; then echo "stays $(sed 1q "$file")"; else echo "goes on $(sed 1q "$file")"; fi
+        done
+    ) 2>/dev/null
+    close commands 0
+}
 """
 
 # The number of seconds since anybody was here is by the clock of the host: that of the line's file against a new one.
@@ -222,9 +229,20 @@ _NOT_BEGUN = {
 }
 
 
-def look_for_stuck() -> str:
-    """Return sh for the script that observes a host, behind that of `lock`: a line for each command that stays."""
-    return f"stays={shlex.quote(STAYS)}\n{_STUCK}"
+def look_at_commands(settings: HostSettings) -> str:
+    """Return sh for the script that observes a host: a function that makes a section, which `read_commands` reads."""
+    locks = (shlex.quote(dom0_of(system, settings).steps_lock_path) for system in ("NetBSD", "Linux"))
+    return _UNDER_WAY % (*locks, shlex.quote(STAYS))
+
+
+def read_commands(lines: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the commands that are under way on a host, whoever sent them, and those of them that stay.
+
+    >>> read_commands(["goes on xl create web, since 12:00", "stays xl create db, since 11:00"])
+    (('xl create web, since 12:00', 'xl create db, since 11:00'), ('xl create db, since 11:00',))
+    """
+    told = [line.removeprefix("goes on ").removeprefix("stays ") for line in lines]
+    return tuple(told), tuple(one for one, line in zip(told, lines, strict=True) if line.startswith("stays "))
 
 
 async def take(shell: Dom0Shell, fencing: Fencing, lock_line: str) -> Fence:
