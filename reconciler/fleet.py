@@ -107,6 +107,7 @@ class Asked:
     postponed: Mapping[str, str]
     unpause: frozenset[str]
     used: Used
+    given_up: frozenset[str] = frozenset()  # hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

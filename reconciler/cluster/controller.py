@@ -18,9 +18,10 @@ from reconciler.cluster.agreeing import Agreeing, Asked
 from reconciler.cluster.clock import boot_time
 from reconciler.cluster.dividing import Seen, preference, wishes
 from reconciler.cluster.etcd import Condition, Delete, Etcd, Put
-from reconciler.cluster.facts import AllFacts
+from reconciler.cluster.facts import AllFacts, facts_of
 from reconciler.cluster.fleet_key import change_fleet, read_fleet
-from reconciler.cluster.keys import Claim, Facts, Fleet, Member, Names, Reserved, read
+from reconciler.cluster.giving_up import GivenUp
+from reconciler.cluster.keys import Claim, Fleet, Member, Names, Reserved, read
 from reconciler.cluster.naming import own_name
 from reconciler.cluster.refusing import held, no_claim, refuse_other_etcd
 from reconciler.cluster.sharing import Known, Told, Wanted
@@ -76,6 +77,7 @@ class Controller:
         self._made: str | None = None  # the key of the fleet, as etcd had it last
         self._is_anew = False  # whether all hosts are to be looked at again
         self._agreeing = Agreeing(clock)
+        self._given_up = GivenUp()
         self._not_agreed: str | None = "it has not asked etcd yet"
         self._told_member: Member | None = None
         self._said: set[str] = set()  # what is wrong and was said, as of the last turn that came to its end
@@ -96,6 +98,7 @@ class Controller:
         `newer` tells whether one commit goes on from another.
         """
         self.woken, self.fetch, self.newer = woken, fetch, newer
+        self._given_up.state_dir = state_dir
         with own_name(state_dir) as name:
             self.name, self.who = name, f"{name}:{whoami()}"
             running = asyncio.create_task(self.run())
@@ -106,6 +109,9 @@ class Controller:
                 await asyncio.gather(running, return_exceptions=True)
                 await self.leave()
                 self._etcd.close()
+
+    def given_up(self) -> frozenset[str]:
+        return (self._fleet or Fleet()).given_up
 
     def go_by(self, desired: Desired) -> None:
         specs = (desired.commit or "") if self.newer is not None else desired.tree_digest
@@ -134,7 +140,8 @@ class Controller:
                     self._said, self._wrong = self._wrong, set()
             except ReconcilerError as error:
                 self._tell(error.diagnostics[0].detail)
-                self._wake_if_lost()
+                for host in () if self._is_there() else self._mine():
+                    self.woken(host)
             except Exception as error:  # noqa: BLE001 -- what goes wrong in one turn must not end the others
                 self._tell(unforeseen("the cluster was tended", error).detail)
             with suppress(TimeoutError):
@@ -212,6 +219,7 @@ class Controller:
         if self._made not in (None, made):
             self._begin_anew()
         self._fleet, self._made = fleet, made
+        await self._given_up.heed(fleet.given_up, self._hosts)
         if not fleet.specs and self.newer is not None:
             self._agreeing.marks_of(await self._facts.seen(self._keys.of))
         asked = Asked(
@@ -243,7 +251,6 @@ class Controller:
                 self.woken(host)
 
     async def _tell_member(self) -> None:
-        """Write who we are, where that has changed."""
         member = Member(
             session=self.session,
             name=self.name,
@@ -305,11 +312,6 @@ class Controller:
     def _is_there(self) -> bool:
         """Return whether our lease is proven by our own clock."""
         return self._proven_at is not None and self._clock() - self._proven_at < self._lease_length * _MARGIN
-
-    def _wake_if_lost(self) -> None:
-        if not self._is_there():
-            for host in self._mine():
-                self.woken(host)
 
     def _tell(self, text: str) -> None:
         """Say what is wrong once, as long as it is."""
@@ -386,20 +388,15 @@ class Controller:
         claim = self._claims.get(host)
         if self._facts is None or claim is None or claim.session != self.session or not self._is_there():
             return
-        facts = Facts(
-            who=self.who,
-            version=_VERSION,
-            specs=self._specs,
-            token=self._numbers[host][1] if self.is_taken(host) else 0,
-            domains={**known.domains},
-            stuck=known.host.stuck if known.host is not None else (),
-            problem=known.problem,
-        )
+        token = self._numbers[host][1] if self.is_taken(host) else 0
+        facts = facts_of(known, self.who, _VERSION, self._specs, token)
         try:
             await self._facts.tell(host, self._written[host], facts, known)
             self._agreeing.marks(host, known.host)
             if self._not_agreed is not None:
                 self._poked.set()
+            if known.host is not None and host in self.given_up():
+                await self._change(lambda fleet: counting.with_host(fleet, host))
         except ReconcilerError as error:
             self._tell(error.diagnostics[0].detail)
 
@@ -413,10 +410,13 @@ class Controller:
     async def _give_back(self, places: Mapping[str, Reserved], unbegun: Mapping[Action, frozenset[str]]) -> None:
         """Give back what was counted. Where that fails it stays counted, which holds others and harms nobody."""
         try:
-            after = await change_fleet(self._etcd, self._keys, lambda fleet: counting.give_back(fleet, places, unbegun))
-            self._fleet = after if isinstance(after, Fleet) else self._fleet
+            await self._change(lambda fleet: counting.give_back(fleet, places, unbegun))
         except ReconcilerError as error:
             self._tell(error.diagnostics[0].detail)
+
+    async def _change(self, change: Callable[[Fleet], Fleet]) -> None:
+        after = await change_fleet(self._etcd, self._keys, change)
+        self._fleet = after if isinstance(after, Fleet) else self._fleet
 
     async def _share_facts(self) -> None:
         """Read what the others tell of their hosts, and tell anew what etcd has lost of ours."""
@@ -426,7 +426,7 @@ class Controller:
         for host in self._hosts if self._is_anew else changed:
             self.woken(host)
         self._is_anew = False
-        await self._facts.tell_again({host: self._written[host] for host in mine})
+        await self._facts.tell_again({host: self._written[host] for host in mine & self._hosts})
 
     # What follows is the Fencing.
 

@@ -70,9 +70,14 @@ def moved_on(now: Fleet, before: Fleet, specs: str) -> Fleet | str:
 
 
 def without_host(fleet: Fleet, host: str) -> Fleet:
-    """Return the fleet without the places of a host's domains, as it is given up."""
+    """Return the fleet without the places of a host's domains, as it is given up until it answers."""
     reserved = {address: one for address, one in fleet.reserved.items() if not address.startswith(f"{host}/")}
-    return fleet.model_copy(update={"reserved": reserved})
+    return fleet.model_copy(update={"reserved": reserved, "given_up": fleet.given_up | {host}})
+
+
+def with_host(fleet: Fleet, host: str) -> Fleet:
+    """Return the fleet with a host that has answered."""
+    return fleet.model_copy(update={"given_up": fleet.given_up - {host}})
 
 
 def counted(fleet: Fleet, action: Action) -> frozenset[str]:

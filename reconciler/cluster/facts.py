@@ -126,6 +126,19 @@ class AllFacts:
         return done
 
 
+def facts_of(known: Known, who: str, version: str, specs: str, token: int) -> Facts:
+    """Return what is told of a host but for its look, as these say it."""
+    return Facts(
+        who=who,
+        version=version,
+        specs=specs,
+        token=token,
+        domains={**known.domains},
+        stuck=known.host.stuck if known.host is not None else (),
+        problem=known.problem,
+    )
+
+
 def packed_of(observed: Observed) -> str:
     """Write how a host was seen as text that etcd can keep; "" where that is too long. Secrets are in it as digests.
 

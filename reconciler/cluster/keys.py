@@ -79,6 +79,7 @@ class Fleet(_Value):
     made: str = ""  # another one each time that the key is made, as where etcd has lost it
     reserved: Mapping[str, Reserved] = Field(default_factory=dict)
     counted: Mapping[str, frozenset[str]] = Field(default_factory=dict)  # action -> addresses, since these specs
+    given_up: frozenset[str] = frozenset()  # hosts, until they answer again
 
 
 V = TypeVar("V", bound=_Value)

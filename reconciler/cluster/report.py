@@ -67,6 +67,7 @@ class Report:
                 address: {"controller": one.who, "since": one.since}
                 for address, one in sorted(self.fleet.reserved.items())
             },
+            "given_up": sorted(self.fleet.given_up),
             "counted": {action: sorted(addresses) for action, addresses in sorted(self.fleet.counted.items())},
         }
 
@@ -92,6 +93,8 @@ class Report:
                 f"{address}  by {one.who}  for {_age(now - one.since)}"
                 for address, one in sorted(self.fleet.reserved.items())
             ]
+        if self.fleet.given_up:
+            lines += ["", f"Given up until they answer again: {', '.join(sorted(self.fleet.given_up))}."]
         if self.fleet.specs:
             lines += ["", f"All go by {self.fleet.specs[:12]}."]
         if self.has_room and self.used is not None and self.used >= _MUCH:

@@ -64,6 +64,9 @@ class Sharing(Protocol):
     def era(self) -> int:
         """Return how often etcd may have been emptied: what was seen before does not tell what may be down now."""
 
+    def given_up(self) -> frozenset[str]:
+        """Return the hosts that a person gave up, from wherever, and that have not answered since."""
+
     def go_by(self, desired: Desired) -> None:
         """Tell which specs are in force here."""
 
@@ -110,6 +113,9 @@ class Unshared:
 
     def __init__(self) -> None:
         self.fencing: Fencing = Alone()
+
+    def given_up(self) -> frozenset[str]:
+        return frozenset()  # the state directory tells
 
     def go_by(self, desired: Desired) -> None:
         """Do nothing, since nobody else has any."""

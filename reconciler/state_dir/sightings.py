@@ -61,11 +61,8 @@ def remember(state_dir: Path, hosts: Mapping[str, Host], known: Iterable[str], u
     Of hosts that are `unchanged`, it is only noted where it was given up meanwhile, or cannot be read any more.
     """
     with _NOTING:
-        given_up = forgotten(state_dir)
-        if given_up & hosts.keys():
-            with suppress(OSError):
-                left = json.dumps(sorted(given_up - hosts.keys()))
-                replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
+        with suppress(OSError):
+            _give_up_no_more(state_dir, hosts.keys())
         _take_old(state_dir, known)
         for name, host in hosts.items():
             if name not in unchanged or _recall_one(state_dir, name) is None:
@@ -99,6 +96,12 @@ def forget(state_dir: Path, host: str, known: Iterable[str]) -> None:
         _file(state_dir, host).unlink(missing_ok=True)
 
 
+def answered(state_dir: Path, hosts: Collection[str]) -> None:
+    """Note that these hosts are given up no more, since they have answered. Raises OSError."""
+    with _NOTING:
+        _give_up_no_more(state_dir, hosts)
+
+
 def unseen(state_dir: Path, known: Iterable[str], observed: Iterable[str]) -> Unseen:
     """Return what was last seen on hosts that are not observed now, less those that were given up."""
     recalled = recall(state_dir, frozenset(known) - forgotten(state_dir), frozenset(observed))
@@ -122,6 +125,13 @@ def forgotten(state_dir: Path) -> frozenset[str]:
         return frozenset(map(str, stored))
     except (OSError, ValueError, TypeError):
         return frozenset()
+
+
+def _give_up_no_more(state_dir: Path, hosts: Collection[str]) -> None:
+    given_up = forgotten(state_dir)
+    if not given_up.isdisjoint(hosts):
+        left = json.dumps(sorted(given_up.difference(hosts)))
+        replace_file(state_dir / _FORGOTTEN, left.encode(), durable=True)
 
 
 def _seen(host: Host) -> Sighting:

@@ -408,6 +408,7 @@ class Passes:
             postponed={address: f"failed: {failure.problem}" for address, failure in failures.items()},
             unpause=frozenset(address for ground in grounds for address in ground.unpause),
             used=passing.used_by_all(self._sharing, self._brake_count.used(specs_of(specs.reading.desired))),
+            given_up=self._sharing.given_up(),
         )
 
     def _late(self, ending: Stop) -> Stop:
