@@ -32,6 +32,8 @@ _LATE_SECONDS = 35  # how much longer than the bound of a command its answer is 
 _FENCED = 66
 
 # Where shells have no setsid, the command still gets a group of its own, so that it can be killed without this shell.
+# Where they can make none either, it is killed with all that descends from it, and what of that is an orphan in the
+# group of this shell; all are stopped before, so that none begins another one meanwhile.
 # The watcher ends what goes on too long or, where `grows` is named, what has not made that grow for `quiet` seconds.
 # Nobody may hide from flock what `exec` opened, hence its copies; see the other lock.
 _RUN = """
@@ -49,6 +51,30 @@ begin() {
     child=$!
     group=$group$child # dash knows no `--` before it
 }
+family() {
+    ps -A -o pid= -o ppid= -o pgid= | awk -v shell="$$" -v family=" $* " '
+        function is_of_it(pid) { return index(family, " " pid " ") > 0 }
+        { parent[$1] = $2; group[$1] = $3 }
+        END {
+            for (pid = shell; pid in parent && pid > 1; pid = parent[pid]) above[pid] = 1
+            for (pid in parent) {
+                orphan = group[pid] == group[shell] && group[parent[pid]] != group[shell] && !(pid in above)
+                if (!is_of_it(pid) && (is_of_it(parent[pid]) || orphan)) print pid
+            }
+        }'
+}
+kill_all() {
+    case $group in -*) kill -KILL "$group" || kill -KILL "$child"; return ;; esac
+    all=$child
+    while
+        kill -STOP $all
+        more=$(family $all)
+        [ "$more" ]
+    do
+        all=$(echo $all $more)
+    done
+    kill -KILL $all
+}
 end_late() {
     (
         trap 'kill "$!"; exit' TERM
@@ -63,7 +89,7 @@ end_late() {
         done
         [ -e "$said" ] || exit # a shell can lose the signal that tells it to end
         : >"$said.late"
-        kill -KILL "$group" || kill -KILL "$child"
+        kill_all
         sleep 2
         if [ -e "$said" ] && kill -0 "$group"; then echo "$stays" >>"$lock.under-way/${said##*/}"; fi
     ) 8>&- >/dev/null 2>&1 </dev/null &
