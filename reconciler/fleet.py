@@ -53,6 +53,7 @@ class Seen:
     at: float = 0.0
     era: int = 0  # of the cluster, when it began (`Sharing.era`)
     key: bytes = b""  # with which its secrets are told as digests, where another controller has looked at it
+    told_by: str = ""  # that one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,7 @@ class LastSeen:
     host: Host
     at: float
     answers: bool
+    told_by: str = ""  # the controller that has looked at it, where that is another one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class FleetView:
     def last_seen(self) -> dict[str, LastSeen]:
         """Return the hosts that told something, also those that are silent by now."""
         return {
-            name: LastSeen(host=told.host, at=told.at, answers=self.seen.get(name) is told)
+            name: LastSeen(host=told.host, at=told.at, answers=self.seen.get(name) is told, told_by=told.told_by)
             for name, told in self.told.items()
             if told.host is not None
         }

@@ -31,16 +31,21 @@ _OTHER = "have it written anew by `reconciler observe --out FILE` of this versio
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """A host as it was last observed, what it was asked for, and when."""
+    """A host as it was last observed, what it was asked for, and when.
+
+    With `told_by` another controller of the cluster has observed it, and its secrets are digests with this `key`.
+    """
 
     host: Host
     question: Question
     at: datetime
+    told_by: str = ""
+    key: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """Hosts of one fleet as they were seen. `key` is that of the digests of their secrets."""
+    """Hosts of one fleet as they were seen. `key` is that of the digests of their secrets, where a host has no own."""
 
     fleet: str
     key: bytes
@@ -60,11 +65,12 @@ def observed_document(observed: Observed, problems: Iterable[dict[str, Any]] = (
 
 
 def _entry(seen: Seen, key: bytes) -> dict[str, Any]:
-    return {
+    entry = {
         "observed_at": _text_of(seen.at),
         "asked": _adapter(Question).dump_python(seen.question, mode="json"),
-        "host": _host(_sealed(seen.host, key)),
+        "host": _host(seen.host if seen.key else _sealed(seen.host, key)),
     }
+    return {**entry, "told_by": seen.told_by, "key": seen.key.hex()} if seen.key else entry
 
 
 def _host(host: Host) -> dict[str, Any]:
@@ -94,6 +100,8 @@ def read_observed(document: object, fleet: str) -> Observed:
                 host=_adapter(Host).validate_python(entry["host"]),
                 question=_adapter(Question).validate_python(entry["asked"]),
                 at=datetime.fromisoformat(entry["observed_at"]),
+                told_by=str(entry.get("told_by", "")),
+                key=bytes.fromhex(entry.get("key", "")),
             )
             for name, entry in document["hosts"].items()
         }
@@ -110,7 +118,8 @@ def comparable(desired: Desired, observed: Observed) -> tuple[Desired, dict[str,
     """
     parts, hosts = dict(desired.hosts), {name: seen.host for name, seen in observed.hosts.items()}
     for name, part in desired.hosts.items():
-        domains = {domain: _sealed_definition(definition, observed.key) for domain, definition in part.domains.items()}
+        key = (observed.hosts[name].key if name in hosts else b"") or observed.key
+        domains = {domain: _sealed_definition(definition, key) for domain, definition in part.domains.items()}
         parts[name] = replace(part, domains=domains)
         changed = {domain for domain in domains if domains[domain] != part.domains[domain]}
         if name in hosts and changed:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from reconciler.cluster.sharing import Told
 from reconciler.fleet import Seen
+from reconciler.inspect import observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind
 
@@ -20,9 +22,25 @@ def look_of(name: str, told: Told) -> Seen:
             address=name,
             transient=True,
         )
-        return Seen(host=None, problems=(problem,), at=told.at, era=told.era)
-    seen = told.seen.hosts[name]
-    return Seen(host=seen.host, asked=seen.question, at=told.at, key=told.seen.key, era=told.era)
+        return Seen(host=None, problems=(problem,), at=told.at, era=told.era, told_by=told.who)
+    seen, by = told.seen.hosts[name], told.who
+    return Seen(host=seen.host, asked=seen.question, at=told.at, key=told.seen.key, era=told.era, told_by=by)
+
+
+def with_told(found: Mapping[str, observed.Seen], looks: Mapping[str, Seen]) -> dict[str, observed.Seen]:
+    """Return hosts as they were observed here, and in the place of those that others have what these tell of them."""
+    own = {name: seen for name, seen in found.items() if name not in looks or not looks[name].told_by}
+    return own | {
+        name: observed.Seen(
+            host=look.host,
+            question=look.asked,
+            at=datetime.fromtimestamp(look.at, UTC),
+            told_by=look.told_by,
+            key=look.key,
+        )
+        for name, look in looks.items()
+        if look.told_by and look.host is not None
+    }
 
 
 def as_told(judged: Mapping[str, tuple[Condition, str]], told: Told) -> dict[str, tuple[Condition, str]]:

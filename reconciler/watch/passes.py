@@ -222,7 +222,9 @@ class Passes:
         """Return the hosts as they were last observed; None before the first look."""
         grounds = [self._all] if self._all is not None else self._grounds.values()
         found = [ground.reconciler.observed() for ground in list(grounds)]
-        seen = {name: seen for one in found for name, seen in one.hosts.items()}
+        seen = others.with_told(
+            {name: seen for one in found for name, seen in one.hosts.items()}, self._fleet.view.seen
+        )
         return replace(found[0], hosts=seen) if found else None
 
     async def leave(self, name: str) -> None:

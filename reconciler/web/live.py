@@ -106,6 +106,7 @@ def _host(name: str, last: LastSeen | None, summary: Any) -> Document:
     return {
         "observed": last is not None and last.answers,
         "at": _moment(last.at) if last is not None else None,
+        "told_by": (last.told_by or None) if last is not None else None,
         "memory_kib": host.total_kib if host is not None else None,
         "free_kib": host.free_kib if host is not None else None,
         "promised_kib": summary.used_kib if summary is not None and summary.observed else None,

@@ -106,6 +106,7 @@
       const facts = [host.cpus ? `${host.cpus} cpus` : "", host.xen ? `Xen ${host.xen}` : ""].filter(Boolean).join(", ");
       const about = element("p", facts, { class: "hint" });
       if (host.observed && host.at) about.append(facts ? ", looked at " : "Looked at ", time(host.at, "ago"));
+      if (host.told_by) about.append(about.textContent ? ", by " : "By ", host.told_by, ", which has it");
       card.append(about);
       list.append(card);
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, make_dataclass
+from dataclasses import dataclass, make_dataclass, replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -12,6 +13,7 @@ from reconciler.inspect.observed import read_observed, shape_of
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.host import Host
 from reconciler.toolstack import Question
+from tests.worlds import desired, domain, guest, host
 
 
 @dataclass
@@ -41,3 +43,16 @@ def test_what_other_fields_were_told_by_is_not_understood(monkeypatch: pytest.Mo
     monkeypatch.setattr(observed, "_version", lambda: "another")
     with pytest.raises(ReconcilerError):
         read_observed(document, "prod")
+
+
+def test_secrets_of_a_host_that_another_controller_has_seen_are_compared_by_its_own_key() -> None:
+    web = domain("web", xl=(("vncpasswd", "word"),))
+    told = observed.Seen(host=host(guest(web)), question=Question(), at=datetime(2026, 1, 2, tzinfo=UTC))
+    document = observed.observed_document(observed.Observed(fleet="default", key=b"theirs", hosts={"alpha": told}))
+    sealed = replace(read_observed(document, "default").hosts["alpha"], told_by="two", key=b"theirs")
+    ours = observed.Observed(fleet="default", key=b"ours", hosts={"alpha": sealed})
+    again = read_observed(observed.observed_document(ours), "default")
+    assert again == ours
+    asked, hosts = observed.comparable(desired(web), again)
+    assert hosts["alpha"].guests["web"].running == asked.hosts["alpha"].domains["web"]
+    assert "word" not in repr(document)

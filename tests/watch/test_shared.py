@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -11,6 +12,7 @@ import pytest
 from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Known, Told, Unshared
 from reconciler.decide.changes import Action
+from reconciler.inspect.observed import Observed, observed_document, read_observed
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import world_error
 from reconciler.model.host import Power
@@ -139,6 +141,37 @@ def test_a_host_that_its_controller_does_not_reach_is_not_observed(world: World)
     assert not outcome.plan.hosts["alpha"].observed
     assert any("two, which has alpha, cannot observe it: no route to host" in one.detail for one in outcome.problems)
     assert {condition for condition, _ in outcome.domains.values()} == {Condition.RECONCILING}
+
+
+def test_what_hosts_are_is_told_of_those_of_others_as_they_tell_and_marked(world: World) -> None:
+    """A plan by that, in which the digests of their secrets are by another key, is the plan that they have."""
+    owner = Telling()
+    one_pass(world, owner)
+    assert owner.known is not None
+    assert owner.known.host is not None
+    told = Told(who="two", at=world.clock.now(), seen=owner.known.observed)
+
+    async def observed_by(*each: Told) -> Observed | None:
+        hearing = Hearing(told)
+        passes = passes_of(world, hearing)
+        try:
+            await passes.take_specs(())
+            for hearing.of_alpha in each:
+                await passes.make_of_host("alpha", Attending(progress=Quiet()))
+            assert passes.view().last_seen()["alpha"].told_by == "two"
+            return passes.observed()
+        finally:
+            await passes.close()
+
+    seen = asyncio.run(observed_by(told))
+    assert seen is not None
+    assert (seen.hosts["alpha"].told_by, seen.hosts["alpha"].key) == ("two", owner.known.observed.key)
+    document = json.loads(json.dumps(observed_document(seen)))
+    assert document["hosts"]["alpha"]["told_by"] == "two"
+    assert observed_document(read_observed(document, seen.fleet)) == document
+    unreached = asyncio.run(observed_by(told, replace(told, seen=None, problem="no route to host")))
+    assert unreached is not None
+    assert not unreached.hosts
 
 
 class Retaken(Telling):

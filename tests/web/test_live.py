@@ -56,6 +56,7 @@ def test_a_domain_as_it_runs_and_what_holds_it() -> None:
     assert (db["hold"], db["quarantine"]) == ("held: disk check", ["bad"])
     assert document["hosts"]["alpha"]["hold"] == "held, by ann@desk"
     assert document["hosts"]["alpha"]["observed"] is True
+    assert document["hosts"]["alpha"]["told_by"] is None
 
 
 def test_a_silent_host_is_shown_as_it_was_seen_and_its_domains_are_not_on_their_way() -> None:
