@@ -9,6 +9,8 @@ EFFORT ?= 20
 ROUNDS ?= 30
 EVENTS ?= 20000
 SEEDS ?= 0
+EXAMPLES ?= 2000
+TARGETS ?=
 SECONDS_AT_MOST ?= 0
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
@@ -17,7 +19,7 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-flavours test-services test-fleet import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test fuzz test-flavours test-services test-fleet import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
@@ -27,6 +29,7 @@ help:
 	@echo "make test-fleet  more of them, ten minutes or so: etcds restored, full, cut off (root), lost lines, versions, TLS"
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
+	@echo "make fuzz      hostile specs, config files, hosts, plan files, requests, guests, until a law breaks (EXAMPLES=N SEED=N TARGETS=a,b)"
 	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
 	@echo "make simulate-defects  puts faults of the past back, one by one, and sees that the simulation finds each"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
@@ -62,6 +65,10 @@ test-laws: $(VENV)/.installed-dev
 
 import-figures: $(VENV)/.installed-dev
 	$(BIN)/python -m tests.importer.figures $(FILES)
+
+fuzz: $(VENV)/.installed-dev
+	@echo "make fuzz EXAMPLES=$(EXAMPLES) SEED=$(SEED)"
+	$(BIN)/python -m tests.fuzz --examples $(EXAMPLES) --seconds $(SECONDS_AT_MOST) --seed $(SEED) --targets "$(TARGETS)"
 
 simulate: $(VENV)/.installed-dev
 	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"

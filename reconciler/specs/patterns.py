@@ -27,7 +27,7 @@ def check_pattern(pattern: str) -> None:
 def is_in(pattern: str, text: str) -> bool:
     """Return whether the pattern matches anywhere in `text`. ^ and $ also match at the ends of lines."""
     _compiled(pattern)  # complains of what was written, without what comes before it here
-    return _compiled(f"(?m){pattern}").search(text) is not None
+    return _compiled(f"(?m){pattern}").search(text.encode(errors="replace")) is not None
 
 
 @lru_cache(maxsize=256)
@@ -41,3 +41,5 @@ def _compiled(pattern: str) -> Any:
     except re2.error as error:
         said = error.args[0] if error.args else "unknown"
         raise UnusablePatternError(said.decode(errors="replace") if isinstance(said, bytes) else str(said)) from None
+    except UnicodeEncodeError:  # TOML holds none, but what a host says of a domain may
+        raise UnusablePatternError("it holds half a character") from None

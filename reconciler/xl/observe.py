@@ -54,6 +54,7 @@ _OBSERVE_SECONDS = 120
 _HASH_SECONDS = 600  # the first pass over a host may have many images to read
 _SECOND_LOOK_SECONDS = 3
 _TOOL_MISSING = 127
+_SAID_MAX = 200  # characters of what an error says of an answer
 _STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
 _ROOT = ""  # of the system's folders on the dom0
 _TOOLS = {  # section -> what writes it
@@ -146,12 +147,15 @@ class XlObserver:
 
     def _understood(self, question: Question, answer: Answer) -> tuple[Host, Daemons]:
         """Make a Host of the output, and tell of the processes of xl. Runs in a thread, since it may be much."""
-        _check_toolstack(self.name, self._dialect.tool, answer)
-        _check_tools(self.name, answer)
         try:
+            _check_toolstack(self.name, self._dialect.tool, answer)
+            _check_tools(self.name, answer)
             return self._host(question, answer), read_daemons(answer.lines("daemons"))
         except XlOutputError as error:
             raise not_understood(self.name, self._dialect.tool, error) from error
+        except (LookupError, ValueError) as error:  # a host may say anything
+            what = f"A part is missing, or is not what it should be ({type(error).__name__}: {str(error)[:_SAID_MAX]})."
+            raise not_understood(self.name, self._dialect.tool, XlOutputError(what)) from error
 
     def _script(self, question: Question, boundary: str) -> str:
         roots = self._settings.disk_roots
