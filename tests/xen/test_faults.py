@@ -155,6 +155,27 @@ def test_an_interface_attached_by_hand_is_taken_over(lab: Lab, fleet: Fleet) -> 
     fleet.assert_nothing_to_do()
 
 
+def test_an_interface_whose_script_was_cut_short_is_attached_anew(lab: Lab, fleet: Fleet) -> None:
+    with slow_script(lab):
+        fleet.write("web", GUEST)
+        fleet.apply()
+        lab.wait_for_guest("web")
+        domid = lab.domains()["web"]
+        lab.ssh(f"nohup xl network-attach web mac={MAC} bridge=xenbr0 script=vif-slow >/dev/null 2>&1 & sleep 0.1")
+        lab.wait_until("the guest has it", lambda: "eth0" in lab.console("web", "ls /sys/class/net"))
+        lab.ssh("pkill -9 -f '[x]l network-attach'")
+    assert MAC in lab.xl("list", "-l", "web"), "xl takes it for whole"
+    assert lab.ssh("ls /sys/class/net/xenbr0/brif").stdout == ""
+    fleet.write("web", WITH_SLOW_SCRIPT)
+    assert fleet.actions() == {"web": "update"}
+
+    fleet.apply()
+
+    assert lab.domains()["web"] == domid
+    assert lab.ssh("ls /sys/class/net/xenbr0/brif").stdout == f"vif{domid}.0\n"
+    fleet.assert_nothing_to_do()
+
+
 def test_a_paused_domain_is_left_alone_until_somebody_asks(lab: Lab, fleet: Fleet) -> None:
     fleet.write("web", GUEST)
     fleet.apply()
