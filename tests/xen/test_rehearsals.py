@@ -44,7 +44,7 @@ COUNT = (
     '[ $last = 0 ] || [ $((now-last)) -le $most ] || most=$((now-last)); last=$now; echo "$now $most" >/tmp/count; '
     "sleep 0.1; done) >/dev/null 2>&1 & :"
 )
-STOOD_STILL_AT_MOST = 5.0  # seconds, beside the pause that the plan showed: the emulated cpu does other things, too
+STOOD_STILL_AT_MOST = 10.0  # seconds beyond the pause that the plan shows: a longer one is ended on the host
 HOG = """
 name = "hog"
 kernel = "/boot/guest/vmlinuz-amd64"
@@ -128,7 +128,7 @@ def tell(capsys: pytest.CaptureFixture[str], line: str) -> None:
 def see_a_bad_kernel_cost_nothing(
     lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str], disk: str, how: str
 ) -> None:
-    on(fleet, disk)
+    """What runs is left running; and what the spec asks for, in the end, is what runs."""
     domid, before = domid_of(lab), counted(lab)
     fleet.edit("reh", "console=hvc0", BAD[how])
     (planned,) = (step["pause_seconds"] for step in fleet.plan()["steps"] if step["kind"] == "rehearse")
@@ -141,18 +141,30 @@ def see_a_bad_kernel_cost_nothing(
     assert domid_of(lab) == domid
     after = counted(lab)
     assert after.seconds > before.seconds, "the same guest goes on"
-    assert after.stood_still < planned * 2 + STOOD_STILL_AT_MOST, failed.stdout
+    assert after.stood_still < planned + STOOD_STILL_AT_MOST, failed.stdout
     assert_nothing_is_left(lab)
     tell(capsys, f"{disk}, {how}: with a rehearsal (of {took:.0f} s) it stood still for {after.stood_still:.2f} s")
+
+
+def see_what_it_costs_without(lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str], disk: str, how: str) -> None:
+    domid = domid_of(lab)
     fleet.apply(exit_code=REFUSED)
-    assert domid_of(lab) == domid, "what failed is not tried again"
+    assert domid_of(lab) == domid, "what failed its rehearsal is not tried again"
+    fleet.edit("reh", 'rehearse = "required"', 'rehearse = "off"')
+
+    fallen = fleet.apply("--retry", "lab/reh", exit_code=FAILED)
+
+    down = re.search(r"runs its last proven definition again, down for (.+)\.", fallen.stdout)
+    assert down, fallen.stdout
+    tell(capsys, f"{disk}, {how}: without a rehearsal it was down for {down[1]}")
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("host")
 def test_a_kernel_that_panics_costs_nothing_and_a_good_one_is_run_after_its_rehearsal(
     lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    on(fleet, "volume")
     see_a_bad_kernel_cost_nothing(lab, fleet, capsys, "volume", "panics")
 
     see_a_good_kernel_run(lab, fleet, capsys, "volume")
@@ -173,27 +185,24 @@ def see_a_good_kernel_run(lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.long
-@pytest.mark.timeout(1500)
+@pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(
-    ("disk", "how"),
-    [("volume", "finds no root"), ("volume", "reboots"), ("volume", "hangs"), ("file", "panics")],
+    ("disk", "hows"), [("file", ["panics"]), ("volume", ["finds no root", "reboots", "hangs"])], ids=["file", "volume"]
 )
 def test_a_bad_kernel_costs_nothing_with_a_rehearsal_and_down_time_without(
-    lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str], disk: str, how: str
+    lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str], disk: str, hows: list[str]
 ) -> None:
-    see_a_bad_kernel_cost_nothing(lab, fleet, capsys, disk, how)
-    fleet.edit("reh", 'rehearse = "required"', 'rehearse = "off"')
-
-    fallen = fleet.apply("--retry", "lab/reh", exit_code=FAILED)
-
-    down = re.search(r"runs its last proven definition again, down for (.+)\.", fallen.stdout)
-    assert down, fallen.stdout
-    tell(capsys, f"{disk}, {how}: without a rehearsal it was down for {down[1]}")
+    on(fleet, disk)
+    for how in hows[:-1]:
+        see_a_bad_kernel_cost_nothing(lab, fleet, capsys, disk, how)
+        fleet.edit("reh", BAD[how], "console=hvc0")
+    see_a_bad_kernel_cost_nothing(lab, fleet, capsys, disk, hows[-1])
+    see_what_it_costs_without(lab, fleet, capsys, disk, hows[-1])
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("host")
 def test_a_good_kernel_on_a_file_is_run_after_its_rehearsal(
     lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixture[str]
@@ -203,7 +212,7 @@ def test_a_good_kernel_on_a_file_is_run_after_its_rehearsal(
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("host")
 @pytest.mark.parametrize(("disk", "seconds"), [("volume", 0), ("file", 2), ("volume", 8)])
 def test_what_a_killed_controller_left_goes_in_the_next_run(lab: Lab, fleet: Fleet, disk: str, seconds: float) -> None:
@@ -225,23 +234,28 @@ def test_what_a_killed_controller_left_goes_in_the_next_run(lab: Lab, fleet: Fle
 
 
 @pytest.mark.long
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("host")
-@pytest.mark.parametrize("rehearse", ["if-possible", "required"])
-def test_a_host_without_memory_for_a_rehearsal(lab: Lab, fleet: Fleet, rehearse: str) -> None:
+def test_a_host_without_memory_for_a_rehearsal(lab: Lab, fleet: Fleet) -> None:
     on(fleet, "volume")
     domid = domid_of(lab)
     free = int(lab.ssh("xl info free_memory").stdout)
     lab.put("/root/hog.cfg", HOG.format(mib=free - 60))
     lab.xl("create", "-p", "/root/hog.cfg")
     try:
-        spec = (GUEST + DISKS["volume"]).replace("-amd64", "-cloud")
-        fleet.write("reh", spec.replace('rehearse = "required"', f'rehearse = "{rehearse}"'))
+        fleet.write("reh", (GUEST + DISKS["volume"]).replace("-amd64", "-cloud"))
 
-        said = fleet.apply(exit_code=0 if rehearse == "if-possible" else REFUSED)
+        refused = fleet.apply(exit_code=REFUSED)
 
-        assert "rehears" in said.stdout and "memory" in said.stdout, said.stdout
-        assert (domid_of(lab) == domid) == (rehearse == "required")
+        assert re.search(r"its restart has to be rehearsed, and cannot be: .*memory", refused.stdout), refused.stdout
+        assert domid_of(lab) == domid
+        fleet.edit("reh", 'rehearse = "required"', 'rehearse = "if-possible"')
+
+        done = fleet.apply()
+
+        assert re.search("is restarted without a rehearsal: .*memory", done.stdout), done.stdout
+        assert domid_of(lab) != domid
+        assert lab.console("reh", "uname -r").endswith("-cloud-amd64")
         assert_nothing_is_left(lab)
     finally:
         lab.xl("destroy", "hog")
