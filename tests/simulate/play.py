@@ -92,6 +92,7 @@ class Player:
     is_begun: bool = False  # whether something may be half done
     lasting: set[str] = field(default_factory=set)  # addresses that may outlive their specs
     removed: dict[str, dict[str, str]] = field(default_factory=dict)  # of those, what their specs said
+    gone: set[str] = field(default_factory=set)  # addresses that some spec had and then no more
     ill: bool = False  # a guest that does not do as it should was there
     line: int = 0
     events: Counter[str] = field(default_factory=Counter)
@@ -155,6 +156,7 @@ class Player:
             self.removed[event.about] = keys
         host, _, name = event.about.partition("/")
         self.moved.add(event.about)
+        self.gone.add(event.about)
         for address in self.fleet.named(host):  # else their files would have an error
             keys = self.fleet.specs[address]
             rest = [one for one in keys.get("depends_on", "").split(",") if one != name]
@@ -331,7 +333,8 @@ class Player:
         def unheard(law: str, why: str) -> None: ...
 
         if self.dom0 is not None:
-            laws = Dom0Laws(self.dom0, self.strangers - adopting, unheard)
+            gone = frozenset(address.partition("/")[2] for address in self.gone)
+            laws = Dom0Laws(self.dom0, self.strangers - adopting, unheard, gone)
             between = Between(pipe, incidents(event), laws, self.by_hand)
             between.scripts = Scripts(self.dom0, between.command)
             return between
