@@ -30,12 +30,23 @@ Written = tuple[str, dict[str, Any]]
 
 def _made(cls: type, *, frozen: bool, kw_only: bool) -> type:
     cls.__doc__ = cls.__doc__ or cls.__name__  # else it is made of the signature, which takes long
-    made: type = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
+    made = _with_slots(cls, kw_only)
     written = {"__init__": _init, "__eq__": _eq} | ({"__hash__": _hash} if frozen else {})
     own = {name: _at_first_call(made, name, write) for name, write in written.items()} | (_FROZEN if frozen else _OPEN)
     for name, method in own.items():
         if vars(cls).get(name) is None:  # the class has none of its own
             setattr(made, name, method)
+    return made
+
+
+def _with_slots(cls: type, kw_only: bool) -> type:
+    """Have Python do its part: fields, their order, slots. It need not look into annotations, which takes long."""
+    said = dict(vars(cls).get("__annotations__", {}))
+    cls.__annotations__ = {name: text if "ClassVar" in str(text) else object for name, text in said.items()}
+    made: type = dataclasses.dataclass(init=False, repr=False, eq=False, slots=True, kw_only=kw_only)(cls)
+    made.__annotations__ = said
+    for field in dataclasses.fields(made):
+        field.type = said.get(field.name, field.type)  # of a class below, which has said it
     return made
 
 

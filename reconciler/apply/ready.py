@@ -7,11 +7,11 @@ and `tcp` and `console` answer if the spec asks for them, all within `timeout`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol, assert_never
 
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.host import Look, Power
 from reconciler.model.quantities import quoted
@@ -23,7 +23,7 @@ from reconciler.waiting import NotYet, wait_until
 _CONSOLE_LINES = 24  # what Linux says of a panic goes on for some 16 lines, and begins with why
 _PANIC = r"(?i)\bpanic(: | - |\b.*not syncing)"
 _PANIC_MAX = 120  # characters of the console's line
-_NOT_PRINTABLE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
+_NOT_PRINTABLE = expression(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]")
 
 
 class Watched(Protocol):

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.apply.ready import await_ready
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.host import Look, Power
 from reconciler.model.rehearsal import Rehearsal
@@ -23,7 +24,7 @@ from reconciler.toolstack import Executor
 Report = Callable[[str], None]
 
 # What a create, Linux and NetBSD say where memory is what they lack.
-_LACKS_MEMORY = re.compile(
+_LACKS_MEMORY = expression(
     r"segment \S+ too large|out of memory|deadlocked on memory|cannot allocate memory|out of swap", re.IGNORECASE
 )
 

@@ -11,10 +11,9 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any
 
 from reconciler.model.diagnostics import ReconcilerError, refused, world_error
 from reconciler.model.domain import canonical_json
@@ -25,14 +24,23 @@ from reconciler.show.documents import FORMAT, as_text, plan_document
 from reconciler.specs import TreeReading
 from reconciler.state_dir.files import create_file, make_folder, replace_file
 
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
 VERSION = 2
 _MAX_BYTES = 512 * 1024 * 1024
 _LISTED_FILES = 5
 _MODE = 0o600  # its steps have whole config files, with the secrets in them
-_PLAN = TypeAdapter(Plan)
 _LEFT_OUT = {"__all__": {"guest", "target"}}  # the steps say all that following them needs
 _DECIDED_FROM = {"changes": _LEFT_OUT, "undecided": _LEFT_OUT}
 _NEW_PLAN = "make a new one with `reconciler plan --out FILE`"
+
+
+@cache  # all kinds of steps go into it, which takes long, and most plans are not saved
+def _adapter() -> TypeAdapter[Plan]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Plan)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +66,7 @@ def save(path: Path, plan: Plan, reading: TreeReading, specs: Path) -> None:
         "id": secrets.token_hex(16),  # two plans that look alike are still two
         "specs": str(specs.resolve()),
         "files": dict(sorted(reading.digests.items())),
-        "plan": _PLAN.dump_python(replace(plan, base=base), mode="json", exclude=_DECIDED_FROM),
+        "plan": _adapter().dump_python(replace(plan, base=base), mode="json", exclude=_DECIDED_FROM),
     }
     document["seal"] = _seal(document)
     try:
@@ -75,7 +83,7 @@ def load(path: Path) -> SavedPlan:
         raise _unfit(path, f"it is no plan that this version of reconciler saved (format {FORMAT}, version {VERSION})")
     try:
         untouched = document.get("seal") == _seal(document)
-        plan = _PLAN.validate_python(saved["plan"]) if untouched else None
+        plan = _adapter().validate_python(saved["plan"]) if untouched else None
         if plan is None or plan.digest != document["digest"]:
             raise refused(
                 "the plan was changed after it was saved",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from reconciler.cluster.keys import Reserved
 from reconciler.cluster.sharing import Known, Sharing, Wanted
 from reconciler.decide.changes import Action, Change
 from reconciler.inspect.observed import Observed
@@ -20,6 +20,9 @@ from reconciler.plan.places import FleetLimit, is_on_its_way
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
 from reconciler.records import dataclass
+
+if TYPE_CHECKING:
+    from reconciler.cluster.keys import Reserved  # and with it pydantic, which few commands need
 
 _WORDS = 200  # letters of a reason that the others are told
 _COUNTED = (Action.DESTROY, Action.RESTART)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from reconciler.cluster.keys import Reserved
 from reconciler.decide.changes import Action
 from reconciler.fence import Alone, Fencing
 from reconciler.inspect.observed import Observed
@@ -15,6 +14,9 @@ from reconciler.model.fleet import Desired
 from reconciler.model.host import Host
 from reconciler.plan.places import FleetLimit
 from reconciler.records import dataclass
+
+if TYPE_CHECKING:
+    from reconciler.cluster.keys import Reserved  # and with it pydantic, which few commands need
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from reconciler.doctor.facts import FileDevices, Room
+from reconciler.expressions import expression
 
-_AUTOBALLOON = re.compile(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", re.MULTILINE)
-_DF = re.compile(r".*?\s[0-9]+\s+-?[0-9]+\s+(?P<free>-?[0-9]+)\s+-?[0-9]+%\s.*")
-_OF_XEND = re.compile(r"^[ \t]*\((enable-dom0-ballooning|dom0-min-mem)[ \t]+[\"']?(\w+)", re.MULTILINE)
+_AUTOBALLOON = expression(r"""^[ \t]*autoballoon[ \t]*=[ \t]*["']?(\w+)""", re.MULTILINE)
+_DF = expression(r".*?\s[0-9]+\s+-?[0-9]+\s+(?P<free>-?[0-9]+)\s+-?[0-9]+%\s.*")
+_OF_XEND = expression(r"^[ \t]*\((enable-dom0-ballooning|dom0-min-mem)[ \t]+[\"']?(\w+)", re.MULTILINE)
 _YES = ("yes", "y", "true", "t", "on", "1")
-_QUOTED = re.compile(r"""["']?([^"'#\s]*).*""")
+_QUOTED = expression(r"""["']?([^"'#\s]*).*""")
 
 
 def autoballoon(text: str) -> Literal["on", "off", "auto"]:

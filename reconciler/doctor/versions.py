@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
+from reconciler.expressions import expression
 from reconciler.model.domain import Domain, Image
 from reconciler.texts.cfg_grammar import XlCfgError, parse_cfg
 from reconciler.texts.config_file import render_body
@@ -43,7 +44,7 @@ _OF_DISKS = {
     (4, 19): "grant_usage",
 }
 _OF_VIFS = {(4, 15): "mtu", (4, 17): "trusted", (4, 19): "vlan"}
-_VERSION = re.compile(r"(?P<major>[0-9]{1,3})\.(?P<minor>[0-9]{1,3})(?:\D.*)?", re.DOTALL)
+_VERSION = expression(r"(?P<major>[0-9]{1,3})\.(?P<minor>[0-9]{1,3})(?:\D.*)?", re.DOTALL)
 
 
 def _by_key(table: dict[Version, str]) -> dict[str, Version]:

@@ -7,15 +7,15 @@ The links in /etc/xen/auto are started in the order of their names: ours are NNN
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable
 
 from reconciler.dom0.layout import Dom0
+from reconciler.expressions import expression
 
 UNNUMBERED = 1000
 """The order of what was not numbered by us: behind all that was (numbers go to 999)."""
 
-_LINK = re.compile(r"(?P<order>[0-9]{1,3})-.*")
+_LINK = expression(r"(?P<order>[0-9]{1,3})-.*")
 
 
 def read_links(lines: Iterable[str], dom0: Dom0) -> dict[str, int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from reconciler.dom0.sending.fence import Fence
 from reconciler.dom0.sending.ssh_errors import explain
+from reconciler.expressions import expression
 from reconciler.leaving import kill_group, must_end, spared
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.records import dataclass
@@ -37,7 +37,7 @@ _MASTER_ENDS_SECONDS = 5
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin:/usr/pkg/sbin:/usr/pkg/bin"
 _PROLOGUE = f'export LC_ALL=C PATH="$PATH:{SBIN}"; umask 022'
 
-_CONNECT = re.compile(
+_CONNECT = expression(
     r"ssh://(?:(?P<user>[^@/:\s-][^@/:\s]*)@)?(?P<name>\[[0-9a-fA-F:.]+\]|[^@/:\s\[-][^@/:\s]*)"
     r"(?::(?P<port>[0-9]{1,5}))?/?"
 )

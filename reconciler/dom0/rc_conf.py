@@ -12,22 +12,23 @@ import re
 from collections.abc import Iterable, Mapping
 
 from reconciler.dom0.autostart import UNNUMBERED
+from reconciler.expressions import expression
 from reconciler.records import dataclass
 
 LISTS = ("/etc/rc.conf", "/etc/rc.conf.d/xendomains")
 """In the order in which sh reads them."""
 
-_ASSIGNMENT = re.compile(
+_ASSIGNMENT = expression(
     r"""^(?P<before>(?:export[ \t]+)?)xendomains=
     (?:"(?P<double>(?:[\w.\s-]|\\\n|\$xendomains\b|\$\{xendomains\})*)"|'(?P<single>[\w.\s-]*)'|(?P<bare>[\w.-]*))
     (?P<end>[ \t]*;)?(?:[ \t]+\#(?P<comment>.*)|[ \t]*)$""",
     re.ASCII | re.MULTILINE | re.VERBOSE,
 )
-_MENTION = re.compile(r"^(?![ \t]*#)(?:[^#\n]|(?<=[^\s;])#)*\bxendomains\b.*", re.MULTILINE)
-_WORD = re.compile(r"\$\{?xendomains\}?|[\w.-]+")
-_GLUED = re.compile(r"[\w.}-]\\\n[\w.$-]|[\w.-]\$|\}[\w.-]")  # several pieces make one word; nobody writes a list so
-_CONFIGS = re.compile(r"""^[ \t]*xendomains_config=["']?([^"'\s]*)""", re.MULTILINE)
-_MARK = re.compile(r"(?:^|[ \t]*#)[ \t]*reconciler:(.*)$")
+_MENTION = expression(r"^(?![ \t]*#)(?:[^#\n]|(?<=[^\s;])#)*\bxendomains\b.*", re.MULTILINE)
+_WORD = expression(r"\$\{?xendomains\}?|[\w.-]+")
+_GLUED = expression(r"[\w.}-]\\\n[\w.$-]|[\w.-]\$|\}[\w.-]")  # several pieces make one word; nobody writes a list so
+_CONFIGS = expression(r"""^[ \t]*xendomains_config=["']?([^"'\s]*)""", re.MULTILINE)
+_MARK = expression(r"(?:^|[ \t]*#)[ \t]*reconciler:(.*)$")
 
 
 class NotUnderstoodError(ValueError):

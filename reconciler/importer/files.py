@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import Diagnostic, Kind, Source
 from reconciler.model.domain import Domain
 from reconciler.records import dataclass
@@ -21,7 +22,7 @@ from reconciler.texts.refusals import left_out, refusals
 
 _LINES_SHOWN = 5
 _TOLD_MAX = 200  # remarks of one kind, of one file
-_SECRETS = re.compile(r"(?:vnc|spice)passwd\s*=\s*(.*)", re.DOTALL)
+_SECRETS = expression(r"(?:vnc|spice)passwd\s*=\s*(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
-from typing import Any, get_args, get_type_hints
-
-from pydantic import TypeAdapter
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from reconciler.model.boot import boot_digest
 from reconciler.model.diagnostics import Diagnostic, Kind, refused
@@ -23,6 +21,9 @@ from reconciler.model.host import Devices, Guest, Host
 from reconciler.records import dataclass
 from reconciler.specs.secrets import concealed_text, without_secrets
 from reconciler.toolstack import Question
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 FORMAT = 1
 _COST = {"n": 1 << 13, "r": 8, "p": 1, "dklen": 16}
@@ -211,6 +212,8 @@ def shape_of(*kinds: object) -> str:
 
 @cache
 def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(kind)
 
 

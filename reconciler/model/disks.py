@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from reconciler.expressions import expression
 from reconciler.model.domain import Disk, Domain
 from reconciler.model.paths import disk_identity
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 # names with a number in them that no two disks have; a serial number alone (`ata-QEMU_HARDDISK_QM00003`) and what
 # people chose (`virtio-data`, `dm-name-`) are the same on many virtual dom0s
 _WWN = r"[23][0-9a-f]{16}|eui\.|uuid\."
-_WORLD_WIDE = re.compile(
+_WORLD_WIDE = expression(
     rf"/dev/disk/(by-id/(wwn-|scsi-({_WWN})|nvme-({_WWN})|dm-uuid-mpath-({_WWN})|dm-uuid-LVM-|lvm-pv-uuid-|md-uuid-)"
     r"|by-path/.*-iscsi-)"
 )
-_HERE = re.compile(r"localhost|\b127\.|[=@]")  # the host itself, or more than a place
+_HERE = expression(r"localhost|\b127\.|[=@]")  # the host itself, or more than a place
 _LARGEST_EXTENT_BYTES = 64 * 1024 * 1024
 """LVM rounds a volume up to whole extents: 4 MiB as a rule, seldom more than this."""
 

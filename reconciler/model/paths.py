@@ -5,10 +5,11 @@ from __future__ import annotations
 import posixpath
 import re
 
+from reconciler.expressions import expression
 from reconciler.model.quantities import Unfit, quoted
 
-_MAPPER = re.compile(r"/dev/mapper/(?P<group>.*[^-])-(?P<volume>[^-].*)")
-_GROUP = re.compile(r"[a-zA-Z0-9+_][a-zA-Z0-9+_.-]*", re.ASCII)
+_MAPPER = expression(r"/dev/mapper/(?P<group>.*[^-])-(?P<volume>[^-].*)")
+_GROUP = expression(r"[a-zA-Z0-9+_][a-zA-Z0-9+_.-]*", re.ASCII)
 
 
 def absolute(path: str) -> str:

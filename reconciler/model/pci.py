@@ -14,13 +14,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from reconciler.expressions import expression
 from reconciler.records import dataclass
 
 FLAGS = ("permissive", "msitranslate", "power_mgmt", "seize")
 RDM_POLICIES = ("strict", "relaxed")
-_ADDRESS = re.compile(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.(\*|[0-7](?![0-9a-fA-F]))")
-_SLOT = re.compile(r"(?:0[xX])?0*([01]?[0-9a-fA-F])(?![0-9a-fA-F])")
-_NUMBER = re.compile(r"[ \t]*([+-]?[0-9]+)")  # atoi: what does not begin with a number is 0
+_ADDRESS = expression(r"(?:([0-9a-fA-F]{1,4}):)?([0-9a-fA-F]{1,2}):([0-9a-fA-F]{1,2})\.(\*|[0-7](?![0-9a-fA-F]))")
+_SLOT = expression(r"(?:0[xX])?0*([01]?[0-9a-fA-F])(?![0-9a-fA-F])")
+_NUMBER = expression(r"[ \t]*([+-]?[0-9]+)")  # atoi: what does not begin with a number is 0
 _SLOT_MAX = 0x1F
 
 

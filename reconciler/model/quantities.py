@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from reconciler.expressions import expression
+
 _KIB_OF_UNIT = {"KiB": 1, "MiB": 1 << 10, "GiB": 1 << 20, "TiB": 1 << 30}
 _SECONDS_OF_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
@@ -15,19 +17,19 @@ _KIB_PER_MIB = 1024
 SIZE_MAX_KIB = 1 << 40  # 1 PiB: far above any host, and far below where 64-bit sums would end
 DURATION_MAX_SECONDS = 24 * 3600
 
-_SIZE = re.compile(r"(?P<number>[0-9]{1,15})(?P<unit>[KMGT]iB)", re.ASCII)
-_NEARLY_A_SIZE = re.compile(r"\s*(?P<number>[0-9]{1,15})\s*(?P<unit>[kmgt])(i?b)?\s*", re.ASCII | re.IGNORECASE)
-_DURATION = re.compile(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h)", re.ASCII)
-_NEARLY_A_DURATION = re.compile(r"\s*(?P<number>[0-9]{1,9})\s*(?P<unit>[smh]).*", re.ASCII | re.IGNORECASE)
-_DAYS = re.compile(r"(?P<number>[0-9]{1,9})d", re.ASCII)
+_SIZE = expression(r"(?P<number>[0-9]{1,15})(?P<unit>[KMGT]iB)", re.ASCII)
+_NEARLY_A_SIZE = expression(r"\s*(?P<number>[0-9]{1,15})\s*(?P<unit>[kmgt])(i?b)?\s*", re.ASCII | re.IGNORECASE)
+_DURATION = expression(r"(?P<number>[0-9]{1,9})(?P<unit>ms|s|m|h)", re.ASCII)
+_NEARLY_A_DURATION = expression(r"\s*(?P<number>[0-9]{1,9})\s*(?P<unit>[smh]).*", re.ASCII | re.IGNORECASE)
+_DAYS = expression(r"(?P<number>[0-9]{1,9})d", re.ASCII)
 _PERIOD_MAX_DAYS = 3660
-_PERCENT = re.compile(r"(?P<number>[0-9]{1,3})%", re.ASCII)
+_PERCENT = expression(r"(?P<number>[0-9]{1,3})%", re.ASCII)
 
 SIZE_FORMS = 'an integer number of MiB, or a string such as "512MiB" or "2GiB"'
 DURATION_FORMS = 'a string such as "90s", "2m", "1h" or "500ms"'
 PERIOD_FORMS = 'a time such as "90s", "30m", "12h" or "7d"'
-_RATE = re.compile(r"([0-9]{1,20})([GMK]?)([Bb])/s")
-_INTERVAL = re.compile(r"([0-9]{1,20})([mu]?)s?")
+_RATE = expression(r"([0-9]{1,20})([GMK]?)([Bb])/s")
+_INTERVAL = expression(r"([0-9]{1,20})([mu]?)s?")
 
 
 class Unfit(ValueError):

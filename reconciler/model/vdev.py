@@ -14,11 +14,13 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-_XEN_DISK = re.compile(r"xvd(?P<letters>[a-z]{1,5})(?P<partition>[1-9][0-9]{0,2})?")
-_XEN_DISK_BY_NUMBER = re.compile(r"d(?P<disk>[0-9]{1,7})p(?P<partition>[0-9]{1,3})")
-_IDE_DISK = re.compile(r"hd(?P<letters>[a-d])(?P<partition>[1-9][0-9]?)?")
-_SCSI_DISK = re.compile(r"sd(?P<letters>[a-p])(?P<partition>[1-9][0-9]?)?")
-_NUMBER = re.compile(r"0[xX](?P<hex>[0-9a-fA-F]{1,20})|(?P<octal>0[0-7]{0,20})|(?P<decimal>[1-9][0-9]{0,20})")
+from reconciler.expressions import expression
+
+_XEN_DISK = expression(r"xvd(?P<letters>[a-z]{1,5})(?P<partition>[1-9][0-9]{0,2})?")
+_XEN_DISK_BY_NUMBER = expression(r"d(?P<disk>[0-9]{1,7})p(?P<partition>[0-9]{1,3})")
+_IDE_DISK = expression(r"hd(?P<letters>[a-d])(?P<partition>[1-9][0-9]?)?")
+_SCSI_DISK = expression(r"sd(?P<letters>[a-p])(?P<partition>[1-9][0-9]?)?")
+_NUMBER = expression(r"0[xX](?P<hex>[0-9a-fA-F]{1,20})|(?P<octal>0[0-7]{0,20})|(?P<decimal>[1-9][0-9]{0,20})")
 
 _DISKS_MAX = 1 << 20
 _PARTITIONS_MAX = 256

@@ -6,7 +6,6 @@ at most when watch was killed after it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import field, replace
@@ -14,6 +13,7 @@ from typing import Any
 
 from reconciler.apply.result import ApplyResult
 from reconciler.decide.changes import DRIFTED, SPEC_CHANGED, Action, Change
+from reconciler.expressions import expression
 from reconciler.inspect.status import Condition
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.plan import Plan
@@ -21,7 +21,7 @@ from reconciler.records import dataclass
 
 _LONGEST = 2000  # characters of a text that others than us choose
 _ADDRESSES_MAX = 100  # that one event names
-_COMMIT = re.compile(r"^[0-9a-f]{12}:")  # before the path of a file in a repository
+_COMMIT = expression(r"^[0-9a-f]{12}:")  # before the path of a file in a repository
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,10 @@ these functions. Called by the other modules of this package and by `progress`.
 
 from __future__ import annotations
 
-import re
+from reconciler.expressions import expression
 
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
-_BACKTICKS = re.compile(r"`+")
+_MARKDOWN_SPECIAL = expression(r"([\\`*_\[\]|~])")
+_BACKTICKS = expression(r"`+")
 
 
 def plain(text: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from reconciler.decide.diff import FieldChange, Pending
+from reconciler.expressions import expression
 from reconciler.model.domain import Scalar
 from reconciler.model.key_row import Kind
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.show.escape import plain
 
 _KINDS = {key.name: key.kind for key in DOMAIN_KEYS}
-_SIZE_IN_SUMMARY = re.compile(r"(?<=\bsize=)([0-9]+)$")
+_SIZE_IN_SUMMARY = expression(r"(?<=\bsize=)([0-9]+)$")
 _UNITS = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _NONE = "(none)"
 

@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
+from reconciler.expressions import expression
+
 _NARROWEST = 40  # columns; below that nothing is wrapped
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
-_COLUMN_GAP = re.compile(r"\S {2,}(?=\S)")
-_EXCERPT = re.compile(r" +[0-9]* \| ")  # a source line and its caret belong below each other
+_ESCAPES = expression(r"\x1b\[[0-9;]*m")
+_COLUMN_GAP = expression(r"\S {2,}(?=\S)")
+_EXCERPT = expression(r" +[0-9]* \| ")  # a source line and its caret belong below each other
 
 
 def columns(shown: str) -> int:

@@ -7,16 +7,16 @@ between: boot, crash, reboot and balloon are functions of the kernel's bytes and
 from __future__ import annotations
 
 import tomllib
-from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Strict, TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from reconciler.model.copies import replace
 from reconciler.model.domain import Domain
 from reconciler.model.host import Power
 from reconciler.model.memory import needed_kib
 from reconciler.records import dataclass
+from reconciler.shapes import Shape, Strict
 
 KERNEL_MARK = b"#!simulated-kernel"
 SLOW_BALLOON_KIB_PER_SECOND = 64 * 1024
@@ -32,14 +32,14 @@ _SHORTEST_DOOMED_BOOT_SECONDS = 1.0  # a loop of boots of no length would never 
 class Behaviour:
     """The behaviour of a guest, as the bytes of its kernel say. A kernel without the mark boots and obeys."""
 
-    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid", "allow_inf_nan": False}
 
-    boot_seconds: Annotated[float, Strict()] = 1.0
+    boot_seconds: Annotated[float, Strict(True)] = 1.0
     boot: Literal["ok", "panic", "hang", "reboot-loop"] = "ok"
     shutdown: Literal["ok", "ignore"] = "ok"
     balloon: Literal["ok", "almost", "refuse", "slow"] = "ok"
     console: str = ""
-    writes_mib: Annotated[float, Strict()] = 0.0  # a second, to each of its disks
+    writes_mib: Annotated[float, Strict(True)] = 0.0  # a second, to each of its disks
 
     def __post_init__(self) -> None:
         if self.boot_seconds < 0:
@@ -51,9 +51,7 @@ class Behaviour:
 BEHAVIOUR_KEYS = ("boot", "boot_seconds", "shutdown", "balloon", "console", "writes_mib")
 
 
-@cache  # not at once, since only what starts a domain reads one
-def _behaviour() -> TypeAdapter[Behaviour]:
-    return TypeAdapter(Behaviour)
+_BEHAVIOUR = Shape[Behaviour](Behaviour)
 
 
 def read_behaviour(kernel: bytes) -> Behaviour:
@@ -76,7 +74,7 @@ def read_behaviour(kernel: bytes) -> Behaviour:
 def behaviour_of(values: dict[str, object]) -> Behaviour:
     """Check the keys of a behaviour. Raises ValueError that names each unknown key and each wrong value."""
     try:
-        return _behaviour().validate_python(values)
+        return _BEHAVIOUR.validate_python(values)
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'the table'}: {e['msg']}" for e in error.errors()]
         raise ValueError(f"{'; '.join(problems)} (the keys are {', '.join(BEHAVIOUR_KEYS)})") from None

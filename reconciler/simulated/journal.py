@@ -18,9 +18,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from reconciler.records import dataclass
+from reconciler.shapes import Field, Shape
 from reconciler.simulated.guest import Instance, settled_kib
 from reconciler.simulated.tables import Table, TableDraft
 from reconciler.state_dir.files import replace_file
@@ -110,8 +111,9 @@ class _Head:
     files: _Nothing = field(default_factory=dict)
 
 
-_HEAD = TypeAdapter(_Head)
-_CHANGE = TypeAdapter(_Change)
+_HEAD = Shape[_Head](_Head)
+_CHANGE = Shape[_Change](_Change)
+_STATE = Shape[_State](_State)
 
 
 def _read_state(stored: bytes) -> _State:
@@ -119,7 +121,7 @@ def _read_state(stored: bytes) -> _State:
     try:
         head = _HEAD.validate_json(stored)
     except ValidationError:
-        return TypeAdapter(_State).validate_json(stored)
+        return _STATE.validate_json(stored)
     return _State(boots=head.boots, next_domid=head.next_domid, journal=head.journal, whole_bytes=head.whole_bytes)
 
 

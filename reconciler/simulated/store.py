@@ -18,9 +18,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from reconciler.model.diagnostics import ReconcilerError, world_error
+from reconciler.shapes import Shape
 from reconciler.simulated.journal import (
     NOT_THERE,
     BrokenStateError,
@@ -39,7 +40,7 @@ Fault = Literal["unreachable", "create-fails", "lost-reply", "slow", "disk-full"
 FAULTS: tuple[Fault, ...] = ("unreachable", "create-fails", "lost-reply", "slow", "disk-full")
 
 
-_FAULT_COUNTS = TypeAdapter(dict[Fault, int])
+_FAULT_COUNTS = Shape[dict[Fault, int]](dict[Fault, int])
 _SMALL_BYTES = 16 * 1024  # a config file, hold or list of failed boots; a file of its own would cost more to keep
 
 

@@ -6,11 +6,11 @@ Config files are real text under the paths of a Debian dom0, so the code that re
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from reconciler.decide.holds import read_hold
+from reconciler.expressions import expression
 from reconciler.model.domain import Disk, Domain, XlValue
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import NAMELESS, WHOLE_HOST, Devices, FileFact, Guest, Hold, Host, Owner, Power
@@ -30,7 +30,7 @@ XEN_AND_DOM0_KIB = 128 * 1024
 SAVE_DIR = "/var/lib/xen/save"
 _VOLUME_GROUP_BYTES = _FILE_SYSTEM_BYTES = 1 << 40
 _UNTOLD = (Power.STARTING, Power.UNFINISHED)  # libxl tells what a domain runs with once it is complete
-_STAGED_NAME = re.compile(r"\.[0-9a-f]{12}$")
+_STAGED_NAME = expression(r"\.[0-9a-f]{12}$")
 
 
 class HostPaths:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 from pathlib import Path
 
+from reconciler.expressions import expression
 from reconciler.model.fleet import Desired
 from reconciler.records import dataclass
 
 _TIMEOUT_SECONDS = 20
-_COMMIT = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_COMMIT = expression("[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def commit_of(tree: Path) -> str | None:

@@ -6,11 +6,11 @@ Reads the few files of one domain anew: a whole tree is read without positions, 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import Source
 from reconciler.model.keys import DOMAIN_KEYS
 from reconciler.model.vdev import devid_of
@@ -22,7 +22,7 @@ from reconciler.specs.toml import TomlError, parse_toml
 from reconciler.specs.tree import TREE_FILE
 
 _PROFILES_MAX = 100  # of a domain; a circle of profiles ends here
-_ELEMENT = re.compile(r"(?P<key>disk|vif)\[(?P<which>[^]]+)\](?:\.(?P<part>.+))?")
+_ELEMENT = expression(r"(?P<key>disk|vif)\[(?P<which>[^]]+)\](?:\.(?P<part>.+))?")
 _ELSE_SAID_BY = {
     **{key.name: (key.floor,) for key in DOMAIN_KEYS if key.floor is not None},
     "cmdline": ("root", "extra"),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from reconciler.model.key_row import LATER, Choice, Key, Kind, Owner, Whole
 from reconciler.model.keys import DISK_KEYS, DOMAIN_KEYS, READY_KEYS, VCPUS_MAX, VIF_KEYS
+from reconciler.shapes import BeforeValidator, Field, Strict, StringConstraints
 from reconciler.specs import setting_keys
-from reconciler.specs.spec import BeforeValidator, Field, Spec, Strict, StringConstraints, json_schema
+from reconciler.specs.spec import Spec, json_schema
 from reconciler.specs.value_types import (
     BDF,
     BRIDGE,

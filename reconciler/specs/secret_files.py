@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+from reconciler.expressions import expression
 from reconciler.model.copies import replace
 from reconciler.model.domain import Domain, XlValue
 from reconciler.model.host import Guest
@@ -22,7 +23,7 @@ BEFORE: Final = " (as it was before)"
 
 _PREFIX: Final = "# reconciler-secret: "
 _KEYS: Final = "|".join(SECRET_FILES.values())
-_LINES: Final = re.compile(
+_LINES: Final = expression(
     rf"^{_PREFIX}(?P<key>{_KEYS}) (?P<path>/.*?)(?P<before>{re.escape(BEFORE)})?\n(?P<value>(?P=key) = .*\n)?",
     re.MULTILINE,
 )

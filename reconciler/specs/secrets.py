@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from reconciler.expressions import expression
 from reconciler.model.domain import Domain, Scalar, XlValue
 
 SENSITIVE = "(sensitive)"
@@ -17,13 +18,13 @@ _KEYS = frozenset({"vncpasswd", "spicepasswd"})
 _NOTHING = (None, "", '""', "''")
 # within the options of a vfb, of a disk's target (block-iscsi, rbd, a URL), of device_model_args
 _WITHIN = (
-    re.compile(r"(passw(?:or)?d=)(?:\\.|[^,\"\\])+", re.IGNORECASE),
-    re.compile(r"(\brbd:(?:\\.|[^,\"\\])*?:key=)(?:\\.|[^:,\"\\])+"),
-    re.compile(r"(\bsecret,(?:\\.|[^\"\\])*?\bdata=)(?:\\.|[^,\"\\])+"),
-    re.compile(r"(://[^/@:\s\"]*:)[^/@\s\"]+(?=@)"),
+    expression(r"(passw(?:or)?d=)(?:\\.|[^,\"\\])+", re.IGNORECASE),
+    expression(r"(\brbd:(?:\\.|[^,\"\\])*?:key=)(?:\\.|[^:,\"\\])+"),
+    expression(r"(\bsecret,(?:\\.|[^\"\\])*?\bdata=)(?:\\.|[^,\"\\])+"),
+    expression(r"(://[^/@:\s\"]*:)[^/@\s\"]+(?=@)"),
 )
-_ON_COMMAND_LINE = (re.compile(r"((?:passw(?:or)?d|passphrase)=)\S+", re.IGNORECASE),)
-_IN_A_LINE = re.compile(
+_ON_COMMAND_LINE = (expression(r"((?:passw(?:or)?d|passphrase)=)\S+", re.IGNORECASE),)
+_IN_A_LINE = expression(
     r"(?:passw(?:or)?d|\btoken|\bsecret)[\"']?\s*=\s*|://[^/@:\s\"]*:(?=[^/@\s\"]+@)", re.IGNORECASE
 )
 

@@ -1,85 +1,18 @@
 """What the tables of spec files are made of: a `Spec` is a class whose annotations say what each key may hold.
 
-They are read as pydantic reads those of its models, with the same words, and it is pydantic's core that checks values:
-the outcome is that of a `BaseModel`. Only what our specs need is understood, so that a command which reads some specs
-need not load the rest of pydantic, which takes longer than all specs together. Used by `schema` and `value_types`.
+The annotations are read as pydantic reads those of a `BaseModel`, and it is pydantic's core that checks values: the
+outcome is the same (`shapes` says why the rest of pydantic is not loaded). Used by `schema` and `schema_errors`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
-from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin
+from typing import Any, ClassVar, Self
 
 from pydantic_core import SchemaValidator
 
 from reconciler.records import dataclass
-
-_NOTHING: Any = object()
-_CORE_KINDS: Mapping[object, str] = {str: "str", int: "int", float: "float", bool: "bool"}
-Core = Any
-"""A type as pydantic's core takes it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Field:
-    """One key of a table: its default, or the bounds of its value."""
-
-    default: Any = _NOTHING
-    default_factory: Callable[[], Any] | None = None
-    alias: str | None = None  # the key in the file, if it is not the attribute
-    bounds: tuple[tuple[str, object], ...] = ()
-
-
-def Field(
-    default: Any = _NOTHING,
-    *,
-    default_factory: Callable[[], Any] | None = None,
-    alias: str | None = None,
-    **bounds: object,
-) -> Any:
-    """Say the default and the name of a key, or (in an annotation) the bounds of a value, as the core names them."""
-    return _Field(default=default, default_factory=default_factory, alias=alias, bounds=tuple(bounds.items()))
-
-
-class StringConstraints:
-    """The form of a string."""
-
-    def __init__(self, **bounds: object) -> None:
-        self.bounds = tuple(bounds.items())
-
-
-class Strict(StringConstraints):
-    """Whether arrays count as tuples (where it is False)."""
-
-    def __init__(self, strict: bool) -> None:
-        super().__init__(strict=strict)
-
-
-class BeforeValidator:
-    """Makes a value of what the file has, or raises; the type is checked then."""
-
-    core = "function-before"
-
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
-
-
-class AfterValidator(BeforeValidator):
-    """Does so with a value whose type was checked."""
-
-    core = "function-after"
-
-
-class WithJsonSchema:
-    """What a JSON Schema says of a value instead of what its type says."""
-
-    def __init__(self, described: Mapping[str, Any]) -> None:
-        self._described = described
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return dict(self._described)
+from reconciler.shapes import NOTHING, Core, FieldSaid, annotations_of, called, core_of, with_default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,12 +21,12 @@ class SpecKey:
 
     alias: str  # in the file
     kind: Any  # its annotation
-    default: Any = _NOTHING
+    default: Any = NOTHING
     default_factory: Callable[[], Any] | None = None
 
     @property
     def is_required(self) -> bool:
-        return self.default is _NOTHING and self.default_factory is None
+        return self.default is NOTHING and self.default_factory is None
 
 
 class Spec:
@@ -129,6 +62,23 @@ class Spec:
     def lift(cls, table: Any) -> Any:
         """Return a table as it is to be checked."""
         return table
+
+    @classmethod
+    def core(cls) -> Core:
+        """Return this kind of table as pydantic's core takes it."""
+        fields = {name: _core_of_key(key, name) for name, key in keys_of(cls).items()}
+        core: Core = {"type": "model-fields", "fields": fields, "model_name": cls.__name__, "computed_fields": []}
+        if "lift" in vars(cls):
+            core = called("function-before", cls.lift, core)
+        return {
+            "type": "model",
+            "cls": cls,
+            "schema": core,
+            "custom_init": False,
+            "root_model": False,
+            "config": {"extra_fields_behavior": "forbid", "strict": True, "title": cls.__name__},
+            "ref": f"{cls.__module__}.{cls.__qualname__}:{id(cls)}",
+        }
 
     @property
     def given(self) -> set[str] | frozenset[str]:
@@ -172,13 +122,12 @@ def _keys_said(model: type[Spec]) -> Mapping[str, SpecKey]:
     for owner in reversed(model.__mro__):
         if owner is Spec or not issubclass(owner, Spec):
             continue
-        names = vars(sys.modules[owner.__module__])
-        for attribute, kind in vars(owner).get("__annotations__", {}).items():
-            said = vars(owner).get(attribute, _NOTHING)
-            field = said if isinstance(said, _Field) else _Field(default=said)
+        for attribute, kind in annotations_of(owner):
+            said = vars(owner).get(attribute, NOTHING)
+            field = said if isinstance(said, FieldSaid) else FieldSaid(default=said)
             keys[attribute] = SpecKey(
                 alias=field.alias or attribute,
-                kind=eval(kind, names) if isinstance(kind, str) else kind,  # what stands in our own module
+                kind=kind,
                 default=field.default,
                 default_factory=field.default_factory,
             )
@@ -189,84 +138,17 @@ def json_schema(model: type[Spec]) -> dict[str, Any]:
     """Return the JSON Schema of a kind of table."""
     from pydantic.json_schema import GenerateJsonSchema
 
-    return GenerateJsonSchema().generate(_core_of_spec(model))
+    return GenerateJsonSchema().generate(model.core())
 
 
 def validator_of(model: type[Spec]) -> SchemaValidator:
     """Return what checks a kind of table. It is built once it is needed."""
     if model not in _VALIDATORS:
-        _VALIDATORS[model] = SchemaValidator(_core_of_spec(model))
+        _VALIDATORS[model] = SchemaValidator(model.core())
     return _VALIDATORS[model]
 
 
-def _core_of_spec(model: type[Spec]) -> Core:
-    fields = {name: _core_of_key(key, name) for name, key in keys_of(model).items()}
-    core: Core = {"type": "model-fields", "fields": fields, "model_name": model.__name__, "computed_fields": []}
-    if "lift" in vars(model):
-        core = _called("function-before", model.lift, core)
-    return {
-        "type": "model",
-        "cls": model,
-        "schema": core,
-        "custom_init": False,
-        "root_model": False,
-        "config": {"extra_fields_behavior": "forbid", "strict": True, "title": model.__name__},
-        "ref": f"{model.__module__}.{model.__qualname__}:{id(model)}",
-    }
-
-
 def _core_of_key(key: SpecKey, attribute: str) -> Core:
-    core = _core_of(key.kind)
-    if key.default_factory is not None:
-        core = {"type": "default", "schema": core, "default_factory": key.default_factory}
-    elif not key.is_required:
-        core = {"type": "default", "schema": core, "default": key.default}
+    core = with_default(core_of(key.kind), key)
     named = {} if key.alias == attribute else {"validation_alias": key.alias, "serialization_alias": key.alias}
     return {"type": "model-field", "schema": core, **named}
-
-
-def _core_of(kind: Any) -> Core:
-    """Return a type as the core takes it."""
-    if kind in _CORE_KINDS:
-        return {"type": _CORE_KINDS[kind]}
-    origin, arguments = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        core = _core_of(arguments[0])
-        for said in arguments[1:]:
-            core = _with(core, said)
-        return core
-    if origin is Literal:
-        return {"type": "literal", "expected": list(arguments)}
-    if origin in (Union, UnionType):
-        return _core_of_choice(arguments)
-    if origin is tuple and arguments[-1] is ...:
-        return {"type": "tuple", "items_schema": [_core_of(arguments[0])], "variadic_item_index": 0}
-    if origin is tuple:
-        return {"type": "tuple", "items_schema": [_core_of(one) for one in arguments]}
-    if origin is dict:
-        return {"type": "dict", "keys_schema": _core_of(arguments[0]), "values_schema": _core_of(arguments[1])}
-    assert issubclass(kind, Spec), f"{kind}: not needed so far"
-    return _core_of_spec(kind)
-
-
-def _core_of_choice(kinds: tuple[Any, ...]) -> Core:
-    choices = [_core_of(kind) for kind in kinds if kind is not NoneType]
-    core = choices[0] if len(choices) == 1 else {"type": "union", "choices": choices}
-    return {"type": "nullable", "schema": core} if NoneType in kinds else core
-
-
-def _with(core: Core, said: Any) -> Core:
-    """Return a type with what an annotation says beside it."""
-    if isinstance(said, BeforeValidator):
-        return _called(said.core, said.function, core)
-    if isinstance(said, _Field | StringConstraints):
-        return {**core, **dict(said.bounds)}
-    described = core.get("metadata", {}).get(_DESCRIBED, [])
-    return {**core, "metadata": {_DESCRIBED: [*described, said.__get_pydantic_json_schema__]}}
-
-
-_DESCRIBED = "pydantic_js_annotation_functions"
-
-
-def _called(when: str, function: Callable[[Any], Any], core: Core) -> Core:
-    return {"type": when, "function": {"type": "no-info", "function": function}, "schema": core}

@@ -6,8 +6,9 @@ one parser and the recursion limit of the other, so it is refused before either 
 
 from __future__ import annotations
 
-import re
 from typing import Any
+
+from reconciler.expressions import expression
 
 try:
     import toml_rs
@@ -17,7 +18,7 @@ import tomllib
 
 BRACKETS_MAX = 1000
 LINE_MAX_CHARACTERS = 16384  # a dotted key nests as deep as it has parts, and cannot be longer than its line
-_POSITION = re.compile(r"line (?P<line>\d+), column (?P<column>\d+)")
+_POSITION = expression(r"line (?P<line>\d+), column (?P<column>\d+)")
 
 
 class TomlError(Exception):

@@ -25,7 +25,7 @@ from reconciler.model.quantities import (
     size_kib,
     size_or_share,
 )
-from reconciler.specs.spec import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
+from reconciler.shapes import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
 from reconciler.specs.urls import receiver_url
 
 

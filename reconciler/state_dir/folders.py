@@ -13,6 +13,7 @@ import tomllib
 from contextlib import suppress
 from pathlib import Path
 
+from reconciler.expressions import expression
 from reconciler.specs.value_types import is_name
 from reconciler.state_dir.files import make_folder, replace_file
 
@@ -31,7 +32,7 @@ _LEFT = (
     "watch.json",
 )
 _TAKEN = frozenset((*_LEFT, "git", "hosts", "sightings.json"))
-_FLEET = re.compile(r"""^\s*fleet\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+_FLEET = expression(r"""^\s*fleet\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 
 
 def folder_of(root: Path, tree: Path, source: str | None = None) -> Path:

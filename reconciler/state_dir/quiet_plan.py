@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from reconciler.expressions import expression
 from reconciler.specs.files import TreeRoot
 from reconciler.specs.tree import RESERVED_FOLDERS
 from reconciler.state_dir.files import replace_file
@@ -25,7 +25,7 @@ from reconciler.state_dir.files import replace_file
 _FILE = "quiet-plan.json"
 _PROGRAM = Path(__file__).parent.parent
 _NOT_READ = ("git", "consoles", "plans-used")  # what watch has fetched, and what is kept for people; not hosts/git
-_BLOBS = re.compile(r"hosts/[^/]+/blobs")
+_BLOBS = expression(r"hosts/[^/]+/blobs")
 _MAX_BYTES = 64 * 1024 * 1024  # of a file that is read for it
 
 

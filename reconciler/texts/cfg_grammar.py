@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from functools import lru_cache
 
+from reconciler.expressions import expression
 from reconciler.model.parts import in_quotes
 from reconciler.records import dataclass
 
@@ -77,7 +78,7 @@ class _Token:
     at: int  # offset in the text
 
 
-_TOKEN = re.compile(
+_TOKEN = expression(
     r"""[ \t]*+
     (?: (?P<NAME>[a-z][._0-9a-z]*)
       | (?P<SIGN>[,\[\]=;])
@@ -90,14 +91,14 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _CODE = "if|else|elif|import|from|def|for|while|try|print"
-_STATEMENT = re.compile(  # with a margin, a line may also be the middle of something
+_STATEMENT = expression(  # with a margin, a line may also be the middle of something
     rf"^(?:[a-z]|[ \t]+(?:[a-z][.\w]*[ \t]*\+?=(?!=)|(?:{_CODE})\b))", re.MULTILINE | re.IGNORECASE
 )
-_LINE_BREAK = re.compile("\n")
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_LINE_BREAK = expression("\n")
+_ESCAPE = expression(r"\\(.)", re.DOTALL)
 _ESCAPED = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"', "'": "'"}
-_ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")  # by surrogateescape
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_ESCAPED_BYTE = expression(r"[\udc80-\udcff]")  # by surrogateescape
+_UNPRINTABLE = expression(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
 
 
 def parse_cfg(text: str) -> Mapping[str, Value]:
@@ -164,10 +165,10 @@ def read_plain(text: str) -> dict[str, Value] | None:
     return atoms | lists
 
 
-_PLAIN = re.compile(  # strings without escapes, and lists of such, one on each line
+_PLAIN = expression(  # strings without escapes, and lists of such, one on each line
     r'([a-z][._0-9a-z]*) = (?:"([^"\\\n]*)"|([0-9]+)|\[\n((?:    "[^"\\\n]*",\n)*)\])\n'
 )
-_PLAIN_ITEM = re.compile(r'"([^"\\\n]*)",\n')
+_PLAIN_ITEM = expression(r'"([^"\\\n]*)",\n')
 
 
 def quote(text: str) -> str:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
+from reconciler.expressions import expression
 from reconciler.model.domain import Disk, Domain, Image, Vif, XlAtom, XlValue
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
 from reconciler.model.keys import DOMAIN_KEYS
@@ -37,7 +38,7 @@ IMAGE_KEYS = tuple(key.name for key in DOMAIN_KEYS if key.kind is Kind.FILE)
 
 _ORDINARY = tuple(key for key in DOMAIN_KEYS if key.in_cfg and key.is_ordinary)
 _LEFT_OPEN = {key.attribute: key.default for key in _ORDINARY}  # what the values are of keys that are not there
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = expression(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, field
 from functools import lru_cache
 from operator import is_
 from typing import Any
 
+from reconciler.expressions import expression
 from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain, Image, Policy, Ready, Vif, XlValue, canonical_json, fingerprint
 from reconciler.model.key_row import Key, Kind, Value
@@ -30,8 +30,8 @@ from reconciler.texts.devices import disk_spec, vif_spec
 from reconciler.texts.mark import FORMAT, MARK_FIELDS, MARK_PREFIX, Mark, split_mark
 
 _HEADLINE = "# Managed by reconciler, which undoes edits of this file: edit the spec of the domain instead."
-_KEY = re.compile(r"[a-z][._0-9a-z]*")
-_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]")
+_KEY = expression(r"[a-z][._0-9a-z]*")
+_BEYOND_ASCII = expression(r"[^\x00-\x7f]")
 _REMEMBERED_FILES = 8192
 _KEPT = (*KEPT, *KEPT_OF_POLICY)
 _ELSEWHERE = ("name", "uuid", "root", "extra")  # at the head, and in the cmdline

@@ -7,14 +7,14 @@ migration `xl restore FILE` or `xl migrate-receive`. The log that it writes to b
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Iterable
 
+from reconciler.expressions import expression
 from reconciler.records import dataclass
 
-_LOG = re.compile(r"xl-(?P<name>.+?)(?:--incoming)?\.log(?:\.[0-9]+)?(?: \(deleted\))?")
+_LOG = expression(r"xl-(?P<name>.+?)(?:--incoming)?\.log(?:\.[0-9]+)?(?: \(deleted\))?")
 _MAKES = frozenset(("create", "restore", "migrate-receive"))
-_FILE = re.compile(r"(?:[0-9]{1,3}-)?(?P<name>.+?)(?:\.cfg)?")
+_FILE = expression(r"(?:[0-9]{1,3}-)?(?P<name>.+?)(?:\.cfg)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from typing import Any, Literal
 
+from reconciler.expressions import expression
 from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Vif, driver_domain
 from reconciler.model.key_row import Choice, Key, Kind, Owner, Value, Whole
@@ -26,22 +27,22 @@ from reconciler.texts.cfg_grammar import number_of
 
 _FORMATS = (*DISK_FORMATS, "empty")
 _ACCESS: dict[str, Literal["rw", "ro"]] = {"r": "ro", "ro": "ro", "w": "rw", "rw": "rw", "": "rw"}
-_DISK_PREFIX = re.compile(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
-_PLAIN_DISK = re.compile(  # as most of those that `disk_spec` writes
+_DISK_PREFIX = expression(r"(raw|qcow2?|vhd|iscsi|e?nbd|drbd|tapdisk|tap2?|aio|ioemu|file|phy):")
+_PLAIN_DISK = expression(  # as most of those that `disk_spec` writes
     rf"format=(?P<format>{'|'.join(DISK_FORMATS)}),vdev=(?P<vdev>[a-z0-9]+),access=(?P<access>r[ow])"
     r",target=(?P<target>/[^\n]*[^,\n])"
 )
-_PLAIN_VIF = re.compile(  # the same of `vif_spec`
+_PLAIN_VIF = expression(  # the same of `vif_spec`
     r"mac=(?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5}),devid=(?P<devid>[0-9]{1,18})(?:,bridge=(?P<bridge>[^,= ]+))?"
 )
-_UNKNOWN_PREFIX = re.compile(r"[a-z][a-z0-9]*:[^a-z0-9]")
-_UDEV_FOLDER = re.compile(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
+_UNKNOWN_PREFIX = expression(r"[a-z][a-z0-9]*:[^a-z0-9]")
+_UDEV_FOLDER = expression(r"block|bus|char|cpu|disk|dri|fd|input|loop|mapper|md|nbd|net|rbd|shm|snd|zvol")
 _DISK_OPTIONS = {key.name: key for key in DISK_KEYS if key.in_cfg and key.is_ordinary and key.spelled is None}
 _VIF_OPTIONS = {key.name: key for key in VIF_KEYS if key.of is not None and key.spelled is None}
 _FIRST_OF_DISK = ("format", "vdev", "access")  # in the order that 0.1 wrote them
-_NUMBER = re.compile(r"[ \t]*\+?([0-9]{1,18})")
+_NUMBER = expression(r"[ \t]*\+?([0-9]{1,18})")
 _NO_MAC = "00:00:00:00:00:00"
-_COLO = re.compile(r"forwarddev|colo_([a-z0-9_]+)")
+_COLO = expression(r"forwarddev|colo_([a-z0-9_]+)")
 
 
 def _flags(keys: Iterable[Key[Owner]]) -> dict[str, tuple[Key[Owner], bool]]:

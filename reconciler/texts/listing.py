@@ -11,17 +11,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from reconciler.expressions import expression
 from reconciler.model.host import NAMELESS, Power
 from reconciler.records import dataclass
 
-_ROW = re.compile(
+_ROW = expression(
     r"(?P<name>.*\S)[ \t]+(?P<domid>[0-9]+)[ \t]+(?P<mib>[0-9]+)[ \t]+(?P<vcpus>[0-9]+)[ \t]+"
     r"(?P<state>[r-][b-][p-][s-][a-zA-Z?-][d-])[ \t]+(?P<seconds>[0-9.]+)"
     r"(?:[ \t]+(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})(?:[ \t].*)?)?[ \t]*"
 )
 
 
-_BLANKS = re.compile(r"[ \t\r\n]*")
+_BLANKS = expression(r"[ \t\r\n]*")
 MIGRATION_SUFFIXES = ("--incoming", "--migratedaway")
 """What `xl migrate` puts behind the name of a domain that is on its way, on the host it goes to and on its own."""
 

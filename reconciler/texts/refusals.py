@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Literal
 
+from reconciler.expressions import expression
 from reconciler.specs.schema_errors import near_miss
 from reconciler.texts.cfg_grammar import Value, number_of
 from reconciler.texts.cfg_reader import Remark
@@ -154,7 +155,7 @@ def _firmware(values: _Values) -> Iterator[Remark]:
         yield Remark(("firmware",), "kernel and firmware cannot be given together.", "Leave out one of the two.")
 
 
-_CPU_RANGE = re.compile(r"(?P<not>\^?)(?:nodes?:)?(?:(?P<all>all)|\s*(?P<first>[0-9]+)(?:-\s*(?P<last>[0-9]+))?)")
+_CPU_RANGE = expression(r"(?P<not>\^?)(?:nodes?:)?(?:(?P<all>all)|\s*(?P<first>[0-9]+)(?:-\s*(?P<last>[0-9]+))?)")
 
 
 def _affinities(values: _Values) -> Iterator[Remark]:

@@ -6,11 +6,11 @@ policies, and it lists defaults of keys that the file does not set; these keys s
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import field
 from typing import Any, Literal
 
+from reconciler.expressions import expression
 from reconciler.model.copies import replace
 from reconciler.model.domain import Disk, Domain, Image, Vif, driver_domain, usual_vif_type
 from reconciler.model.key_row import Choice, Key, Kind, Value, Whole
@@ -32,7 +32,7 @@ _NIC_TYPES = {"vif": "vif", "vif_ioemu": "ioemu"}
 _LISTED = tuple(key for key in DOMAIN_KEYS if key.listed and (key.is_ordinary or isinstance(key.kind, Whole)))
 _LISTED_OF_DISKS = tuple(key for key in DISK_KEYS if key.listed and key.is_ordinary)
 _LISTED_OF_VIFS = tuple(key for key in VIF_KEYS if key.listed)
-_COLO = re.compile(r"coloft_(forwarddev)|colo_(.+)")
+_COLO = expression(r"coloft_(forwarddev)|colo_(.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

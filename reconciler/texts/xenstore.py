@@ -6,28 +6,28 @@ to. Their states are those of both ends, as the ready gate sees them.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Literal
 
+from reconciler.expressions import expression
 from reconciler.model.host import Devices
 from reconciler.records import dataclass
 
-_LINE = re.compile(r'(?P<path>/[^ ]*) = "(?P<value>.*)"')
-_START_TIME = re.compile(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time")
-_DEVICE = re.compile(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<devid>[0-9]+)/(?P<key>[a-z-]+)")
-_TYPE = re.compile(r"/libxl/(?P<domid>[0-9]+)/type")
-_SECONDS = re.compile(r"(?P<whole>[0-9]{1,12})(?:\.[0-9]*)?")
-_PREFIX = re.compile(r"[a-z0-9]+:(?=/|$)")  # of a backend in qemu: aio:/srv/web.img, or aio: for nothing
-_BACKEND = re.compile(
+_LINE = expression(r'(?P<path>/[^ ]*) = "(?P<value>.*)"')
+_START_TIME = expression(r"/vm/(?P<uuid>[0-9a-f-]{36})/start_time")
+_DEVICE = expression(r"/libxl/(?P<domid>[0-9]+)/device/(?P<kind>vbd|vif)/(?P<devid>[0-9]+)/(?P<key>[a-z-]+)")
+_TYPE = expression(r"/libxl/(?P<domid>[0-9]+)/type")
+_SECONDS = expression(r"(?P<whole>[0-9]{1,12})(?:\.[0-9]*)?")
+_PREFIX = expression(r"[a-z0-9]+:(?=/|$)")  # of a backend in qemu: aio:/srv/web.img, or aio: for nothing
+_BACKEND = expression(
     r"(?P<record>/local/domain/0/backend/(?P<kind>vbd|tap2?|vif)/(?P<domid>[0-9]+)/(?P<devid>[0-9]+))/(?P<key>[a-z]+)"
 )
-_FRONTEND_TYPE = re.compile(r"/local/domain/(?P<domid>[0-9]+)/device/vbd/(?P<devid>[0-9]+)/(?P<key>device-type)")
-_OSTYPE = re.compile(r"(?P<vm>/vm/[^/ ]+)/image/ostype")
-_VM = re.compile(r"/local/domain/(?P<domid>[0-9]+)/vm")
-_PCI_NAME = re.compile(r'/libxl/pci/([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)-([0-7])/name = "(.*)"')
+_FRONTEND_TYPE = expression(r"/local/domain/(?P<domid>[0-9]+)/device/vbd/(?P<devid>[0-9]+)/(?P<key>device-type)")
+_OSTYPE = expression(r"(?P<vm>/vm/[^/ ]+)/image/ostype")
+_VM = expression(r"/local/domain/(?P<domid>[0-9]+)/vm")
+_PCI_NAME = expression(r'/libxl/pci/([0-9a-f]+)-([0-9a-f]+)-([0-9a-f]+)-([0-7])/name = "(.*)"')
 CONNECTED = "4"
 INITIALISING = "1"
 WAITING_FOR_HOTPLUG = "2"  # of a network back end whose guest has connected

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
+from reconciler.expressions import expression
 from reconciler.model.pci import read_pci
 from reconciler.texts.listing import Row, XlOutputError, power_of
 
@@ -22,16 +23,16 @@ Sxp = str | tuple["Sxp", ...]
 
 _TEXT_MAX = 16 * 1024 * 1024  # characters; a domain has a few thousand
 _DEPTH_MAX = 50  # of lists in lists; xend's own have seven
-_TOKEN = re.compile(
+_TOKEN = expression(
     r"""[ \t\r\n]*+(?:(?P<sign>[()])|(?P<quoted>'(?:[^'\\]|\\.)*+'|"(?:[^"\\]|\\.)*+")|(?P<atom>[^ \t\r\n()'"]++))"""
 )
-_BLANKS = re.compile(r"[ \t\r\n]*")
+_BLANKS = expression(r"[ \t\r\n]*")
 _MIB_KIB = 1024
-_STATE = re.compile(r"[r-][b-][p-][s-][c-][d-]")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_STATE = expression(r"[r-][b-][p-][s-][c-][d-]")
+_UUID = expression(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _DISKS = ("vbd", "tap", "tap2")
 _FORMATS = ("qcow2", "qcow", "vhd")
-_PREFIX = re.compile(r"(?:(?:tap2?|tapdisk|aio|sync|file|phy|raw|qcow2?|vhd):)+")
+_PREFIX = expression(r"(?:(?:tap2?|tapdisk|aio|sync|file|phy|raw|qcow2?|vhd):)+")
 _QUIET = ["-q"]  # what `xm create` itself calls a bootloader with, unless it is told something else
 _EMULATED = {"ioemu": "vif_ioemu"}
 _EVENTS = ("on_poweroff", "on_reboot", "on_crash")

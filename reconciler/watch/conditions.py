@@ -13,9 +13,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from reconciler.decide.changes import Change
 from reconciler.decide.waves import waits_for_another
@@ -30,6 +30,9 @@ from reconciler.show import diagnostics
 from reconciler.state_dir.files import replace_file
 from reconciler.watch.backoff import Failure
 from reconciler.watch.logs import moment
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _FILE = "watch.json"
 
@@ -101,13 +104,16 @@ _OF_STATUS = {
 
 @cache  # not at once, since a status without any record needs none
 def _record() -> TypeAdapter[WatchRecord]:
+    from pydantic import TypeAdapter
+
     return TypeAdapter(WatchRecord)
 
 
 def load(state_dir: Path) -> WatchRecord | None:
     """Read what watch last wrote; None when no file is there or it cannot be read."""
     try:
-        return _record().validate_json((state_dir / _FILE).read_bytes())
+        kept = (state_dir / _FILE).read_bytes()
+        return _record().validate_json(kept)
     except (OSError, ValidationError):
         return None
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from reconciler.expressions import expression
 from reconciler.leaving import kill_group, must_end
 from reconciler.model.diagnostics import Diagnostic, Kind
 
@@ -36,7 +37,7 @@ _CAUTIOUS = {
     "log.showSignature": "false",  # what we ask for is all that we read
     "color.ui": "false",
 }
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s]*)@")
+_USER = expression(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<user>[^/\s]*)@")
 _ENDED = "it was ended, since watch was asked to stop"
 _KEPT_SETTINGS = ("GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSL_", "GIT_CONFIG_", "GIT_PROXY_")
 

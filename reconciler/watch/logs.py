@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TextIO
 
 from reconciler.apply.result import StepResult
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import Diagnostic, Kind
 from reconciler.plan.steps import PlannedStep
 from reconciler.show.escape import plain
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Value = str | int | float | bool | None
 Level = Literal["info", "warning", "error"]
 _PASS = "pass"
-_BARE = re.compile(r"[\w./:@+-]+", re.ASCII)
+_BARE = expression(r"[\w./:@+-]+", re.ASCII)
 _LEVELS: dict[Kind, Level] = {Kind.NOTE: "info", Kind.REFUSED: "warning"}  # all others are errors
 
 
@@ -59,7 +60,7 @@ class Log:
         )
 
 
-_NUMBER = re.compile(r"[0-9.]+( [KMGT]iB)?(/s)?")
+_NUMBER = expression(r"[0-9.]+( [KMGT]iB)?(/s)?")
 
 
 class LoggedSteps:

@@ -11,11 +11,12 @@ import re
 import socket
 from typing import Final
 
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.records import dataclass
 from reconciler.show.escape import plain
 
-_FORM: Final = re.compile(r"(?:\[(?P<v6>[^\]]*)\]:|(?P<v4>[^:\[\]]*):)?(?P<port>[0-9]{1,5})", re.ASCII)
+_FORM: Final = expression(r"(?:\[(?P<v6>[^\]]*)\]:|(?P<v4>[^:\[\]]*):)?(?P<port>[0-9]{1,5})", re.ASCII)
 _HINT: Final = "give a port (--listen 8080, loopback only), or an address and a port: 0.0.0.0:8080, [::1]:8080"
 _HIGHEST_PORT: Final = 65535
 

@@ -6,7 +6,6 @@ a domid, and a name may have changed hands. Exit codes are not believed; callers
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import field, replace
@@ -14,6 +13,7 @@ from typing import Any, TypeVar
 
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.shell import assigned
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.host import Power
@@ -24,7 +24,7 @@ from reconciler.waiting import Clock, MachineClock
 from reconciler.xl.dialect import XL, Dialect
 
 _Parsed = TypeVar("_Parsed")
-_PLACE = re.compile(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
+_PLACE = expression(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
 _REASON_LINES = 4  # of what xl says that is told
 _ASK_SECONDS = 10
 _KILLED = 137

@@ -29,6 +29,7 @@ from reconciler.dom0.lock import look_at_lock, read_holder
 from reconciler.dom0.rehearsals.seen import leftovers_of, look_at_rehearsals, snapshots_of
 from reconciler.dom0.sending.fence import look_at_commands, read_commands
 from reconciler.dom0.shell import SECRET_LINES_SH
+from reconciler.expressions import expression
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, world_error
 from reconciler.model.domain import address_of
 from reconciler.model.fleet import HostSettings
@@ -55,7 +56,7 @@ _HASH_SECONDS = 600  # the first pass over a host may have many images to read
 _SECOND_LOOK_SECONDS = 3
 _TOOL_MISSING = 127
 _SAID_MAX = 200  # characters of what an error says of an answer
-_STAGED = re.compile(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
+_STAGED = expression(r".*/[^/]+\.(?P<digest>[0-9a-f]{12})")
 _ROOT = ""  # of the system's folders on the dom0
 _TOOLS = {  # section -> what writes it
     "store": "xenstore-ls",

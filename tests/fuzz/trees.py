@@ -207,7 +207,7 @@ def _sealed(text: str) -> str:
         return text
     body = {key: value for key, value in document.items() if key != "seal"}
     try:
-        document["digest"] = saved_plan._PLAN.validate_python(document["saved"]["plan"]).digest
+        document["digest"] = saved_plan._adapter().validate_python(document["saved"]["plan"]).digest
         body["digest"] = document["digest"]
     except (KeyError, TypeError, ValueError, RecursionError):
         pass

@@ -8,16 +8,9 @@ from typing import Annotated, Any, Literal
 import pydantic
 import pytest
 
+from reconciler.shapes import AfterValidator, BeforeValidator, Field, Strict, StringConstraints, WithJsonSchema
 from reconciler.specs import spec
-from reconciler.specs.spec import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    Spec,
-    Strict,
-    StringConstraints,
-    WithJsonSchema,
-)
+from reconciler.specs.spec import Spec
 
 Even = Annotated[int, AfterValidator(lambda value: value // 2 * 2), WithJsonSchema({"type": "integer"})]
 

@@ -6,10 +6,11 @@ for what their names begin with.
 
 from __future__ import annotations
 
-import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from reconciler.expressions import expression
 
 PRE_COMMIT_FILE = ".pre-commit-config.yaml"
 JOBS: Mapping[str, str] = {
@@ -20,7 +21,7 @@ JOBS: Mapping[str, str] = {
 """Where each forge has its jobs."""
 
 _TEMPLATES = Path(__file__).parent
-_PLAIN = re.compile(r"[A-Za-z0-9._/-]+")
+_PLAIN = expression(r"[A-Za-z0-9._/-]+")
 
 
 def ci_files(folder: Path, forge: str | None) -> dict[Path, str]:

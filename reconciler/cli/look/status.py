@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -163,7 +162,7 @@ class _Looking:
     specs: Path
     state_dir: Path
     asked: _Asked
-    cache: TreeCache = field(default_factory=TreeCache)
+    cache: TreeCache
 
     def look(self, stop: Stop = never) -> _Seen:
         reading = read_tree(self.specs, self.cache)
@@ -181,10 +180,11 @@ class _Looking:
 
 @contextmanager
 def _looking(settings: Settings, specs: Path, hosts: tuple[str, ...], targets: tuple[str, ...]) -> Iterator[_Looking]:
-    reading = read_tree(specs)
+    cache = TreeCache()
+    reading = read_tree(specs, cache)
     selection = select(reading.desired, hosts, targets)
     with open_session(reading, specs, settings.state_dir) as session:
-        yield _Looking(session, specs, settings.state_dir, _Asked(selection.hosts, selection.targets))
+        yield _Looking(session, specs, settings.state_dir, _Asked(selection.hosts, selection.targets), cache)
 
 
 def _wait(looking: _Looking, timeout_seconds: float) -> _Seen:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from reconciler.expressions import expression
 from reconciler.specs.resolve.inputs import SpecFile
 from reconciler.specs.schema import TreeSpec
 from reconciler.specs.schema_errors import validate
 
-_FLEET = re.compile(r"""^[ \t]*fleet[ \t]*=[ \t]*["']([^"'\\]*)["'][ \t]*(?:#.*)?$""", re.MULTILINE)
-_OF_STARTS = re.compile(r"\b(?:state|reconcile|start|profile)\b")
-_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
+_FLEET = expression(r"""^[ \t]*fleet[ \t]*=[ \t]*["']([^"'\\]*)["'][ \t]*(?:#.*)?$""", re.MULTILINE)
+_OF_STARTS = expression(r"\b(?:state|reconcile|start|profile)\b")
+_TABLE = expression(r"^[ \t]*\[", re.MULTILINE)
 
 
 def told(settings: SpecFile) -> TreeSpec:
