@@ -173,8 +173,9 @@ def _still_missing(step: AwaitReady, signs: _Signs, now: float) -> str:
 
 
 def _too_late(step: AwaitReady, look: Look, missing: str) -> ReconcilerError:
-    if look.power is Power.PAUSED:
-        return _kept_from_booting(step, f"after {step.ready.timeout_seconds:g} s it is still paused")
+    if look.power in (Power.PAUSED, Power.STARTING, Power.UNFINISHED):
+        how = "paused" if look.power is Power.PAUSED else "half made"
+        return _kept_from_booting(step, f"after {step.ready.timeout_seconds:g} s it is still {how}")
     return _not_ready(step, look, f"after {step.ready.timeout_seconds:g} s {missing}")
 
 

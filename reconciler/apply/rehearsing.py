@@ -16,7 +16,7 @@ from reconciler.apply.ready import await_ready
 from reconciler.expressions import expression
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.host import Look, Power
-from reconciler.model.rehearsal import Rehearsal
+from reconciler.model.rehearsal import NotMadeError, Rehearsal
 from reconciler.plan.steps import AwaitReady, Rehearse
 from reconciler.records import dataclass
 from reconciler.toolstack import Executor
@@ -130,6 +130,9 @@ async def _boot(
     except _TroubleError as why:
         outcome.failed, outcome.trouble = None, _of_host(rehearsal, str(why))
     except ReconcilerError as error:
+        if isinstance(error, NotMadeError) and error.paused_seconds:
+            outcome.paused_seconds = error.paused_seconds
+            paused(error.paused_seconds)
         if error.diagnostics[0].moved:
             raise
         _judge(outcome, error.diagnostics[0])

@@ -17,6 +17,7 @@ restarts without it and says so, and `required` blocks with the reason:
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -44,6 +45,12 @@ _PRESERVED: Mapping[str, Any] = {key.attribute: "preserve" for key in DOMAIN_KEY
 _EXTENT_BYTES = 4 * 1024 * 1024
 _SNAPSHOT_SECONDS = 1.0  # of one disk, while its domain is paused
 _COPY_BYTES_PER_SECOND = 100 * 1024 * 1024
+_DEVICE_NAME_MAX = 127  # of device-mapper
+# What LVM takes for volumes of its own (lib/misc/lvm-string.c, apply_lvname_restrictions).
+_LVM_OWN = re.compile(
+    r"^(snapshot|pvmove)|_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|"
+    r"vdata|vorigin|wcorig)"
+)
 
 
 class _NoWayError(Exception):
@@ -225,6 +232,7 @@ class _Maker:
             group, volume = _volume_of(origin, fact.room)
             folder = f"/dev/{group}"
             origin = f"{folder}/{volume}"
+            _check_volume(group, f"{self._name}-{disk.vdev}", origin)
         if fact.way == "lvm":
             room = _classic_bytes(_bytes_of(settings.snapshot_size, fact.size_bytes), fact.size_bytes)
         if fact.way == "copy" and (not settings.pause or fact.size_bytes > settings.copy_limit_bytes):
@@ -317,6 +325,18 @@ def _volume_of(path: str, room: str) -> tuple[str, str]:
             "the name of the volume"
         )
     return group, volume
+
+
+def _check_volume(group: str, name: str, origin: str) -> None:
+    """Raise where LVM could not make a snapshot of this name. Device-mapper doubles hyphens, and puts one between."""
+    device = f"{group.replace('-', '--')}-{name.replace('-', '--')}-cow"
+    why = None
+    if len(device) > _DEVICE_NAME_MAX:
+        why = f"the name of its snapshot, {group}/{name}, would be {len(device) - _DEVICE_NAME_MAX} characters too long"
+    elif _LVM_OWN.search(name) or not re.fullmatch(r"[A-Za-z0-9_.+][A-Za-z0-9_.+-]*", name):
+        why = f"its snapshot would be called {name}, and LVM takes no such name"
+    if why is not None:
+        raise _NoWayError(f"there is no way to snapshot {origin}: {why}")
 
 
 def _classic_bytes(wanted: int, size_bytes: int) -> int:

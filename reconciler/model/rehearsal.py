@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 from typing import Literal
 
+from reconciler.model.diagnostics import Diagnostic, ReconcilerError
 from reconciler.model.domain import Disk, Domain, Ready
 from reconciler.records import dataclass
 
@@ -72,6 +73,14 @@ class Rehearsal:
     def written(self) -> tuple[Disk, ...]:
         """Return the disks that it writes to, which have to be snapshots."""
         return tuple(disk for disk in self.definition.disks if disk.access == "rw" and not disk.cdrom)
+
+
+class NotMadeError(ReconcilerError):
+    """Reports why a rehearsal could not be made, and for how long its domain was paused in vain."""
+
+    def __init__(self, *diagnostics: Diagnostic, paused_seconds: float) -> None:
+        super().__init__(*diagnostics)
+        self.paused_seconds = paused_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

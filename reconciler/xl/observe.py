@@ -26,7 +26,7 @@ from reconciler.dom0.answer import Answer, fields_of, file_facts, pci_devices, t
 from reconciler.dom0.connection import Connection, Result
 from reconciler.dom0.layout import Dom0, dom0_of
 from reconciler.dom0.lock import look_at_lock, read_holder
-from reconciler.dom0.rehearsals.seen import leftovers_of, look_at_rehearsals, snapshots_of
+from reconciler.dom0.rehearsals.seen import leftovers_of, look_at_rehearsals, paused_for_snapshots, snapshots_of
 from reconciler.dom0.sending.fence import look_at_commands, read_commands
 from reconciler.dom0.shell import SECRET_LINES_SH
 from reconciler.expressions import expression
@@ -187,13 +187,18 @@ class XlObserver:
         leftovers = leftovers_of(answer)
         under_way, stuck = read_commands(answer.lines("commands") if answer.has("commands") else [])
         throwaways = {left.name: left.uuid for left in leftovers}
+        paused = paused_for_snapshots(answer)
         names = [*answer.lines("config_names"), *answer.lines("unread_names")]
         configs, candidates = _configs_and_candidates(names, texts, dom0)
         guests, nameless_kib = assemble_guests(
             fleet=self._fleet,
             configs=configs,
             candidates=candidates,
-            instances=[one for one in _instances(answer, self._dialect) if one.uuid not in throwaways.values()],
+            instances=[
+                replace(one, power=Power.RUNNING) if one.power is Power.PAUSED and one.domid in paused else one
+                for one in _instances(answer, self._dialect)
+                if one.uuid not in throwaways.values()
+            ],
             images=staged,
             present=digests,
             autostart=_autostart(answer, texts, dom0),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from reconciler.dom0.connection import Result
 from reconciler.dom0.rehearsals import made
-from reconciler.dom0.rehearsals.scripts import START, TROUBLE
+from reconciler.dom0.rehearsals.scripts import HEARD, START, TROUBLE
 from reconciler.dom0.rehearsals.seen import RECORDS, leftovers_in
 from reconciler.dom0.shell import Dom0Shell, assigned
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
@@ -28,7 +28,6 @@ from reconciler.xl.starting import did_not_start, wait_for_free
 _CREATE_SECONDS = 300
 _LOOK_SECONDS = 60
 _BEGINS_LOOK = "---look---"
-_HEARD = '{ : >"$heard"; } 2>/dev/null || :\n'  # its watcher on the dom0 hears that somebody looks
 
 
 class Rehearsals:
@@ -82,7 +81,7 @@ class Rehearsals:
         """Look at the throwaway, at what its console said since it was let go, and at its snapshots."""
         folder = made.folder_of(shell, rehearsal.uuid)
         given = assigned({"clones": made.looked_at(rehearsal), "heard": f"{folder}/heard"})
-        script = f"{given}{_HEARD}{TROUBLE}echo {_BEGINS_LOOK}\n"
+        script = f"{given}{HEARD}{TROUBLE}echo {_BEGINS_LOOK}\n"
         script += look_script(self._xl.dialect, rehearsal.name, f"{folder}/none", log=f"{folder}/console")
         result = await self._xl.connection.script(script, timeout_seconds=_LOOK_SECONDS)
         said, mark, rest = result.text.partition(f"{_BEGINS_LOOK}\n")

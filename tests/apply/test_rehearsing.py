@@ -14,7 +14,7 @@ from reconciler.apply.rehearsing import rehearse
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, world_error
 from reconciler.model.domain import Ready
 from reconciler.model.host import Look, Power
-from reconciler.model.rehearsal import Rehearsal
+from reconciler.model.rehearsal import NotMadeError, Rehearsal
 from reconciler.plan.steps import Rehearse
 from reconciler.toolstack import Executor, RehearsalLook
 from tests.worlds import domain
@@ -35,6 +35,7 @@ class _Host:
     seconds: float = 0
     begun: int = 0
     said: list[str] = field(default_factory=list)
+    paused: Callable[[float], None] = lambda _: None
 
     async def begin_rehearsal(self, rehearsal: Rehearsal, *_: object, **__: object) -> float:
         self.begun += 1
@@ -64,7 +65,7 @@ class _Host:
         )
         step = Rehearse(domain="web", rehearsal=one, control=one, required=required, needed_kib=1)
         try:
-            return asyncio.run(rehearse(cast(Executor, self), step, self.said.append))
+            return asyncio.run(rehearse(cast(Executor, self), step, self.said.append, self.paused))
         except ReconcilerError as error:
             return error.diagnostics[0]
 
@@ -117,3 +118,20 @@ def test_one_with_less_memory_than_its_domain_condemns_no_kernel_for_the_lack_of
     assert "less memory" in problem.detail
     assert "memory under [rehearsal]" in (problem.hint or "")
     assert _problem(_Host(looks).rehearse()).boot_failed
+
+
+def test_a_pause_in_vain_is_told_though_nothing_could_be_rehearsed() -> None:
+    def fails(_: int) -> float:
+        raise NotMadeError(*STUCK.diagnostics, paused_seconds=2.5)
+
+    told: list[float] = []
+    host = _Host([UP], begins=fails)
+    host.paused = told.append
+    assert not _problem(host.rehearse()).boot_failed
+    assert told == [2.5]
+
+
+def test_one_that_stays_half_made_says_nothing() -> None:
+    problem = _problem(_Host([replace(UP, power=Power.UNFINISHED), UP]).rehearse())
+    assert (problem.boot_failed, problem.transient, problem.later) == (False, True, True)
+    assert "still half made" in problem.detail

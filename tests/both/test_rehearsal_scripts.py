@@ -16,7 +16,7 @@ from reconciler.dom0.rehearsals.seen import RECORDS, leftovers_in, look_at_rehea
 from reconciler.dom0.shell import Dom0Shell, assigned
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain, Ready
-from reconciler.model.rehearsal import Clone, Leftover, Rehearsal
+from reconciler.model.rehearsal import Clone, Leftover, NotMadeError, Rehearsal
 from reconciler.xl.commands import Xl
 from reconciler.xl.rehearse import Rehearsals
 from tests.fake_dom0 import TABLE_HEAD, UUID, make_domain, settings, shell, table_row, tools, write_tool, xen
@@ -162,6 +162,17 @@ def test_copies_of_a_disk_whose_domain_went_on_meanwhile_are_no_snapshots(place:
         asyncio.run(place.snapshots(7))
     asyncio.run(place.take_down())
     assert place.targets() == []
+
+
+def test_how_long_a_domain_was_paused_in_vain_is_told(place: Place) -> None:
+    write_tool(place.tools, "cp", "/bin/sleep 0.1; exit 1")
+    with pytest.raises(NotMadeError, match="No snapshot of") as caught:
+        asyncio.run(place.snapshots(7))
+    assert 0.1 <= caught.value.paused_seconds < 10
+    write_tool(place.xen, "pause", "exit 1")
+    with pytest.raises(NotMadeError, match="could not be paused") as caught:
+        asyncio.run(place.snapshots(7))
+    assert caught.value.paused_seconds == 0
 
 
 def test_a_copy_ends_with_the_pause(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

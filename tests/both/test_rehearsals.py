@@ -17,7 +17,7 @@ from reconciler.dom0.shell import open_shell
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Domain, Image, Policy, Ready
 from reconciler.model.fleet import Desired, DesiredHost, RehearsalSettings
-from reconciler.model.host import Host
+from reconciler.model.host import Host, Power
 from reconciler.model.rehearsal import Clone, Leftover, Rehearsal
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.steps import PromoteConfig, Rehearse
@@ -167,6 +167,17 @@ def test_what_a_killed_controller_left_is_no_domain_of_the_fleet_and_goes_in_the
     assert dom0.left() == []
     with pytest.raises(ReconcilerError, match="another run's by now"):  # the first comes back
         asyncio.run(_put_config(dom0, rehearsal))
+
+
+@pytest.mark.parametrize(("boot", "power"), [("", Power.RUNNING), ("-of-before", Power.PAUSED)])
+def test_a_pause_for_snapshots_is_no_drift(dom0: Dom0, boot: str, power: Power) -> None:
+    record = dom0.folder / "kernels" / ".rehearsals" / "a-uuid"
+    record.with_name("a-uuid.d").mkdir(parents=True)
+    record.write_text("{}\n")
+    this_boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    record.with_name("a-uuid.d").joinpath("paused").write_text(f"{this_boot}{boot} {dom0.domid()}\n")
+    dom0.side.set_power("web", Power.PAUSED)
+    assert dom0.observe(dom0.web).guests["web"].power is power
 
 
 async def _put_config(dom0: Dom0, rehearsal: Rehearsal) -> None:

@@ -82,6 +82,23 @@ def test_a_volume_under_a_name_that_does_not_tell_which_it_is_has_no_way(path: s
     assert "/dev/vg0/" in said
 
 
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a" * 63, "would be 5 characters too long"),
+        ("snapshot", "LVM takes no such name"),
+        ("db_rmeta", "no such name"),
+    ],
+)
+def test_a_volume_whose_snapshot_could_have_no_name_has_no_way(name: str, why: str) -> None:
+    group = "g" * 46
+    (change,) = planned(world(domain(name, disks=(lv(f"/dev/{group}/{name}"),)), known=fact(room=group))).changes
+    assert why in (change.blocked or "")
+    fits = domain("a" * 58, disks=(lv(f"/dev/{group}/data"),))
+    (change,) = planned(world(fits, known=fact(room=group))).changes
+    assert change.rehearsal is not None
+
+
 @pytest.mark.parametrize("path", ["/srv/a|b", "/srv/a\nb"])
 def test_a_path_that_splits_a_line_has_no_way(path: str) -> None:
     assert "no way to snapshot" in str(clone_of(path, fact("reflink", "/srv")))

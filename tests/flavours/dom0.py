@@ -37,7 +37,8 @@ SHELLS: dict[Flavour, tuple[str, ...]] = {"netbsd": ("dash", "mksh", "posh"), "a
 
 _FAKES = Path(__file__).parents[1] / "both"
 _APPLETS = """
-awk basename blockdev cat chmod cp cut date dd df dirname du fallocate find grep head id ln losetup ls mkdir mktemp mv
+awk basename blockdev cat chmod cp cut date dd df dirname du fallocate find grep head id kill ln losetup ls mkdir
+mkfifo mktemp mv
 printf readlink realpath rm rmdir sed setsid sha256sum sleep sort stat sync sysctl tail tar timeout touch tr uname wc
 """
 # What Debian's BusyBox lacks and Alpine's has, without what neither knows.

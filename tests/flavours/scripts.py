@@ -13,6 +13,7 @@ from typing import Literal
 from tests.flavours.dom0 import Flavour
 
 _ROOMS = ("reconciler.dom0", "reconciler.dom0.sending", "reconciler.xl")
+_REHEARSALS = "reconciler.dom0.rehearsals"
 _SENDING = {"script", "process", "act"}
 # What one kind of dom0, or of toolstack, is never asked.
 _ONLY = {
@@ -30,9 +31,14 @@ def unsent(sent: Iterable[str], flavour: Flavour, of: Literal["xl", "xm"] = "xl"
     return sorted(name for name, text in scripts() if name in wanted and text.strip() not in everything)
 
 
-def scripts() -> Iterator[tuple[str, str]]:
+def unsent_of_rehearsals(sent: Iterable[str]) -> list[str]:
+    everything = "\n".join(sent)
+    return sorted(name for name, text in scripts((_REHEARSALS,)) if text.strip() not in everything)
+
+
+def scripts(rooms: Iterable[str] = _ROOMS) -> Iterator[tuple[str, str]]:
     """All of them: each text of several lines that a module has a name for, each file, each line sent as it stands."""
-    for room in _ROOMS:
+    for room in rooms:
         for file in files(room).iterdir():
             if file.name.endswith(".sh"):
                 yield f"{room}/{file.name}", file.read_text()

@@ -23,6 +23,7 @@ from reconciler.dom0.lock import HostLock, break_lock
 from reconciler.dom0.shell import Dom0Shell
 from reconciler.model.diagnostics import ReconcilerError
 from reconciler.model.domain import Disk, Domain, Image, Vif
+from reconciler.model.fleet import RehearsalSettings
 from reconciler.model.host import Guest, Host, Power
 from reconciler.plan.steps import (
     CreateDisk,
@@ -42,7 +43,7 @@ from tests.both.passes import look, reconcile
 from tests.both.sides import MIB_KIB
 from tests.fake_dom0 import write_tool
 from tests.flavours.dom0 import SHELLS, Played, make_dom0
-from tests.flavours.scripts import unsent
+from tests.flavours.scripts import unsent, unsent_of_rehearsals
 
 pytestmark = [pytest.mark.anyio, pytest.mark.flavours]
 
@@ -289,6 +290,40 @@ async def test_a_dom0_with_xm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, s
     await applied(dom0, {"foo": replace(foo, state="stopped")})
     assert dom0.refused == []
     assert unsent(dom0.sent, dom0.flavour, of="xm") == []
+
+
+@pytest.mark.parametrize("shell", [shell for shells in SHELLS.values() for shell in shells])
+async def test_rehearsals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shell: str) -> None:
+    """By a copy in a pause, since the tools are those of BusyBox. A kernel that panics costs nothing but that."""
+    dom0 = make_dom0("alpine", shell, tmp_path, monkeypatch)
+    allowed = RehearsalSettings(pause=True, copy_limit_bytes=1 << 30, keep_free=0)
+    dom0 = replace(dom0, settings=replace(dom0.settings, rehearsal=allowed))
+    for name, body in {"ip": "exit 0", "pvs": "exit 0", "xenstore-list": "echo name"}.items():
+        write_tool(dom0.root / "sbin", name, body)
+    if shell == "mksh":  # which has a realpath of its own, of one file; and it is the sh of no dom0 with BusyBox
+        write_tool(dom0.root / "bin", "readlink", 'exec /usr/bin/readlink "$@"')
+    foo = dom0.domain(dom0.kernel("first", "the first kernel"))
+    foo = replace(foo, policy=replace(foo.policy, rehearse="required"))
+    domid = domid_of(await applied(dom0, {"foo": foo}))
+
+    bad = replace(foo, kernel=dom0.kernel("bad", "panics"))
+    result = (await reconcile(dom0, {"foo": bad})).result
+    assert result is not None
+    assert [one.step.step.kind for one in result.failed] == ["rehearse"], result.failed
+    assert result.failed[0].problem is not None
+    assert result.failed[0].problem.boot_failed, result.failed[0].problem
+    assert domid_of((await look(dom0, {"foo": bad})).host) == domid
+
+    foo = replace(foo, kernel=dom0.kernel("second", "the second kernel"))
+    seen = await applied(dom0, {"foo": foo})
+    assert runs_kernel(seen.guests["foo"], "second")
+    assert sorted(path.name for path in (dom0.root / "n0").iterdir()) == ["foo-wd0", "foo-wd1"]
+    assert not list((dom0.root / "kernels/.rehearsals").iterdir())
+    assert (dom0.refused, unsent_of_rehearsals(dom0.sent)) == ([], [])
+
+
+def domid_of(host: Host) -> int | None:
+    return host.guests["foo"].domid
 
 
 async def applied(dom0: Played, domains: Mapping[str, Domain]) -> Host:

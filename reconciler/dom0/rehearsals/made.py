@@ -11,7 +11,8 @@ import math
 
 from reconciler.dom0.rehearsals.scripts import BRIDGE, MAKE_SNAPSHOTS, NOTE, PUT_CONFIG, TAKE_DOWN, TROUBLE
 from reconciler.dom0.shell import Dom0Shell, assigned
-from reconciler.model.rehearsal import Clone, Leftover, Rehearsal, Way, leftover_of, record_text
+from reconciler.model.diagnostics import ReconcilerError
+from reconciler.model.rehearsal import Clone, Leftover, NotMadeError, Rehearsal, Way, leftover_of, record_text
 
 _ROOT = ""  # where tests have the folders of the system
 _BEYOND_SECONDS = 10  # a domain that is paused is let go by itself so long after it was expected to be
@@ -28,7 +29,10 @@ async def note(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str) -> None:
 
 
 async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, domid: int | None) -> float:
-    """Make all snapshots, with the domain `domid` paused meanwhile if it is given; return for how long it was."""
+    """Make all snapshots, with the domain `domid` paused meanwhile if it is given; return for how long it was.
+
+    Raises ReconcilerError; NotMadeError where it was paused in vain.
+    """
     clones = [_clone_line(clone) for clone in rehearsal.clones]
     limit = math.ceil(rehearsal.pause_seconds) + _BEYOND_SECONDS
     given = noted_at(shell, rehearsal.uuid, nonce) | {
@@ -41,7 +45,11 @@ async def make_snapshots(shell: Dom0Shell, rehearsal: Rehearsal, nonce: str, dom
         "lvm_seconds": str(_LVM_SECONDS),
     }
     bound = limit + _LVM_SECONDS * (2 * len(clones) + 1) + _LET_GO_SECONDS
-    said = await shell.act(rehearsal.of, "taking snapshots failed", MAKE_SNAPSHOTS, given, timeout_seconds=bound)
+    try:
+        said = await shell.act(rehearsal.of, "taking snapshots failed", MAKE_SNAPSHOTS, given, timeout_seconds=bound)
+    except ReconcilerError as error:
+        was = await shell.connection.script(assigned({"folder": given["folder"]}) + 'cat -- "$folder/was_paused"\n')
+        raise NotMadeError(*error.diagnostics, paused_seconds=float(was.text or 0)) from error
     paused = next((line for line in said.splitlines() if line.startswith("paused ")), "paused 0")
     return float(paused.split()[1])
 

@@ -140,9 +140,9 @@ look_for_room() { # of all snapshots together, before anybody is paused
     done
 }
 copied() { # HOW ORIGIN TARGET: within the pause, if there is one
-    if [ -z "$domid" ]; then cp "$1" -- "$2" "$3"; return; fi
+    if [ -z "$domid" ]; then cp ${1:+"$1"} -- "$2" "$3"; return; fi
     left=$(awk -v now="$(uptime)" -v began="$began" -v limit="$limit" 'BEGIN { printf "%d", began + limit - now - 1 }')
-    [ "$left" -gt 0 ] && in_time "$left" cp "$1" -- "$2" "$3"
+    [ "$left" -gt 0 ] && in_time "$left" cp ${1:+"$1"} -- "$2" "$3"
 }
 snapshot() { # WAY ROOM TARGET ORIGIN
     target=$3 origin=$4
@@ -165,7 +165,9 @@ snapshot() { # WAY ROOM TARGET ORIGIN
         mark=$(mark_of "$target") && printf '%s %s\\n' "$mark" "$target" >>"$folder/files" &&
             persist "$folder/files" && persist "$folder" ||
             { rm -f -- "$target"; fail "$folder/files cannot be written."; }
-        if [ "$1" = reflink ]; then how=--reflink=always; else how=--sparse=always; fi
+        how=--sparse=always
+        if [ "$1" = reflink ]; then how=--reflink=always
+        elif ! cp --help 2>&1 | grep -q -e --sparse; then how=''; fi # BusyBox
         copied "$how" "$origin" "$target" || fail "No snapshot of $origin could be made at $target." ;;
     esac
 }
@@ -183,7 +185,7 @@ pause=$(pause_of "$domid") || fail "$tool does not list its domains."
 [ "$pause" = not ] || fail "$of is paused already, so somebody needs it as it is."
 command -v setsid >/dev/null || fail "There is no setsid command on the host, so nothing is paused."
 # Not tied to us: it outlives this script, and the connection. It ends when it sees that the domain goes on.
-rm -f -- "$folder/guarded"
+rm -f -- "$folder/guarded" "$folder/was_paused"
 began=$(uptime)
 setsid sh -c '
 : >"$4/guarded"
@@ -203,11 +205,17 @@ until [ -e "$folder/guarded" ]; do
     [ "$tries" -lt 10 ] && kill -0 "$guard" || fail "Nothing would end the pause, so nothing is paused."
     sleep 1
 done
-trap 'let_go "$domid" || :' EXIT # its guard goes on trying
+held=''
+ends() { # its guard goes on trying
+    let_go "$domid" || :
+    [ -z "$held" ] || awk -v began="$began" -v ended="$(uptime)" 'BEGIN { print ended - began }' >"$folder/was_paused"
+}
+trap ends EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 "$tool" pause "$domid" || fail "The domain could not be paused."
+held=yes
 all_snapshots
 ended=$(uptime)
 [ "$(pause_of "$domid")" = paused ] &&
@@ -283,12 +291,19 @@ done
 for save in ${saves:+"$saves/$name"}; do # one that xendomains saved: the image tells the uuid
     if [ -f "$save" ] && head -c 65536 -- "$save" | grep -a -q -F "$uuid"; then rm -f -- "$save"; fi
 done
+loops_of() { # FILE: the loop devices that have it
+    if loops_=$(losetup -j "$1" 2>/dev/null); then printf '%s\n' "$loops_" | cut -d : -f 1; return; fi
+    for backing_ in "$root"/sys/block/loop*/loop/backing_file; do # as with BusyBox
+        [ ! -f "$backing_" ] || [ ! "$(cat -- "$backing_")" -ef "$1" ] ||
+            echo "$backing_" | sed 's,.*/\\(loop[0-9]*\\)/loop/.*,/dev/\\1,'
+    done
+}
 remove_file() { # TARGET, if it is the one that was made
     if [ ! -e "$1" ] || grep -q -s -x -F "foreign $1" "$folder/files"; then return; fi
     mark=$(mark_of "$1") && grep -q -s -x -F "$mark $1" "$folder/files" ||
         fail "Nobody knows whether $1 is a snapshot of a rehearsal, so it stays." "Remove it there, if it is nobody's."
-    unused() { devices_=$(losetup -j "$target") && [ -z "$devices_" ]; }
-    wait_until 10 unused || losetup -j "$target" | cut -d : -f 1 | while read -r loop; do losetup -d "$loop" || :; done
+    unused() { devices_=$(loops_of "$target") && [ -z "$devices_" ]; }
+    wait_until 10 unused || loops_of "$target" | while read -r loop; do losetup -d "$loop" || :; done
     wait_until 5 unused || fail "$target is still in use by a loop device." "losetup -j $target"
     rm -f -- "$target"
 }
@@ -331,6 +346,10 @@ while sleep 2; do
     sh -c "$end" && exit 0
     sleep 60
 done
+"""
+
+HEARD = """
+{ : >"$heard"; } 2>/dev/null || : # it may be taken down by now
 """
 
 # As for any domain, xl must not die of a broken pipe, and its daemon must hold nothing of ours. The console is read by

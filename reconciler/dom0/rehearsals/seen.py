@@ -15,11 +15,13 @@ from reconciler.model.rehearsal import Leftover, SnapshotFact, Way, read_record
 
 _METADATA_MOST = 90.0  # percent of a thin pool's metadata that may be in use
 
-# A record is one line of JSON; what belongs to it lies in a folder beside it. One that was never finished is none.
+# A record is one line of JSON; what belongs to it lies in a folder beside it. One that was never finished is none. Of a
+# domain that is paused for its snapshots the boot of the dom0 and its domid are told.
 RECORDS = """
 for file in "$kernel_dir"/.rehearsals/*; do
     case $file in *.unfinished) continue ;; esac
     [ -f "$file" ] && cat -- "$file" 2>/dev/null && echo
+    if [ -f "$file.d/paused" ]; then echo "paused $(cat -- "$file.d/paused" 2>/dev/null)"; fi
 done
 """
 
@@ -81,6 +83,14 @@ def look_at_rehearsals(*, rehearses: bool) -> str:
 def leftovers_of(answer: Answer) -> tuple[Leftover, ...]:
     """Return what the records name. What is no record, or is half written, names nothing."""
     return leftovers_in(answer.lines("rehearsals") if answer.has("rehearsals") else [])
+
+
+def paused_for_snapshots(answer: Answer) -> frozenset[int]:
+    """Return the domids of domains that are paused by a rehearsal, which lets them go by itself: that is no drift."""
+    told = (line.split() for line in (answer.lines("rehearsals") if answer.has("rehearsals") else []))
+    return frozenset(
+        int(words[2]) for words in told if words[:2] == ["paused", answer.boot_id] and words[2:3] and words[2].isdigit()
+    )
 
 
 def leftovers_in(lines: Iterable[str]) -> tuple[Leftover, ...]:
