@@ -5,6 +5,7 @@ Nothing here asks whose a domain is, as nothing asks a person on a real dom0.
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -120,7 +121,9 @@ class Hand:
     def reboot_guest(self, name: str) -> None:
         """Reboot the guest from inside; on_reboot says what becomes of the domain."""
         with self._change() as draft:
-            draft.stored.instances[name] = reboot(self._running(draft, name, "reboot"), draft.now)
+            instance = self._running(draft, name, "reboot")
+            draft.stored.instances[name] = reboot(instance, draft.now)
+            self._keep_renamed(draft, instance, instance.definition.on_reboot, Power.REBOOTING)
 
     def pause(self, name: str) -> None:
         """Do as `xl pause`."""
@@ -154,12 +157,16 @@ class Hand:
     def power_off(self, name: str) -> None:
         """Have its guest power off; on_poweroff says what becomes of the domain."""
         with self._change() as draft:
-            draft.stored.instances[name] = power_off(self._running(draft, name, "power off"), draft.now)
+            instance = self._running(draft, name, "power off")
+            draft.stored.instances[name] = power_off(instance, draft.now)
+            self._keep_renamed(draft, instance, instance.definition.on_poweroff, Power.SHUTDOWN)
 
     def crash(self, name: str) -> None:
         """Crash the kernel of the domain; on_crash says what becomes of it."""
         with self._change() as draft:
-            draft.stored.instances[name] = crash(self._running(draft, name, "crash"), draft.now)
+            instance = self._running(draft, name, "crash")
+            draft.stored.instances[name] = crash(instance, draft.now)
+            self._keep_renamed(draft, instance, instance.definition.on_crash, Power.CRASHED)
 
     def set(self, name: str, values: Mapping[str, str]) -> None:
         """Change a running domain as a person with xl could, or how its guest behaves. Sets all keys or none."""
@@ -189,6 +196,21 @@ class Hand:
         raise self._refuse(
             None, "unknown fault", f"There is no fault {kind!r}.", f"The faults are {', '.join(FAULTS)}."
         )
+
+    def _keep_renamed(self, draft: Draft, ended: Instance, action: str, power: Power) -> None:
+        """Keep what ended beside what comes back, where `rename-restart` asks for that: under another name and uuid.
+
+        It keeps its memory and its disks, too: where these are needed, the domain does not come back.
+        """
+        if action != "rename-restart" or not ended.served:
+            return
+        name, instances = ended.definition.name, draft.stored.instances
+        kept = name + time.strftime("-%Y%m%dT%H%MZ", time.gmtime(draft.now))
+        definition = replace(ended.definition, name=kept, uuid=self._new_uuid(draft, kept))
+        instances[kept] = replace(ended, definition=definition, power=power, served=False)
+        writes = any(disk.access == "rw" for disk in definition.disks)
+        if writes or draft.view().free_kib() < 0:
+            instances[name] = replace(instances[name], power=Power.ABSENT, back_at=None)
 
     def _written(self, draft: Draft, name: str) -> Domain | None:
         """Read the config file of that name; None when there is no such file."""

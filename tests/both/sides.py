@@ -27,6 +27,7 @@ from reconciler.model.host import Guest, Host, Power
 from reconciler.plan.steps import CreateDisk, StageImage, Start, Step, WriteConfig
 from reconciler.simulated.hand import Hand
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
+from reconciler.simulated.store import Store
 from reconciler.toolstack import Executor, Observer, Question
 from reconciler.xl import observe, processes
 from reconciler.xl.dialect import XL, XM, Dialect
@@ -38,6 +39,7 @@ from tests.fake_dom0 import FastClock, tools_on_path, write_tool
 MIB_KIB = 1024
 FLEET = "default"
 REBOOT_SECONDS = 2.0
+PRESERVED = "-19700101T0000Z"  # behind the name of what `rename-restart` keeps: by the clock of a simulated host
 _STATES = {
     Power.RUNNING: "-b----",
     Power.PAUSED: "--p---",
@@ -81,6 +83,9 @@ class Side(Reachable, Protocol):
     def save(self, name: str) -> None:
         """As xendomains does when the dom0 goes down."""
 
+    def put(self, path: str) -> None:
+        """A file appears."""
+
 
 @dataclass(frozen=True)
 class XenSide:
@@ -117,16 +122,29 @@ class XenSide:
         """As handle_domain_death of tools/xl/xl_vmcontrol.c."""
         (one,) = (one for one in self._read() if one["name"] == name)
         action = one["config"][f"on_{how}"]
+        kept = {"state": {"reboot": "---sr-", "poweroff": "---s--", "crash": "---sc-"}[how], "kept": True}
         if action == "preserve":
-            state = {"reboot": "---sr-", "poweroff": "---s--", "crash": "---sc-"}[how]
-            self._change(name, {"state": state, "kept": True})
-        elif action.endswith("restart"):
+            self._change(name, kept)
+        elif action.endswith("restart") or action == "soft-reset":
             self.reboot_guest(name)
+            if action.startswith("rename"):
+                self._preserve(one, kept)
         else:
             self.write([one for one in self._read() if one["name"] != name])
 
+    def _preserve(self, one: dict[str, Any], kept: dict[str, Any]) -> None:
+        """As preserve_domain there: it is another domain from now on, whose disks the block script guards."""
+        named = {"name": one["name"] + PRESERVED, "uuid": "00000000-0000-4000-8000-0000000000ff"}
+        config = {**one["config"], "c_info": {**one["config"]["c_info"], **named}}
+        comes_back = not any(disk["readwrite"] for disk in one["config"]["disks"])
+        others = [other for other in self._read() if other["name"] != one["name"] or comes_back]
+        self.write([*others, {**one, **named, **kept, "config": config}])
+
     def rename(self, name: str, other: str) -> None:
         self._change(name, {"name": other})
+
+    def put(self, path: str) -> None:
+        Path(path).touch()
 
     def save(self, name: str) -> None:
         self.write([one for one in self._read() if one["name"] != name])
@@ -175,9 +193,14 @@ class SimulatedSide:
     def end_guest(self, name: str, how: str) -> None:
         ends = {"reboot": self._hand.reboot_guest, "poweroff": self._hand.power_off, "crash": self._hand.crash}
         ends[how](name)
+        store = Store(self.folder / ".state", self.settings.name)
+        store.write_clock(store.read_clock() + REBOOT_SECONDS)  # an observer of a real host looks again after that
 
     def rename(self, name: str, other: str) -> None:
         self._hand.set(name, {"name": other})
+
+    def put(self, path: str) -> None:
+        self._hand.put(path, b"")
 
     def save(self, name: str) -> None:
         self._hand.save(name)

@@ -41,6 +41,7 @@ from tests.both.test_only_what_worked_is_proven import fresh_side
 from .law import EFFORT
 
 KERNELS = ("vmlinuz", "another")
+LOADS = ("kernel", "kernel", "ramdisk", "pygrub", "firmware")
 BOOTS = ("boots", "boots", "panics", "no device")
 DRIFTS = (
     "none",
@@ -71,6 +72,7 @@ class Turn:
     drift: str
     consent: Consent
     killed_after: int
+    loads: str = "kernel"
 
 
 def turns() -> st.SearchStrategy[list[Turn]]:
@@ -92,6 +94,7 @@ def turns() -> st.SearchStrategy[list[Turn]]:
         drift=st.sampled_from(DRIFTS),
         consent=st.sampled_from(CONSENTS),
         killed_after=st.sampled_from([99, 99, 99, 1, 2, 3, 4, 5, 6]),
+        loads=st.sampled_from(LOADS),
     )
     return st.lists(turn, min_size=2, max_size=3)
 
@@ -121,6 +124,7 @@ class Life:
 
     async def turn(self, turn: Turn) -> None:
         (self.folder / "boot" / turn.kernel).write_text(f"{turn.boots}: {turn.kernel}")
+        (self.folder / "boot" / "initrd").write_text(turn.kernel)
         self.drift(turn)
         seen = await look(self.side, {"web": self.wanted(turn)}, turn.consent)
         self.left = turn.killed_after
@@ -138,6 +142,13 @@ class Life:
         )
         kernel = Image(sha256="", source=str(self.folder / "boot" / turn.kernel))
         web = make_domain(self.side.settings, disks=disks, vifs=(), kernel=kernel, cmdline=turn.cmdline)
+        match turn.loads:
+            case "ramdisk":
+                web = replace(web, ramdisk=Image(sha256="", source=str(self.folder / "boot" / "initrd")))
+            case "pygrub":
+                web = replace(web, kernel=None, bootloader="pygrub")
+            case "firmware":
+                web = replace(web, kernel=None, firmware="pvgrub64")
         return replace(web, shutdown_timeout_seconds=1, on_shutdown_timeout="destroy", **turn.changes)
 
     def drift(self, turn: Turn) -> None:
@@ -185,8 +196,7 @@ class Life:
 
     def runs(self, config: dict[str, Any]) -> Boot:
         built = config["b_info"]
-        order = tuple(one["vdev"] for one in config["disks"])
-        return _digest(built["kernel"]), built.get("cmdline") or None, order, config["on_crash"]
+        return _boots(built, [one["vdev"] for one in config["disks"]], config["on_crash"])
 
     def check(self) -> None:
         """Judge the config file, if it says that it is proven, and nobody has edited it."""
@@ -196,14 +206,22 @@ class Life:
             return
         said: dict[str, Any] = {}
         exec(body, {}, said)
-        order = tuple(spec.split("vdev=")[1].split(",")[0] for spec in said["disk"])
-        boots = _digest(said["kernel"]), said.get("cmdline") or None, order, said["on_crash"]
+        if "firmware" in said:
+            said["kernel"] = f"/usr/lib/xen/boot/{said['firmware']}"
+        boots = _boots(said, [spec.split("vdev=")[1].split(",")[0] for spec in said["disk"]], said["on_crash"])
         if boots not in self.ready_once:
             self.unproven.append(boots)
 
 
-def _digest(path: str) -> str:
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+def _boots(said: dict[str, Any], order: list[str], on_crash: str) -> Boot:
+    kernel, ramdisk = _digest(said.get("kernel")), _digest(said.get("ramdisk"))
+    return kernel, ramdisk, said.get("bootloader"), said.get("cmdline") or None, tuple(order), on_crash
+
+
+def _digest(path: str | None) -> str | None:
+    """Of a file of this machine; what is none, as a firmware of Xen's own, is what it is called."""
+    file = Path(path or "/")
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else path
 
 
 def live_through(story: list[Turn]) -> None:
