@@ -2,6 +2,7 @@
 
 Called by `xl.starting` after a create without a domain. A boot is held to have failed only when the toolstack says
 that the kernel is none. What the host lacked is tried again. A text that is in no row counts for neither.
+A boot loader and a device model say why in logs of their own, whose last lines are behind what xl said.
 The texts were read in Xen 4.11 to 4.22; the second column says where.
 
 >>> str(cause_of("xc: error: panic: xg_dom_core.c: zero length file"))
@@ -42,6 +43,11 @@ _ROWS: tuple[tuple[str, str, Cause], ...] = (
         "xg_dom_core.c: xc_dom_chk_alloc_pages; the image is larger than its domain",
         Cause.BOOT,
     ),
+    (
+        r"could not load kernel|invalid kernel header|kernel too old to load a ram disk|initrd is too large",
+        "qemu's hw/i386/x86.c: what an hvm domain boots directly",
+        Cause.BOOT,
+    ),
     (r"unused loop device", "hotplug/Linux/block: fatal", Cause.HOST),
     (r"no available vnd device", "hotplug/NetBSD/block: error", Cause.HOST),
     (r"killing (execution of .*|bootloader) because of timeout", "libxl_aoutils.c, libxl_bootloader.c", Cause.HOST),
@@ -57,6 +63,8 @@ _ROWS: tuple[tuple[str, str, Cause], ...] = (
     (r"Cannot allocate memory|No space left on device", "strerror: ENOMEM, ENOSPC", Cause.HOST),
     (r"Resource temporarily unavailable|Too many open files", "strerror: EAGAIN, EMFILE", Cause.HOST),
     (r"Device or resource busy|Input/output error", "strerror: EBUSY, EIO", Cause.HOST),
+    (r"Read-only file system|Transport endpoint|Stale file handle", "strerror: EROFS, ENOTCONN, ESTALE", Cause.HOST),
+    (r"^MemoryError", "pygrub, in a dom0 without memory", Cause.HOST),
     (r"failed to free memory for the domain", "xl_vmcontrol.c: create_domain, with autoballoon", Cause.HOST),
     (r"cannot (open the lockfile|acquire lock)", "xl_vmcontrol.c: acquire_lock", Cause.HOST),
     (r"unable to fork|cannot execute", "libxl_aoutils.c, libxl_exec.c", Cause.HOST),

@@ -25,6 +25,7 @@ from reconciler.xl.dialect import XL, Dialect
 
 _Parsed = TypeVar("_Parsed")
 _PLACE = expression(r"^libxl: (?:error|warning): \S+:\d+:\w+: (?:Domain \d+:)?")
+_ASIDE = expression(r"(?i)(?:warning|(?:libxl|xc|xl): (?:warning|notice|info|progress|detail|debug|verbose))\b")
 _REASON_LINES = 4  # of what xl says that is told
 _ASK_SECONDS = 10
 _KILLED = 137
@@ -258,8 +259,10 @@ def reason_of(result: Result) -> str:
 
 
 def _words_in(text: str) -> list[str]:
-    lines = (_PLACE.sub("", line).strip() for line in text.splitlines())
-    return [concealed_text(line)[:_LINE_SHOWN] for line in lines if line and not line.startswith("Parsing config")]
+    """Return what a command said, without places; its warnings and notes only where it said nothing else."""
+    said = [line for line in text.splitlines() if line.strip() and not line.startswith("Parsing config")]
+    told = [line for line in said if not _ASIDE.match(line)] or said
+    return [concealed_text(_PLACE.sub("", line).strip())[:_LINE_SHOWN] for line in told]
 
 
 def also_said(tool: str, result: Result | None) -> str:

@@ -51,17 +51,24 @@ is_clear() {{
 }}
 [ "$anyway" ] || is_clear || {{ rm -f "$said"; echo '{_NOT_BEGUN}'; exit 0; }}
 """
-    + """
+    + r"""
 { mkdir -p -- "${mark%/*}" && if [ "$log" ]; then wc -c <"$log"; else echo 0; fi >"$mark"; } 2>/dev/null
 started=${mark%/*}/started # from what, and in which boot of the dom0: xl does not list all that a file says
 rm -f -- "$started" && (
     umask 077 # it may hold passwords
     { cat /proc/sys/kernel/random/boot_id || sysctl -n kern.boottime; cat -- "$file"; } >"$started"
 ) 2>/dev/null
-"$tool" create "$file" </dev/null >/dev/null 2>"$said" # in the group that is killed when it takes too long
+exec 5>"$said" 6<"$said"
+rm -f "$said" # at once, since whoever is killed removes nothing
+"$tool" create "$file" </dev/null >/dev/null 2>&5 5>&- 6<&- # in the group that is killed when it takes too long
 status=$?
-cat "$said" >&2
-rm -f "$said"
+said=$(cat <&6)
+printf '%s\n' "$said" >&2
+if [ "$status" -ne 0 ]; then # why a boot loader or a device model failed is in a log of its own
+    log=$(printf '%s\n' "$said" | sed -n 's/.*consult logfile \([^ ]*\).*/\1/p' | tail -n 1)
+    case $said in *'device model'*) log=/var/log/xen/qemu-dm-$name.log ;; esac
+    [ ! -f "$log" ] || tail -c 2000 "$log" | tr -cd '\n\040-\176' | tail -n 2 >&2
+fi
 """
     + f"""
 "$tool" list $listing 2>/dev/null && echo '{_LISTED}'

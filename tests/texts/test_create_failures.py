@@ -84,6 +84,18 @@ SLOW_PYGRUB = (
         pytest.param(KILLED_PYGRUB, Cause.HOST, id="pygrub is killed, as by a dom0 without memory"),
         pytest.param(KILLED_PYGRUB.replace("Killed", "Segmentation fault"), Cause.BOOT, id="pygrub crashes"),
         pytest.param(NO_MODEL, Cause.HOST, id="no device model"),
+        pytest.param(
+            NO_MODEL + "qemu-system-i386: qemu: could not load kernel '/k': Invalid argument\n",
+            Cause.BOOT,
+            id="of qemu",
+        ),
+        pytest.param(PYGRUB + "RuntimeError: Unable to find partition containing kernel\n", Cause.BOOT, id="its log"),
+        pytest.param(PYGRUB + "OSError: [Errno 28] No space left on device\n", Cause.HOST, id="pygrub has no room"),
+        pytest.param(
+            PYGRUB + "OSError: [Errno 30] Read-only file system: '/run'\n", Cause.HOST, id="a dom0 gone read-only"
+        ),
+        pytest.param(PYGRUB + "OSError: [Errno 5] Input/output error\n", Cause.HOST, id="pygrub cannot read the disk"),
+        pytest.param(PYGRUB + "MemoryError\n", Cause.HOST, id="pygrub has no memory"),
         pytest.param(NO_LOOP + PYGRUB, Cause.HOST, id="pygrub gets no disk"),
         pytest.param("Domain name must be specified.\n", Cause.UNKNOWN, id="a config xl refuses"),
         pytest.param("", Cause.UNKNOWN, id="nothing"),

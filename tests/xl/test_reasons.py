@@ -158,6 +158,18 @@ def reason(errors: bytes = b"", output: bytes = b"") -> str:
     return reason_of(Result(exit_code=3, stdout=output, stderr=errors))
 
 
+ASIDES = b"""WARNING: ignoring "kernel" directive for HVM guest. Use "firmware_override" instead.
+libxl: warning: libxl_dm.c:2000:f: Domain 12:a warning
+libxl: notice: libxl_numa.c:518:f: NUMA placement candidate
+xc: progress: Loading kernel: 10/100   10%
+"""
+
+
+def test_warnings_and_notes_do_not_hide_why_it_failed() -> None:
+    assert reason(ASIDES + b"libxl: error: libxl_device.c:1337:f: script: no loop device\n") == "script: no loop device"
+    assert reason(ASIDES).startswith('WARNING: ignoring "kernel" directive')
+
+
 def test_what_was_said_last_is_told_even_if_it_was_said_before() -> None:
     assert reason(b"a\nb\nc\nd\ne\nd\n") == "a / b / c / … / d"
 

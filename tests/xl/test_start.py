@@ -148,6 +148,27 @@ async def test_only_what_xl_says_is_no_kernel_or_what_ended_at_once_is_held_agai
     assert passing == ("nothing is held against the kernel" in (problem.hint or ""))
 
 
+@pytest.mark.parametrize(
+    ("said", "blamed"),
+    [
+        ("OSError: [Errno 28] No space left on device", False),
+        ("RuntimeError: Unable to find partition containing kernel", True),
+    ],
+)
+async def test_what_a_boot_loader_said_in_its_log_is_told_and_counts(
+    executor: XlExecutor, guests: Guests, step: Start, tmp_path: Path, said: str, blamed: bool
+) -> None:
+    log = tmp_path / "bootloader.42.log"
+    log.write_bytes(b"\x1b[2J\0 old\nTraceback (most recent call last):\n" + f"{said}\n".encode())
+    failed = f"libxl: error: libxl_bootloader.c:649:f: Domain 42:bootloader failed - consult logfile {log}"
+    guests.on("create", f"echo '{failed}' >&2; exit 3")
+    with pytest.raises(ReconcilerError) as caught:
+        await executor.execute(step, ignore)
+    problem = caught.value.diagnostics[0]
+    assert problem.detail.endswith(said)
+    assert problem.boot_failed is blamed
+
+
 async def test_too_few_vnd_devices_are_told_with_the_command_that_makes_more(
     executor: XlExecutor, guests: Guests, step: Start
 ) -> None:
@@ -264,6 +285,7 @@ async def test_an_xl_create_that_hangs_is_killed_on_the_host_when_its_time_is_ov
     """With what it waits for, such as a hotplug script. Else it would keep whoever comes next out for ever."""
     monkeypatch.setattr(Dom0, "lock_path", str(tmp_path / "reconciler.lock"))
     monkeypatch.setattr(starting, "_CREATE_SECONDS", 1)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     pids = tmp_path / "pids"
     guests.on("create", f"echo $$ >{pids}; sleep 60 & echo $! >>{pids}; wait")
     try:
@@ -272,6 +294,7 @@ async def test_an_xl_create_that_hangs_is_killed_on_the_host_when_its_time_is_ov
                 await executor.execute(step, ignore)
         alive = [pid for pid in pids.read_text().split() if Path("/proc", pid).exists()]
         assert alive == []
+        assert list(tmp_path.glob("reconciler.??????")) == []
     finally:
         for pid in pids.read_text().split():
             with suppress(ProcessLookupError):
