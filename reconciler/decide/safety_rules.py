@@ -16,7 +16,7 @@ from reconciler.decide.diff import FieldChange
 from reconciler.model.disks import disk_key, grows_in, growth_bytes, may_share, missing_bytes, volume_group
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import FileFact, Guest, Host, Owner
+from reconciler.model.host import FileFact, Guest, Host, Owner, Power
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import is_allowed, read_pci
 from reconciler.records import dataclass
@@ -47,6 +47,7 @@ class HostIndex:
     uuids: Mapping[str, int] = field(default_factory=dict)  # of config files of ours: how many have it
     held: Mapping[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)  # the disks of domains of ours
     misnamed: Mapping[str, Guest] = field(default_factory=dict)  # domain -> somebody's file of another name with it
+    strangers: Mapping[str, tuple[Guest, ...]] = field(default_factory=dict)  # uuid -> who has it and is not ours
 
     @staticmethod
     def of(host: Host, desired: Mapping[str, Domain]) -> HostIndex:
@@ -74,11 +75,17 @@ class HostIndex:
         ours = (one.config for one in host.guests.values() if one.owner is Owner.OURS and one.config is not None)
         uuids = Counter(config.uuid for config in ours)
         misnamed: dict[str, Guest] = {}
+        strangers: dict[str, tuple[Guest, ...]] = {}
         for guest in host.guests.values():
-            if guest.owner is not Owner.OURS and guest.config is not None and guest.config.name != guest.name:
+            if guest.owner is Owner.OURS:
+                continue
+            if guest.config is not None and guest.config.name != guest.name:
                 misnamed.setdefault(guest.config.name, guest)
+            uuid = guest.uuid if guest.exists else guest.config.uuid if guest.config is not None else ""
+            if uuid:
+                strangers[uuid] = (*strangers.get(uuid, ()), guest)
         of_ours = _held_by_ours(host)
-        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids, of_ours, misnamed)
+        return HostIndex(held, macs, growth, tuple(untold), tuple(unread), uuids, of_ours, misnamed, strangers)
 
     def twins(self, guest: Guest) -> int:
         """Return how many config files of ours have the uuid of this one."""
@@ -121,14 +128,23 @@ def block_second_file(host: Host, target: Domain, index: HostIndex) -> Block | N
     other = index.misnamed.get(target.name)
     if other is None:
         return None
-    suffix = "" if host.flavour == "netbsd" else ".cfg"
-    file, right = f"{other.name}{suffix}", f"{target.name}{suffix}"
-    there = target.name in host.guests and host.guests[target.name].config_exists
-    hint = f"move {file} away: {right} is its config file" if there else f"mv {file} {right}"
+    file, right = _file_of(host, other.name), _file_of(host, target.name)
+    there = host.guests.get(target.name)
+    if there is None or not there.config_exists:
+        hint = f"mv {file} {right}"
+    elif there.config is not None and there.config.name == target.name:
+        hint = f"move {file} away: {right} is its config file"
+    else:
+        whose = f"defines {there.config.name}" if there.config is not None else "cannot be read"
+        hint = f"rename both files after the domains in them: {right} {whose}"
     return Block(
         f"the config file {file} on the host defines it too, under another name",
         f"in the folder of the config files there: {hint}",
     )
+
+
+def _file_of(host: Host, domain: str) -> str:
+    return domain if host.flavour == "netbsd" else f"{domain}.cfg"
 
 
 def block_destroy(
@@ -176,11 +192,31 @@ def block_change(
         _block_pci(host, settings, target),
         _block_secrets(host, target),
         _block_unnamed_vifs(current, target, fields),
+        _block_stranger(index, guest, target),
+    )
+    shared = (
         _block_macs(index, guest, target),
         *(_block_disk(host, index, current, target, disk) for disk in target.disks),
         *(_block_untold(host, index, guest, disk) for disk in target.disks),
     )
-    return next((block for block in reasons if block is not None), None)
+    why = next((block for block in (*reasons, *shared) if block is not None), None)
+    named = why.reason.replace(",", "").split() if why is not None and why in shared else []
+    copy = next((one for one in index.strangers.get(target.uuid, ()) if one.name in named and not one.exists), None)
+    if why is None or copy is None or copy.name == target.name:
+        return why
+    file = _file_of(host, copy.name)
+    return Block(why.reason, f"{file} on the host has its uuid, so it is a copy: move it away, or give it all its own")
+
+
+def _block_stranger(index: HostIndex, guest: Guest | None, target: Domain) -> Block | None:
+    """Block a domain that seems to be there already, under another name or under none."""
+    others = (one for one in index.strangers.get(target.uuid, ()) if one.exists and one.name != target.name)
+    other = next(others, None)
+    if other is None or (guest is not None and guest.exists):
+        return None
+    runs = other.power in (Power.RUNNING, Power.PAUSED)
+    mend = f"xl rename {other.domid} {target.name}" if runs else f"xl destroy {other.domid}"
+    return Block(f"its uuid is that of {other.name}, which is on the host already", mend)
 
 
 def _block_image(host: Host, guest: Guest | None, target: Domain) -> Block | None:

@@ -55,8 +55,9 @@ def overlay(config: _Json, base: Domain | None, images: Mapping[str, str], recor
     """Return the running definition. `config` is one of `xl list -l`, `images` has the sha256 of staged files by path.
 
     `base` is the definition in the file that the domain was started from, `recorded` what that file's mark says of what
-    was booted. Without a base the JSON is taken as it is.
+    was booted. Without a base the JSON is taken as it is. Raises ValueError with a sentence for what is none of xl's.
     """
+    _check_whole(config)
     recorded = recorded or Recorded()
     created, built = _part(config, "c_info"), _part(config, "b_info")
     kind = _kind(created)
@@ -298,6 +299,15 @@ def _evidence(key: Key[Domain], domain: Domain) -> object:
         return domain.xl
     value = key.of(domain)
     return value.path if isinstance(value, Image) else value
+
+
+def _check_whole(config: _Json) -> None:
+    """Raise where a part is missing that xl always tells: without it, all that it holds would look as if left out."""
+    if not isinstance(config.get("b_info"), dict):
+        raise ValueError("what it was built with is missing (b_info).")
+    odd = [key for key in ("disks", "nics", "pcidevs") if not isinstance(config.get(key, []), list | None)]
+    if odd:
+        raise ValueError(f"{odd[0]} is no list.")
 
 
 def _part(config: _Json, key: str) -> _Json:

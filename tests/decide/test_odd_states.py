@@ -190,6 +190,33 @@ def test_a_copy_of_our_own_config_file_is_told_with_what_to_do() -> None:
     assert change_of(plan(world, desired(WEB)), "web").action is Action.NO_OP
 
 
+SAME = {"owner": Owner.UNMANAGED, "uuid": WEB.uuid}
+SWAPPED = replace(WEB, name="db", uuid="uuid-of-db", disks=())
+IN_THE_WAY = {
+    "each has the other's file": (
+        [unmanaged(WEB, config=SWAPPED, config_exists=True), stopped(WEB, name="db", owner=Owner.UNMANAGED)],
+        "rename both files after the domains in them: web.cfg defines db",
+    ),
+    "its name is lost": ([unmanaged(WEB, name="(null) u", domid=3, **SAME)], "xl rename 3 web"),
+    "its name is lost and it ended": (
+        [unmanaged(WEB, name="(null) u", domid=3, power=Power.CRASHED, **SAME)],
+        "xl destroy 3",
+    ),
+    "a copy of its file": (
+        [stopped(WEB), stopped(replace(WEB, name="copy"), owner=Owner.UNMANAGED)],
+        "copy.cfg on the host has its uuid, so it is a copy: move it away, or give it all its own",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IN_THE_WAY)
+def test_what_is_or_was_the_domain_itself_is_told_with_what_makes_it_that(case: str) -> None:
+    there, hint = IN_THE_WAY[case]
+    change = change_of(plan(host(*there), desired(WEB)), "web")
+    assert change.action is Action.BLOCKED
+    assert (change.hint or "").endswith(hint)
+
+
 @pytest.mark.parametrize(
     "asked", [desired(WEB), desired(OTHER, WEB), desired(domain("db")), desired(replace(WEB, state="stopped"))]
 )

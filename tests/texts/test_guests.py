@@ -169,7 +169,7 @@ def test_a_row_that_the_long_list_left_out_is_still_there() -> None:
 
 
 def test_a_live_definition_that_cannot_be_read_is_a_problem() -> None:
-    guest = assembled(replace(LIVE, config={"disks": [{"vdev": "floppy"}]}), configs={"g2": OURS})["g2"]
+    guest = assembled(replace(LIVE, config={"b_info": {}, "disks": [{"vdev": "floppy"}]}), configs={"g2": OURS})["g2"]
     assert guest.running is None
     assert guest.problem is not None
     assert "floppy" in guest.problem

@@ -184,7 +184,13 @@ def test_a_kernel_that_firmware_stands_for_is_no_kernel() -> None:
 
 
 def test_json_of_another_shape_raises_nothing_but_valueerror() -> None:
-    for config in ({}, {"c_info": 5, "b_info": [], "disks": {}, "nics": [1, None]}, {"b_info": {"kernel": 1}}):
+    for config in ({"c_info": 5, "b_info": {}, "disks": None, "nics": [1, None]}, {"b_info": {"kernel": 1}}):
         assert overlay(config, FILE, {}).name == "g2"
     with pytest.raises(ValueError, match="names no virtual disk"):
-        overlay({"disks": [{"vdev": "floppy"}]}, None, {})
+        overlay({"b_info": {}, "disks": [{"vdev": "floppy"}]}, None, {})
+
+
+@pytest.mark.parametrize("config", [{}, {"b_info": []}, {"b_info": {}, "disks": {}}, {"b_info": {}, "nics": "none"}])
+def test_json_without_a_part_that_xl_always_tells_is_not_read_as_if_nothing_were_there(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"b_info|is no list"):
+        overlay(config, FILE, {})
