@@ -23,7 +23,7 @@ from reconciler.inspect.observed import Observed, comparable
 from reconciler.model.diagnostics import Diagnostic, ReconcilerError, refused
 from reconciler.model.fleet import Desired, DesiredHost
 from reconciler.model.host import Host, is_same
-from reconciler.plan.parts import Beside, parts_of, restarts_of, within
+from reconciler.plan.parts import Beside, parts_of, rehearsed_together, restarts_of, within
 from reconciler.plan.places import FleetLimit, fleet_limit
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
@@ -239,13 +239,29 @@ class Fleet:
         part = made.parts.get(name)
         if part is not None and self._sharing.why_not(name) is None:  # what another controller does counts in etcd
             part = self._with_places(name, part, made.limit)
-            self._given[name] = restarts_of(part)
+            self._given[name] = restarts_of(part) - rehearsed_together(part).keys()
         if part is None or part is made.parts.get(name):
             self._acting[name] = made.acting.get(name, frozenset())
         else:
             self._acting[name] = _acting(part)
         self._knows[name] = heeded
         return part
+
+    def takes(self, name: str, addresses: frozenset[str]) -> str | None:
+        """Give more places to the pass over a host, all of these or none. Returns why that cannot be, if so."""
+        limit, own = self.limit, self._given.get(name, frozenset())
+        if limit is None:
+            return None
+        others = {address for given in self._given.values() for address in given} | set(self._sharing.reserved())
+        if limit.left_beside(others | addresses) < 0:
+            taken = sorted((others | {address for address, _ in limit.taken}) - addresses)
+            return f"max_unavailable of the fleet leaves no place, while {(taken or sorted(addresses))[0]} is down"
+        self._given[name] = own | addresses
+        return None
+
+    def takes_not(self, name: str, addresses: frozenset[str]) -> None:
+        """Take these places back, since etcd did not give them."""
+        self._given[name] = self._given.get(name, frozenset()) - addresses
 
     def release(self, name: str) -> None:
         """Give back the places that a pass over a host has of the fleet's max_unavailable, since it has ended."""

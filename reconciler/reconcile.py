@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from reconciler.apply.evidence import place_of, with_evidence
-from reconciler.apply.follow import apply_plan
+from reconciler.apply.follow import TakePlace, apply_plan
 from reconciler.apply.history import History, Recorded, Recording, unrecorded_note
 from reconciler.apply.result import ApplyResult, Progress, StepResult
 from reconciler.apply.windows import ClosingWindows
@@ -163,12 +163,13 @@ class Reconciler:
         progress: Progress,
         *,
         stop: Stop = never,
+        place: TakePlace | None = None,
         history_is_needed: bool = True,
     ) -> ApplyResult:
         """Follow a plan of `make_plan`, under the lock of each host, and only where nothing moved since it was made.
 
-        `stop` gives a reason when no more steps are to begin; see `apply_plan`. When the history cannot be written,
-        that is an error before anything is done or, where the history is not needed, a diagnostic of the result.
+        For `stop` and `place` see `apply_plan`. When the history cannot be written, that is an error before anything is
+        done or, where the history is not needed, a diagnostic of the result.
         """
         if history_is_needed:
             await asyncio.to_thread(self._history.check_writable)
@@ -176,7 +177,7 @@ class Reconciler:
             executors, held = await self._lock_hosts(plan, locks, stop)
             held |= await self._moved(plan, frozenset(executors) - set(held), stop)
             left = await self._clear_leftovers(executors, held)
-            result = await self._follow(plan, executors, held, progress, stop, history_is_needed=history_is_needed)
+            result = await self._follow(plan, executors, held, progress, stop, place, history_is_needed)
             return replace(result, diagnostics=(*result.diagnostics, *left))
 
     async def take(self, name: str) -> None:
@@ -252,7 +253,7 @@ class Reconciler:
         held: Mapping[str, Diagnostic],
         progress: Progress,
         stop: Stop = never,
-        *,
+        place: TakePlace | None = None,
         history_is_needed: bool = True,
     ) -> ApplyResult:
         parallel = {name: self._desired.hosts[name].settings.parallel for name in executors}
@@ -261,16 +262,15 @@ class Reconciler:
         with ExitStack() as noting:
             recording, unrecorded = await asyncio.to_thread(self._recording, plan, noting, history_is_needed)
             followed = progress if recording is None else Recorded(progress, recording)
-            result = self._kept(await apply_plan(plan, executors, parallel, followed, held, stop))
+            result = self._kept(await apply_plan(plan, executors, parallel, followed, held, stop, place))
             if recording is not None:
                 await asyncio.to_thread(recording.end, result)
                 unrecorded = recording.problem
         await asyncio.to_thread(
             sightings.remember_steps, self._state_dir, [done.step for done in result.done], self._known
         )
-        if unrecorded is None:
-            return result
-        return replace(result, diagnostics=(*result.diagnostics, unrecorded_note(unrecorded)))
+        noted = () if unrecorded is None else (unrecorded_note(unrecorded),)
+        return replace(result, diagnostics=(*result.diagnostics, *noted))
 
     def _recording(self, plan: Plan, noting: ExitStack, history_is_needed: bool) -> tuple[Recording | None, str | None]:
         """Return a recording that ends with `noting`; or None and why there is none.

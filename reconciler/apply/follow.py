@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from reconciler.apply.crew import Crew
@@ -53,6 +53,9 @@ _IN_ONE_TURN = 200  # steps of very many that are put in line or left out before
 _PREPARES = (StageImage, CreateDisk, WriteConfig, SetQuarantine, Rehearse, RehearseEnd)
 
 
+TakePlace = Callable[[str], Awaitable[Diagnostic | None]]
+
+
 async def apply_plan(
     plan: Plan,
     executors: Mapping[str, Executor],
@@ -60,12 +63,14 @@ async def apply_plan(
     progress: Progress,
     held: Mapping[str, Diagnostic],
     stop: Callable[[], str | None] = lambda: None,
+    place: TakePlace | None = None,
 ) -> ApplyResult:
     """Carry out all steps of a plan, except on hosts that are `held`. Failures are in the result, never raised.
 
-    `stop` is asked before steps begin. When it gives a reason, no more steps begin.
+    `stop` is asked before steps begin. When it gives a reason, no more steps begin. `place` is asked for an address
+    before that goes down for a restart; when it gives a problem, that is left for the next plan.
     """
-    run = await asyncio.to_thread(_Run, plan, executors, parallel, progress)  # it may have 100,000 steps
+    run = await asyncio.to_thread(_Run, plan, executors, parallel, progress, place)  # it may have 100,000 steps
     return await run.run(held, stop)
 
 
@@ -73,8 +78,14 @@ class _Run:
     """Follows one plan."""
 
     def __init__(
-        self, plan: Plan, executors: Mapping[str, Executor], parallel: Mapping[str, int], progress: Progress
+        self,
+        plan: Plan,
+        executors: Mapping[str, Executor],
+        parallel: Mapping[str, int],
+        progress: Progress,
+        place: TakePlace | None,
     ) -> None:
+        self._place = place
         self._steps = {step.id: step for step in plan.steps}
         self._executors = executors
         self._progress = GuardedProgress(progress)
@@ -202,6 +213,8 @@ class _Run:
         """
         is_new = step.address not in self._begun_with
         closed = self._windows.closed(step.address) if is_new else None
+        if closed is None and is_new and self._place is not None and self._takes_down(step):
+            closed = await self._place(step.address)
         if closed is None:
             result = await self._carry_out(step, unless_held=is_new and self._heeds_holds)
         else:

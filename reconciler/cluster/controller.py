@@ -363,7 +363,8 @@ class Controller:
             after = error.diagnostics[0].detail.rstrip(".")
         if isinstance(after, str):
             return held(host, after)
-        self._fleet, self._new_places[host] = after, frozenset(after.reserved) - before
+        earlier = self._new_places.get(host, frozenset()) if wanted.is_more else frozenset()
+        self._fleet, self._new_places[host] = after, earlier | (frozenset(after.reserved) - before)
         return None
 
     async def ended(self, host: str, unbegun: Mapping[Action, frozenset[str]]) -> None:
@@ -373,10 +374,7 @@ class Controller:
             await self._give_back({one: place for one, place in self.reserved().items() if one in unused}, unbegun)
 
     def looked(self, host: str, *, reached: bool) -> None:
-        if reached:
-            self._unreached.discard(host)
-        else:
-            self._unreached.add(host)
+        self._unreached = self._unreached - {host} if reached else self._unreached | {host}
 
     async def told(self, host: str) -> Told | None:
         claim = self._claims.get(host)

@@ -15,7 +15,7 @@ from reconciler.model.domain import address_of
 from reconciler.model.fleet import Brake
 from reconciler.model.host import Host, Power
 from reconciler.person import this_process
-from reconciler.plan.parts import restarts_of
+from reconciler.plan.parts import rehearsed_together, restarts_of
 from reconciler.plan.places import FleetLimit, is_on_its_way
 from reconciler.plan.plan import Plan
 from reconciler.plan.refusals import Used
@@ -56,7 +56,7 @@ async def reserve(
     new = Used().and_of(counted)
     braked = _COUNTED if beyond.brake.max_restart is not None else (Action.DESTROY,)
     wanted = Wanted(
-        restarts=restarts_of(plan),
+        restarts=restarts_of(plan) - rehearsed_together(plan).keys(),
         counted={action: new.of(action) for action in braked if new.of(action)},
         known={action: known.of(action) for action in braked},
         limit=beyond.limit,

@@ -30,6 +30,7 @@ class Wanted:
     counted: Mapping[Action, frozenset[str]] = field(default_factory=dict)
     known: Mapping[Action, frozenset[str]] = field(default_factory=dict)
     limit: FleetLimit | None = None
+    is_more: bool = False  # than what the apply that is under way there has reserved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,6 +38,7 @@ from reconciler.plan.steps import (
     SweepImages,
     Unpause,
     WriteConfig,
+    is_paused_for,
 )
 from reconciler.records import dataclass
 
@@ -73,6 +74,11 @@ class Chain:
     def first(self, *kinds: type[Step]) -> int | None:
         """Return the index of the first step of these kinds."""
         return next((index for index, link in enumerate(self.links) if isinstance(link.step, kinds)), None)
+
+    @property
+    def waits_for_rehearsal(self) -> bool:
+        """Return whether it needs its place only when its rehearsal is ready, since nothing pauses it before."""
+        return any(isinstance(link.step, Rehearse) and not is_paused_for(link.step) for link in self.links)
 
     @property
     def memory_gate(self) -> int | None:

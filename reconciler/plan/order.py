@@ -137,6 +137,9 @@ class _Bank:
         return waits
 
 
+_Rank = tuple[bool, bool, int, float, str, int]
+
+
 class _Line:
     """Lays the steps in one line, unit by unit."""
 
@@ -190,8 +193,11 @@ class _Line:
     def _places_of(self, chain: Chain) -> Iterator[Places]:
         return (self._places[scope] for scope in scopes(chain, self._limits))
 
-    def _ranked(self) -> list[tuple[bool, int, float, str, int]]:
-        """Rank the units, for when nothing else decides: resumed updates, then what frees memory, then the longest."""
+    def _ranked(self) -> list[_Rank]:
+        """Rank the units, for when nothing else decides: resumed updates, then what frees memory, then the longest.
+
+        What is rehearsed goes last: it needs its place when that is ready, and others need none for so long.
+        """
         ranks = []
         deltas = [chain.delta_kib for chain in self._chains]
         lengths = [_seconds_left(chain) for chain in self._chains]
@@ -200,7 +206,8 @@ class _Line:
             chain = self._chains[index]
             delta = sum(deltas[one] for one in {node[0] for node in unit.nodes})
             sign = (delta > 0) - (delta < 0)
-            ranks.append((not chain.change.resumes, sign, -lengths[index][position], chain.change.address, at))
+            resumes, late = chain.change.resumes, chain.waits_for_rehearsal
+            ranks.append((not resumes, late, sign, -lengths[index][position], chain.change.address, at))
         return ranks
 
     def lay(self) -> None:
@@ -240,7 +247,7 @@ class _Line:
                         heapq.heappush(ready, self._ranks[one])
                     short.clear()
 
-    def _release(self, at: int, wave: int, ready: list[tuple[bool, int, float, str, int]]) -> int | None:
+    def _release(self, at: int, wave: int, ready: list[_Rank]) -> int | None:
         """Offer the units that can go now. Returns the one that goes on with the same domain, if any.
 
         That one goes at once, so that its domain is not left half done.

@@ -31,7 +31,7 @@ from reconciler.decide.changes import Action, Change
 from reconciler.model.diagnostics import Diagnostic
 from reconciler.plan.plan import Plan, ledger_of
 from reconciler.plan.refusals import HELD_BY_BRAKE
-from reconciler.plan.steps import AwaitReady, PlannedStep, Shutdown, Start
+from reconciler.plan.steps import AwaitReady, PlannedStep, Rehearse, Shutdown, Start, is_paused_for
 from reconciler.records import dataclass
 
 _BEGINS_ANEW = (Action.CREATE, Action.RESTART)  # what a wave holds; a repair or a live change waits for no other host
@@ -89,6 +89,23 @@ def restarts_of(part: Plan) -> frozenset[str]:
     return frozenset(
         step.address for step in part.steps if step.address in restarts and isinstance(step.step, Shutdown)
     )
+
+
+def rehearsed_together(part: Plan) -> dict[str, frozenset[str]]:
+    """Map each domain whose restart waits for a rehearsal to all that go down with it, whose places it then takes.
+
+    Where one is paused for its rehearsal it is down by that already, so all have their places before.
+    """
+    restarts = restarts_of(part)
+    downs = {step.id: step for step in part.steps if step.address in restarts and isinstance(step.step, Shutdown)}
+    groups = {address: {address} for address in restarts}
+    for step in downs.values():
+        for need in downs.keys() & set(step.needs):  # who is down before it, for it
+            together = groups[step.address] | groups[downs[need].address]
+            groups |= dict.fromkeys(together, together)
+    before = {step.address: is_paused_for(step.step) for step in part.steps if isinstance(step.step, Rehearse)}
+    late = {name: group for name, group in groups.items() if group & before.keys()}
+    return {name: frozenset(group) for name, group in late.items() if not any(before.get(one) for one in group)}
 
 
 def within(part: Plan, places: int, taken: Sequence[str]) -> Plan:

@@ -91,7 +91,8 @@ class FleetLimit:
         return Refusal(
             reason=f"max_unavailable of the fleet is {self.limit}, and so many are down, or may be: "
             f"{first} ({count}){others}",
-            hint="wait until that is ready, or answers; a host that is gone for good leaves with its folder",
+            hint="wait until that is ready, or answers; a host that is lost for good: "
+            f"reconciler forget {first.partition('/')[0]}",
         )
 
 

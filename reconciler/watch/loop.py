@@ -30,9 +30,10 @@ from reconciler.show.status import status_document
 from reconciler.waiting import signs_of_life
 from reconciler.watch import conditions
 from reconciler.watch.conditions import DomainCondition, WatchRecord
+from reconciler.watch.ground import Attending
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.news import FLEET, Board, Findings, Outcome, ShownSteps, facts_of
-from reconciler.watch.passes import Attending, Passes
+from reconciler.watch.passes import Passes
 from reconciler.watch.process import Notifier, collect_old_objects
 from reconciler.watch.source import Source
 from reconciler.watch.triggers import ASKED, EVENT, INTERVAL, OTHERS, SPECS, Clock, Triggers

@@ -15,8 +15,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from reconciler.apply.result import ApplyResult, Progress
+from reconciler.apply.result import ApplyResult
 from reconciler.cluster import passing
+from reconciler.cluster.late_places import LatePlaces
 from reconciler.cluster.sharing import Sharing, Told, Unshared
 from reconciler.decide.changes import Consent
 from reconciler.fleet import (
@@ -38,36 +39,19 @@ from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, unfo
 from reconciler.model.fleet import Desired
 from reconciler.plan.plan import Plan
 from reconciler.reconcile import Reconciler, Selection
-from reconciler.records import dataclass
 from reconciler.state_dir import error_log
 from reconciler.state_dir.brake_count import BrakeCount
-from reconciler.waiting import Stop, never
+from reconciler.waiting import Stop
 from reconciler.watch import others
 from reconciler.watch.backoff import Backoff, learn, learn_of_hosts
 from reconciler.watch.conditions import is_no_tree, judge_domains, judge_elsewhere, judge_unseen
-from reconciler.watch.ground import GoneError, Ground
+from reconciler.watch.ground import Attending, GoneError, Ground
 from reconciler.watch.news import Outcome
 from reconciler.watch.paused import Paused
 from reconciler.watch.source import Source, Specs, is_same
 
 _LAST_LOOK_SECONDS = 5.0  # how long a look may take once watch is to end
 _BUSY_RETRY_SECONDS = 10.0  # for a host that somebody else changed, or is changing
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attending:
-    """What the loop tells a pass, and is told by it.
-
-    `known` are the addresses that earlier passes judged: each gets a new condition, also when it is not seen now.
-    `stop` gives a reason when no more steps are to begin. Once `ending` gives one, a host that has not answered for
-    some seconds is not waited for any more. `work_begins` is called with what was found before anything is done.
-    """
-
-    progress: Progress
-    known: Collection[str] = ()
-    stop: Stop = never
-    ending: Stop = never
-    work_begins: Callable[[Outcome], Awaitable[None]] | None = None
 
 
 class Passes:
@@ -351,8 +335,7 @@ class Passes:
         before = passing.used_by_all(self._sharing, self._brake_count.used(specs))
         counted = [change for change in plan.changes if change.address not in before.of(change.action)]
         beyond = passing.Beyond(ground.desired.brake, self._fleet.limit)
-        held = await passing.reserve(self._sharing, ground.name, plan, counted, before, beyond)
-        if held is not None:
+        if (held := await passing.reserve(self._sharing, ground.name, plan, counted, before, beyond)) is not None:
             return ApplyResult(diagnostics=(held,))
         progress = attending.progress
         try:
@@ -361,7 +344,10 @@ class Passes:
                 self._fleet.begins(ground.name, plan)
                 restarts = {change.address for change in plan.changes if change.restarts}
                 progress = Heeding(progress, restarts, partial(self._fleet.fails, ground.name))
-            result = await ground.reconciler.apply(plan, progress, stop=attending.stop, history_is_needed=False)
+            late = LatePlaces(self._fleet, self._sharing, ground.name, plan, attending.stop)
+            result = await ground.reconciler.apply(
+                plan, progress, stop=attending.stop, place=late.take, history_is_needed=False
+            )
         finally:
             if ground.name is not None:
                 self._fleet.ended(ground.name)
@@ -405,11 +391,11 @@ class Passes:
     def _asked_of(self, grounds: Iterable[Ground]) -> Asked:
         grounds, now = list(grounds), self._now()
         failures = {address: one for ground in grounds for address, one in ground.backoff.waiting(now).items()}
-        specs = self._specs or grounds[0].specs
+        specs = specs_of((self._specs or grounds[0].specs).reading.desired)
         return Asked(
             postponed={address: f"failed: {failure.problem}" for address, failure in failures.items()},
             unpause=frozenset(address for ground in grounds for address in ground.unpause),
-            used=passing.used_by_all(self._sharing, self._brake_count.used(specs_of(specs.reading.desired))),
+            used=passing.used_by_all(self._sharing, self._brake_count.used(specs)),
             given_up=self._sharing.given_up(),
         )
 

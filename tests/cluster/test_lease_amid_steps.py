@@ -14,8 +14,9 @@ from reconciler.cluster.controller import Controller
 from reconciler.inspect.status import Condition
 from reconciler.plan.steps import PlannedStep, is_of_way_back
 from reconciler.watch.backoff import Backoff
+from reconciler.watch.ground import Attending
 from reconciler.watch.news import Outcome
-from reconciler.watch.passes import Attending, Passes
+from reconciler.watch.passes import Passes
 from tests.cluster.fake_etcd import FakeEtcd, Store
 from tests.transcript import write_files
 from tests.watch.conftest import TREE, World

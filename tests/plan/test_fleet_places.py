@@ -90,6 +90,7 @@ def test_a_host_that_is_silent_counts_with_all_it_may_use() -> None:
     assert {change.would for change in none_left.changes} == {Action.RESTART}
     (why,) = {change.blocked for change in none_left.changes}
     assert why == "max_unavailable of the fleet is 2, and so many are down, or may be: gamma (2)"
+    assert all((change.hint or "").endswith("reconciler forget gamma") for change in none_left.changes)
 
 
 def test_what_is_on_its_way_has_its_place() -> None:

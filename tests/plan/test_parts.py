@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from reconciler.decide.changes import Action, Consent
 from reconciler.model.domain import Domain, Policy
 from reconciler.model.fleet import Desired, DesiredHost, HostSettings
 from reconciler.model.host import Host
-from reconciler.plan.parts import Beside, parts_of, restarts_of, within
+from reconciler.plan.parts import Beside, parts_of, rehearsed_together, restarts_of, within
 from reconciler.plan.plan import Plan, build_plan
 from reconciler.plan.verify import verify
 from tests.worlds import NEW, domain, guest, host, kernel, stopped, vif
@@ -127,3 +128,28 @@ def test_nothing_that_the_brake_counts_begins_before_each_host_was_looked_at() -
     both = Beside(unseen=("beta",), braked=(Action.DESTROY, Action.RESTART))
     assert kinds(split(wanted, hosts, both)["alpha"]) == []
     assert "shutdown alpha/old" in kinds(split(wanted, hosts, Beside(unseen=("alpha",)))["alpha"])
+
+
+def test_what_goes_down_for_a_rehearsed_restart_takes_its_places_together_and_late() -> None:
+    rehearsed = Policy(rehearse="if-possible")
+    base, leaf = domain("base"), domain("leaf", depends_on=("base",))
+    other, plain = domain("other"), domain("plain")
+    wanted, hosts = fleet(
+        alpha=(
+            replace(on("alpha", base, leaf, other, plain), snapshots={}),
+            (
+                domain("base", kernel=kernel("base", NEW), policy=rehearsed),
+                domain("leaf", kernel=kernel("leaf", NEW), depends_on=("base",)),
+                domain("other", kernel=kernel("other", NEW), policy=rehearsed),
+                booting_new("plain"),
+            ),
+        )
+    )
+    part = split(wanted, hosts)["alpha"]
+    assert [step.address for step in part.steps if step.step.kind == "rehearse"] == ["alpha/base", "alpha/other"]
+    both = frozenset({"alpha/base", "alpha/leaf"})
+    assert rehearsed_together(part) == {
+        "alpha/base": both,
+        "alpha/leaf": both,
+        "alpha/other": frozenset({"alpha/other"}),
+    }

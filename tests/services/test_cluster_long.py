@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -212,59 +213,111 @@ def test_an_etcd_whose_disk_is_full_ends_nothing_and_all_go_on_once_there_is_roo
 class Network:
     """Namespaces for some parties, each with an address and no other way, that meet at a bridge in one of its own.
 
-    Nothing ends in the namespace of the machine: there, a link that is down leaves a default route to elsewhere.
+    Some meet at a second bridge as well (`beside`), where each can be cut off alone. Nothing ends in the namespace of
+    the machine: there, a link that is down leaves a default route to elsewhere.
     """
 
-    def __init__(self, names: list[str]) -> None:
+    def __init__(self, names: list[str], beside: list[str] | None = None) -> None:
         self.tag = f"rr{os.getpid() % 10000}"
-        self.names = names
+        self.nets = (names, beside or [])
 
     def ip(self, *words: str) -> None:
         subprocess.run(["ip", *words], capture_output=True, check=True)
 
-    def address(self, name: str) -> str:
-        return f"10.99.0.{self.names.index(name) + 1}"
+    def address(self, name: str, net: int = 0) -> str:
+        return f"10.99.{net}.{self.nets[net].index(name) + 1}"
 
     def within(self, name: str) -> list[str]:
         return ["ip", "netns", "exec", f"{self.tag}-{name}"]
 
-    def set(self, name: str, state: str) -> None:
+    def set(self, name: str, state: str, net: int = 0) -> None:
         """Cut a party off (`down`), or let it back (`up`): at the bridge."""
-        self.ip("-n", f"{self.tag}-switch", "link", "set", f"v-{name}", state)
+        self.ip("-n", f"{self.tag}-switch", "link", "set", f"v{net}-{name}", state)
 
     def __enter__(self) -> Network:
         switch = f"{self.tag}-switch"
         self.ip("netns", "add", switch)
-        self.ip("-n", switch, "link", "add", "br0", "type", "bridge")
-        self.ip("-n", switch, "link", "set", "br0", "up")
-        for name in self.names:
-            own = f"{self.tag}-{name}"
-            self.ip("netns", "add", own)
-            self.ip("-n", own, "link", "set", "lo", "up")
-            self.ip("-n", own, "link", "add", "eth0", "type", "veth", "peer", "name", f"v-{name}", "netns", switch)
-            self.ip("-n", own, "address", "add", f"{self.address(name)}/24", "dev", "eth0")
-            self.ip("-n", own, "link", "set", "eth0", "up")
-            self.ip("-n", switch, "link", "set", f"v-{name}", "master", "br0", "up")
+        for name in dict.fromkeys([*self.nets[0], *self.nets[1]]):
+            self.ip("netns", "add", f"{self.tag}-{name}")
+            self.ip("-n", f"{self.tag}-{name}", "link", "set", "lo", "up")
+        for net, names in enumerate(self.nets):
+            self.ip("-n", switch, "link", "add", f"br{net}", "type", "bridge")
+            self.ip("-n", switch, "link", "set", f"br{net}", "up")
+            for name in names:
+                own, mine, theirs = f"{self.tag}-{name}", f"eth{net}", f"v{net}-{name}"
+                self.ip("-n", own, "link", "add", mine, "type", "veth", "peer", "name", theirs, "netns", switch)
+                self.ip("-n", own, "address", "add", f"{self.address(name, net)}/24", "dev", mine)
+                self.ip("-n", own, "link", "set", mine, "up")
+                self.ip("-n", switch, "link", "set", theirs, "master", f"br{net}", "up")
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in (*self.names, "switch"):
+        for name in dict.fromkeys([*self.nets[0], *self.nets[1], "switch"]):
             subprocess.run(["ip", "netns", "delete", f"{self.tag}-{name}"], capture_output=True, check=False)
 
 
+CONTROLLERS = ("c0", "c1", "c2")
+needs_ip = pytest.mark.skipif(shutil.which("ip") is None, reason="there is no ip: apt install iproute2")
+
+
+def etcd_in(network: Network, tmp_path: Path) -> Etcds:
+    made = Etcds(tmp_path / "etcd", [(2379, 2380)], address=network.address("etcd"), within=network.within("etcd"))
+    made.folder.mkdir()
+    made.processes.append(None)
+    return made
+
+
 @needs_root
+@needs_ip
+def test_a_controller_that_is_cut_off_from_its_hosts_says_so_and_leaves_them_to_the_next(tmp_path: Path) -> None:
+    """It goes on being there for etcd. What it had begun is ended by the next one, and nothing is done twice."""
+    with Network(["etcd", *CONTROLLERS, "person"], ["hosts", *CONTROLLERS]) as network:
+        made, address = etcd_in(network, tmp_path), network.address("hosts", 1)
+        more = {"PYTHONPATH": str(Path(__file__).parents[2]), "RECONCILER_TEST_DOOR": f"{address}:7000"}
+        fleet = Fleet(tmp_path, made, within=network.within("person"), more=more)
+        words = [*network.within("hosts"), sys.executable, "-m", "tests.services.door", address, "7000"]
+        door = subprocess.Popen(words, env=fleet.environment)
+        try:
+            made.start(0)
+            fleet.make_specs()
+            for name in CONTROLLERS:
+                fleet.start(("-m", "tests.services.distant_watch"), within=network.within(name))
+            fleet.until_begun()
+            fleet.write(2)
+            cut = fleet.until_amid_update("alpha")
+            before = fleet.line("alpha").number
+            network.set(f"c{cut}", "down", net=1)
+            took = fleet.until(lambda: fleet.line("alpha").number > before, UPDATE_SECONDS, "the next one has alpha")
+            tell(f"alpha was taken over {took:.1f} s after its controller was cut off from the hosts")
+            assert fleet.holder("alpha") != cut
+            until_updated(fleet, 2, 2)
+            assert [one for one in fleet.report()["controllers"] if "alpha" in one["cannot_reach"]], "it says so"
+            assert len(fleet.report()["controllers"]) == 3, "all are there"
+            network.set(f"c{cut}", "up", net=1)
+
+            def all_reach_all() -> bool:
+                time.sleep(0.5)
+                return not any(one["cannot_reach"] for one in fleet.report()["controllers"])
+
+            fleet.until(all_reach_all, UPDATE_SECONDS, "it reaches them again")
+            until_updated(fleet, 3, 3)
+        finally:
+            fleet.end()
+            door.kill()
+            door.wait()
+            made.kill(0)
+
+
+@needs_root
+@needs_ip
 def test_a_controller_that_is_cut_off_from_etcd_is_followed_and_comes_back(tmp_path: Path) -> None:
-    if shutil.which("ip") is None:
-        pytest.skip("there is no ip: apt install iproute2")
-    with Network(["etcd", "c0", "c1", "c2", "person"]) as network:
-        made = Etcds(tmp_path / "etcd", [(2379, 2380)], address=network.address("etcd"), within=network.within("etcd"))
-        made.folder.mkdir()
-        made.processes.append(None)
+    with Network(["etcd", *CONTROLLERS, "person"]) as network:
+        made = etcd_in(network, tmp_path)
         fleet = Fleet(tmp_path, made, within=network.within("person"))
         try:
             made.start(0)
             fleet.make_specs()
-            for name in ("c0", "c1", "c2"):
+            for name in CONTROLLERS:
                 fleet.start(within=network.within(name))
             fleet.until_begun()
             fleet.write(2)

@@ -18,9 +18,10 @@ from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.watch import conditions
 from reconciler.watch.backoff import FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, Backoff
+from reconciler.watch.ground import Attending
 from reconciler.watch.logs import Log, LoggedSteps
 from reconciler.watch.loop import Watcher
-from reconciler.watch.passes import Attending, Passes
+from reconciler.watch.passes import Passes
 from reconciler.watch.source import LocalSource
 from tests.transcript import write_files
 from tests.watch.conftest import HOST, START, World, look

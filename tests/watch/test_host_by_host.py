@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler import fleet
+from reconciler.cluster import late_places
 from reconciler.model.host import Host
 from reconciler.simulated.host import SimulatedExecutor, SimulatedObserver
 from reconciler.specs import read_tree
@@ -338,6 +339,46 @@ async def test_no_more_domains_are_down_at_once_than_the_fleet_allows(
 
     await three.during(work)
     assert {three.runs(name) for name in "abg"} == {"other"}
+
+
+@pytest.mark.parametrize("first", ["beta", "alpha"])
+async def test_a_rehearsal_has_no_place_until_it_is_ready(
+    three: Fleet, blocked: dict[str, asyncio.Event], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Others go down meanwhile; when it is ready, its domain waits until they are up again."""
+    monkeypatch.setattr(late_places, "_POLL_SECONDS", 0.02)
+    begin = SimulatedExecutor.begin_rehearsal
+    write_files({"specs/reconciler.toml": "max_unavailable = 1\n"}, three.world.folder)
+    rehearsing = asyncio.Event()
+    blocked["start beta"] = asyncio.Event()
+    blocked["rehearse alpha"] = asyncio.Event()
+
+    async def beginning(self: SimulatedExecutor, *arguments: Any, **named: Any) -> float:
+        rehearsing.set()
+        await blocked["rehearse alpha"].wait()
+        return await begin(self, *arguments, **named)
+
+    monkeypatch.setattr(SimulatedExecutor, "begin_rehearsal", beginning)
+
+    def is_down(name: str) -> bool:
+        return three.runs(name) is None
+
+    async def work() -> None:
+        await three.until(lambda: three.watcher.is_ready())
+        three.write(a=f'{OTHER}rehearse = "required"\n')
+        await asyncio.wait_for(rehearsing.wait(), 12)
+        three.write(b=OTHER)
+        await three.until(partial(is_down, "b"), meanwhile_seconds=1)
+        if first == "beta":
+            blocked["start beta"].set()
+            await three.until(partial(three.has_other, "b"))
+        blocked["rehearse alpha"].set()
+        await asyncio.sleep(0.2)
+        assert first == "beta" or (is_down("b") and not is_down("a"))
+        blocked["start beta"].set()
+        await three.until(lambda: three.has_other("a") and three.has_other("b"), meanwhile_seconds=1)
+
+    await three.during(work)
 
 
 async def test_a_commit_that_destroys_too_much_destroys_nothing_on_any_host(three: Fleet) -> None:

@@ -21,8 +21,9 @@ from reconciler.simulated.lock import SimulatedLock
 from reconciler.simulated.store import Store
 from reconciler.state_dir.brake_count import BrakeCount
 from reconciler.watch.backoff import Backoff
+from reconciler.watch.ground import Attending
 from reconciler.watch.news import Outcome
-from reconciler.watch.passes import Attending, Passes
+from reconciler.watch.passes import Passes
 from tests.both.passes import Quiet
 from tests.watch.conftest import World
 
