@@ -137,11 +137,12 @@ class _Reader:
         if not diagnostics and not any(folder.domains for folder in tree.hosts.values()):
             diagnostics.append(_empty_tree(self._root))
         desired = resolution.desired
-        diagnostics += notes_on(desired)
+        prune = desired.prune and not diagnostics
+        diagnostics += notes_on(desired)  # these are no problems
         desired = replace(
             desired,
             frozen=desired.frozen | self._frozen,
-            prune=desired.prune and not diagnostics,
+            prune=prune,
             tree_digest=self._tree_digest(),
         )
         addresses = {

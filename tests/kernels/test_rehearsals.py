@@ -280,3 +280,12 @@ def test_a_rehearsal_that_fails_stops_its_wave(rehearsed: Fleet) -> None:
     rehearsed.kernel("db", BETTER)
     assert rehearsed.apply().code == 1
     assert (rehearsed.boot(), rehearsed.boot("db")) == boots
+
+
+def test_a_note_on_what_a_rehearsal_proves_keeps_nothing_that_no_spec_names(running: Fleet) -> None:
+    running.write("alpha/web.toml", REQUIRED)
+    (running.folder / "specs/alpha/db.toml").unlink()
+    shown = running.run("plan")
+    assert "A required rehearsal that proves little" in shown.err + shown.out
+    assert "cannot be read" not in shown.out
+    assert "- alpha/db  destroy" in shown.out

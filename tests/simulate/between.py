@@ -167,13 +167,16 @@ class Between:
 
     def _judge_before(self, host: str, step: HostStep) -> None:
         address = f"{host}/{domain_of(step)}"
-        if host not in self.locked:
-            self.broken("lock", f"{step.kind} of {address} without the lock of its host")
+        self.judge_lock(host, f"{step.kind} of {address}")
         if host not in self.observed:
             self.broken("unseen host", f"{step.kind} of {address} on a host that did not answer")
         if step not in self.planned[address]:
             self.broken("only what was planned", f"{step.kind} of {address} is in no plan: {step}")
         self.laws.before(host, step)
+
+    def judge_lock(self, host: str, what: str) -> None:
+        if host not in self.locked:
+            self.broken("lock", f"{what} without the lock of its host")
 
     async def _fail(self, host: str, fault: str, *, before: bool) -> None:
         match fault, before:
@@ -299,10 +302,11 @@ class WatchedExecutor:
         self, rehearsal: Rehearsal, report: Callable[[str], None], *, unless_held: bool = False
     ) -> float:
         does = lambda: self._real.begin_rehearsal(rehearsal, report, unless_held=unless_held)  # noqa: E731
-        return await self._give("begin_rehearsal", does)
+        self._between.judge_lock(self.name, f"the rehearsal of {rehearsal.of}")
+        return await self._give("begin_rehearsal", does, rehearsal)
 
     async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
-        return await self._give("look_at_rehearsal", lambda: self._real.look_at_rehearsal(rehearsal))
+        return await self._give("look_at_rehearsal", lambda: self._real.look_at_rehearsal(rehearsal), rehearsal)
 
     async def end_rehearsal(self, rehearsal: Rehearsal) -> None:
         await self._give("end_rehearsal", lambda: self._real.end_rehearsal(rehearsal))
@@ -310,10 +314,15 @@ class WatchedExecutor:
     async def clear_leftovers(self) -> None:
         await self._give("clear_leftovers", self._real.clear_leftovers)
 
-    async def _give(self, does: str, call: Callable[[], Awaitable[T]]) -> T:
+    async def _give(self, does: str, call: Callable[[], Awaitable[T]], amid: Rehearsal | None = None) -> T:
         """Give a command as a whole; to a dom0 its scripts are given one by one."""
         if self._between.scripts is None:
-            return await self._between.command(self.name, does, lambda _: call())
+            laws = self._between.laws
+            try:
+                return await self._between.command(self.name, does, lambda _: call())
+            finally:
+                if amid is not None and isinstance(laws, Laws):
+                    laws.amid_rehearsal(self.name, amid)
         doing.set((does, ""))
         return await call()
 

@@ -20,7 +20,7 @@ _EDITS = (
     "kernel", "kernel", "kernel", "memory", "memory", "vcpus", "wave", "depends", "state", "reconcile", "restart",
     "remove", "remove", "add", "limit", "brake", "error", "swap", "cmdline", "timeout", "vif", "prevent", "autostart",
     "sign", "reads", "rollout", "rollout", "stubborn",
-    "swap",
+    "swap", "rehearse",
 )
 _DEEDS = (
     "reboot", "destroy", "crash", "pause", "poweroff", "save", "memory", "create", "dom0", "fault", "shutdown",
@@ -61,6 +61,7 @@ class Draw:
         self.hands = self.random.random() < 0.7
         self.others = self.random.random() < 0.4
         self.waves = self.random.random() < 0.5
+        self.rehearses = not self.dom0 and self.random.random() < 0.4  # whose fakes have no snapshots
 
     def events(self, player: Player, rounds: int) -> Iterator[Event]:
         """Yield a whole story. Each event is played before the next one is drawn."""
@@ -121,6 +122,8 @@ class Draw:
             keys |= {"depends_on": self._bases(fleet, address)}
         if self.waves:
             keys["wave"] = self.random.choice(("-1", "0", "0", "1"))
+        if self.rehearses and self.random.random() < 0.7:
+            keys["rehearse"] = self.random.choice(("required", "required", "if-possible"))
         return Event("spec", address, {key: value for key, value in keys.items() if value})
 
     def _bases(self, fleet: Fleet, address: str) -> str:
@@ -208,6 +211,8 @@ class Draw:
                 yield Event("spec", address, {"reads": choose(("yes", "-"))})
             case "timeout":
                 yield Event("spec", address, {"on_shutdown_timeout": choose(("fail", "destroy"))})
+            case "rehearse" if self.rehearses:
+                yield Event("spec", address, {"rehearse": choose(("required", "if-possible", "off"))})
             case "vif":
                 yield Event("spec", address, {"vif": choose("012")})
 

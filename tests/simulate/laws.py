@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.decide.changes import Action
+from reconciler.model.boot import boot_digest
 from reconciler.model.domain import Domain
 from reconciler.model.fleet import HostSettings
 from reconciler.model.host import Guest, Owner, Power
+from reconciler.model.rehearsal import ENDING, Rehearsal
 from reconciler.plan.plan import Plan
-from reconciler.plan.steps import DeleteDisk, HostStep, RemoveConfig, Shutdown, Start, domain_of
+from reconciler.plan.steps import DeleteDisk, HostStep, Rehearse, RemoveConfig, Shutdown, Start, domain_of
 from reconciler.simulated.guest import Instance, brought_up_to, devices_connected
 from reconciler.simulated.store import Store, StoredFile, StoredHost
 from reconciler.simulated.view import HostPaths, View
@@ -53,6 +55,8 @@ class Laws:
     foreign: dict[str, dict[str, object]] = field(default_factory=dict)
     down: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     stubborn: str = ""
+    rehearsed: dict[str, Rehearse] = field(default_factory=dict)  # addresses that only go down after that
+    seen_up: set[tuple[str, str]] = field(default_factory=set)  # address, and what a throwaway of it got up with
     by_hand: bool = False  # whether somebody did something during this step
 
     def begin(self) -> None:
@@ -65,8 +69,31 @@ class Laws:
     def plan_made(self, plan: Plan) -> None:
         self.goes |= {change.address for change in plan.changes if change.action in _GOES}
         self.restarts |= {change.address for change in plan.changes if change.restarts}
+        downs = Counter(one.address for one in plan.steps if isinstance(one.step, Shutdown))
+        for change in plan.changes:
+            self.rehearsed.pop(change.address, None)
+        for planned in plan.steps:
+            if isinstance(planned.step, Rehearse) and planned.step.required and downs[planned.address] == 1:
+                self.rehearsed[planned.address] = planned.step
         wanted = {change.address: change.target for change in plan.changes if change.target is not None}
         self.plugs |= {address for address, one in wanted.items() if one.on_shutdown_timeout == "destroy"}
+
+    def amid_rehearsal(self, host: str, rehearsal: Rehearsal) -> None:
+        """Judge what is there once a throwaway was made or looked at, and note whether it is up."""
+        there, address = instances_of(self.stores[host]), f"{host}/{rehearsal.of}"
+        self._judge_devices(host, there)
+        self._judge_memory(host, self.stores[host])
+        one = there.get(rehearsal.name)
+        if one is None or one.power is not Power.RUNNING or one.definition.uuid != rehearsal.uuid:
+            return
+        if devices_connected(one, self.stores[host].read_clock()) is not False:
+            self.seen_up.add((address, boot_digest(one.definition)))
+
+    def _judge_rehearsed(self, address: str) -> None:
+        """A domain whose rehearsal is required goes down only once what it is to boot was seen up beside it."""
+        step = self.rehearsed.pop(address, None)
+        if step is not None and (address, boot_digest(step.rehearsal.definition)) not in self.seen_up:
+            self.broken("rehearsed first", f"{address} goes down, and nobody saw up what it is to boot")
 
     def before(self, host: str, step: HostStep) -> None:
         address, store = f"{host}/{domain_of(step)}", self.stores[host]
@@ -80,6 +107,8 @@ class Laws:
             self.broken("not ours", f"{step.kind} of {address}, which is {guest.owner}")
         self.by_hand = False
         self.stubborn = self._stubborn(host, step) if isinstance(step, Shutdown) else ""
+        if isinstance(step, Shutdown):
+            self._judge_rehearsed(address)
         match step:
             case RemoveConfig() if guest is not None and guest.config is not None and guest.config.prevent_destroy:
                 self.broken("prevent_destroy", f"{address} is removed, though its config file says prevent_destroy")
@@ -159,7 +188,12 @@ class Laws:
 
 
 def disks_in(stored: StoredHost) -> dict[str, StoredFile]:
-    return {path: file for path, file in stored.files.items() if path.startswith("/srv/")}
+    return {path: file for path, file in stored.files.items() if path.startswith("/srv/") and not is_of_rehearsal(path)}
+
+
+def is_of_rehearsal(name: str) -> bool:
+    """Return whether this is the name of a throwaway, or the path of a record or a snapshot of one."""
+    return ENDING in name or "/.rehearsals/" in name
 
 
 def targets(definition: Domain | None) -> set[str]:

@@ -35,7 +35,7 @@ from reconciler.simulated.store import Store
 from tests.simulate.between import UNFORESEEN, Between
 from tests.simulate.dom0 import Dom0, Dom0Laws, Scripts
 from tests.simulate.fleet import Fleet, kernel_text
-from tests.simulate.laws import FLEET, Laws, instances_of, view_of
+from tests.simulate.laws import FLEET, Laws, instances_of, is_of_rehearsal, view_of
 from tests.simulate.script import Event, incidents, read_script
 from tests.simulate.turns import HangsError, Turns, fill_up, steer
 
@@ -262,6 +262,7 @@ class Player:
             self._judge_stopped(before, now, ran)
             self._judge_brake(ran, event)
             self._judge_holds(before, now, ran)
+            self._judge_leftovers(ran, event)
             self.is_begun = self._is_disturbed(ran, event) or any(one["failed"] for one in ran.all("result"))
         if event.verb in ("hold", "unhold") and ran.code == 0:
             {"hold": self.held.add, "unhold": self.held.discard}[event.verb](event.about)
@@ -466,6 +467,19 @@ class Player:
             if now.get(address) != before[address] and not self.is_begun and not ran.all("hand"):
                 raise Broken("holds", f"{address} is held, and went from boot {before[address]} to {now.get(address)}")
 
+    def _judge_leftovers(self, ran: Ran, event: Event) -> None:
+        """A pass over the whole fleet that nothing was in the way of leaves nothing of any rehearsal."""
+        disturbed = (
+            any(one["fault"] for one in ran.all("command")) or ran.all("hand") or {"die", "full"} & set(event.keys)
+        )
+        if self.dom0 is not None or disturbed or event.verb not in ("apply", "watch") or ran.code not in (0, 1):
+            return
+        for host in [] if "target" in event.keys else self.fleet.hosts:
+            stored = Store(self.state_dir, host).read()
+            left = [name for name in (*stored.instances, *stored.files) if is_of_rehearsal(name)]
+            if left:
+                raise Broken("rehearsals leave nothing", f"{host} has {', '.join(left)} after {event}")
+
     def _judge_boots(self, before: dict[str, str], now: dict[str, str], ran: Ran) -> None:
         for address, boot in before.items():
             if now.get(address) != boot and address in self.strangers:
@@ -492,7 +506,7 @@ class Player:
             f"{host}/{name}": one.boot_id
             for host in self.fleet.hosts
             for name, one in instances_of(Store(self.state_dir, host)).items()
-            if one.power is Power.RUNNING
+            if one.power is Power.RUNNING and not is_of_rehearsal(name)
         }
 
     def kernels(self) -> dict[str, str]:
@@ -503,7 +517,7 @@ class Player:
             f"{host}/{name}": one.definition.kernel.sha256
             for host in self.fleet.hosts
             for name, one in instances_of(Store(self.state_dir, host)).items()
-            if one.definition.kernel is not None
+            if one.definition.kernel is not None and not is_of_rehearsal(name)
         }
 
     def stored(self) -> object:
