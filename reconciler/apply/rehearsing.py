@@ -29,6 +29,9 @@ _LACKS_MEMORY = expression(
 )
 
 
+_LAST_WORDS_SECONDS = 1  # until what a guest said as it ended is where its console is kept
+
+
 @dataclass(slots=True)
 class _Outcome:
     """How one boot ended. With neither it got ready."""
@@ -52,6 +55,7 @@ class _Throwaway:
     def __init__(self, executor: Executor, rehearsal: Rehearsal) -> None:
         self._executor, self._rehearsal = executor, rehearsal
         self._boot: str | None = None
+        self._has_ended = False
 
     async def look(self, domain: str) -> Look:
         seen = await self._executor.look_at_rehearsal(self._rehearsal)
@@ -62,6 +66,10 @@ class _Throwaway:
             why = f"somebody ended {self._rehearsal.name}, which stays there whatever its guest does"
             raise _TroubleError(f"{why} (its dom0 does so, too, where nobody looks at it for minutes)")
         self._boot = seen.look.boot
+        if seen.look.power in (Power.CRASHED, Power.SHUTDOWN, Power.REBOOTING) and not self._has_ended:
+            self._has_ended = True
+            await self.sleep(_LAST_WORDS_SECONDS)
+            return await self.look(domain)
         return seen.look
 
     async def probe_tcp(self, address: str) -> bool:

@@ -135,3 +135,12 @@ def test_one_that_stays_half_made_says_nothing() -> None:
     problem = _problem(_Host([replace(UP, power=Power.UNFINISHED), UP]).rehearse())
     assert (problem.boot_failed, problem.transient, problem.later) == (False, True, True)
     assert "still half made" in problem.detail
+
+
+def test_the_last_words_of_a_kernel_are_waited_for() -> None:
+    class Late(_Host):
+        async def look_at_rehearsal(self, rehearsal: Rehearsal) -> RehearsalLook:
+            seen = await super().look_at_rehearsal(rehearsal)
+            return seen if self.seconds else RehearsalLook(look=replace(seen.look, console="loading"))
+
+    assert "what it said" in _problem(Late([CRASHED, UP]).rehearse()).detail
