@@ -33,7 +33,7 @@ class Answer:
         self._boundary = boundary
         self.errors = result.errors
         self._sections: dict[str, tuple[bytes, int]] = {}
-        *parts, _rest = re.split(rb"\n%s (\w+) (\d+)\n" % boundary.encode(), result.stdout)
+        *parts, _rest = re.split(rb"\n%s (\w+) (\d{1,9})\n" % boundary.encode(), result.stdout)
         for content, name, status in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             self._sections[name.decode()] = (content, int(status))
         if "groups" not in self._sections:  # the last one

@@ -10,6 +10,7 @@ writes the file of the lock, so that others see who has it, and whether that one
 from __future__ import annotations
 
 import asyncio
+import re
 import shlex
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -32,6 +33,7 @@ SILENCE_SECONDS = 30
 HEARD_SECONDS = 10  # an answer proves the lock for so long after its beat: well within what the holder bears in silence
 REGAIN_SECONDS = 120  # how long a lost lock is asked for again: ssh needs some 40 s to see that a network is gone
 _ANSWER_SECONDS = 60
+_SECONDS = re.compile(r"-?[0-9]{1,15}")
 _WHERE_FLOCK_IS = {
     "debian": "Debian: `apt install util-linux`; BusyBox has it as an applet.",
     "netbsd": "NetBSD before 6.1 has none: upgrade the dom0.",
@@ -131,7 +133,7 @@ close lock 0
 
 def read_holder(lines: Sequence[str]) -> LockHolder | None:
     """Read what `holder_of` printed. A process that is just beginning to hold the lock says nothing yet."""
-    if len(lines) != 2 or not lines[0].lstrip("-").isdecimal():
+    if len(lines) != 2 or not _SECONDS.fullmatch(lines[0]):
         return None
     by, _, since = lines[1].partition(", since ")
     return LockHolder(by=by, since=since, silent_seconds=max(0.0, float(lines[0])))

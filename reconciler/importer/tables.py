@@ -37,6 +37,7 @@ from reconciler.specs.value_types import DEFAULT_AUTOSTART, LOGICAL_VOLUME
 from reconciler.texts.cfg_grammar import as_latin1
 
 _KIB_PER_MIB = 1024
+_COMMENT_MAX = 2000  # characters of a line; nobody reads on
 _ARRAYS = frozenset({"disk", "vif", "pci"})
 _IMPORTED = tuple(
     key for key in DOMAIN_KEYS if key.of is not None and key.in_spec and (key.kept or key.takes is not Takes.NOTHING)
@@ -135,9 +136,7 @@ def as_toml(imported: Imported, origin: str, comments: Mapping[str, Iterable[str
         head += ["", "A spec cannot say this, so it is held; without the line reconcile = false, apply drops it:"]
         head += [f"- {sentence}" for sentence in imported.unsaid]
     rest = [line for lines in left.values() for line in lines]
-    above = (
-        "".join(f"# {printable(line)}".rstrip() + "\n" for line in head) + ("#\n" if rest else "") + _commented(rest)
-    )
+    above = "".join(_comment(line) for line in head) + ("#\n" if rest else "") + _commented(rest)
     return f"{above}\n{''.join(plain + tables)}{_commented(tail)}"
 
 
@@ -146,7 +145,13 @@ _WRITTEN_AS = {"builder": "type", "root": "cmdline", "extra": "cmdline"}
 
 
 def _commented(lines: Iterable[str]) -> str:
-    return "".join(f"# {printable(as_latin1(line.lstrip('#').strip()))}".rstrip() + "\n" for line in lines)
+    return "".join(_comment(as_latin1(line.lstrip("#").strip())) for line in lines)
+
+
+def _comment(text: str) -> str:
+    """Write a comment of one line, which is cut where specs could not be read any more for its length."""
+    shown = printable(text)
+    return f"# {shown if len(shown) <= _COMMENT_MAX else f'{shown[:_COMMENT_MAX]} …'}".rstrip() + "\n"
 
 
 def _check_name(name: str) -> None:

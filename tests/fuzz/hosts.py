@@ -56,7 +56,7 @@ _STORE = (
 )
 _TABLE = TABLE_HEAD + table_row("web", 4, uuid=UUID) + table_row("other", 5, "--p---", UUID.replace("2", "9"))
 _XM = f"(domain\n (domid 3)\n (uuid {UUID})\n (name web)\n (memory 64)\n (device (vif (mac 00:16:3e:00:00:01))))\n"
-_LOCK = "holder apply by ada on desk\nsince 1700000000\n"
+_LOCK = "12\napply by ada on desk, since 2026-11-30 17:00:00\n"
 _HOLD = '{"by": "ada", "since": 1700000000.0, "until": null, "reason": "disk check"}\n'
 OUTPUTS = (INFO, _TABLE, _LONG, _STORE, _XM, _LOCK, _HOLD, _FILE)
 

@@ -54,7 +54,7 @@ def are_foreseen(problems: Iterable[Diagnostic]) -> None:
     assert all(line.startswith("::") for line in said.splitlines()), said
 
 
-_CODE = re.compile(r"(`+)(?!`).*?(?<!`)\1(?!`)")
+_CODE = re.compile(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)")
 
 
 def is_tame_markdown(text: str) -> None:

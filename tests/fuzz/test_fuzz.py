@@ -44,8 +44,11 @@ BROKE = {  # what broke a law once
         hosts.ANSWERS[0].replace("Linux\n0\n", ""),
         hosts.ANSWERS[0].replace("|600|", "|much|"),
         hosts.ANSWERS[0].replace("253:3 2048", "253:3"),
+        hosts.ANSWERS[0].replace(" sectors 0", f" sectors {'9' * 5000}"),
     ],
-    "shown": ["a\udcff]\nb", "b\na\udcffb"],
+    "cfg": [f"# {'9' * 17000}\nkernel = '/boot/vmlinuz' # {'9' * 17000}\nmemory = 64\n"],
+    "xl": ["--٣\nada", "-\nada", f"{'9' * 400}\nada"],
+    "shown": ["a\udcff]\nb", "b\na\udcffb", "`<script>alert(1)</script>"],
 }
 
 
