@@ -11,6 +11,9 @@ EVENTS ?= 20000
 SEEDS ?= 0
 EXAMPLES ?= 2000
 TARGETS ?=
+N ?= 100
+ROOMS ?= decide,plan,model
+INTERVAL ?= 60
 SECONDS_AT_MOST ?= 0
 DOMAINS ?= 10000
 SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
@@ -19,7 +22,7 @@ SEED   := $(or $(SEED),$(shell od -An -N4 -tu4 /dev/urandom | tr -d ' '))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test fuzz test-flavours test-services test-fleet import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
+.PHONY: help run test fuzz mutants load test-flavours test-services test-fleet import-figures test-laws simulate chaos test-xen test-xen-long lint bench scale man clean
 
 help:
 	@echo "make run       plan and apply specs/ on its simulated host, then plan again: nothing is left to do"
@@ -30,6 +33,8 @@ help:
 	@echo "make test-laws the laws of every plan, on more worlds and on others each time (SEED=N: on those again)"
 	@echo "make import-figures  how many config files come back as they were, of FILES or of a corpus in RECONCILER_CORPUS"
 	@echo "make fuzz      hostile specs, config files, hosts, plan files, requests, guests, until a law breaks (EXAMPLES=N SEED=N TARGETS=a,b)"
+	@echo "make mutants   how many small changes of the rooms that decide the tests notice, in percent for each (N=100 SEED=N ROOMS=a,b)"
+	@echo "make load      2,000 domains on one host through a day of edits and accidents, then 200 hosts of which 20 flap (INTERVAL=60)"
 	@echo "make simulate  stories of seeds on simulated hosts, in which every command may fail and every await be the last (EVENTS=N SEED=N)"
 	@echo "make simulate-defects  puts faults of the past back, one by one, and sees that the simulation finds each"
 	@echo "make chaos     random edits, drift, faults and killed runs on simulated hosts (SEED=N ROUNDS=N)"
@@ -69,6 +74,13 @@ import-figures: $(VENV)/.installed-dev
 fuzz: $(VENV)/.installed-dev
 	@echo "make fuzz EXAMPLES=$(EXAMPLES) SEED=$(SEED)"
 	$(BIN)/python -m tests.fuzz --examples $(EXAMPLES) --seconds $(SECONDS_AT_MOST) --seed $(SEED) --targets "$(TARGETS)"
+
+mutants: $(VENV)/.installed-dev
+	@echo "make mutants N=$(N) SEED=$(SEED) ROOMS=$(ROOMS)"
+	$(BIN)/python -m tests.mutants --number $(N) --seed $(SEED) --rooms $(ROOMS)
+
+load: $(VENV)/.installed
+	$(BIN)/python -m bench.load --interval $(INTERVAL) --seed $(SEED)
 
 simulate: $(VENV)/.installed-dev
 	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"

@@ -102,3 +102,16 @@ def test_a_domain_of_another_fleet_keeps_its_uuid_and_macs_and_does_not_restart(
     assert change.hint is not None
     assert 'uuid = "theirs"' in change.hint
     assert 'mac = "00:16:3e:00:00:07"' in change.hint
+
+
+def test_one_of_which_xl_tells_nothing_cannot_be_adopted_and_why_is_said() -> None:
+    untold = replace(unmanaged(domain("web")), running=None)
+    made = plan(host(untold), desired(domain("web")), Consent(adopt=frozenset({"alpha/web"})))
+    assert change_of(made, "web").blocked == "it cannot be adopted: xl does not tell its configuration"
+
+
+def test_beside_one_of_which_xl_tells_nothing_a_new_domain_has_its_derived_mac_and_no_mac_of_its_own() -> None:
+    world = host(replace(unmanaged(domain("other")), running=None))
+    derived, written = (domain("web", vifs=(vif("00:16:3e:00:00:09", named=named),)) for named in (False, True))
+    assert change_of(plan(world, desired(derived)), "web").action is Action.CREATE
+    assert "other" in (change_of(plan(world, desired(written)), "web").blocked or "")
