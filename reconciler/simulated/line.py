@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from reconciler.fence import TRIES, Fencing, Line, taken_over
 from reconciler.model.diagnostics import world_error
@@ -47,7 +48,7 @@ def _written(store: Store, seen: str, wanted: Line, lock: SimulatedLock) -> bool
 def check(store: Store, line: Line) -> None:
     """Raise ReconcilerError (moved) unless the line is exactly ours. To be called under the lock of the state."""
     text = ""
-    with suppress(OSError):
+    with _only_if_there(store):
         file = os.open(store.line_file, os.O_RDONLY | os.O_CLOEXEC)
         try:
             text = os.read(file, _MOST_BYTES).decode(errors="replace")
@@ -65,7 +66,20 @@ def _note_spoken(store: Store) -> None:
 
 
 def _text(store: Store) -> str:
-    try:
+    with _only_if_there(store):
         return store.line_file.read_text(errors="replace")
-    except OSError:
-        return ""
+    return ""
+
+
+@contextmanager
+def _only_if_there(store: Store) -> Iterator[None]:
+    """Go on where the line is not there. One that cannot be read may be another's: then nothing is done."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        detail = (
+            f"{store.line_file}, which says who may act on {store.host}, cannot be read: {error.strerror or error}."
+        )
+        raise world_error("host not known", detail, "Mend that, and run the command again.", store.host) from error

@@ -93,3 +93,20 @@ async def test_an_apply_on_a_host_of_a_cluster_is_followed_after_a_lease_of_sile
                 with pytest.raises(ReconcilerError, match="alpha is being changed by"):
                     async with executor(tmp_path, print).lock():
                         pass
+
+
+async def test_a_line_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    """As when a process may open no more files: whose the host is, is not known then, so that it is nobody else's."""
+    one, line = executor(tmp_path), tmp_path / "hosts/alpha/line"
+    async with one.lock():
+        ours = line.read_text()
+        line.unlink()
+        line.mkdir()
+        assert await refusal(one) == "host not known"
+    with pytest.raises(ReconcilerError, match="cannot be read"):
+        async with one.lock():
+            pass
+    line.rmdir()
+    line.write_text(ours)
+    async with one.lock():
+        assert await refusal(one) != "host not known"
