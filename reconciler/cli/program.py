@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 ENDED = 143  # by SIGTERM
+HUNG_UP = 129
 _FAILED = 1
 _HALF_DONE = "Interrupted. What was begun may be half done: the next run looks, and goes on from there."
 _COLLECTED = (20_000, 10, 10)  # objects before Python looks for cycles among them: we make many, and hardly any cycle
@@ -175,6 +176,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_SPELL_OUT)
     signal.signal(signal.SIGTERM, lambda *_: leave(ENDED))
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else `nohup` wants us to live on
+        signal.signal(signal.SIGHUP, lambda *_: leave(HUNG_UP))
     gc.set_threshold(*_COLLECTED)
     try:
         code = run(sys.argv[1:])

@@ -201,6 +201,15 @@ def test_nothing_stays_behind(slow: SlowHost, command: str, number: signal.Signa
     assert "Traceback" not in err
 
 
+def test_nothing_stays_behind_when_the_terminal_is_closed(slow: SlowHost) -> None:
+    process = start("plan")
+    slow.until_asked()
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=20)
+    assert slow.left_over() == []
+    assert process.returncode == 129
+
+
 def test_nothing_stays_behind_after_an_error(slow: SlowHost) -> None:
     (slow.folder / "bin/ssh").write_text("#!/bin/sh\nexit 255\n")
     process = start("plan")

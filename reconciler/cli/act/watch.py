@@ -129,6 +129,7 @@ def watch(
     serving = _Served(listen, token_file, public_read, tls_cert, tls_key)
     serving.check()
     signal.signal(signal.SIGTERM, lambda *_: leave(0))  # until the loop takes signals, nothing has been begun
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # all is looked at in a moment anyway
     from reconciler.watch.backoff import Backoff
     from reconciler.watch.logs import Log
     from reconciler.watch.loop import Watcher
