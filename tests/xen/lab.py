@@ -168,7 +168,7 @@ class Lab:
     def wait_for_guest(self, domain: str, boots: int = 1) -> None:
         """Wait until a domain of this name has reported ready so many times since the lab booted."""
         self.wait_until(
-            f"{domain} is up", lambda: self.console_log(domain).count("GUEST-READY") >= boots, timeout_seconds=90
+            f"{domain} is up", lambda: self.console_log(domain).count("GUEST-READY") >= boots, timeout_seconds=240
         )
 
 
