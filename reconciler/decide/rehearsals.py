@@ -42,6 +42,8 @@ _VCPUS_MAX = 2
 _MAC_PREFIX = "02:72:65"  # locally administered, and none that macs of domains are derived behind
 _SCREEN = frozenset(HARMLESS_BY_SUBJECT["Its screen over the network"])  # fixed ports and displays
 _PRESERVED: Mapping[str, Any] = {key.attribute: "preserve" for key in DOMAIN_KEYS if key.boot_entry == "on"}
+_SOFT_RESET = "on_soft_reset"
+_KEPT_KEYS = HARMLESS - _SCREEN - {_SOFT_RESET}
 _EXTENT_BYTES = 4 * 1024 * 1024
 _SNAPSHOT_SECONDS = 1.0  # of one disk, while its domain is paused
 _COPY_BYTES_PER_SECOND = 100 * 1024 * 1024
@@ -174,7 +176,7 @@ class _Maker:
             disks=tuple(disk for disk, _ in disks),
             vifs=tuple(self._vif(vif, settings.bridge or own_bridge) for vif in definition.vifs),
             pci=(),
-            xl=tuple((key, value) for key, value in definition.xl if key in HARMLESS and key not in _SCREEN),
+            xl=(*(one for one in definition.xl if one[0] in _KEPT_KEYS), (_SOFT_RESET, "preserve")),
             state="running",
             autostart=None,
             **_PRESERVED,
@@ -209,8 +211,9 @@ class _Maker:
         if disk.format != "raw":
             raise _NoWayError(f"there is no way to snapshot {shown} while it is in use: its format is {disk.format}")
         clone = self._clone(disk, self._fact(disk))
-        plain = replace(disk, target=clone.target, size_bytes=None, source=None, on_delete="keep")
-        return plain, clone
+        plain = replace(disk, target=clone.target, size_bytes=None, source=None, on_delete="keep", colo=None)
+        alone = replace(plain, colo_host=None, colo_port=None, colo_export=None, active_disk=None, hidden_disk=None)
+        return alone, clone
 
     def _fact(self, disk: Disk) -> SnapshotFact:
         known = (self._host.snapshots or {}).get(disk.target)

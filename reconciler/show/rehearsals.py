@@ -38,7 +38,10 @@ def rehearsal_lines(change: Change) -> list[str]:
     if again:
         what = f"is paused for about {values.duration(again)}, too, if what runs now has to be booted to compare"
         paused.append(what)
-    return [f"is rehearsed first, beside the running domain, {signs}", *paused]
+    lacks = []
+    if change.target is not None and change.target.pci:
+        lacks.append("is rehearsed without its PCI devices: a kernel that does not boot without them is not judged")
+    return [f"is rehearsed first, beside the running domain, {signs}", *lacks, *paused]
 
 
 def rehearsal_document(change: Change) -> dict[str, Any]:

@@ -163,3 +163,37 @@ def test_a_copy_leaves_what_is_kept_free() -> None:
     settings: dict[str, Any] = {"pause": True, "copy_limit_bytes": GIB}
     assert change_of(planned(seen, keep_free=GIB, **settings), "web").blocked is None
     assert "are kept free" in str(change_of(planned(seen, keep_free=GIB + 1, **settings), "web").blocked)
+
+
+def test_a_throwaway_shares_nothing_that_its_domain_writes_to_and_stays_whatever_its_guest_does() -> None:
+    path = "/dev/vg0/web"
+    colo = lv(path, colo=True, colo_host="peer", colo_port=9999, active_disk="/srv/active", hidden_disk="/srv/hidden")
+    keys = (("nomigrate", 1), ("on_soft_reset", "restart"), ("spice", 1), ("spiceport", 5900))
+    web = domain("web", disks=(colo,), xl=keys, pci=("0000:03:00.0",))
+    (change,) = planned(world(web, known=fact())).changes
+    assert change.rehearsal is not None, change
+    one = change.rehearsal.definition
+    assert dict(one.xl) == {"nomigrate": 1, "on_soft_reset": "preserve"}
+    assert {one.on_poweroff, one.on_reboot, one.on_crash, one.on_watchdog} == {"preserve"}
+    (written,) = one.disks
+    assert (written.target, written.colo, written.active_disk, written.hidden_disk) == (
+        "/dev/vg0/web.rehearsal-0xca00",
+        None,
+        None,
+        None,
+    )
+    assert one.pci == ()
+    assert any("without its PCI devices" in line for line in rehearsal_lines(change))
+
+
+@pytest.mark.parametrize("other", [{"script": "block-x"}, {"backend": "storage"}, {"format": "qcow2"}])
+def test_a_disk_of_which_the_dom0_knows_no_moment_has_no_way(other: dict[str, Any]) -> None:
+    (change,) = planned(world(domain("web", disks=(lv("/dev/vg0/web", **other),)), known=fact())).changes
+    assert "no way to snapshot" in (change.blocked or "")
+
+
+def test_a_disk_that_others_only_read_as_well_is_rehearsed_as_it_is() -> None:
+    common = lv("/dev/vg0/common", access="ro")
+    change = change_of(planned(world(*(domain(name, disks=(common,)) for name in ("web", "db")), known=fact())), "web")
+    assert change.rehearsal is not None, change
+    assert (change.rehearsal.definition.disks, change.rehearsal.clones) == ((common,), ())
