@@ -185,11 +185,11 @@ IFS=$nl
 set -- $configs
 [ -z "$secrets" ] || [ $# -eq 0 ] || filled=$nl$(grep -l '^# reconciler-secret: ' -- "$@" 2>/dev/null)$nl
 for line in $secrets; do
-    domain=${line%%|*} path=/${line#*|*|/}
+    domain=${line%%\|*} path=/${line#*\|*\|/}
     case ${filled-} in *"$nl$config_dir/$domain$suffix$nl"*) continue ;; esac
     [ -f "$path" ] || continue
     digest=$({ printf '%s' "$boundary" && awk 'NR == 1 { sub(/\r$/, ""); printf "%s", $0 }' "$path"; } | digests)
-    printf '%s|%s\n' "${line%|*}" "${digest%% *}"
+    printf '%s|%s\n' "${line%\|*}" "${digest%% *}"
 done
 unset IFS
 set +f

@@ -20,6 +20,7 @@ from tests.transcript import UPDATE
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "reconciler"
 PAGE = ROOT / "docs/architecture.md"
+_CUT = re.compile(r"\$\{+\w+(?:##?|%%?)((?:[^}\\]|\\.)*)\}")
 MODULES_MAX, LINES_MAX = 18, 450
 _DRAWING = re.compile(r"(?<=^```mermaid\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 _HEAD = """\
@@ -138,3 +139,15 @@ def _in_a_few_words(room: str) -> str:
     words = ast.get_docstring(ast.parse(source))
     assert words is not None, f"{room} does not say what it is for"
     return re.sub(r" ?\([^)]*\)|`", "", re.split(r"[:.;]\s|\.$", words, maxsplit=1, flags=re.MULTILINE)[0])
+
+
+def test_no_pattern_of_a_script_has_a_bare_bar() -> None:
+    """In `${line%%|*}` it is a choice for ksh, and so for the sh of some hosts."""
+    found = [
+        f"{path.name}: {match[0]}"
+        for path in sorted(PACKAGE.rglob("*"))
+        if path.suffix in (".py", ".sh")
+        for match in _CUT.finditer(path.read_text())
+        if re.search(r"(?<!\\)\|", match[1])
+    ]
+    assert found == []
