@@ -89,8 +89,8 @@ async def rehearse(
     paused: Callable[[float], None] = lambda _: None,
     *,
     unless_held: bool = False,
-) -> str | None:
-    """Return when the restart may go on, with what there is to say: a pause, or why it goes on without a rehearsal.
+) -> str:
+    """Return when the restart may go on, with what there is to say: what was seen, or why it goes on without.
 
     `paused` is told how long the running domain was paused for snapshots, once for each throwaway, however it ends.
 
@@ -111,7 +111,8 @@ async def rehearse(
             raise ReconcilerError(control.left)
         first.trouble = control.trouble or _said_nothing(first.failed, step, of_memory=control.failed is None)
     if first.trouble is None:
-        return f"was paused for {paused_seconds:.1f} s, for its snapshots" if paused_seconds else None
+        how = f"was paused for {paused_seconds:.1f} s, for its snapshots" if paused_seconds else "was rehearsed first"
+        return f"{how}: what it was to boot got ready beside it"
     if step.required:
         raise ReconcilerError(first.trouble)
     why = (first.trouble.detail or first.trouble.summary).splitlines()[0]

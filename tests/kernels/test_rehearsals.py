@@ -78,6 +78,7 @@ def test_a_kernel_that_boots_is_rehearsed_and_then_run(rehearsed: Fleet) -> None
     assert (change["rehearsal"]["name"], change["rehearsal"]["without"]) == ("web.rehearsal", None)
     applied = rehearsed.apply()
     assert (applied.code, rehearsed.runs()) == (0, BETTER)
+    assert "alpha/web was rehearsed first: what it was to boot got ready beside it." in applied.out
     assert held(rehearsed) == ({"db": "running", "web": "running"}, ["/srv/web"])
     assert plan(rehearsed)["steps"] == []
 
