@@ -73,12 +73,16 @@ def compare(current: Domain, desired: Domain, host: Host, *, running: bool) -> t
 
     `running` says that `current` is live, so that a change can cost a restart.
     """
-    if current == desired and not any(missing_bytes(disk, host.files.get(disk.target)) for disk in desired.disks):
+    if current == desired and not _grows(desired, host):
         return ()
     changes = [*_plain(current, desired), *_tables(current, desired, host)]
     if not running:
         changes = [replace(change, effect=Effect.LIVE, waits=False) for change in changes]
     return tuple(sorted(changes, key=lambda change: change.path))
+
+
+def _grows(desired: Domain, host: Host) -> bool:
+    return any(missing_bytes(disk, host.files.get(disk.target)) for disk in desired.disks)
 
 
 def noted_fields(written: Domain, desired: Domain) -> tuple[FieldChange, ...]:
@@ -174,7 +178,8 @@ def _same_bytes(one: object, other: object) -> bool:
 
 def _tables(current: Domain, desired: Domain, host: Host) -> Iterator[FieldChange]:
     """Compare disks, interfaces and [xl]."""
-    there, wanted = _disks(current, desired, host), _disks(desired, desired, None, current)
+    same = current.disks == desired.disks and not _grows(desired, host)  # as is mostly so
+    there, wanted = ({}, {}) if same else (_disks(current, desired, host), _disks(desired, desired, None, current))
     if there != wanted:
         vdevs = {disk.devid: disk.vdev for disk in (*current.disks, *desired.disks)}
         for path, before, after in _inside(there, wanted):

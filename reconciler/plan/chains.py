@@ -204,16 +204,15 @@ def _links(steps: Iterable[Step], guest: Guest | None) -> tuple[Link, ...]:
 
 def _followed(steps: Iterable[Step], guest: Guest | None) -> tuple[tuple[Link, ...], Guest | None]:
     """Make the links of these steps, and return them with the guest after them."""
-    links = []
+    links, held_kib = [], promised_kib(guest) if guest else 0
     for step in steps:
         if isinstance(step, Rehearse | RehearseEnd):  # it moves no guest of the fleet, and takes memory meanwhile
             kib = step.needed_kib if isinstance(step, Rehearse) else -step.needed_kib
             links.append(Link(step=step, delta_kib=kib))
             continue
-        after = guest_after(guest, step) if _moves_guest(step) else guest
-        delta = (promised_kib(after) if after else 0) - (promised_kib(guest) if guest else 0)
-        links.append(Link(step=step, delta_kib=delta))
-        guest = after
+        guest = guest_after(guest, step) if _moves_guest(step) else guest
+        before_kib, held_kib = held_kib, promised_kib(guest) if guest else 0
+        links.append(Link(step=step, delta_kib=held_kib - before_kib))
     return tuple(links), guest
 
 

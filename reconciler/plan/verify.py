@@ -158,14 +158,13 @@ class _HostReplay:
         if isinstance(planned.step, Rehearse | RehearseEnd):
             self._check_rehearsal(planned, planned.step, change)
             return
-        before = self._replay.guests.get(name)
+        before, free_kib = self._replay.guests.get(name), self._replay.free_kib
         try:
             self._replay.apply(planned.step)
         except ValueError as error:
             raise PlanError(f"step {planned.id} is impossible: {error}", planned.address) from error
         after = self._replay.guests.get(name)
-        delta = (promised_kib(after) if after else 0) - (promised_kib(before) if before else 0)
-        self._check_memory(planned, delta)
+        self._check_memory(planned, free_kib - self._replay.free_kib)
         self._check_availability(planned, before, change)
         if isinstance(planned.step, Start | Shutdown | AttachDisk | SetMedium | AttachVif | DetachVif):
             self._check_claims(planned, before, after)
@@ -207,14 +206,15 @@ class _HostReplay:
         guest, used_kib = self._replay.guests.get(name), self._used_kib
         proven = guest.config if guest is not None else None
         target = self._changes[way.address].target
+        held_kib = promised_kib(guest) if guest else 0
         for planned in way.steps:
-            before = guest
             self._check_plug(planned, target)
             try:
                 guest = guest_after(guest, planned.step)
             except ValueError as error:
                 raise PlanError(f"step {planned.id} of a way back is impossible: {error}", way.address) from error
-            used_kib += (promised_kib(guest) if guest else 0) - (promised_kib(before) if before else 0)
+            before_kib, held_kib = held_kib, promised_kib(guest) if guest else 0
+            used_kib += held_kib - before_kib
             if isinstance(planned.step, Start) and used_kib > self._capacity_kib:
                 raise PlanError(f"step {planned.id} of a way back would not fit into memory", way.address)
         comes_back = any(isinstance(planned.step, Start) for planned in way.steps)
