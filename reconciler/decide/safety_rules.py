@@ -16,7 +16,7 @@ from reconciler.decide.diff import FieldChange
 from reconciler.model.disks import disk_key, grows_in, growth_bytes, may_share, missing_bytes, volume_group
 from reconciler.model.domain import Disk, Domain, Vif
 from reconciler.model.fleet import HostSettings
-from reconciler.model.host import FileFact, Guest, Host, Owner, Power
+from reconciler.model.host import NAMELESS, FileFact, Guest, Host, Owner, Power
 from reconciler.model.parts import CEILING_OF, key_named
 from reconciler.model.pci import is_allowed, read_pci
 from reconciler.records import dataclass
@@ -214,8 +214,14 @@ def _block_stranger(index: HostIndex, guest: Guest | None, target: Domain) -> Bl
     other = next(others, None)
     if other is None or (guest is not None and guest.exists):
         return None
-    runs = other.power in (Power.RUNNING, Power.PAUSED)
-    mend = f"xl rename {other.domid} {target.name}" if runs else f"xl destroy {other.domid}"
+    if other.power in (Power.RUNNING, Power.PAUSED):
+        mend = f"xl rename {other.domid} {target.name}"
+    elif other.power in (Power.CRASHED, Power.SHUTDOWN):
+        mend = f"xl destroy {other.domid}"
+    else:  # a migration, or what is being made, saved or ended
+        mend = "see what becomes of it: xl list -v"
+    if not other.name.startswith(NAMELESS) and other.power is not Power.MIGRATING:
+        mend = f"give the spec a uuid of its own; or, if {other.name} is this domain: {mend}"
     return Block(f"its uuid is that of {other.name}, which is on the host already", mend)
 
 

@@ -202,6 +202,14 @@ IN_THE_WAY = {
         [unmanaged(WEB, name="(null) u", domid=3, power=Power.CRASHED, **SAME)],
         "xl destroy 3",
     ),
+    "it is coming in": (
+        [unmanaged(WEB, name="web--incoming", domid=3, running=None, power=Power.MIGRATING, **SAME)],
+        "see what becomes of it: xl list -v",
+    ),
+    "another one has its uuid": (
+        [unmanaged(WEB, name="copy", domid=3, **SAME)],
+        "give the spec a uuid of its own; or, if copy is this domain: xl rename 3 web",
+    ),
     "a copy of its file": (
         [stopped(WEB), stopped(replace(WEB, name="copy"), owner=Owner.UNMANAGED)],
         "copy.cfg on the host has its uuid, so it is a copy: move it away, or give it all its own",
