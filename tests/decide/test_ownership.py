@@ -108,6 +108,9 @@ def test_one_of_which_xl_tells_nothing_cannot_be_adopted_and_why_is_said() -> No
     untold = replace(unmanaged(domain("web")), running=None)
     made = plan(host(untold), desired(domain("web")), Consent(adopt=frozenset({"alpha/web"})))
     assert change_of(made, "web").blocked == "it cannot be adopted: xl does not tell its configuration"
+    world = host(replace(untold, problem="xl tells of a disk without a place"))
+    made = plan(world, desired(domain("web")), Consent(adopt=frozenset({"alpha/web"})))
+    assert change_of(made, "web").blocked == "it cannot be adopted: xl tells of a disk without a place"
 
 
 def test_beside_one_of_which_xl_tells_nothing_a_new_domain_has_its_derived_mac_and_no_mac_of_its_own() -> None:

@@ -35,7 +35,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         notes = Path(options.notes or folder, "notes")
         mutating = Mutating(ROOT, chosen, notes, _tell)
         flags = ("-q", "-p", "no:xdist", "--hypothesis-profile", "mutants", "--no-header", "-s")
-        marks = ("-m", "not xen and not services and not flavours", "-o", "tmp_path_retention_policy=none")
+        marks = (
+            "-m",
+            "not xen and not services and not flavours",
+            "--ignore=tests/plan/test_scale.py",
+            "-o",
+            "tmp_path_retention_policy=none",
+        )
         settings.register_profile("mutants", deadline=None, derandomize=True, max_examples=20)
         pytest.main([*flags, *marks, *(options.tests or TESTS)], plugins=[mutating])
     return _figures(chosen, mutating.fates, options.least)
