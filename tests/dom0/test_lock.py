@@ -245,7 +245,9 @@ async def test_on_a_host_of_a_cluster_a_lease_of_silence_is_borne(
         kept.parent.mkdir(parents=True, exist_ok=True)
         kept.write_text(line)
     async with lock.hold(shell):
-        assert f"sleep {seconds}" in commands()
+        async with asyncio.timeout(10):
+            while f"sleep {seconds}" not in commands():  # its watcher has only just begun
+                await asyncio.sleep(0.02)
         assert lock._heart is not None
         assert lock._heart._beat_seconds <= seconds / 3
 
