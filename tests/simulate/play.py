@@ -560,10 +560,12 @@ class Player:
             self._run_judged(Event("unhold", address))
         self._ask_for_what_is_possible()
         everything = ",".join(sorted(self.fleet.specs))
-        healed = Event("apply", keys={"retry": everything, "restart": everything, "allow_destroy": "500"})
-        for _ in range(4):
+        healed = Event("apply", keys={"retry": everything, "allow_destroy": "500"})
+        for number in range(4):
             self.moved |= set(self.fleet.specs)
-            self._run_judged(healed)
+            # A restart that takes others down fails where one comes back with a sign that it never showed; asked for
+            # each time, it would keep that one from its own change, which lifts the sign.
+            self._run_judged(healed if number > 1 else Event("apply", keys=healed.keys | {"restart": everything}))
             self._pass_time()
             again = self._run_judged(Event("plan"))
             if again.code == 0 and "Nothing to do" in again.said:
