@@ -106,8 +106,15 @@ _SHA256 = "ab" * 32
 
 
 @cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    """Return what is removed when the process ends."""
+    return tempfile.TemporaryDirectory(prefix="fuzzed")
+
+
+@cache
 def _folder() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="fuzzed-tree"))
+    folder = Path(_temporary().name, "tree")
+    folder.mkdir()
     for name in ("profiles", "alpha", "kernels"):
         (folder / name).mkdir()
     (folder / "kernels/vmlinuz").write_bytes(b"a kernel")
@@ -169,7 +176,7 @@ def _staged(image: Image | None) -> Image | None:
 
 @cache
 def _plan_text() -> str:
-    folder = Path(tempfile.mkdtemp(prefix="fuzzed-plan"))
+    folder = Path(_temporary().name, "plan")
     (folder / "specs/alpha").mkdir(parents=True)
     (folder / "specs/alpha/host.toml").write_text('toolstack = "simulated"\n')
     (folder / "specs/alpha/web.toml").write_text('kernel = "/boot/vmlinuz"\nmemory = 64\n')
