@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,7 +24,7 @@ class FlakyConnection(Connection):
         super().__init__("alpha")
         self.answers = list(answers)
 
-    async def run(self, argv: Sequence[str], *, input: bytes | None = None, timeout_seconds: float = 60) -> Result:
+    async def script(self, *given: object, **options: object) -> Result:
         answer = self.answers.pop(0)
         if isinstance(answer, ReconcilerError):
             raise answer
