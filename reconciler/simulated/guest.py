@@ -136,13 +136,19 @@ def brought_up_to(instance: Instance, now: float) -> Instance:
         return instance
     if instance.behaviour.boot == "panic":
         words = "Kernel panic - not syncing: simulated panic"
-        return _after(instance, instance.definition.on_crash, words, Power.CRASHED, ended_boots, now)
-    return _after(instance, instance.definition.on_reboot, _RESTARTS, Power.REBOOTING, ended_boots, now)
+        return _after(instance, action_at(instance, Power.CRASHED), words, Power.CRASHED, ended_boots, now)
+    return _after(instance, action_at(instance, Power.REBOOTING), _RESTARTS, Power.REBOOTING, ended_boots, now)
+
+
+def action_at(instance: Instance, end: Power) -> str:
+    """Return what xl is to do at an end of the domain: its guest reboots, crashes, or powers off."""
+    definition = instance.definition
+    return {Power.REBOOTING: definition.on_reboot, Power.CRASHED: definition.on_crash}.get(end, definition.on_poweroff)
 
 
 def reboot(instance: Instance, now: float) -> Instance:
     """Return the domain after its guest rebooted just now: on its way back, unless on_reboot says otherwise."""
-    action = instance.definition.on_reboot
+    action = action_at(instance, Power.REBOOTING)
     if action.endswith("restart") or action == "soft-reset":
         return replace(instance, power=Power.REBOOTING, back_at=now + REBOOT_SECONDS)
     return _after(instance, action, _RESTARTS, Power.REBOOTING, 1, now)
@@ -153,7 +159,7 @@ def power_off(instance: Instance, now: float) -> Instance:
     words = "reboot: Power down"
     if not instance.served:
         return replace(instance, last_words=words, power=Power.SHUTDOWN)
-    return _after(instance, instance.definition.on_poweroff, words, Power.SHUTDOWN, 1, now)
+    return _after(instance, action_at(instance, Power.SHUTDOWN), words, Power.SHUTDOWN, 1, now)
 
 
 def crash(instance: Instance, now: float) -> Instance:
@@ -161,7 +167,7 @@ def crash(instance: Instance, now: float) -> Instance:
     words = "Kernel panic - not syncing: crashed by hand"
     if not instance.served:
         return replace(instance, last_words=words, power=Power.CRASHED)
-    return _after(instance, instance.definition.on_crash, words, Power.CRASHED, 1, now)
+    return _after(instance, action_at(instance, Power.CRASHED), words, Power.CRASHED, 1, now)
 
 
 def _doomed_boot_seconds(behaviour: Behaviour) -> float:

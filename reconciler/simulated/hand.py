@@ -27,6 +27,7 @@ from reconciler.simulated.draft import Draft, changing
 from reconciler.simulated.guest import (
     BEHAVIOUR_KEYS,
     Instance,
+    action_at,
     actual_kib,
     behaviour_of,
     brought_up_to,
@@ -123,7 +124,7 @@ class Hand:
         with self._change() as draft:
             instance = self._running(draft, name, "reboot")
             draft.stored.instances[name] = reboot(instance, draft.now)
-            self._keep_renamed(draft, instance, instance.definition.on_reboot, Power.REBOOTING)
+            self._keep_renamed(draft, instance, Power.REBOOTING)
 
     def pause(self, name: str) -> None:
         """Do as `xl pause`."""
@@ -159,14 +160,14 @@ class Hand:
         with self._change() as draft:
             instance = self._running(draft, name, "power off")
             draft.stored.instances[name] = power_off(instance, draft.now)
-            self._keep_renamed(draft, instance, instance.definition.on_poweroff, Power.SHUTDOWN)
+            self._keep_renamed(draft, instance, Power.SHUTDOWN)
 
     def crash(self, name: str) -> None:
         """Crash the kernel of the domain; on_crash says what becomes of it."""
         with self._change() as draft:
             instance = self._running(draft, name, "crash")
             draft.stored.instances[name] = crash(instance, draft.now)
-            self._keep_renamed(draft, instance, instance.definition.on_crash, Power.CRASHED)
+            self._keep_renamed(draft, instance, Power.CRASHED)
 
     def set(self, name: str, values: Mapping[str, str]) -> None:
         """Change a running domain as a person with xl could, or how its guest behaves. Sets all keys or none."""
@@ -197,12 +198,12 @@ class Hand:
             None, "unknown fault", f"There is no fault {kind!r}.", f"The faults are {', '.join(FAULTS)}."
         )
 
-    def _keep_renamed(self, draft: Draft, ended: Instance, action: str, power: Power) -> None:
+    def _keep_renamed(self, draft: Draft, ended: Instance, power: Power) -> None:
         """Keep what ended beside what comes back, where `rename-restart` asks for that: under another name and uuid.
 
         It keeps its memory and its disks, too: where these are needed, the domain does not come back.
         """
-        if action != "rename-restart" or not ended.served:
+        if action_at(ended, power) != "rename-restart" or not ended.served:
             return
         name, instances = ended.definition.name, draft.stored.instances
         kept = name + time.strftime("-%Y%m%dT%H%MZ", time.gmtime(draft.now))
