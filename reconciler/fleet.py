@@ -72,7 +72,7 @@ class FleetView:
 
     `told` is the last look at each host that told something, however long ago; nothing is decided by it. `under_way`
     maps hosts to the addresses that an apply works on there; `failing` to one whose restart has failed in it, until a
-    look shows what became of that.
+    look shows what became of that. `growing` are hosts on which an apply makes domains, until a look shows them.
     """
 
     reading: TreeReading | None = None
@@ -81,6 +81,7 @@ class FleetView:
     told: Mapping[str, Seen] = field(default_factory=dict)
     under_way: Mapping[str, frozenset[str]] = field(default_factory=dict)
     failing: Mapping[str, str] = field(default_factory=dict)
+    growing: frozenset[str] = frozenset()
 
     def desired_of(self, address: str) -> Desired:
         """Return the specs in force. Raises ReconcilerError where neither they nor a host tell of it."""
@@ -183,11 +184,12 @@ class Fleet:
         same = same and self.view.seen.get(name) is before  # the specs may have changed meanwhile
         seen = {**self.view.seen, name: look}
         told = {**self.view.told, name: look} if look.host is not None else self.view.told
-        if same and name not in self.view.failing:
+        grown = {name} & self.view.growing - self.view.under_way.keys()
+        if same and name not in self.view.failing and not grown:
             self.view = replace(self.view, seen=seen, told=told)
         else:
             failing = {other: address for other, address in self.view.failing.items() if other != name}
-            self._change(seen=seen, told=told, failing=failing)
+            self._change(seen=seen, told=told, failing=failing, growing=self.view.growing - grown)
         return not same
 
     def is_answered(self, name: str) -> bool:
@@ -198,7 +200,9 @@ class Fleet:
     def begins(self, name: str, plan: Plan) -> None:
         """Note that an apply begins on a host."""
         working = frozenset(step.address for step in plan.steps)
-        self.view = replace(self.view, under_way={**self.view.under_way, name: working})
+        makes = working & {change.address for change in plan.changes if change.action is Action.CREATE}
+        growing = self.view.growing | ({name} if makes else set())
+        self.view = replace(self.view, under_way={**self.view.under_way, name: working}, growing=growing)
 
     def fails(self, name: str, address: str) -> None:
         """Note that a restart has just failed, so that no other one begins until it is known why."""
@@ -316,9 +320,8 @@ class Fleet:
                 given_up = sightings.forgotten(self._state_dir) - hosts.keys()
                 limit = fleet_limit(replace(desired, forgotten=given_up), hosts, plan.changes)
                 braked = [Action.DESTROY, *([Action.RESTART] if desired.brake.max_restart is not None else [])]
-                unseen = desired.hosts.keys() - seen.keys()
-                beside = Beside(failing=view.failing, unseen=unseen, braked=braked)
-                by_host = parts_of(plan, beside)
+                unseen = desired.hosts.keys() - (seen.keys() - view.growing)
+                by_host = parts_of(plan, Beside(failing=view.failing, unseen=unseen, braked=braked))
                 return _Made(
                     version=version,
                     asked=asked,

@@ -400,6 +400,30 @@ async def test_a_commit_that_destroys_too_much_destroys_nothing_on_any_host(thre
     assert all(three.runs(name) for name in ("a1", "b1", "g1"))
 
 
+async def test_what_a_host_has_just_made_counts_for_the_brake_before_it_was_looked_at(
+    three: Fleet, blocked: dict[str, asyncio.Event]
+) -> None:
+    write_files({"specs/reconciler.toml": "[brake]\nmax_destroy = 2\n"}, three.world.folder)
+    blocked["promote_config alpha"] = asyncio.Event()
+
+    async def work() -> None:
+        three.write(a1=GOOD, b1=GOOD, g1=GOOD)
+        await three.until(lambda: three.runs("a1") and three.condition("beta/b1") == ("Ready", "as specified"))
+        await three.until(lambda: three.condition("gamma/g1") == ("Ready", "as specified"))
+        three.write(a1="", b1="", g1="")
+        told = "the brake counts over all hosts, and alpha was not looked at yet"
+        await three.until(lambda: told in three.condition("beta/b1")[1] and told in three.condition("gamma/g1")[1])
+        blocked["promote_config alpha"].set()
+        addresses = ("alpha/a1", "beta/b1", "gamma/g1")
+        await three.until(
+            lambda: all("held by the brake" in three.condition(address)[1] for address in addresses),
+            meanwhile_seconds=5,
+        )
+
+    await three.during(work)
+    assert all(three.runs(name) for name in ("a1", "b1", "g1"))
+
+
 async def test_a_host_that_looks_the_same_is_not_decided_again(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     make = fleet.Fleet._make
