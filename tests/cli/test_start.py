@@ -101,7 +101,7 @@ MODULES_AT_MOST = {
     "explain memory": 340,
     "schema domain": 340,
     "apply --yes": 390,
-    "watch --once": 560,
+    "watch --once": 570,  # 562 where its pass has something to do
     "rollback --help": 360,
     "hold --help": 280,
     "unhold --help": 280,
