@@ -132,13 +132,13 @@ exit "$status"
 # for in a shell of its own, since one that cannot open a file ends.
 _UNDER_WAY = """
 look_at_commands() {
-    case $system in NetBSD) steps_lock=%s ;; *) steps_lock=%s ;; esac
+    case $system in NetBSD) steps_lock=$lock_of_netbsd ;; *) steps_lock=$lock_elsewhere ;; esac
     (
         for file in "$steps_lock.under-way"/*; do [ -e "$file" ] || exit; break; done
         exec 8>>"$steps_lock"
         flock -x -n 9 9>&8 && exit
         for file in "$steps_lock.under-way"/*; do
-            if grep -q %s "$file"; then echo "stays $(sed 1q "$file")"; else echo "goes on $(sed 1q "$file")"; fi
+            if grep -q "$stays" "$file"; then echo "stays $(sed 1q "$file")"; else echo "goes on $(sed 1q "$file")"; fi
         done
     ) 2>/dev/null
     close commands 0
@@ -257,8 +257,8 @@ _NOT_BEGUN = {
 
 def look_at_commands(settings: HostSettings) -> str:
     """Return sh for the script that observes a host: a function that makes a section, which `read_commands` reads."""
-    locks = (shlex.quote(dom0_of(system, settings).steps_lock_path) for system in ("NetBSD", "Linux"))
-    return _UNDER_WAY % (*locks, shlex.quote(STAYS))
+    netbsd, linux = (shlex.quote(dom0_of(system, settings).steps_lock_path) for system in ("NetBSD", "Linux"))
+    return f"lock_of_netbsd={netbsd} lock_elsewhere={linux} stays={shlex.quote(STAYS)}\n{_UNDER_WAY}"
 
 
 def read_commands(lines: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
