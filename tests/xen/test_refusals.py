@@ -104,7 +104,7 @@ def test_only_one_apply_works_on_a_host(lab: Lab, fleet: Fleet) -> None:
     try:
         lab.wait_until("the first one works", lambda: lab.ssh("ls /etc/xen/web.cfg", check=False).returncode == 0)
         ended: list[int] = []
-        while first.poll() is None and REFUSED not in ended:  # one that sees web paused, as xl makes it, has nothing to do
+        while first.poll() is None and REFUSED not in ended:  # who sees web paused, as xl makes it, has nothing to do
             second = fleet.start("apply", "--yes")
             second.communicate(timeout=120)
             ended.append(second.returncode)
