@@ -1,7 +1,6 @@
 """`make simulate EVENTS=1000000 SEED=7`: plays stories until so many events have happened; `SEEDS=24`: so many stories.
 
-CI plays a number of stories, from a seed that is the digest of the tree it tests: new ones with each change, and the
-same ones however often, wherever and however slowly the same tree is tested.
+CI plays the same number of stories from the same seed each time; others are played by hand.
 """
 
 from __future__ import annotations
