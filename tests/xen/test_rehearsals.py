@@ -159,6 +159,7 @@ def see_what_it_costs_without(lab: Lab, fleet: Fleet, capsys: pytest.CaptureFixt
     tell(capsys, f"{disk}, {how}: without a rehearsal it was down for {down[1]}")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("host")
 def test_a_kernel_that_panics_costs_nothing_and_a_good_one_is_run_after_its_rehearsal(
