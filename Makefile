@@ -83,7 +83,7 @@ load: $(VENV)/.installed
 	$(BIN)/python -m bench.load --interval $(INTERVAL) --seed $(SEED)
 
 simulate: $(VENV)/.installed-dev
-	@echo "make simulate EVENTS=$(EVENTS) SEED=$(SEED)"
+	@echo "make simulate EVENTS=$(EVENTS) SEEDS=$(SEEDS) SEED=$(SEED)"
 	$(BIN)/python -m tests.simulate --events $(EVENTS) --seconds $(SECONDS_AT_MOST) --seeds $(SEEDS) --seed $(SEED)
 
 .PHONY: simulate-defects

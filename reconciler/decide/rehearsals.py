@@ -28,6 +28,7 @@ from reconciler.decide.changes import Action, Change, Consent, make_blocked
 from reconciler.decide.diff import Pending
 from reconciler.decide.partial import without_boot
 from reconciler.decide.safety_rules import Block, HostIndex
+from reconciler.expressions import expression
 from reconciler.model.boot import boot_digest
 from reconciler.model.disks import disk_key
 from reconciler.model.domain import Disk, Domain, Ready, Vif, fingerprint
@@ -49,7 +50,7 @@ _SNAPSHOT_SECONDS = 1.0  # of one disk, while its domain is paused
 _COPY_BYTES_PER_SECOND = 100 * 1024 * 1024
 _DEVICE_NAME_MAX = 127  # of device-mapper
 # What LVM takes for volumes of its own (lib/misc/lvm-string.c, apply_lvname_restrictions).
-_LVM_OWN = re.compile(
+_LVM_OWN = expression(
     r"^(snapshot|pvmove)|_(cdata|cmeta|corig|cpool|cvol|imeta|iorig|mimage|mlog|pmspare|rimage|rmeta|tdata|tmeta|"
     r"vdata|vorigin|wcorig)"
 )

@@ -10,7 +10,6 @@ writes the file of the lock, so that others see who has it, and whether that one
 from __future__ import annotations
 
 import asyncio
-import re
 import shlex
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -21,6 +20,7 @@ from time import monotonic, time
 from reconciler.decide.holds import QUIET_SECONDS, lock_speaks
 from reconciler.dom0.layout import dom0_of
 from reconciler.dom0.shell import Dom0Shell
+from reconciler.expressions import expression
 from reconciler.leaving import kill_group
 from reconciler.model.diagnostics import Diagnostic, Kind, ReconcilerError, refused, world_error
 from reconciler.model.fleet import HostSettings
@@ -33,7 +33,7 @@ SILENCE_SECONDS = 30
 HEARD_SECONDS = 10  # an answer proves the lock for so long after its beat: well within what the holder bears in silence
 REGAIN_SECONDS = 120  # how long a lost lock is asked for again: ssh needs some 40 s to see that a network is gone
 _ANSWER_SECONDS = 60
-_SECONDS = re.compile(r"-?[0-9]{1,15}")
+_SECONDS = expression(r"-?[0-9]{1,15}")
 _WHERE_FLOCK_IS = {
     "debian": "Debian: `apt install util-linux`; BusyBox has it as an applet.",
     "netbsd": "NetBSD before 6.1 has none: upgrade the dom0.",

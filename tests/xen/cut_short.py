@@ -14,20 +14,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tests.xen.fleet import REFUSED, Fleet
+from tests.xen.fleet import GUEST, REFUSED, Fleet
 from tests.xen.lab import Lab, Machine, machine
 
 ADDRESS = "10.77.0.11"
 MARKER = "written-before-the-plan"
-GUEST = """
-kernel = "/boot/guest/vmlinuz-amd64"
-ramdisk = "/boot/guest/initrd-amd64.gz"
-cmdline = "console=hvc0"
-memory = 96
-maxmem = 128
-shutdown_timeout = "120s"
-ready = { min_seconds = 1, timeout = "300s", console = "GUEST-READY" }
-"""
 WEB = GUEST + 'disk = [{ vdev = "xvda", path = "/srv/web.img", size = "8MiB" }]\n'
 DB = GUEST + 'disk = [{ vdev = "xvda", lv = "vg0/db", size = "8MiB" }]\n'
 OLD = GUEST + 'disk = [{ vdev = "xvda", path = "/srv/old.img", size = "8MiB", on_delete = "delete" }]\n'

@@ -18,6 +18,16 @@ connect = "ssh://root@lab"
 kernel_roots = ["/boot/guest"]
 disk_roots = ["/srv", "vg0"]
 """
+# A small guest, which says on its console when it has booted.
+GUEST = """
+kernel = "/boot/guest/vmlinuz-amd64"
+ramdisk = "/boot/guest/initrd-amd64.gz"
+cmdline = "console=hvc0"
+memory = 96
+maxmem = 128
+shutdown_timeout = "120s"
+ready = { min_seconds = 1, timeout = "300s", console = "GUEST-READY" }
+"""
 REFUSED = 3
 LOCK_SECONDS = 240  # a lock frees itself 30 s after its holder fell silent; the rest is for a busy machine
 RUN_SECONDS = 1200  # what takes 60 s on an idle machine may take ten minutes on a busy one
@@ -127,3 +137,14 @@ class Fleet:
             check=False,
             timeout_seconds=RUN_SECONDS,
         )
+
+
+def until_done(process: subprocess.Popen[str], step: str) -> None:
+    """Read what an apply says until a step of these words has ended."""
+    assert process.stderr
+    assert any(step in line and ": done (" in line for line in process.stderr), f"no step that says {step!r}"
+
+
+def rows_of(lab: Lab, domain: str) -> int:
+    """How often `xl list` has a domain of this name: more than once would be one that was made twice."""
+    return [line.split()[0] for line in lab.xl("list").splitlines()[1:]].count(domain)

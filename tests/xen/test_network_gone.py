@@ -5,13 +5,12 @@ What came of it is read with plain `xl` and from inside the guests, never by our
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from tests.xen.fleet import REFUSED, RUN_SECONDS, Fleet
+from tests.xen.fleet import GUEST, REFUSED, RUN_SECONDS, Fleet, rows_of, until_done
 from tests.xen.lab import Lab
 
 pytestmark = [pytest.mark.xen, pytest.mark.long]
@@ -19,15 +18,6 @@ pytestmark = [pytest.mark.xen, pytest.mark.long]
 FAILED = 1
 CUT_SECONDS = 35  # the lock on the dom0 ends when its holder was silent for 30
 NAMES = ("one", "two")
-GUEST = """
-kernel = "/boot/guest/vmlinuz-amd64"
-ramdisk = "/boot/guest/initrd-amd64.gz"
-cmdline = "console=hvc0"
-memory = 96
-maxmem = 128
-shutdown_timeout = "120s"
-ready = { min_seconds = 1, timeout = "300s", console = "GUEST-READY" }
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +25,6 @@ def _empty_again(fleet: Fleet) -> Iterator[None]:
     """Each test begins with no domain of ours."""
     yield
     fleet.tear_down(*NAMES)
-
-
-def until_done(process: subprocess.Popen[str], step: str) -> None:
-    """Read what an apply says until a step of these words has ended."""
-    assert process.stderr
-    assert any(step in line and ": done (" in line for line in process.stderr), f"no step that says {step!r}"
-
-
-def rows_of(lab: Lab, domain: str) -> int:
-    return [line.split()[0] for line in lab.xl("list").splitlines()[1:]].count(domain)
 
 
 def test_what_is_down_comes_back_when_the_network_was_gone_for_longer_than_the_lock_bears(

@@ -6,27 +6,17 @@ What came of it is read with plain `xl` and from inside the guests, never by our
 from __future__ import annotations
 
 import shlex
-import subprocess
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 
-from tests.xen.fleet import REFUSED, RUN_SECONDS, Fleet
+from tests.xen.fleet import GUEST, REFUSED, RUN_SECONDS, Fleet, rows_of, until_done
 from tests.xen.lab import Lab
 
 pytestmark = [pytest.mark.xen, pytest.mark.long]
 
 NAMES = ("one", "two")
-GUEST = """
-kernel = "/boot/guest/vmlinuz-amd64"
-ramdisk = "/boot/guest/initrd-amd64.gz"
-cmdline = "console=hvc0"
-memory = 96
-maxmem = 128
-shutdown_timeout = "120s"
-ready = { min_seconds = 1, timeout = "300s", console = "GUEST-READY" }
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -36,19 +26,9 @@ def _empty_again(fleet: Fleet) -> Iterator[None]:
     fleet.tear_down(*NAMES)
 
 
-def until_done(process: subprocess.Popen[str], step: str) -> None:
-    """Read what an apply says until a step of these words has ended."""
-    assert process.stderr
-    assert any(step in line and ": done (" in line for line in process.stderr), f"no step that says {step!r}"
-
-
 def runs_the_new_one(lab: Lab, domain: str) -> bool:
     said = lab.ssh(shlex.join(["guest-says", domain, "uname -r"]), check=False).stdout
     return "cloud" in said
-
-
-def rows_of(lab: Lab, domain: str) -> int:
-    return [line.split()[0] for line in lab.xl("list").splitlines()[1:]].count(domain)
 
 
 def test_of_two_users_who_apply_at_once_one_waits_or_is_refused_and_nothing_is_made_twice(
